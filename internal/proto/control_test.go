@@ -1,0 +1,468 @@
+package proto
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const someID = "abcdefghijklmnopqrstuvwx27"
+
+func millis(n int64) *Millis { m := Millis(n); return &m }
+
+func intp(n int) *int { return &n }
+
+// controls is one of each type, and of each shape of it, with the JSON that the specification gives it.
+func controls() []struct {
+	msg  any
+	json string
+} {
+	return []struct {
+		msg  any
+		json string
+	}{
+		{&Open{Client: someID, Try: 1}, `{"type":"open","client":"` + someID + `","try":1}`},
+		{&Open{Client: someID, Try: 7, Size: &Winsize{24, 80}, Have: map[uint8]Position{1: {5, 6}, 2: {0, MaxOffset}}, Window: 65536},
+			`{"type":"open","client":"` + someID + `","try":7,"have":{"1":[5,6],"2":[0,9007199254740991]},"size":{"rows":24,"cols":80},"window":65536}`},
+		{&Open{Client: someID, Try: 1, Start: &Start{
+			Argv: [][]byte{[]byte("ls"), {}, {0xff, 0xfe}}, Env: [][]byte{[]byte("A=b")}, Dir: []byte("/x\xff"),
+			TTY: &TTY{"xterm", Winsize{1, 65535}}, Detach: true, Name: "n", Timeout: millis(0), KillAfter: millis(1),
+			Linger: millis(2), Keepalive: millis(100), Drain: millis(-1),
+		}}, `{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["bHM=","","//4="],"env":["QT1i"],"dir":"L3j/",` +
+			`"tty":{"term":"xterm","rows":1,"cols":65535},"detach":true,"name":"n","timeout":0,"kill_after":1,"linger":2,"keepalive":100,"drain":-1}}`},
+		{&Open{Client: someID, Try: 1, Watch: true, Start: &Start{Argv: [][]byte{[]byte("a")}, Merge: true, User: "u", OnFull: "drop", LeaveRunning: true}},
+			`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["YQ=="],"merge":true,"user":"u","on_full":"drop","leave_running":true},"watch":true}`},
+		{&Opened{PID: 4711, Resumed: true, TTY: true, Linger: 300000, Keepalive: 15000, CRC: math.MaxUint32,
+			Have: map[uint8]Position{0: {1, 2}, 3: {0, 64}}, From: map[uint8]int64{1: 3, 2: 0}, Window: 1 << 20},
+			`{"type":"opened","pid":4711,"resumed":true,"tty":true,"linger":300000,"keepalive":15000,"have":{"0":[1,2],"3":[0,64]},"from":{"1":3,"2":0},"crc":4294967295,"window":1048576}`},
+		{&Resize{Winsize: Winsize{24, 80}}, `{"type":"resize","rows":24,"cols":80}`},
+		{&Detach{}, `{"type":"detach"}`},
+		{&Hangup{}, `{"type":"hangup"}`},
+		{&Bye{}, `{"type":"bye"}`},
+		{&Exit{Code: intp(0)}, `{"type":"exit","code":0,"stdin":0}`},
+		{&Exit{Signal: 11, Core: true, Reason: ReasonTimeout, Stdin: 3, LeftBehind: []Process{{5, "yes", true}, {6, "cat", false}}},
+			`{"type":"exit","signal":11,"core":true,"reason":"timeout","stdin":3,"left_behind":[{"pid":5,"name":"yes","holding":true},{"pid":6,"name":"cat"}]}`},
+		{&Notice{Text: "grüße\n"}, `{"type":"notice","text":"grüße\n"}`},
+		{&Error{Code: CodeGone, Title: "it is gone", Detail: "since noon", Status: 125},
+			`{"type":"error","code":"gone","title":"it is gone","detail":"since noon","status":125}`},
+	}
+}
+
+func TestControlRoundTrip(t *testing.T) {
+	for _, tt := range controls() {
+		b, err := Marshal(tt.msg)
+		if err != nil {
+			t.Errorf("%T: %v", tt.msg, err)
+			continue
+		}
+		if string(b) != tt.json {
+			t.Errorf("%T is\n%s, want\n%s", tt.msg, b, tt.json)
+		}
+		got, err := ParseControl([]byte(tt.json))
+		if err != nil {
+			t.Errorf("%s: %v", tt.json, err)
+		} else if !reflect.DeepEqual(got, tt.msg) {
+			t.Errorf("%s parsed to %+v, want %+v", tt.json, got, tt.msg)
+		}
+	}
+}
+
+// Members that are not known are for a later version: ignored at every level.
+func TestControlUnknownMembers(t *testing.T) {
+	for _, tt := range controls() {
+		more := strings.ReplaceAll(tt.json, `":{"term`, `":{"new":[{"x":null}],"term`)
+		more = strings.Replace(more, `{"argv"`, `{"new":1.5e300,"argv"`, 1)
+		more = `{"newer":{"type":"bye","rows":0},` + more[1:]
+		got, err := ParseControl([]byte(more))
+		if err != nil || !reflect.DeepEqual(got, tt.msg) {
+			t.Errorf("%s: %+v, %v", more, got, err)
+		}
+	}
+}
+
+// A message that was cut short is no message, least of all another one; where it is cut does not matter.
+func TestControlTruncated(t *testing.T) {
+	for _, tt := range controls() {
+		for n := range len(tt.json) {
+			if m, err := ParseControl([]byte(tt.json[:n])); !errors.Is(err, ErrTruncated) || m != nil {
+				t.Errorf("%s: %+v, %v; want ErrTruncated", tt.json[:n], m, err)
+			}
+		}
+	}
+}
+
+func TestParseControlRefuses(t *testing.T) {
+	open := func(rest string) string { return `{"type":"open","client":"` + someID + `","try":1` + rest + `}` }
+	opened := func(have, from, rest string) string {
+		return `{"type":"opened","linger":0,"keepalive":1,"have":` + have + `,"from":` + from + rest + `}`
+	}
+	const have, from = `{"0":[0,1],"3":[0,64]}`, `{"1":0,"2":0}`
+	for _, tt := range []struct{ msg, want string }{
+		{``, "truncated"},
+		{` `, "truncated"},
+		{`{"type":"bye"}`, ""},
+		{" {\t\"type\" : \"bye\" }\n", ""},
+		// A wrong byte is not a missing one, also where it is the last: this was called truncated.
+		{`{"type":"bye"]`, "not JSON"},
+		{`{"type":"bye"}x`, "not JSON"},
+		{`{"type":"bye"}{"type":"bye"}`, "not JSON"},
+		{`x`, "not JSON"},
+		{"{\"type\":\"bye\"}\x00", "not JSON"},
+		{`null`, "unknown type"},
+		{`{}`, "unknown type"},
+		{`{"type":""}`, "unknown type"},
+		{`{"type":"Bye"}`, "unknown type"},
+		{`{"type":"start"}`, "unknown type"},
+		{`{"type":"` + strings.Repeat("z", 1000) + `"}`, `"` + strings.Repeat("z", 40) + `"`}, // and no more of it
+		{`{"type":null}`, "unknown type"},
+		{`{"type":1}`, "a JSON "},
+		{`[]`, "a JSON "},
+		{`"bye"`, "a JSON "},
+
+		{`{"type":"open"}`, "client"},
+		{`{"type":"open","client":"ABCDEFGHIJKLMNOPQRSTUVWXYZ","try":1}`, "client"},
+		{open(`,"try":0`), "try 0"},
+		{open(`,"try":-1`), "try -1"},
+		{open(`,"try":1.5`), "a JSON "},
+		{open(`,"try":"1"`), "a JSON "},
+		{open(`,"have":{}`), ""},
+		{open(`,"have":{"1":[0,0]}`), ""},
+		{open(`,"have":{"0":[0,0]}`), "stream 0"},
+		{open(`,"have":{"3":[0,0]}`), "stream 3"},
+		{open(`,"have":{"4":[0,0]}`), "stream 4"},
+		{open(`,"have":{"1":[0,0],"255":[0,0]}`), "stream 255"},
+		{open(`,"have":{"256":[0,0]}`), "256"},
+		{open(`,"have":{"-1":[0,0]}`), "-1"},
+		{open(`,"have":{"stdout":[0,0]}`), "stdout"},
+		{open(`,"have":{"1":[]}`), "position"},
+		{open(`,"have":{"1":[0]}`), "position"},
+		{open(`,"have":{"1":[0,0,0]}`), "position"},
+		{open(`,"have":{"1":null}`), "position"},
+		// Was taken for 0, and an offset is never guessed.
+		{open(`,"have":{"1":[null,5]}`), "position"},
+		{open(`,"have":{"1":[0,null]}`), "position"},
+		{open(`,"have":{"1":0}`), "a JSON "},
+		{open(`,"have":{"1":[-1,0]}`), "out of range"},
+		{open(`,"have":{"1":[1,0]}`), "out of range"},
+		{open(`,"have":{"1":[9007199254740991,9007199254740991]}`), ""},
+		{open(`,"have":{"1":[0,9007199254740992]}`), "out of range"},
+		{open(`,"have":{"1":[0.5,1]}`), "a JSON "},
+		{open(`,"have":{"1":[1e3,2000]}`), "a JSON "},
+		{open(`,"have":{"1":[0,99999999999999999999]}`), "a JSON "},
+		{open(`,"size":{"rows":1,"cols":65535}`), ""},
+		{open(`,"size":{"rows":0,"cols":80}`), "size"},
+		{open(`,"size":{"rows":24,"cols":0}`), "size"},
+		{open(`,"window":0`), ""},
+		{open(`,"window":9007199254740991`), ""},
+		{open(`,"window":9007199254740992`), "window"},
+		{open(`,"window":-1`), "window"},
+		{open(`,"size":{}`), "size"},
+		{open(`,"size":{"rows":65536,"cols":80}`), "a JSON "},
+		{open(`,"size":{"rows":-1,"cols":80}`), "a JSON "},
+		{open(`,"start":{"argv":["bHM="]}`), ""},
+		{open(`,"start":{"argv":["ls!"]}`), "base64"},
+		{open(`,"start":{"argv":["bHM"]}`), "base64"},
+		{open(`,"start":{"argv":"bHM="}`), "a JSON "},
+		{open(`,"start":{"argv":["bHM="],"timeout":1.5}`), "a JSON "},
+
+		{opened(have, from, ``), ""},
+		{opened(`{"0":[0,1]}`, from, ``), "have lacks stream 3"},
+		{opened(`{"3":[0,64]}`, from, ``), "have lacks stream 0"},
+		{opened(`null`, from, ``), "have lacks"},
+		{opened(`{"0":[0,1],"3":[0,64],"1":[0,1]}`, from, ``), "have names stream 1"},
+		{opened(`{"0":[0,1],"3":[0,64],"2":[0,1]}`, from, ``), "have names stream 2"},
+		{opened(`{"0":[0,1],"3":[0,64],"4":[0,1]}`, from, ``), "have names stream 4"},
+		{opened(have, `{"1":0}`, ``), "from lacks stream 2"},
+		{opened(have, `{"2":0}`, ``), "from lacks stream 1"},
+		{opened(have, `null`, ``), "from lacks"},
+		{opened(have, `{"1":0,"2":0,"0":0}`, ``), "from names stream 0"},
+		{opened(have, `{"1":0,"2":0,"3":0}`, ``), "from names stream 3"},
+		{opened(have, `{"1":0,"2":-1}`, ``), "out of range"},
+		{opened(have, `{"1":9007199254740991,"2":0}`, ``), ""},
+		{opened(have, `{"1":9007199254740992,"2":0}`, ``), "out of range"},
+		{opened(have, from, `,"window":9007199254740991`), ""},
+		{opened(have, from, `,"window":9007199254740992`), "window"},
+		{opened(have, from, `,"window":-1`), "window"},
+		{opened(have, from, `,"keepalive":0`), "keepalive"},
+		{opened(have, from, `,"keepalive":-5`), "keepalive"},
+		{opened(have, from, `,"keepalive":3153600000000`), ""},
+		{opened(have, from, `,"keepalive":3153600000001`), "keepalive"},
+		{opened(have, from, `,"linger":-1`), "linger"},
+		{opened(have, from, `,"linger":3153600000001`), "linger"},
+		{opened(have, from, `,"crc":-1`), "a JSON "},
+		{opened(have, from, `,"crc":4294967296`), "a JSON "},
+
+		{`{"type":"resize"}`, "not a size"},
+		{`{"type":"resize","rows":1,"cols":1}`, ""},
+		{`{"type":"resize","rows":0,"cols":1}`, "not a size"},
+		{`{"type":"resize","rows":1,"cols":0}`, "not a size"},
+		{`{"type":"resize","rows":1,"cols":65536}`, "a JSON "},
+
+		{`{"type":"exit"}`, "not one of code and signal"},
+		{`{"type":"exit","code":0,"signal":9}`, "not one of code and signal"},
+		{`{"type":"exit","code":null,"signal":9}`, ""},
+		{`{"type":"exit","code":255}`, ""},
+		{`{"type":"exit","code":256}`, "code 256"},
+		{`{"type":"exit","code":-1}`, "code -1"},
+		{`{"type":"exit","signal":1}`, ""},
+		{`{"type":"exit","signal":127}`, ""},
+		{`{"type":"exit","signal":128}`, "signal 128"},
+		{`{"type":"exit","signal":-1}`, "signal -1"},
+		{`{"type":"exit","code":0,"stdin":9007199254740991}`, ""},
+		{`{"type":"exit","code":0,"stdin":9007199254740992}`, "stdin"},
+		{`{"type":"exit","code":0,"stdin":-1}`, "stdin"},
+	} {
+		t.Run(tt.msg[:min(len(tt.msg), 120)], func(t *testing.T) {
+			m, err := ParseControl([]byte(tt.msg))
+			checkError(t, err, tt.want)
+			if (m == nil) != (err != nil) {
+				t.Errorf("message %+v with error %v", m, err)
+			}
+		})
+	}
+}
+
+func TestMarshalForeign(t *testing.T) {
+	for _, m := range []any{nil, 1, Bye{}, &Start{}, &Info{}} {
+		func() {
+			defer func() {
+				if s := fmt.Sprint(recover()); !strings.HasPrefix(s, "proto: internal error:") {
+					t.Errorf("Marshal of %T: panic %q", m, s)
+				}
+			}()
+			Marshal(m)
+		}()
+	}
+}
+
+func TestStartCheck(t *testing.T) {
+	b := func(s ...string) (l [][]byte) {
+		for _, s := range s {
+			l = append(l, []byte(s))
+		}
+		return l
+	}
+	ls := func(f func(*Start)) Start {
+		s := Start{Argv: b("ls")}
+		if f != nil {
+			f(&s)
+		}
+		return s
+	}
+	env := func(e ...string) Start { return ls(func(s *Start) { s.Env = b(e...) }) }
+	tty := func(term string, rows, cols uint16) Start {
+		return ls(func(s *Start) { s.TTY = &TTY{term, Winsize{rows, cols}} })
+	}
+	const century = 3_153_600_000_000 // 100 years of 365 days, in ms
+	tests := []struct {
+		start Start
+		want  string
+	}{
+		{Start{}, "no command"},
+		{Start{Argv: b("")}, "no command"},
+		{Start{Argv: b("", "x")}, "no command"},
+		{ls(nil), ""},
+		{Start{Argv: b("ls", "")}, ""},
+		{Start{Argv: b("\xff", "\xff\n=")}, ""},
+		{Start{Argv: b("l\x00s")}, "argument 0 has a NUL"},
+		{Start{Argv: b("ls", "-l", "\x00")}, "argument 2 has a NUL"},
+
+		{env("A=", "b=c=d", "_=\xff", "PATH=/bin"), ""},
+		{env("A=b", "A"), `"A" is not NAME=VALUE`},
+		{env(""), "is not NAME=VALUE"},
+		{env("=x"), "is not NAME=VALUE"},
+		{env("A=b\x00"), `"A" has a NUL`},
+		{env("A\x00=b"), "has a NUL"},
+		{env("LD_PRELOAD=/x.so"), "LD_PRELOAD"},
+		{env("LD_=x"), "may not be set"},
+		{env("DYLD_INSERT_LIBRARIES=x"), "may not be set"},
+		{env("LD=x", "LDX_=1", "ld_preload=1", "X_LD_=1", "DYLD=1"), ""},
+
+		{ls(func(s *Start) { s.Dir = []byte("/\xff") }), ""},
+		{ls(func(s *Start) { s.Dir = []byte("/\x00") }), "directory has a NUL"},
+
+		{tty("", 1, 1), ""},
+		{tty("xterm-256color", 65535, 65535), ""},
+		{tty("xterm", 0, 80), "0 rows and 80 columns"},
+		{tty("xterm", 24, 0), "24 rows and 0 columns"},
+		{tty("x\x00", 24, 80), "TERM"},
+		{tty(strings.Repeat("x", 256), 24, 80), ""},
+		{tty(strings.Repeat("x", 257), 24, 80), "TERM"},
+		{ls(func(s *Start) { s.Merge = true }), ""},
+		{ls(func(s *Start) { s.Merge, s.TTY = true, &TTY{"x", Winsize{1, 1}} }), "merge"},
+
+		{ls(func(s *Start) { s.Name = "build-1" }), ""},
+		{ls(func(s *Start) { s.Name = "1build" }), "name"},
+
+		{ls(func(s *Start) { s.User = "root" }), "another user"},
+		{ls(func(s *Start) { s.OnFull = "block" }), ""},
+		{ls(func(s *Start) { s.OnFull = "drop" }), "on_full"},
+		{ls(func(s *Start) { s.LeaveRunning = true }), "leaves no process"},
+		{ls(func(s *Start) { s.Detach = true }), ""},
+	}
+	for _, d := range []struct {
+		name string
+		set  func(*Start, *Millis)
+		min  int64
+	}{
+		{"timeout", func(s *Start, m *Millis) { s.Timeout = m }, 0},
+		{"kill_after", func(s *Start, m *Millis) { s.KillAfter = m }, 0},
+		{"linger", func(s *Start, m *Millis) { s.Linger = m }, 0},
+		{"keepalive", func(s *Start, m *Millis) { s.Keepalive = m }, 100},
+		{"drain", func(s *Start, m *Millis) { s.Drain = m }, -1},
+	} {
+		for _, v := range []int64{math.MinInt64, d.min - 1, d.min, d.min + 1, century, century + 1, math.MaxInt64} {
+			want := ""
+			if v < d.min || v > century {
+				want = fmt.Sprintf("%s of %d ms is out of range", d.name, v)
+			}
+			tests = append(tests, struct {
+				start Start
+				want  string
+			}{ls(func(s *Start) { d.set(s, millis(v)) }), want})
+		}
+	}
+	for _, tt := range tests {
+		j, _ := json.Marshal(tt.start)
+		t.Run(string(j[:min(len(j), 150)]), func(t *testing.T) { checkError(t, tt.start.Check(), tt.want) })
+	}
+}
+
+// Names are [A-Za-z][A-Za-z0-9._-]{0,62}.
+func TestValidName(t *testing.T) {
+	for c := range 256 {
+		s := string([]byte{byte(c)})
+		letter := strings.Contains("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", s)
+		if got := ValidName(s); got != letter {
+			t.Errorf("ValidName(%q) = %v", s, got)
+		}
+		if got := ValidName("a" + s + "z"); got != (letter || strings.Contains("0123456789._-", s)) {
+			t.Errorf("ValidName(%q) = %v", "a"+s+"z", got)
+		}
+	}
+	for n, want := range map[int]bool{0: false, 1: true, 2: true, 62: true, 63: true, 64: false, 126: false} {
+		if got := ValidName(strings.Repeat("n", n)); got != want {
+			t.Errorf("len=%d: %v", n, got)
+		}
+	}
+}
+
+func TestIDs(t *testing.T) {
+	seen := map[string]bool{}
+	last := map[byte]bool{}
+	for range 2000 {
+		id := NewID()
+		if !ValidID(id) || seen[id] {
+			t.Fatalf("NewID made %q", id)
+		}
+		seen[id] = true
+		last[id[idLen-1]] = true
+	}
+	// 26 characters of five bits hold 130: the last one carries three.
+	if len(last) != 8 {
+		t.Errorf("%d different last characters, want 8", len(last))
+	}
+	for c := range 256 {
+		id := someID[:25] + string([]byte{byte(c)})
+		if got, want := ValidID(id), c >= 'a' && c <= 'z' || c >= '2' && c <= '7'; got != want {
+			t.Errorf("ValidID(%q) = %v", id, got)
+		}
+	}
+	for _, n := range []int{0, 1, 25, 27, 52} {
+		if ValidID(strings.Repeat("a", n)) {
+			t.Errorf("len=%d is valid", n)
+		}
+	}
+}
+
+func TestSignals(t *testing.T) {
+	allowed := map[int]string{1: "HUP", 2: "INT", 3: "QUIT", 9: "KILL", 10: "USR1", 12: "USR2", 15: "TERM", 18: "CONT", 20: "TSTP", 28: "WINCH"}
+	for n := range 256 {
+		_, want := allowed[n]
+		if got := SignalAllowed(byte(n)); got != want {
+			t.Errorf("SignalAllowed(%d) = %v", n, got)
+		}
+		name := SignalName(n)
+		if want && name != allowed[n] {
+			t.Errorf("SignalName(%d) = %q", n, name)
+		}
+		if (n == 0 || n > 31) && name != "" || n > 0 && n < 32 && name == "" {
+			t.Errorf("SignalName(%d) = %q", n, name)
+		}
+	}
+	for _, n := range []int{-1, 256 + 9, math.MaxInt, math.MinInt} {
+		if name := SignalName(n); name != "" {
+			t.Errorf("SignalName(%d) = %q", n, name)
+		}
+	}
+}
+
+// -1 ms, which stands for "until the end" where it is a drain, became 0, and the longest duration a negative one.
+func TestMillis(t *testing.T) {
+	const ms = time.Millisecond
+	for d, want := range map[time.Duration]Millis{
+		0: 0, 1: 1, ms - 1: 1, ms: 1, ms + 1: 2, 2 * ms: 2, -1: -1, -ms: -1, -ms - 1: -2, -2 * ms: -2,
+		math.MaxInt64: math.MaxInt64/1_000_000 + 1, math.MinInt64: math.MinInt64/1_000_000 - 1,
+	} {
+		if got := MillisOf(d); got != want {
+			t.Errorf("MillisOf(%d) = %d, want %d", d, got, want)
+		}
+	}
+	for _, m := range []Millis{-1, 0, 1, 1500, maxMillis} {
+		if got := MillisOf(m.Duration()); got != m {
+			t.Errorf("%d ms became %d", m, got)
+		}
+	}
+	if sum := 2 * maxMillis.Duration(); sum <= 0 {
+		t.Errorf("twice the longest duration is %v", sum)
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	if got := (&Error{Code: "x", Title: "title"}).Error(); got != "title" {
+		t.Error(got)
+	}
+	if got := (&Error{Code: "x", Title: "title", Detail: "detail"}).Error(); got != "title: detail" {
+		t.Error(got)
+	}
+}
+
+// FuzzParseControl: what parses marshals and parses again to the same value, and the checks never panic.
+func FuzzParseControl(f *testing.F) {
+	for _, tt := range controls() {
+		f.Add([]byte(tt.json))
+	}
+	f.Add([]byte(`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":[null,""],"env":[],"dir":"","tty":{}},"have":{}}`))
+	f.Add([]byte("{\"type\":\"notice\",\"text\":\"\xff<\"}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := ParseControl(b)
+		if err != nil {
+			if m != nil {
+				t.Fatalf("%+v with error %v", m, err)
+			}
+			return
+		}
+		if o, ok := m.(*Open); ok && o.Start != nil {
+			o.Start.Check()
+		}
+		first, err := Marshal(m)
+		if err != nil {
+			t.Fatalf("%+v does not marshal: %v", m, err)
+		}
+		again, err := ParseControl(first)
+		if err != nil {
+			t.Fatalf("%s became %s, which does not parse: %v", b, first, err)
+		}
+		// Compared as JSON too: an empty list that was there becomes an absent one, which means the same.
+		second, err := Marshal(again)
+		if err != nil || !bytes.Equal(first, second) || reflect.TypeOf(m) != reflect.TypeOf(again) {
+			t.Fatalf("%s became %s and then %s, %v", b, first, second, err)
+		}
+	})
+}
