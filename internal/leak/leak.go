@@ -1,0 +1,70 @@
+// Package leak is for tests: it finds goroutines that outlive them.
+package leak
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Main runs a package's tests and fails if goroutines are left over. It is the
+// body of a TestMain.
+func Main(m *testing.M) {
+	status := m.Run()
+	if status == 0 {
+		if left := leftover(); left != "" {
+			fmt.Fprintf(os.Stderr, "leak: goroutines left over:\n\n%s\n", left)
+			status = 1
+		}
+	}
+	os.Exit(status)
+}
+
+// settle bounds how long goroutines that are about to end are waited for.
+const settle = 5 * time.Second
+
+// leftover returns the stacks of goroutines that do not end.
+func leftover() string {
+	deadline := time.Now().Add(settle)
+	for {
+		var left []string
+		for i, g := range strings.Split(stacks(), "\n\n") {
+			if i == 0 || harmless(g) {
+				continue // the first is ours
+			}
+			left = append(left, g)
+		}
+		if len(left) == 0 {
+			return ""
+		}
+		if time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+		time.Sleep(10 * time.Millisecond) // there is nothing to wait on: a goroutine tells nobody that it ends
+	}
+}
+
+func stacks() string {
+	buf := make([]byte, 1<<20)
+	for {
+		n := runtime.Stack(buf, true)
+		if n < len(buf) {
+			return string(buf[:n])
+		}
+		buf = make([]byte, 2*len(buf))
+	}
+}
+
+// harmless goroutines belong to the runtime, to package testing, or to package
+// os/signal, whose one never ends.
+func harmless(g string) bool {
+	for _, s := range []string{"os/signal.signal_recv", "os/signal.loop", "testing.(*M)", "testing.runFuzz", "runtime.ensureSigM"} {
+		if strings.Contains(g, s) {
+			return true
+		}
+	}
+	return false
+}
