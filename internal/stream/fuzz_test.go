@@ -1,0 +1,122 @@
+package stream
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+var fuzzSizes = []int64{1, 2, 3, 5, 17, 64, 1000, minRoom, ChunkSize - minRoom, ChunkSize - 1, ChunkSize, ChunkSize + 1, 2*ChunkSize + 3}
+
+// runProgram makes a pair do what program says, two bytes for each step, and then brings the stream to its end.
+func runProgram(t testing.TB, program []byte) {
+	if len(program) < 3 {
+		return
+	}
+	size := func(b byte) int64 { return fuzzSizes[int(b)%len(fuzzSizes)] }
+	w := Window{Max: size(program[0])}
+	w.Min = max(1, w.Max/(1+int64(program[0])>>5))
+	bound := size(program[1])
+	p := newPair(t, w, bound)
+	ops := program[2:]
+	ops = ops[:min(len(ops), 2000)]
+	for ; len(ops) >= 2; ops = ops[2:] {
+		arg := ops[1]
+		switch ops[0] % 16 {
+		case 0, 1:
+			if len(p.truth) < 1<<20 {
+				p.commit(0)
+				p.write(int(size(arg)))
+			}
+		case 2:
+			p.buffer()
+		case 3:
+			if len(p.truth) < 1<<20 {
+				p.commit(int(size(arg)))
+			}
+		case 4:
+			p.send()
+		case 5:
+			p.deliver()
+		case 6:
+			p.receipt(false)
+		case 7:
+			p.receipt(true)
+		case 8:
+			p.acknowledge()
+		case 9:
+			p.next()
+		case 10:
+			p.consume(int(size(arg)))
+		case 11:
+			if p.up {
+				p.lose()
+			} else {
+				p.attach()
+			}
+		case 12:
+			switch {
+			case arg < 16:
+				p.stop()
+			case arg < 64:
+				p.close()
+			case arg < 96 && !p.up:
+				p.takeOver()
+			}
+		case 13:
+			// What measure does, without its clock.
+			p.r.mu.Lock()
+			p.r.size = min(max(size(arg), w.Min), w.Max)
+			p.r.mu.Unlock()
+		case 14: // bring things to rest on the way from one end
+			for p.send() && p.deliver() {
+			}
+		case 15: // and from the other
+			for p.receipt(false) && p.acknowledge() {
+			}
+		}
+		p.check()
+	}
+	p.finish()
+}
+
+// FuzzStreams: what is read is a prefix of what was written and in the end all of it, with any interleaving of the two
+// ends, however often the connection is lost or another sender takes over; no bound is ever broken; nothing gets stuck.
+func FuzzStreams(f *testing.F) {
+	// The destination consumes after the reconnect what it had before.
+	f.Add([]byte{5, 1, 0, 5, 4, 0, 5, 0, 9, 0, 11, 0, 11, 0, 10, 5, 6, 0, 8, 0})
+	f.Fuzz(func(t *testing.T, program []byte) { runProgram(t, program) })
+}
+
+// Programs of the same kind, in each run other ones: a seed that fails is in the output and can be set in STREAM_SEED.
+func TestRandomPrograms(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("STREAM_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	n := 3000
+	if raceEnabled || testing.Short() {
+		n = 100
+	}
+	for i := range n {
+		seed := seed + uint64(i)
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		program := make([]byte, rnd.IntN(600))
+		for i := range program {
+			program[i] = byte(rnd.Uint32())
+		}
+		t.Run("", func(t *testing.T) {
+			defer func() {
+				if t.Failed() {
+					t.Logf("STREAM_SEED=%d", seed)
+				}
+			}()
+			runProgram(t, program)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}

@@ -1,0 +1,427 @@
+package stream
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"testing"
+)
+
+// A frame on the way between the two ends.
+type wire struct {
+	kind       string // data, end, ack or stop
+	off, limit int64
+	data       []byte
+	crc        uint32
+}
+
+// A pair is a sender and a receiver, their source and destination, and the connection between them, of which a test
+// makes each step. The link acts only when it was woken, as the real one does, so a missing call of wake leaves the
+// streams stuck; what is freed is scribbled over after each step, so that memory used after that is found.
+type pair struct {
+	t       testing.TB
+	s       *Sender
+	r       *Receiver
+	window  Window
+	bound   int64
+	gen     byte   // of the sender; each has bytes of its own
+	truth   []byte // the stream as it must be read: what was written
+	read    int64  // how much of it was consumed
+	buf     []byte // from Buffer, to be committed
+	held    []byte // from Next, not consumed
+	was     []byte // a copy of it
+	err     error  // what Next failed with
+	closed  bool
+	stopped bool
+	over    bool // the sender took over a stream that had ended
+
+	up         bool
+	snd, rcv   bool // the link was woken for this end
+	scratch    *Chunk
+	data, acks []wire
+	limit      int64 // as granted last
+	frames     int   // of data, sent
+	receiptsN  int   // acks sent
+}
+
+// newPair returns a connected pair.
+func newPair(t testing.TB, w Window, bound int64) *pair {
+	p := &pair{t: t, window: w, bound: bound, scratch: NewChunk()}
+	p.s = NewSender(bound, nil)
+	p.r = NewReceiver(w, nil, func(int64) { t.Error("gap") })
+	p.r.SetBound(bound)
+	p.attach()
+	return p
+}
+
+// at is the byte of the stream at off as the present sender writes it.
+func (p *pair) at(off int64) byte { return byte(off) ^ byte(off>>8)*31 ^ byte(off>>16)*7 ^ p.gen*97 }
+
+func (p *pair) attach() {
+	p.t.Helper()
+	off, limit := p.r.Attach(func() { p.rcv = true })
+	if err := p.s.Attach(off, limit, func() { p.snd = true }); err != nil {
+		p.t.Fatalf("Attach: %v", err)
+	}
+	p.limit = limit
+	p.up, p.snd, p.rcv = true, true, true
+}
+
+func (p *pair) lose() {
+	p.up = false
+	p.data, p.acks = nil, nil
+	p.s.Detach()
+	p.r.Detach()
+}
+
+// takeOver puts another sender in the place of the one whose connection was lost, which goes on with bytes of its own.
+func (p *pair) takeOver() {
+	p.r.ForgetEnd()
+	off, limit := p.r.Attach(func() { p.rcv = true })
+	pos, crc := p.r.Position()
+	if pos != off {
+		p.t.Fatalf("the position is %d, and Attach returned %d", pos, off)
+	}
+	if off < p.read || off > p.read+int64(len(p.held)) {
+		p.t.Fatalf("another sender goes on at %d, where %d are consumed and %d held", off, p.read, len(p.held))
+	}
+	ended := p.r.ended
+	p.gen++
+	p.truth = p.truth[:off]
+	p.s, p.buf, p.closed = NewSender(p.bound, nil), nil, false
+	p.s.Begin(off, crc)
+	if err := p.s.Attach(off, limit, func() { p.snd = true }); err != nil {
+		p.t.Fatalf("Attach after Begin: %v", err)
+	}
+	p.r.SetBound(p.bound)
+	p.over = ended
+	p.limit = limit
+	p.up, p.snd, p.rcv = true, true, true
+}
+
+// room is how much the source can write without waiting.
+func (p *pair) room() int64 {
+	s := p.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(s.limit-s.written, s.bound-(s.written-s.acked))
+}
+
+// buffer takes memory for the next bytes, if that needs no waiting.
+func (p *pair) buffer() bool {
+	if p.closed || p.buf != nil || p.room() <= 0 && !p.s.Stopped() {
+		return false
+	}
+	b, err := p.s.Buffer()
+	if err != nil {
+		if err != ErrStopped || !p.s.Stopped() {
+			p.t.Fatalf("Buffer: %v", err)
+		}
+		return false
+	}
+	if len(b) == 0 || len(b) > ChunkSize {
+		p.t.Fatalf("Buffer returned %d bytes", len(b))
+	}
+	p.buf = b
+	return true
+}
+
+func (p *pair) commit(n int) {
+	if p.buf == nil {
+		return
+	}
+	n = min(n, len(p.buf))
+	_, off := p.s.Position()
+	for i := range n {
+		p.buf[i] = p.at(off + int64(i))
+	}
+	if !p.s.Stopped() && !p.over {
+		p.truth = append(p.truth, p.buf[:n]...)
+	}
+	p.s.Commit(n)
+	p.buf = nil
+}
+
+// write writes up to n bytes, and returns how many that were.
+func (p *pair) write(n int) (done int) {
+	for done < n && p.buffer() {
+		k := min(n-done, len(p.buf))
+		p.commit(k)
+		done += k
+	}
+	return done
+}
+
+func (p *pair) close() {
+	p.commit(0)
+	if !p.closed {
+		p.closed = true
+		p.s.Close()
+	}
+}
+
+// send does one thing that the link does for the sender.
+func (p *pair) send() bool {
+	if !p.up || !p.snd {
+		return false
+	}
+	if off, msg, n := p.s.Next(p.scratch); n > 0 {
+		if len(msg) != Headroom+n || n > ChunkSize {
+			p.t.Fatalf("a message of %d bytes with %d of data", len(msg), n)
+		}
+		if end := off + int64(n); end > p.limit {
+			p.t.Fatalf("data up to %d, where %d was granted", end, p.limit)
+		}
+		copy(msg, "headerhead") // which may not be data of anything
+		p.frames++
+		p.data = append(p.data, wire{kind: "data", off: off, data: bytes.Clone(msg[Headroom:])})
+		return true
+	}
+	if off, crc, ok := p.s.NextEnd(); ok {
+		p.data = append(p.data, wire{kind: "end", off: off, crc: crc})
+		return true
+	}
+	p.snd = false
+	return false
+}
+
+// receipt does one thing that the link does for the receiver.
+func (p *pair) receipt(force bool) bool {
+	if !p.up || !p.rcv && !force {
+		return false
+	}
+	if off, ok := p.r.NextStop(); ok {
+		p.acks = append(p.acks, wire{kind: "stop", off: off})
+		return true
+	}
+	if off, limit, ok := p.r.Ack(force); ok {
+		if limit < p.limit {
+			p.t.Fatalf("the limit goes back from %d to %d", p.limit, limit)
+		}
+		p.limit = limit
+		p.receiptsN++
+		p.acks = append(p.acks, wire{kind: "ack", off: off, limit: limit})
+		return true
+	}
+	p.rcv = false
+	return false
+}
+
+// deliver takes one frame off the connection to the receiver.
+func (p *pair) deliver() bool {
+	if len(p.data) == 0 {
+		return false
+	}
+	w := p.data[0]
+	p.data = p.data[1:]
+	if w.kind == "end" {
+		if err := p.r.End(w.off, w.crc); err != nil {
+			p.t.Fatalf("End: %v", err)
+		}
+		return true
+	}
+	if !p.over && !bytes.Equal(w.data, p.truth[w.off:][:len(w.data)]) {
+		p.t.Fatalf("data at %d is not what was written", w.off)
+	}
+	c := NewChunk()
+	copy(c.Bytes()[Headroom:], w.data)
+	kept, err := p.r.Data(w.off, c, len(w.data))
+	if err != nil {
+		p.t.Fatalf("Data: %v", err)
+	}
+	if !kept {
+		c.Free()
+	}
+	return true
+}
+
+// acknowledge takes one frame off the connection to the sender.
+func (p *pair) acknowledge() bool {
+	if len(p.acks) == 0 {
+		return false
+	}
+	w := p.acks[0]
+	p.acks = p.acks[1:]
+	if w.kind == "stop" {
+		p.s.Stop()
+	} else if err := p.s.Ack(w.off, w.limit); err != nil {
+		p.t.Fatalf("Ack: %v", err)
+	}
+	return true
+}
+
+// next takes what is there for the destination.
+func (p *pair) next() bool {
+	b, err := p.r.TryNext()
+	if err != nil {
+		p.held, p.was = nil, nil
+		first := p.err == nil
+		p.err = err
+		switch {
+		case err == io.EOF && p.read != int64(len(p.truth)):
+			p.t.Fatalf("end at %d of %d", p.read, len(p.truth))
+		case err != io.EOF && !(err == ErrStopped && p.stopped):
+			p.t.Fatalf("Next: %v", err)
+		}
+		return first
+	}
+	if len(b) > 0 && (p.read+int64(len(b)) > int64(len(p.truth)) || !bytes.Equal(b, p.truth[p.read:][:len(b)])) {
+		p.t.Fatalf("%d bytes at %d are not what was written", len(b), p.read)
+	}
+	p.held, p.was = b, bytes.Clone(b)
+	return len(b) > 0
+}
+
+// consume says that n bytes of what is held have reached the destination.
+func (p *pair) consume(n int) bool {
+	n = min(n, len(p.held))
+	p.r.Consumed(n)
+	p.held, p.was = p.held[n:], p.was[n:]
+	if p.stopped {
+		p.held, p.was = nil, nil // what is written of it does not count any more
+	} else {
+		p.read += int64(n)
+	}
+	return n > 0
+}
+
+func (p *pair) stop() {
+	p.stopped = true
+	p.r.Stop()
+}
+
+// settle moves everything until nothing moves any more; the destination takes all that comes.
+func (p *pair) settle() {
+	for progress := true; progress; {
+		progress = false
+		for p.send() {
+			progress = true
+		}
+		for p.deliver() {
+			progress = true
+		}
+		for p.next() {
+			progress = true
+			p.consume(len(p.held))
+		}
+		for p.receipt(false) {
+			progress = true
+		}
+		for p.acknowledge() {
+			progress = true
+		}
+		p.check()
+	}
+}
+
+// finish brings the stream to its end, and fails unless all of it arrives and nothing is left.
+func (p *pair) finish() {
+	p.t.Helper()
+	if !p.up {
+		p.attach()
+	}
+	p.commit(0)
+	p.settle()
+	if !p.s.Stopped() && !p.closed && p.room() <= 0 {
+		p.t.Fatalf("stuck: nothing moves, and the source cannot write: %s", p)
+	}
+	p.close()
+	p.settle()
+	want := io.EOF
+	if p.stopped && p.err != io.EOF {
+		want = ErrStopped
+	}
+	if p.err != want {
+		p.t.Fatalf("stuck: nothing moves, and the destination got %v, want %v: %s", p.err, want, p)
+	}
+	if want == io.EOF && p.read != int64(len(p.truth)) {
+		p.t.Fatalf("%d of %d bytes were read", p.read, len(p.truth))
+	}
+	if p.stopped || p.over {
+		if !p.s.Stopped() {
+			p.t.Fatalf("the sender was not told to stop: %s", p)
+		}
+	} else if !p.r.Finished() {
+		p.t.Fatalf("not finished: %s", p)
+	}
+	if acked, written := p.s.Position(); acked != written || !p.s.EndSent() {
+		p.t.Fatalf("the sender is not done: %s", p)
+	}
+	if n, m := senderChunks(p.s), receiverChunks(p.r); n+m > 0 {
+		p.t.Fatalf("at the end the sender holds %d chunks and the receiver %d", n, m)
+	}
+}
+
+func (p *pair) String() string {
+	return fmt.Sprintf("written %d acked %d next %d limit %d of the sender; received %d consumed %d told %d limit %d of the receiver; up %v",
+		p.s.written, p.s.acked, p.s.next, p.s.limit, p.r.received, p.r.consumed, p.r.told, p.r.limit, p.up)
+}
+
+// chunksFor bounds how many chunks n bytes may take: a tenth is lost at most, and the first and the last may be begun.
+func chunksFor(n int64) int { return int(n+n/10)/ChunkSize + 2 }
+
+// check fails if a bound is broken, or memory that was freed is still in use.
+func (p *pair) check() {
+	p.t.Helper()
+	if n := p.s.written - p.s.acked; n < 0 || n > p.bound {
+		p.t.Fatalf("the sender keeps %d bytes, its bound is %d", n, p.bound)
+	}
+	if n := senderChunks(p.s); n > chunksFor(p.bound) {
+		p.t.Fatalf("the sender keeps %d chunks for %d bytes", n, p.bound)
+	}
+	// What another sender's predecessor left in the destination's hands comes on top.
+	most := p.window.Max + max(0, p.r.base-p.r.consumed)
+	if n := p.r.received - p.r.consumed; n > most {
+		p.t.Fatalf("the receiver holds %d bytes, its window is %d", n, p.window.Max)
+	}
+	if n := receiverChunks(p.r); n > chunksFor(most) {
+		p.t.Fatalf("the receiver holds %d chunks for a window of %d", n, p.window.Max)
+	}
+	scribble(p.t)
+	if !bytes.Equal(p.held, p.was) {
+		p.t.Fatalf("what the destination holds at %d has changed", p.read)
+	}
+}
+
+var poison = bytes.Repeat([]byte{0xDB}, Headroom+ChunkSize)
+
+// scribble overwrites what was freed last.
+func scribble(t testing.TB) {
+	a, b := NewChunk(), NewChunk()
+	if a == b {
+		t.Fatal("a chunk was freed twice")
+	}
+	for _, c := range []*Chunk{a, b} {
+		n := len(poison)
+		if raceEnabled {
+			n = 1 << 10 // it looks at every byte
+		}
+		copy(c.buf[:], poison[:n])
+	}
+	b.Free()
+	a.Free()
+}
+
+func senderChunks(s *Sender) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := map[*Chunk]bool{}
+	for _, q := range s.queue[:cap(s.queue)] {
+		if q.c != nil {
+			m[q.c] = true
+		}
+	}
+	return len(m)
+}
+
+func receiverChunks(r *Receiver) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := map[*Chunk]bool{}
+	for _, q := range r.queue[:cap(r.queue)] {
+		if q.c != nil {
+			m[q.c] = true
+		}
+	}
+	return len(m)
+}
