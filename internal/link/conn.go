@@ -1,0 +1,255 @@
+// Package link carries the streams and control messages of one session over
+// one live WebSocket, until that fails, and says why.
+//
+// A [Conn] is a WebSocket with the network connection below it, made by
+// [Accept] or [Dial]; the opening messages are exchanged on it directly. A
+// [Link] then runs it with one reader and one writer. Nothing else touches the
+// connection: the reader never waits for anything but the network, since the
+// windows bound what can arrive; the writer sends what the streams have ready
+// and holds nothing of its own. What either side should do about a failure
+// (connect again, wait, give up) is not this package's business.
+package link
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"wsexec/internal/proto"
+)
+
+// netConn is the network connection below a WebSocket. It notes when the peer
+// was last heard, which is the only proof of life that does not depend on what
+// the WebSocket or a stalled bulk write is doing. Holding it also allows
+// deadlines, which are free, where a context with a deadline costs
+// coder/websocket v1.8.15 eleven allocations for each write.
+type netConn struct {
+	net.Conn
+	start time.Time
+	heard atomic.Int64 // time of the last byte received, in ns since start
+}
+
+func newNetConn(c net.Conn) *netConn { return &netConn{Conn: c, start: time.Now()} }
+
+func (c *netConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.heard.Store(int64(time.Since(c.start)))
+	}
+	return n, err
+}
+
+// silence is how long nothing was received.
+func (c *netConn) silence() time.Duration {
+	return time.Since(c.start) - time.Duration(c.heard.Load())
+}
+
+// A Conn is a WebSocket connection of the protocol. Before a Link runs on it,
+// it is used by one goroutine.
+type Conn struct {
+	ws  *websocket.Conn
+	net *netConn
+}
+
+// hijacker keeps the network connection that an upgrade takes over.
+type hijacker struct {
+	http.ResponseWriter
+	net *netConn
+}
+
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	h.net = newNetConn(c)
+	// The library resets this reader to the connection that it is given, but
+	// keeps the writer.
+	rw.Writer.Reset(h.net)
+	return h.net, rw, nil
+}
+
+// Accept upgrades a request. It has been checked and authorized; foreign
+// origins are refused by the library again. On failure the response has been
+// written.
+func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
+	h := &hijacker{ResponseWriter: w}
+	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
+		Subprotocols:    []string{proto.Subprotocol},
+		CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{ws: ws, net: h.net}, nil
+}
+
+// A Dialer makes the network connection; nil is TCP.
+type Dialer func(ctx context.Context) (net.Conn, error)
+
+// Dial connects to url (ws, wss, http or https). The response is returned also
+// with an error, if there was one; up to 1 KiB of its body can then be read.
+func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Conn, *http.Response, error) {
+	var conn *netConn
+	// A clone keeps the proxy settings of the environment.
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.ForceAttemptHTTP2 = false // WebSocket over HTTP/2 is another protocol (RFC 8441)
+	t.DisableKeepAlives = true
+	dialTCP := t.DialContext
+	if dial != nil {
+		t.Proxy = nil
+	}
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var c net.Conn
+		var err error
+		if dial != nil {
+			c, err = dial(ctx)
+		} else {
+			c, err = dialTCP(ctx, network, addr)
+		}
+		if err != nil {
+			return nil, err
+		}
+		conn = newNetConn(c)
+		return conn, nil
+	}
+	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
+		HTTPClient: &http.Client{Transport: upgrades{t}, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // a token is for the host it was given for
+		}},
+		HTTPHeader:      header,
+		Subprotocols:    []string{proto.Subprotocol},
+		CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, resp, err
+	}
+	return &Conn{ws: ws, net: conn}, resp, nil
+}
+
+// upgrades refuses an upgrade to something else than the protocol. The library
+// would, too, but first waits up to 3 s for a body that explains it, and a
+// connection that was upgraded has none (v1.8.15, dial.go).
+type upgrades struct{ next http.RoundTripper }
+
+func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := u.next.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return resp, err
+	}
+	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 §4.2.2
+	if resp.Header.Get("Sec-WebSocket-Protocol") != proto.Subprotocol || resp.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]) {
+		resp.Body.Close()
+		return nil, errors.New("what answers there does not speak " + proto.Subprotocol)
+	}
+	return resp, nil
+}
+
+// Close closes the connection at once and without a word. Safe beside anything.
+func (c *Conn) Close() error { return c.ws.CloseNow() }
+
+// shut closes the connection with a close frame, waiting for the peer's at most
+// a second. The reader must have returned.
+func (c *Conn) shut(code websocket.StatusCode, reason string) {
+	c.net.SetDeadline(time.Now().Add(time.Second))
+	const maxReason = 123 // RFC 6455 §5.5
+	if len(reason) > maxReason {
+		reason = reason[:maxReason]
+	}
+	c.ws.Close(code, reason)
+}
+
+// ErrProtocol is in the chain of the error of a link whose peer broke the
+// protocol, as opposed to one that was lost.
+var ErrProtocol = errors.New("protocol error")
+
+// Bye closes the connection in good order, which says nothing about a command.
+func (c *Conn) Bye() { c.shut(websocket.StatusNormalClosure, "") }
+
+// Refuse closes the connection and tells the peer which rule it broke.
+func (c *Conn) Refuse(reason string) { c.shut(websocket.StatusProtocolError, reason) }
+
+// ReadControl reads one control message of at most max bytes, waiting for it at
+// most d.
+func (c *Conn) ReadControl(max int64, d time.Duration) (any, error) {
+	c.ws.SetReadLimit(max)
+	c.net.SetReadDeadline(time.Now().Add(d))
+	defer c.net.SetReadDeadline(time.Time{})
+	typ, r, err := c.ws.Reader(context.Background())
+	if err != nil {
+		return nil, lost(err)
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, lost(err)
+	}
+	if typ != websocket.MessageText {
+		return nil, fmt.Errorf("%w: a frame, where a control message must come first", ErrProtocol)
+	}
+	return parseControl(b)
+}
+
+func parseControl(b []byte) (any, error) {
+	m, err := proto.ParseControl(b)
+	if err != nil && !errors.Is(err, proto.ErrTruncated) {
+		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return m, err
+}
+
+// WriteControl writes one control message within d.
+func (c *Conn) WriteControl(m any, d time.Duration) error {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	c.net.SetWriteDeadline(time.Now().Add(d))
+	defer c.net.SetWriteDeadline(time.Time{})
+	return c.ws.Write(context.Background(), websocket.MessageText, b)
+}
+
+// WriteFrame writes one frame, and ReadFrame reads one, on a connection without
+// a Link, as tests of either side do.
+func (c *Conn) WriteFrame(f proto.Frame) error {
+	return c.ws.Write(context.Background(), websocket.MessageBinary, f.Append(nil))
+}
+
+// ReadFrame is the inverse of WriteFrame. It fails for a control message.
+func (c *Conn) ReadFrame() (proto.Frame, error) {
+	c.ws.SetReadLimit(proto.MaxFrame)
+	typ, b, err := c.ws.Read(context.Background())
+	if err != nil {
+		return proto.Frame{}, err
+	}
+	if typ != websocket.MessageBinary {
+		return proto.Frame{}, fmt.Errorf("%w: a control message, where a frame must come", ErrProtocol)
+	}
+	return proto.ParseFrame(b)
+}
+
+// Fail writes the final error e and closes the connection once the peer has
+// done so, or after a second: closing at once would lose the message, as TCP
+// resets a connection that is closed while the peer's bytes are unread.
+func (c *Conn) Fail(e *proto.Error) {
+	if c.WriteControl(e, time.Second) == nil {
+		c.net.SetReadDeadline(time.Now().Add(time.Second))
+		for {
+			if _, r, err := c.ws.Reader(context.Background()); err != nil {
+				break
+			} else if _, err := io.Copy(io.Discard, r); err != nil {
+				break
+			}
+		}
+	}
+	c.Close()
+}

@@ -1,0 +1,524 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+)
+
+// The chunk's headroom is where a frame's header goes.
+var _ = [1]struct{}{}[stream.Headroom-proto.HeaderSize]
+var _ = [1]struct{}{}[stream.ChunkSize-proto.MaxPayload]
+
+// ErrSilent is in the chain of the error of a link that heard nothing for twice
+// the keepalive time.
+var ErrSilent = errors.New("nothing heard")
+
+// ErrAccused is in the chain of the error of a link whose peer says that this side
+// broke the protocol, which it would do again on another connection.
+var ErrAccused = errors.New("the other side reports a protocol error")
+
+// ErrClosed is in the chain of the error of a link that the other side closed in
+// good order, which says nothing about a command.
+var ErrClosed = errors.New("connection closed by the other side")
+
+// ErrBye, returned by a Control function, closes the link in good order.
+var ErrBye = errors.New("done")
+
+// Config is what a link carries.
+type Config struct {
+	// Senders and Receivers by stream number; nil where the stream goes the
+	// other way. Their Attach functions get the link's Wake.
+	Senders   [proto.NumStreams]*stream.Sender
+	Receivers [proto.NumStreams]*stream.Receiver
+	// Probe is the stream of which keepalive acknowledgements are.
+	Probe uint8
+	// Control is called by the reader for each control message, in order. It
+	// must not block. An error closes the link; Run returns it.
+	Control func(m any) error
+	// Go starts the writer's goroutine; nil is the go statement.
+	Go func(func())
+}
+
+// A Link runs one connection.
+type Link struct {
+	conn      *Conn
+	cfg       Config
+	keepalive time.Duration
+
+	wake     chan struct{} // of size one: there is something to send, or the link is closed
+	probeDue atomic.Bool
+	lastSent atomic.Int64 // in ns since conn.net.start
+	watch    *time.Timer
+
+	mu     sync.Mutex
+	queue  []any        // control messages to send
+	exit   *proto.Exit  // sent after the end of every sender
+	final  *proto.Error // sent before anything else, and then nothing
+	cause  error        // why the link ended; the first one counts
+	leave  bool         // the peer's last word has come: a last receipt, and then nothing
+	closed bool
+}
+
+// New makes a link for a connection on which the opening messages are
+// exchanged, or about to be. Run must follow.
+func New(c *Conn, cfg Config) *Link {
+	return &Link{conn: c, cfg: cfg, wake: make(chan struct{}, 1)}
+}
+
+// Wake makes the writer look for something to send. It does not block.
+func (l *Link) Wake() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Send queues a control message, a pointer. One of the same type that is not
+// sent yet is replaced: what is sent that way is state, of which the newest
+// counts. An exit waits until the end of every sender was sent.
+func (l *Link) Send(m any) {
+	l.mu.Lock()
+	if e, ok := m.(*proto.Exit); ok {
+		l.exit = e
+	} else {
+		replaced := false
+		for i := range l.queue {
+			if reflect.TypeOf(l.queue[i]) == reflect.TypeOf(m) {
+				l.queue[i], replaced = m, true
+			}
+		}
+		if !replaced {
+			l.queue = append(l.queue, m)
+		}
+	}
+	l.mu.Unlock()
+	l.Wake()
+}
+
+// Fail sends the final error e as the link's last message and closes the link
+// when the peer has closed it, at most a second later.
+func (l *Link) Fail(e *proto.Error) {
+	l.mu.Lock()
+	if l.final == nil {
+		l.final = e
+	}
+	if l.cause == nil {
+		l.cause = e
+	}
+	l.mu.Unlock()
+	l.conn.net.SetDeadline(time.Now().Add(time.Second))
+	l.Wake()
+}
+
+// Break makes Run return err, which has ErrProtocol in its chain, once the message
+// that is being read is dealt with. It is for what the streams' owner finds wrong
+// with it, on the reader's goroutine.
+func (l *Link) Break(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cause == nil {
+		l.cause = err
+	}
+}
+
+// Close closes the connection at once; Run returns cause, unless the link has
+// failed for another reason before.
+func (l *Link) Close(cause error) {
+	l.mu.Lock()
+	if l.cause == nil {
+		l.cause = cause
+	}
+	l.closed = true
+	l.mu.Unlock()
+	l.conn.net.Close()
+	l.Wake()
+}
+
+// Run carries the streams until the connection fails or is closed, and returns
+// why. When it has returned, nothing of the link touches the streams. After
+// keepalive without sending anything it sends something; nothing heard for twice
+// of it is a dead connection.
+func (l *Link) Run(keepalive time.Duration) error {
+	l.keepalive = keepalive
+	l.conn.ws.SetReadLimit(proto.MaxFrame)
+	tune(l.conn.net.Conn, l.keepalive)
+	l.lastSent.Store(int64(time.Since(l.conn.net.start)))
+	l.mu.Lock()
+	l.watch = time.AfterFunc(l.keepalive, l.check)
+	l.mu.Unlock()
+	l.Wake() // for what is there already
+
+	written := make(chan struct{})
+	start := l.cfg.Go
+	if start == nil {
+		start = func(f func()) { go f() }
+	}
+	start(func() {
+		defer close(written)
+		if err := l.write(); err != nil {
+			l.Close(err)
+		}
+	})
+	err := l.read()
+
+	l.mu.Lock()
+	if l.cause == nil {
+		l.cause = err
+	}
+	cause := l.cause
+	var word *proto.Error
+	final := errors.As(cause, &word)
+	l.leave = final
+	l.closed = l.closed || !final
+	l.mu.Unlock()
+	l.watch.Stop()
+	l.Wake()
+	if final || errors.Is(cause, ErrBye) || errors.Is(cause, ErrProtocol) {
+		// The writer may be in the middle of a message that the peer does not
+		// take: give both it and the close frame a second.
+		l.conn.net.SetDeadline(time.Now().Add(time.Second))
+	} else {
+		l.conn.net.Close()
+	}
+	<-written
+	switch {
+	case errors.Is(cause, ErrBye):
+		l.conn.Bye()
+	case errors.Is(cause, ErrProtocol):
+		l.conn.Refuse(cause.Error())
+	}
+	l.conn.Close()
+	return cause
+}
+
+// check runs by timer: it asks for a keepalive when nothing was sent for the
+// keepalive time, and closes the link when nothing was heard for twice of it.
+// It runs beside the writer, which a peer that does not read may hold up.
+func (l *Link) check() {
+	d := l.keepalive
+	silence := l.conn.net.silence()
+	if silence >= 2*d {
+		l.Close(fmt.Errorf("%w from the other side for %v", ErrSilent, silence.Round(time.Millisecond)))
+		return
+	}
+	quiet := time.Since(l.conn.net.start) - time.Duration(l.lastSent.Load())
+	if quiet >= d {
+		l.probeDue.Store(true)
+		l.Wake()
+		quiet = 0
+	}
+	l.mu.Lock()
+	if !l.closed {
+		l.watch.Reset(min(2*d-silence, d-quiet))
+	}
+	l.mu.Unlock()
+}
+
+// read takes messages off the connection until it fails. It only ever waits for
+// the network.
+func (l *Link) read() error {
+	for {
+		typ, r, err := l.conn.ws.Reader(context.Background())
+		if err != nil {
+			return lost(err)
+		}
+		// Only now, so that an idle link holds no buffer.
+		c := stream.NewChunk()
+		n, err := readMessage(r, c.Bytes())
+		kept := false
+		if err == nil && typ == websocket.MessageText {
+			err = l.control(c.Bytes()[:n])
+		} else if err == nil {
+			kept, err = l.frame(c, n)
+		}
+		if !kept {
+			c.Free()
+		}
+		if err == nil {
+			err = l.broken()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// broken is what Break said.
+func (l *Link) broken() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(l.cause, ErrProtocol) {
+		return l.cause
+	}
+	return nil
+}
+
+// readMessage reads a message of at most len(b) bytes, which the read limit has
+// made sure of.
+func readMessage(r io.Reader, b []byte) (int, error) {
+	n := 0
+	for {
+		k, err := r.Read(b[n:])
+		n += k
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, lost(err)
+		}
+		if n == len(b) {
+			var one [1]byte
+			if k, err := r.Read(one[:]); k > 0 {
+				return n, fmt.Errorf("%w: message of more than %d bytes", ErrProtocol, len(b))
+			} else if err != io.EOF && err != nil {
+				return n, lost(err)
+			}
+			return n, nil
+		}
+	}
+}
+
+// lost puts the library's words for a failed read into ours.
+func lost(err error) error {
+	var ce websocket.CloseError
+	switch {
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return fmt.Errorf("%w: message of more than %d bytes", ErrProtocol, proto.MaxFrame)
+	case errors.As(err, &ce) && ce.Code == websocket.StatusProtocolError:
+		return fmt.Errorf("%w: %q", ErrAccused, ce.Reason)
+	case errors.As(err, &ce) && ce.Code == websocket.StatusNormalClosure:
+		return fmt.Errorf("%w (%d)", ErrClosed, ce.Code)
+	case errors.As(err, &ce) && ce.Reason != "":
+		return fmt.Errorf("connection closed by the other side (%d, %q)", ce.Code, ce.Reason)
+	case errors.As(err, &ce):
+		return fmt.Errorf("connection closed by the other side (%d)", ce.Code)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("connection closed by the other side")
+	}
+	return fmt.Errorf("connection lost: %w", err)
+}
+
+func (l *Link) control(b []byte) error {
+	if len(b) > proto.MaxControl {
+		return fmt.Errorf("%w: control message of %d bytes exceeds %d", ErrProtocol, len(b), proto.MaxControl)
+	}
+	m, err := parseControl(b)
+	if err != nil {
+		return err
+	}
+	return l.cfg.Control(m)
+}
+
+// frame hands a frame to its stream. It reports whether the stream keeps c.
+func (l *Link) frame(c *stream.Chunk, n int) (kept bool, err error) {
+	f, err := proto.ParseFrame(c.Bytes()[:n])
+	if err == nil {
+		kept, err = l.dispatch(f, c)
+	}
+	if err != nil && !errors.Is(err, proto.ErrTruncated) {
+		err = fmt.Errorf("%w: stream %d: %w", ErrProtocol, f.Stream, err)
+	}
+	return kept, err
+}
+
+func (l *Link) dispatch(f proto.Frame, c *stream.Chunk) (kept bool, err error) {
+	s, r := l.cfg.Senders[f.Stream], l.cfg.Receivers[f.Stream]
+	switch f.Kind {
+	case proto.Ack, proto.Stop:
+		if s == nil {
+			return false, fmt.Errorf("%v from its sender", f.Kind)
+		}
+		if f.Kind == proto.Ack {
+			return false, s.Ack(f.Offset, f.Limit)
+		}
+		s.Stop()
+		return false, nil
+	}
+	if r == nil {
+		return false, fmt.Errorf("%v from its receiver", f.Kind)
+	}
+	switch f.Kind {
+	case proto.Data:
+		return r.Data(f.Offset, c, len(f.Payload))
+	case proto.End:
+		if f.Stream == proto.Signals {
+			return false, errors.New("END of the signals")
+		}
+		return false, r.End(f.Offset, f.CRC)
+	case proto.Gap:
+		if f.Stream != proto.Stdout && f.Stream != proto.Stderr {
+			return false, errors.New("GAP in what is no output")
+		}
+		return false, r.Gap(f.Offset)
+	}
+	panic("link: internal error: frame of unknown kind")
+}
+
+// write sends what is ready until the link is closed. The order within one
+// pass is: control, stops and acknowledgements, one message of each stream
+// (signals first), ends, exit. So control never waits behind more than one
+// message of each stream, and exit, which alone says how the command ended,
+// comes after the end of every output.
+func (l *Link) write() error {
+	w := writer{l: l}
+	for range l.wake {
+		for {
+			progress, err := w.pass()
+			if err != nil {
+				return err
+			}
+			if !progress {
+				break
+			}
+		}
+		w.release()
+		if w.over {
+			return nil
+		}
+	}
+	return nil
+}
+
+// writer is the state of the writing goroutine.
+type writer struct {
+	l       *Link
+	over    bool // the link is closed, or its last message was sent
+	exited  bool
+	scratch *stream.Chunk
+	small   [proto.HeaderSize + 8]byte
+}
+
+// release gives the buffer back while there is nothing to send.
+func (w *writer) release() {
+	if w.scratch != nil {
+		w.scratch.Free()
+		w.scratch = nil
+	}
+}
+
+// order is the order in which streams are served.
+var order = [...]uint8{proto.Signals, proto.Stdin, proto.Stdout, proto.Stderr}
+
+func (w *writer) pass() (progress bool, err error) {
+	l := w.l
+	l.mu.Lock()
+	queue, exit, final, leave := l.queue, l.exit, l.final, l.leave
+	l.queue = nil
+	w.over = w.over || l.closed
+	l.mu.Unlock()
+	if w.over {
+		return false, nil
+	}
+	if leave {
+		// Whoever has the session next goes on behind what was consumed here.
+		w.over = true
+		_, err := w.receipts(true)
+		return false, err
+	}
+	if final != nil {
+		w.over = true
+		return false, w.control(final)
+	}
+	for _, m := range queue {
+		progress = true
+		if _, ok := m.(*proto.Detach); ok {
+			// So that whoever comes next goes on behind what was consumed here.
+			if _, err := w.receipts(true); err != nil {
+				return false, err
+			}
+		}
+		if err := w.control(m); err != nil {
+			return false, err
+		}
+	}
+	n, err := w.receipts(false)
+	if err != nil {
+		return false, err
+	}
+	progress = progress || n
+
+	ended := true
+	for _, i := range order {
+		s := l.cfg.Senders[i]
+		if s == nil {
+			continue
+		}
+		if w.scratch == nil {
+			w.scratch = stream.NewChunk()
+		}
+		if off, msg, n := s.Next(w.scratch); n > 0 {
+			progress = true
+			proto.PutHeader(msg, proto.Data, i, off)
+			if err := w.binary(msg); err != nil {
+				return false, err
+			}
+		}
+		if off, crc, ok := s.NextEnd(); ok {
+			progress = true
+			if err := w.frame(proto.Frame{Kind: proto.End, Stream: i, Offset: off, CRC: crc}); err != nil {
+				return false, err
+			}
+		}
+		ended = ended && s.EndSent()
+	}
+	if exit != nil && ended && !w.exited {
+		w.exited = true
+		progress = true
+		err = w.control(exit)
+	}
+	return progress, err
+}
+
+// receipts sends the stops and acknowledgements that are due, or all.
+func (w *writer) receipts(all bool) (progress bool, err error) {
+	probe := w.l.probeDue.Swap(false)
+	for i, r := range w.l.cfg.Receivers {
+		if r == nil {
+			continue
+		}
+		if off, ok := r.NextStop(); ok {
+			progress = true
+			if err := w.frame(proto.Frame{Kind: proto.Stop, Stream: uint8(i), Offset: off}); err != nil {
+				return false, err
+			}
+		}
+		if off, limit, ok := r.Ack(all || probe && uint8(i) == w.l.cfg.Probe); ok {
+			progress = true
+			if err := w.frame(proto.Frame{Kind: proto.Ack, Stream: uint8(i), Offset: off, Limit: limit}); err != nil {
+				return false, err
+			}
+		}
+	}
+	return progress, nil
+}
+
+func (w *writer) control(m any) error {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return w.message(websocket.MessageText, b)
+}
+
+func (w *writer) frame(f proto.Frame) error { return w.binary(f.Append(w.small[:0])) }
+
+func (w *writer) binary(b []byte) error { return w.message(websocket.MessageBinary, b) }
+
+func (w *writer) message(typ websocket.MessageType, b []byte) error {
+	if err := w.l.conn.ws.Write(context.Background(), typ, b); err != nil {
+		return fmt.Errorf("connection lost: %w", err)
+	}
+	w.l.lastSent.Store(int64(time.Since(w.l.conn.net.start)))
+	return nil
+}

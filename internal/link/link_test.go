@@ -1,0 +1,441 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"wsexec/internal/leak"
+	"wsexec/internal/pipenet"
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+)
+
+func TestMain(m *testing.M) { leak.Main(m) }
+
+// connect makes both ends of a connection over the two ends of a network
+// connection.
+func connect(t testing.TB, a, b net.Conn) (client, server *Conn) {
+	t.Helper()
+	accepted := make(chan *Conn, 1)
+	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := Accept(w, r)
+		if err != nil {
+			t.Errorf("Accept: %v", err)
+		}
+		accepted <- c
+	})}
+	served := make(chan struct{})
+	go func() { hs.Serve(pipenet.Listen(b)); close(served) }()
+	client, _, err := Dial(context.Background(), "ws://test/", nil, func(context.Context) (net.Conn, error) { return a, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	server = <-accepted
+	hs.Close()
+	<-served
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+func tcpPair(t testing.TB) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a, err = net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// end is one side of a session with one stream in each direction: 0 goes to the
+// server, 1 comes from it.
+type end struct {
+	snd  *stream.Sender
+	rcv  *stream.Receiver
+	link *Link
+	got  chan any // control messages
+	done chan error
+}
+
+func newEnd(c *Conn, isClient bool, window int64) *end {
+	e := &end{got: make(chan any, 100), done: make(chan error, 1)}
+	e.snd = stream.NewSender(window, nil)
+	e.rcv = stream.NewReceiver(stream.FixedWindow(window), nil, nil)
+	cfg := Config{Control: func(m any) error {
+		if _, ok := m.(*proto.Bye); ok {
+			return ErrBye
+		}
+		e.got <- m
+		return nil
+	}}
+	if isClient {
+		cfg.Senders[0], cfg.Receivers[1], cfg.Probe = e.snd, e.rcv, 1
+	} else {
+		cfg.Senders[1], cfg.Receivers[0], cfg.Probe = e.snd, e.rcv, 0
+	}
+	e.link = New(c, cfg)
+	return e
+}
+
+func (e *end) run(peer *end, window int64, keepalive time.Duration) {
+	e.rcv.Attach(e.link.Wake)
+	if err := e.snd.Attach(0, window, e.link.Wake); err != nil {
+		panic(err)
+	}
+	go func() { e.done <- e.link.Run(keepalive) }()
+}
+
+// readAll is a destination that takes everything.
+func readAll(r *stream.Receiver, w io.Writer) error {
+	for {
+		p, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		w.Write(p)
+		r.Consumed(len(p))
+	}
+}
+
+func pair(t testing.TB, a, b net.Conn, window int64, keepalive time.Duration) (client, server *end) {
+	cc, sc := connect(t, a, b)
+	client, server = newEnd(cc, true, window), newEnd(sc, false, window)
+	client.run(server, window, keepalive)
+	server.run(client, window, keepalive)
+	return client, server
+}
+
+// Bytes arrive once and in order, whatever the size of the writes: also around
+// the 4,096 bytes in which the library sends a client's frames.
+func TestEverySize(t *testing.T) {
+	a, b := tcpPair(t)
+	client, server := pair(t, a, b, 1<<20, time.Minute)
+	want, got := sha256.New(), sha256.New()
+	total := 0
+	go func() {
+		rng := rand.NewChaCha8([32]byte{1})
+		buf := make([]byte, 70000)
+		for k := range 5 {
+			for d := -12; d <= 12; d++ {
+				n := max(1, k*4096+d)
+				rng.Read(buf[:n])
+				want.Write(buf[:n])
+				total += n
+				client.snd.Write(buf[:n])
+			}
+		}
+		for _, n := range []int{65535, 65536, 65537, 70000} {
+			rng.Read(buf[:n])
+			want.Write(buf[:n])
+			total += n
+			client.snd.Write(buf[:n])
+		}
+		client.snd.Close()
+	}()
+	if err := readAll(server.rcv, got); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := server.rcv.Position(); n != int64(total) || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
+		t.Errorf("got %d bytes, want %d, sums equal: %v", n, total, bytes.Equal(got.Sum(nil), want.Sum(nil)))
+	}
+	server.link.Close(errors.New("test over"))
+	<-client.done
+	<-server.done
+}
+
+// An exit waits for the end of every output, and control does not wait for data
+// that the window holds back.
+func TestExitComesLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		client, server := pair(t, a, b, 1000, time.Minute)
+		code := 7
+		server.link.Send(&proto.Exit{Code: &code})
+		server.link.Send(&proto.Notice{Text: "first"})
+		go func() {
+			server.snd.Write(bytes.Repeat([]byte("x"), 5000))
+			server.snd.Close()
+		}()
+		synctest.Wait() // nothing is consumed: the window is full
+		if m := <-client.got; m.(*proto.Notice).Text != "first" {
+			t.Errorf("first control message is %#v", m)
+		}
+		select {
+		case m := <-client.got:
+			t.Fatalf("%#v came before the output's end", m)
+		default:
+		}
+		if err := readAll(client.rcv, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if m, ok := (<-client.got).(*proto.Exit); !ok || *m.Code != 7 {
+			t.Errorf("got %#v, want the exit", m)
+		}
+		client.link.Send(&proto.Bye{})
+		if err := <-server.done; !errors.Is(err, ErrBye) {
+			t.Errorf("server's link ended with %v, want ErrBye", err)
+		}
+		if err := <-client.done; err == nil || !strings.Contains(err.Error(), "1000") {
+			t.Errorf("client's link ended with %v, want a normal closure", err)
+		}
+	})
+}
+
+// Two idle sides keep each other alive.
+func TestKeepalive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		client, server := pair(t, a, b, 1000, 15*time.Second)
+		time.Sleep(time.Hour)
+		select {
+		case err := <-client.done:
+			t.Fatalf("client's link ended: %v", err)
+		case err := <-server.done:
+			t.Fatalf("server's link ended: %v", err)
+		default:
+		}
+		client.link.Close(errors.New("test over"))
+		<-client.done
+		<-server.done
+	})
+}
+
+// frozen is a connection whose peer has vanished: nothing arrives, and after
+// room bytes nothing more is taken.
+type frozen struct {
+	net.Conn
+	room int
+	gone chan struct{}
+	once sync.Once
+}
+
+func (f *frozen) Read([]byte) (int, error) { <-f.gone; return 0, net.ErrClosed }
+func (f *frozen) Write(p []byte) (int, error) {
+	if f.room -= len(p); f.room < 0 {
+		<-f.gone
+		return 0, net.ErrClosed
+	}
+	return len(p), nil
+}
+func (f *frozen) Close() error { f.once.Do(func() { close(f.gone) }); return f.Conn.Close() }
+
+// A peer that vanished is noticed after twice the keepalive time, to the
+// moment, also while a write to it is stuck.
+func TestSilence(t *testing.T) {
+	for _, room := range []int{1 << 20, 0} {
+		t.Run(fmt.Sprintf("room=%d", room), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := net.Pipe()
+				cc, sc := connect(t, a, b)
+				f := &frozen{Conn: cc.net.Conn, room: room, gone: make(chan struct{})}
+				cc.net.Conn = f
+				// The reader of the library reads from cc.net, so from f.
+				e := newEnd(cc, true, 1000)
+				began := time.Now()
+				cc.net.heard.Store(int64(time.Since(cc.net.start)))
+				e.run(nil, 1000, 10*time.Second)
+				e.snd.Write([]byte("hello"))
+				err := <-e.done
+				if d := time.Since(began); !errors.Is(err, ErrSilent) || d != 20*time.Second {
+					t.Errorf("ended after %v with %v, want ErrSilent after 20s", d, err)
+				}
+				sc.Close()
+			})
+		})
+	}
+}
+
+// A rule that is broken closes the connection with a reason, and is told from a
+// connection that is lost.
+func TestProtocolErrors(t *testing.T) {
+	data := func(off int64, n int) []byte {
+		return proto.Frame{Kind: proto.Data, Stream: 1, Offset: off, Payload: make([]byte, n)}.Append(nil)
+	}
+	endFrame := proto.Frame{Kind: proto.End, Stream: 1}.Append(nil)
+	for _, tt := range []struct {
+		name string
+		typ  websocket.MessageType
+		msgs [][]byte
+		want string
+	}{
+		{"unknown kind", websocket.MessageBinary, [][]byte{append([]byte{9}, make([]byte, 9)...)}, "unknown frame"},
+		{"unknown stream", websocket.MessageBinary, [][]byte{append([]byte{1, 4}, make([]byte, 9)...)}, "unknown stream"},
+		{"gap in offsets", websocket.MessageBinary, [][]byte{data(1, 1)}, "where 0 is next"},
+		{"past the limit", websocket.MessageBinary, [][]byte{data(0, 1001)}, "past the limit"},
+		{"data for the sender", websocket.MessageBinary, [][]byte{proto.Frame{Kind: proto.Data, Stream: 0, Payload: []byte("x")}.Append(nil)}, "from its receiver"},
+		{"ack for the receiver", websocket.MessageBinary, [][]byte{proto.Frame{Kind: proto.Ack, Stream: 1}.Append(nil)}, "from its sender"},
+		{"ack of what was never sent", websocket.MessageBinary, [][]byte{proto.Frame{Kind: proto.Ack, Stream: 0, Offset: 1, Limit: 2000}.Append(nil)}, "only 0 was sent"},
+		{"limit goes back", websocket.MessageBinary, [][]byte{proto.Frame{Kind: proto.Ack, Stream: 0, Limit: 999}.Append(nil)}, "limit back"},
+		{"end twice", websocket.MessageBinary, [][]byte{endFrame, endFrame}, "END twice"},
+		{"data after end", websocket.MessageBinary, [][]byte{endFrame, data(0, 1)}, "after the end"},
+		{"not JSON", websocket.MessageText, [][]byte{[]byte("hello")}, "control message"},
+		{"unknown type", websocket.MessageText, [][]byte{[]byte(`{"type":"nope"}`)}, "unknown type"},
+		{"long control", websocket.MessageText, [][]byte{[]byte(`{"type":"notice","text":"` + strings.Repeat("x", 4096) + `"}`)}, "exceeds"},
+		{"long frame", websocket.MessageBinary, [][]byte{data(0, 65537)}, "more than"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := net.Pipe()
+				cc, sc := connect(t, a, b)
+				e := newEnd(cc, true, 1000)
+				e.run(nil, 1000, time.Minute)
+				closed := make(chan error, 1)
+				go func() {
+					for {
+						if _, _, err := sc.ws.Read(context.Background()); err != nil {
+							closed <- err
+							return
+						}
+					}
+				}()
+				for _, m := range tt.msgs {
+					sc.ws.Write(context.Background(), tt.typ, m)
+				}
+				if err := <-e.done; !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("link ended with %v, want a protocol error with %q", err, tt.want)
+				}
+				if s := websocket.CloseStatus(<-closed); s != websocket.StatusProtocolError && s != websocket.StatusMessageTooBig {
+					t.Errorf("the peer saw close code %d", s)
+				}
+			})
+		})
+	}
+}
+
+// A message cut short by a peer that dies is a lost connection and no breach:
+// coder/websocket v1.8.15 can return one with a nil error.
+func TestTruncated(t *testing.T) {
+	for _, msg := range []struct {
+		typ websocket.MessageType
+		b   []byte
+	}{
+		{websocket.MessageBinary, nil},
+		{websocket.MessageBinary, make([]byte, 9)},
+		{websocket.MessageBinary, proto.Frame{Kind: proto.End, Stream: 1}.Append(nil)[:12]},
+		{websocket.MessageText, []byte(`{"type":"exit","code":0`)},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := net.Pipe()
+			cc, sc := connect(t, a, b)
+			e := newEnd(cc, true, 1000)
+			e.run(nil, 1000, time.Minute)
+			if len(msg.b) > 0 && msg.typ == websocket.MessageBinary {
+				msg.b[0] = byte(proto.End)
+			}
+			sc.ws.Write(context.Background(), msg.typ, msg.b)
+			if err := <-e.done; errors.Is(err, ErrProtocol) || !errors.Is(err, proto.ErrTruncated) {
+				t.Errorf("%q: link ended with %v, want a truncated message", msg.b, err)
+			}
+			if len(e.got) != 0 {
+				t.Errorf("%q: was taken for a message", msg.b)
+			}
+		})
+	}
+}
+
+// The last word arrives although the other side is sending all the time: closing
+// at once loses it, since TCP resets a connection that is closed with bytes
+// unread (10 of 10 with CloseNow).
+func TestFailIsHeard(t *testing.T) {
+	for i := range 10 {
+		a, b := tcpPair(t)
+		client, server := pair(t, a, b, 1<<20, time.Minute)
+		go client.snd.Write(make([]byte, 1<<20)) // that nobody reads
+		server.link.Fail(&proto.Error{Code: proto.CodeReplaced, Title: "replaced", Status: 125})
+		if m, ok := (<-client.got).(*proto.Error); !ok || m.Code != proto.CodeReplaced {
+			t.Fatalf("round %d: got %#v", i, m)
+		}
+		client.link.Close(errors.New("final"))
+		<-client.done
+		var final *proto.Error
+		if err := <-server.done; !errors.As(err, &final) {
+			t.Errorf("round %d: server's link ended with %v", i, err)
+		}
+	}
+}
+
+// Newest wins: of two sizes that were not sent yet only the last is.
+func TestSendReplaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		cc, sc := connect(t, a, b)
+		client, server := newEnd(cc, true, 1000), newEnd(sc, false, 1000)
+		for n := range uint16(50) {
+			client.link.Send(&proto.Resize{Winsize: proto.Winsize{Rows: n + 1, Cols: 80}})
+		}
+		client.run(server, 1000, time.Minute)
+		server.run(client, 1000, time.Minute)
+		if m := (<-server.got).(*proto.Resize); m.Rows != 50 {
+			t.Errorf("got %d rows, want 50", m.Rows)
+		}
+		synctest.Wait()
+		if len(server.got) > 0 {
+			t.Error("an outdated size was sent")
+		}
+		client.link.Close(errors.New("test over"))
+		<-client.done
+		<-server.done
+	})
+}
+
+func BenchmarkLink(b *testing.B) {
+	for _, dir := range []string{"down", "up"} {
+		b.Run(dir, func(b *testing.B) {
+			x, y := tcpPair(b)
+			client, server := pair(b, x, y, 1<<20, time.Minute)
+			snd, rcv := server.snd, client.rcv
+			if dir == "up" {
+				snd, rcv = client.snd, server.rcv
+			}
+			b.SetBytes(proto.MaxPayload)
+			b.ReportAllocs()
+			done := make(chan error, 1)
+			go func() { done <- readAll(rcv, io.Discard) }()
+			for b.Loop() {
+				p, err := snd.Buffer()
+				if err != nil {
+					b.Fatal(err)
+				}
+				for n := 0; n < proto.MaxPayload; {
+					snd.Commit(len(p))
+					if n += len(p); n < proto.MaxPayload {
+						if p, err = snd.Buffer(); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+			}
+			snd.Close()
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+			client.link.Close(errors.New("test over"))
+			<-client.done
+			<-server.done
+		})
+	}
+}

@@ -1,0 +1,24 @@
+package link
+
+import (
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tune makes the kernel notice a dead TCP connection within twice the keepalive
+// time: TCP_USER_TIMEOUT (man 7 tcp) with data under way, TCP keepalive when
+// idle. Failures do not matter: the link's own check remains.
+func tune(c net.Conn, keepalive time.Duration) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	t.SetKeepAliveConfig(tcpKeepalive(keepalive))
+	if raw, err := t.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int((2 * keepalive).Milliseconds()))
+		})
+	}
+}
