@@ -1,0 +1,90 @@
+package procgroup
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// fork starts the command. watch blocks until the leader has ended, and leaves the zombie.
+func fork(path string, args []string, attr *syscall.ProcAttr) (pid int, watch func(), err error) {
+	pidfd := -1
+	attr.Sys.PidFD = &pidfd
+	if err := withEmptyMask(func() error {
+		pid, err = syscall.ForkExec(path, args, attr)
+		return err
+	}); err != nil {
+		return 0, nil, err
+	}
+	if pidfd < 0 || syscall.SetNonblock(pidfd, true) != nil || !usePidfd {
+		// Linux before 5.2, or a kernel that only looks like one.
+		if pidfd >= 0 {
+			syscall.Close(pidfd)
+		}
+		return pid, func() { waitExit(pid, 0) }, nil
+	}
+	// Non-blocking, NewFile puts it into the runtime's poller: no thread waits for each command.
+	f := os.NewFile(uintptr(pidfd), "pidfd")
+	return pid, func() {
+		defer f.Close()
+		raw, err := f.SyscallConn()
+		if err == nil {
+			err = raw.Read(func(uintptr) bool { return waitExit(pid, unix.WNOHANG) })
+		}
+		if err != nil {
+			waitExit(pid, 0)
+		}
+	}, nil
+}
+
+var usePidfd = true // false in a test of the way without
+
+// waitExit reports whether the child has ended; without WNOHANG it waits for that. The pidfd only wakes us: the question
+// is put by number, which is the child's until it is reaped, and which kernels before 5.4 understand as well.
+func waitExit(pid, flags int) bool {
+	for {
+		var info unix.Siginfo
+		switch err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT|flags, nil); err {
+		case unix.EINTR:
+		case nil:
+			return info.Signo != 0 // 0: WNOHANG, and it lives
+		default:
+			return true // ECHILD: somebody else has reaped it
+		}
+	}
+}
+
+// withEmptyMask calls f on a thread that blocks no signals. ForkExec saves the mask of the thread that calls it and
+// gives it to the child, and Go's threads keep what the process was started with. A signal that was blocked and is
+// pending is delivered to us then, as it would be whenever the runtime unblocks one for signal.Notify.
+func withEmptyMask(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var empty, old unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &empty, &old); err != nil {
+		return err
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	return f()
+}
+
+func cloexecPipe(p *[2]int) error { return unix.Pipe2(p[:], unix.O_CLOEXEC) }
+
+// openMeter opens a pipe once more, for reading, by its writing end: only to ask it FIONREAD when that is closed. Now
+// that the writing ends with it, a reader more keeps nobody from an end of file or EPIPE.
+func openMeter(fd int) int {
+	m, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return m
+}
+
+// sealDescriptors marks every descriptor from 3 on close-on-exec. Go opens its own that way; this is for those that were
+// inherited. Kernels before 5.11 do not know how, and are left alone.
+func sealDescriptors() {
+	unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC)
+}

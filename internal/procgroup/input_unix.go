@@ -1,0 +1,131 @@
+//go:build linux || darwin
+
+package procgroup
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Input is a command's stdin: the writing end of a pipe (Write), or a terminal's keyboard (Feed, WaitWritable, Kick,
+// EOF).
+type Input struct {
+	file *os.File
+	raw  syscall.RawConn
+	tty  *terminal // nil for a pipe
+	keys keyboard  // under mu, for a terminal
+
+	mu     sync.Mutex // held for one system call that cannot block, never while waiting
+	closed bool
+	kicked bool
+
+	// Of a pipe that was closed: how much the command has left in it, and, where there is one, a descriptor that goes
+	// on counting (see Unread).
+	left  int
+	meter int // -1: none
+}
+
+func newInput(f *os.File, t *terminal) *Input {
+	i := &Input{file: f, tty: t, meter: -1}
+	i.raw, _ = f.SyscallConn() // fails for a nil file only
+	i.keys.tty = t
+	return i
+}
+
+var (
+	errTerminal = errors.New("procgroup: not for a terminal")
+	errPipe     = errors.New("procgroup: only for a terminal")
+)
+
+// Write blocks until all of p is in the pipe. It returns early with syscall.EPIPE when nobody is left to read it, and
+// with os.ErrClosed after Close; n is then what is in the pipe, exactly.
+//
+// It calls write(2) itself because os.File.Write kills the process upon EPIPE on a descriptor numbered 1 or 2, which
+// ours is if the server was started with those closed.
+func (i *Input) Write(p []byte) (n int, err error) {
+	if i.tty != nil {
+		return 0, errTerminal
+	}
+	perr := i.raw.Write(func(fd uintptr) bool {
+		for n < len(p) {
+			var m int
+			i.mu.Lock()
+			if i.closed { // so that Close counts all that was written
+				err = os.ErrClosed
+			} else {
+				m, err = ignoreEINTR(func() (int, error) { return unix.Write(int(fd), p[n:]) })
+			}
+			i.mu.Unlock()
+			n += m
+			if err == unix.EAGAIN {
+				return false
+			}
+			if err != nil {
+				return true
+			}
+		}
+		return true
+	})
+	switch {
+	case perr != nil:
+		return n, pollError(perr)
+	case err == nil || err == os.ErrClosed || err == syscall.EPIPE:
+		return n, err
+	}
+	return n, os.NewSyscallError("write", err)
+}
+
+// Close ends a Write and gives the command the end of its stdin. Of a terminal it ends Feed and WaitWritable, and
+// leaves the terminal as it is: for the end of what is typed there is EOF.
+func (i *Input) Close() error {
+	i.mu.Lock()
+	if i.closed {
+		i.mu.Unlock()
+		return nil
+	}
+	i.closed = true
+	if i.tty != nil {
+		i.file.SetWriteDeadline(longAgo)
+		i.mu.Unlock()
+		return nil
+	}
+	control(i.raw, func(fd int) { i.left, i.meter = unread(fd), openMeter(fd) })
+	i.mu.Unlock()
+	return i.file.Close() // waits for a Write to leave, so not under mu
+}
+
+// release closes everything, and leaves the answer of Unread as it is.
+func (i *Input) release() {
+	i.Close()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.meter >= 0 {
+		i.left = unread(i.meter)
+		syscall.Close(i.meter)
+		i.meter = -1
+	}
+}
+
+// Unread returns how many bytes that were written to the pipe nobody has read, also when all readers have gone. On
+// Linux it is right after Close, too, when the command goes on reading; Reap freezes it. (Elsewhere Close does.) For a
+// terminal it is 0.
+func (i *Input) Unread() int {
+	if i.tty != nil {
+		return 0
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case i.meter >= 0:
+		return unread(i.meter)
+	case i.closed:
+		return i.left
+	}
+	n := 0
+	control(i.raw, func(fd int) { n = unread(fd) })
+	return n
+}

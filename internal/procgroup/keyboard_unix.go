@@ -1,0 +1,425 @@
+//go:build linux || darwin
+
+package procgroup
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Feed types p at the terminal. It never blocks. It returns how many bytes of p are done with: written, or dropped by an
+// interrupt; the caller offers the rest again. 0, nil means that the terminal takes nothing now: WaitWritable. p should
+// be everything that waits to be typed, because the interrupt characters are looked for in it.
+//
+// An interrupt character (VINTR, VQUIT, VSUSP of the terminal, where ISIG is set) is normally typed as any other, and
+// the kernel's line discipline makes a signal of it, echoes it, and drops unread input and output. But it is stuck
+// behind input that the line discipline has no room for, which is where a program that does not read leaves it. So if
+// there may be such input before it, the signal is sent with TIOCSIG, and unless NOFLSH is set everything typed before
+// the character is dropped, as the line discipline does it. Never both the character and the signal. With NOFLSH the
+// signal is sent at once, once, and the character is left out when its turn comes.
+//
+// Where TIOCGPTPEER is missing (darwin, Linux before 4.13), only input that the terminal has refused counts as being
+// in the way.
+//
+// The error is os.ErrClosed when the terminal or the Input is closed, syscall.EIO when no process has the terminal open
+// (the kernel may take bytes all the same, which then nobody reads).
+func (i *Input) Feed(p []byte) (n int, err error) {
+	err = i.terminal(func(fd int) error {
+		n, err = i.keys.feed(fd, p)
+		return err
+	})
+	return n, err
+}
+
+// EOF tells the terminal that what is typed has ended, after everything was fed. In canonical mode that is the VEOF
+// character, at the start of a line once, otherwise twice (the first only ends the read, man 3 termios). In other modes
+// there is no way to say it and nothing is done. done is false when the terminal had no room: WaitWritable and call it
+// again.
+func (i *Input) EOF() (done bool, err error) {
+	err = i.terminal(func(fd int) error {
+		done, err = i.keys.eof(fd)
+		return err
+	})
+	return done, err
+}
+
+func (i *Input) terminal(f func(fd int) error) error {
+	if i.tty == nil {
+		return errPipe
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed {
+		return os.ErrClosed
+	}
+	var err error
+	if cerr := control(i.raw, func(fd int) { err = f(fd) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// longAgo, as a deadline, ends a wait.
+var longAgo = time.Unix(1, 0)
+
+// recheck bounds a wait for room in the terminal. The kernel wakes the master's writer when a reader has drained the
+// line discipline, just before the worker that refills it from the buffer behind (where our room is) has run
+// (n_tty_check_unthrottle in drivers/tty/n_tty.c), and does not repeat it; so the news of room can come too early to be
+// true and then not again.
+const recheck = 250 * time.Millisecond
+
+// WaitWritable blocks until the terminal takes more or is gone, or Kick is called; then it returns nil. It returns
+// os.ErrClosed after Close of the Input or the terminal.
+func (i *Input) WaitWritable() error {
+	if i.tty == nil {
+		return errPipe
+	}
+	for {
+		i.mu.Lock()
+		if i.closed {
+			i.mu.Unlock()
+			return os.ErrClosed
+		}
+		if i.kicked {
+			i.kicked = false
+			i.mu.Unlock()
+			return nil
+		}
+		// Under mu, so that it cannot take back the deadline by which Kick and Close end the wait.
+		i.file.SetWriteDeadline(time.Now().Add(recheck))
+		i.mu.Unlock()
+		err := pollError(i.raw.Write(func(fd uintptr) bool { return ready(int(fd), unix.POLLOUT) }))
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
+}
+
+// Kick ends the WaitWritable that is under way, or else the next one: there is more to feed, which may hold an
+// interrupt character.
+func (i *Input) Kick() {
+	if i.tty == nil {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.closed {
+		i.kicked = true
+		i.file.SetWriteDeadline(longAgo)
+	}
+}
+
+// keyboard is what has to be known of the bytes typed so far.
+type keyboard struct {
+	tty *terminal
+
+	taken     int64   // bytes of the stream done with, written or dropped
+	signalled []int64 // NOFLSH: interrupt characters still to come whose signal was sent; positions in the stream, ascending
+	refused   bool    // the last write came up short
+	quoted    bool    // the last byte was VLNEXT, unquoted: the next one means nothing special
+	partial   bool    // the last byte did not end a line
+	veofs     int     // VEOFs still to be written by eof, plus one; 0: not yet decided
+
+	// For a guess at what is queued in the kernel.
+	recent   int       // bytes written since the last pause of settleTime
+	recentAt time.Time // of the last write
+	line     int       // bytes of the line under way
+	longest  [2]int    // the longest line of the last and the last but one stretch of typedWindow bytes
+	stretch  int       // bytes of the current stretch
+}
+
+const (
+	// queueFull is where unread input may have begun to block what is behind. The line discipline holds 4,095 bytes
+	// (N_TTY_BUF_SIZE-1); the rest of a page is left for what it is that we do not know exactly. Too low costs the echo
+	// of a ^C now and then, too high its effect.
+	queueFull = 4095 - 127
+	// settleTime is how long what was written may be on its way from the terminal's buffer to the line discipline,
+	// where FIONREAD sees it. The kernel's worker does it at once when it gets a CPU.
+	settleTime = 100 * time.Millisecond
+	// typedWindow is more than a terminal can hold, 4,095 bytes in the line discipline and 8 to 12 KiB behind it.
+	typedWindow = 16 << 10
+)
+
+func (k *keyboard) feed(fd int, p []byte) (n int, err error) {
+	for n < len(p) {
+		// Each time: the program may have changed it. The master returns the slave's (man 4 tty_ioctl).
+		t, err := termios(fd)
+		if err != nil {
+			return n, syscall.EIO
+		}
+		at, sig := interruptAfter(t, p[n:], 0, k.quoted)
+		w, err := k.put(fd, t, p[n:n+at])
+		n += w
+		at -= w
+		if err != nil || sig == 0 {
+			return n, err
+		}
+		// p[n+at] is an interrupt character, and at bytes before it found no room.
+		if at == 0 {
+			if len(k.signalled) > 0 && k.signalled[0] == k.taken {
+				k.drop(1)
+				n++
+				continue
+			}
+			if !k.jammed(fd, t) {
+				w, err := k.put(fd, t, p[n:n+1])
+				n += w
+				if err != nil {
+					return n, err
+				}
+				if w == 1 {
+					continue
+				}
+			}
+		}
+		if t.Lflag&unix.NOFLSH == 0 {
+			// Flushed first: a shell that the signal wakes must not find the lines that were to be dropped.
+			flushInput(fd)
+			if err := k.tty.signal(sig); err != nil {
+				return n, os.NewSyscallError("ioctl TIOCSIG", err)
+			}
+			k.drop(at + 1)
+			n += at + 1
+			k.flushed()
+			continue
+		}
+		if err := k.signalAll(t, p[n:], at); err != nil {
+			return n, err
+		}
+		if at > 0 {
+			return n, nil
+		}
+	}
+	return n, nil
+}
+
+// signalAll sends, under NOFLSH, the signal of every interrupt character in p, from the one at index at on, that has
+// not been sent yet.
+func (k *keyboard) signalAll(t *unix.Termios, p []byte, at int) error {
+	for i := at; i < len(p); {
+		pos := k.taken + int64(i)
+		if sig := interruptSignal(t, p[i]); !slices.Contains(k.signalled, pos) {
+			if err := k.tty.signal(sig); err != nil {
+				return os.NewSyscallError("ioctl TIOCSIG", err)
+			}
+			k.signalled = append(k.signalled, pos)
+			slices.Sort(k.signalled)
+		}
+		next, sig := interruptAfter(t, p, i+1, false)
+		if sig == 0 {
+			break
+		}
+		i = next
+	}
+	return nil
+}
+
+// drop passes over n bytes that are not to be written.
+func (k *keyboard) drop(n int) {
+	k.taken += int64(n)
+	for len(k.signalled) > 0 && k.signalled[0] < k.taken {
+		k.signalled = k.signalled[1:]
+	}
+	k.quoted = false
+}
+
+// put writes what there is room for.
+func (k *keyboard) put(fd int, t *unix.Termios, p []byte) (int, error) {
+	n := 0
+	var err error
+	for n < len(p) && err == nil {
+		var m int
+		m, err = ignoreEINTR(func() (int, error) { return unix.Write(fd, p[n:]) })
+		n += m
+		if m == 0 && err == nil {
+			break
+		}
+	}
+	if len(p) > 0 {
+		k.refused = n < len(p)
+	}
+	k.note(t, p[:n])
+	if n == len(p) {
+		return n, nil
+	}
+	return n, writeError(fd, n, err)
+}
+
+// writeError judges a write that came short by the bytes that were written. A terminal that no process has open takes
+// bytes until it is full; then there is nothing to wait for, and poll would not wait.
+func writeError(fd, n int, err error) error {
+	switch {
+	case err == unix.EIO, n == 0 && ready(fd, 0):
+		return syscall.EIO
+	case err == nil, err == unix.EAGAIN:
+		return nil
+	}
+	return os.NewSyscallError("write", err)
+}
+
+// note keeps account of what was written.
+func (k *keyboard) note(t *unix.Termios, p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	k.taken += int64(len(p))
+	if now := time.Now(); now.Sub(k.recentAt) > settleTime {
+		k.recent, k.recentAt = len(p), now
+	} else {
+		k.recent, k.recentAt = k.recent+len(p), now
+	}
+	if k.stretch += len(p); k.stretch > typedWindow {
+		k.stretch, k.longest = 0, [2]int{k.line, k.longest[0]}
+	}
+	for _, c := range p {
+		k.line++
+		k.longest[0] = max(k.longest[0], k.line)
+		if c == '\n' || c == '\r' {
+			k.line = 0
+		}
+	}
+	last := len(p) - 1
+	interrupts := interruptSignal(t, p[last]) != 0 && t.Lflag&unix.NOFLSH == 0 // it empties the line
+	k.partial = quotes(t, p[:last], k.quoted) || !endsLine(t, p[last]) && !interrupts
+	k.quoted = quotes(t, p, k.quoted)
+}
+
+// flushed notes that the kernel holds no input now.
+func (k *keyboard) flushed() {
+	k.refused, k.recent, k.partial = false, 0, false
+	k.line, k.longest = 0, [2]int{}
+}
+
+// jammed guesses whether a byte written now would wait in the terminal's buffer because the line discipline is full.
+// What it holds is known from FIONREAD, except that in canonical mode that counts whole lines only, and without
+// what is still on its way.
+func (k *keyboard) jammed(fd int, t *unix.Termios) bool {
+	if k.refused {
+		return true
+	}
+	queued, ok := queuedInput(fd)
+	if !ok {
+		return false
+	}
+	recent := k.recent
+	if time.Since(k.recentAt) > settleTime {
+		recent = 0
+	}
+	if t.Lflag&unix.ICANON != 0 {
+		if queued == 0 && recent == 0 {
+			// Only a partial line: however long, the rest is dropped and interrupts are seen.
+			return false
+		}
+		queued += max(k.longest[0], k.longest[1])
+	}
+	return queued+recent >= queueFull
+}
+
+func (k *keyboard) eof(fd int) (done bool, err error) {
+	t, err := termios(fd)
+	if err != nil {
+		return false, syscall.EIO
+	}
+	c := t.Cc[unix.VEOF] // VEOF is an index
+	if t.Lflag&unix.ICANON == 0 || c == vdisable {
+		return true, nil
+	}
+	if k.veofs == 0 {
+		k.veofs = 1 + 1
+		if k.partial {
+			k.veofs++
+		}
+		if k.quoted {
+			k.veofs++
+		}
+	}
+	for k.veofs > 1 {
+		n, err := ignoreEINTR(func() (int, error) { return unix.Write(fd, []byte{c}) })
+		if n == 0 {
+			return false, writeError(fd, n, err)
+		}
+		k.veofs--
+	}
+	return true, nil
+}
+
+// interruptAfter returns the index of the first interrupt character in p[from:] and its signal, or len(p) and 0. quoted
+// says whether p[from] is quoted.
+func interruptAfter(t *unix.Termios, p []byte, from int, quoted bool) (int, syscall.Signal) {
+	for from < len(p) {
+		at := len(p)
+		for _, c := range interruptIndexes {
+			if v := t.Cc[c]; interruptSignal(t, v) != 0 {
+				if j := bytes.IndexByte(p[from:at], v); j >= 0 {
+					at = from + j
+				}
+			}
+		}
+		if at == len(p) {
+			break
+		}
+		if !quotes(t, p[from:at], quoted) {
+			return at, interruptSignal(t, p[at])
+		}
+		from, quoted = at+1, false
+	}
+	return len(p), 0
+}
+
+var interruptIndexes = [...]int{unix.VINTR, unix.VQUIT, unix.VSUSP}
+
+// interruptSignal returns the signal that the line discipline makes of c, or 0.
+func interruptSignal(t *unix.Termios, c byte) syscall.Signal {
+	// With EXTPROC (man 4 tty_ioctl) the other side of the line does the work, and the kernel passes everything on.
+	if t.Lflag&unix.ISIG == 0 || t.Lflag&unix.EXTPROC != 0 || c == vdisable {
+		return 0
+	}
+	switch c {
+	case t.Cc[unix.VINTR]:
+		return syscall.SIGINT
+	case t.Cc[unix.VQUIT]:
+		return syscall.SIGQUIT
+	case t.Cc[unix.VSUSP]:
+		return syscall.SIGTSTP
+	}
+	return 0
+}
+
+// quotes reports whether the byte after p is quoted by VLNEXT (^V), which counts in canonical mode with IEXTEN. first
+// says whether the first byte of p is (with none in p: the byte after).
+func quotes(t *unix.Termios, p []byte, first bool) bool {
+	c := t.Cc[unix.VLNEXT]
+	if t.Lflag&unix.ICANON == 0 || t.Lflag&unix.IEXTEN == 0 || c == vdisable {
+		return false
+	}
+	n := len(p)
+	for n > 0 && p[n-1] == c {
+		n--
+	}
+	if n == 0 && first {
+		return len(p) == 0 || (len(p)-1)%2 == 1
+	}
+	return (len(p)-n)%2 == 1
+}
+
+// endsLine reports whether c ends a line of canonical input.
+func endsLine(t *unix.Termios, c byte) bool {
+	switch {
+	case c == '\n':
+		return t.Iflag&unix.INLCR == 0
+	case c == '\r':
+		return t.Iflag&(unix.ICRNL|unix.IGNCR) == unix.ICRNL
+	case c == vdisable:
+		return false
+	}
+	return c == t.Cc[unix.VEOF] || c == t.Cc[unix.VEOL] || c == t.Cc[unix.VEOL2] && t.Lflag&unix.IEXTEN != 0
+}
+
+// termios returns the terminal's modes: the master gives the command's side's.
+func termios(fd int) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, getTermios) }

@@ -1,0 +1,167 @@
+//go:build linux || darwin
+
+package procgroup
+
+import (
+	"bufio"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkDir is done ahead of the start because the errno that comes out of a fork does not say whether chdir or execve
+// failed.
+func checkDir(dir string) error {
+	if !filepath.IsAbs(dir) {
+		return fmt.Errorf("%w %q: not an absolute path", ErrBadDirectory, dir)
+	}
+	if strings.IndexByte(dir, 0) >= 0 {
+		return fmt.Errorf("%w %q: holds a NUL byte", ErrBadDirectory, dir)
+	}
+	fi, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w %q: %v", ErrBadDirectory, dir, reason(err))
+	case !fi.IsDir():
+		return fmt.Errorf("%w %q: not a directory", ErrBadDirectory, dir)
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("%w %q: cannot be entered: %v", ErrBadDirectory, dir, err)
+	}
+	return nil
+}
+
+// lookPath returns what to give to execve after the chdir to dir.
+func lookPath(name string, env []string, dir string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, checkExecutable(name, dir)
+	}
+	path := "/bin:/usr/bin" // execvp(3), where PATH is not set
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+			break
+		}
+	}
+	var unusable error
+	for _, entry := range strings.Split(path, ":") {
+		if entry == "" {
+			entry = "."
+		}
+		p := entry + "/" + name
+		err := checkExecutable(p, dir)
+		if err == nil {
+			return p, nil
+		}
+		// As execvp: what cannot be run is passed over, and reported if nothing better comes.
+		if unusable == nil && errors.Is(err, ErrNotExecutable) {
+			unusable = err
+		}
+	}
+	if unusable != nil {
+		return "", unusable
+	}
+	return "", fmt.Errorf("%q: %w in PATH %q", name, ErrNotFound, path)
+}
+
+func checkExecutable(path, dir string) error {
+	full := within(dir, path)
+	fi, err := os.Stat(full)
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%q: %w: %v", path, ErrNotExecutable, reason(err))
+	case err != nil:
+		return fmt.Errorf("%q: %w: %v", path, ErrNotFound, reason(err))
+	case fi.IsDir():
+		return fmt.Errorf("%q: %w: it is a directory", path, ErrNotExecutable)
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, full, unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("%q: %w: %v (mode %v)", path, ErrNotExecutable, err, fi.Mode())
+	}
+	return nil
+}
+
+// within does not clean the path: "x/../y" must fail where x is missing, as it does in the kernel.
+func within(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return dir + "/" + path
+}
+
+// reason takes the path off an error whose text names it already.
+func reason(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// execError says in a user's words what went wrong between fork and execve.
+func execError(spec Spec, path string, err error) error {
+	if derr := checkDir(spec.Dir); derr != nil {
+		return derr // removed since it was checked
+	}
+	errno, _ := err.(syscall.Errno)
+	switch errno {
+	case syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES:
+		if xerr := checkExecutable(path, spec.Dir); xerr != nil {
+			return xerr
+		}
+		// The file is there and may be run, so the errno is about what it needs to run.
+		if interp := interpreter(within(spec.Dir, path)); interp != "" {
+			return fmt.Errorf("%q: %w: its interpreter %q: %v", path, ErrNotExecutable, interp, err)
+		}
+	case syscall.ENOEXEC:
+		return fmt.Errorf("%q: %w: %v: neither a program for this machine nor a script with a #! line", path, ErrNotExecutable, err)
+	case syscall.E2BIG:
+		n := 0
+		for _, s := range spec.Args {
+			n += len(s) + 1
+		}
+		m := 0
+		for _, s := range spec.Env {
+			m += len(s) + 1
+		}
+		return fmt.Errorf("%q: %w: %v: %d bytes of arguments and %d of environment are more than the kernel takes, or one of them is", path, ErrNotExecutable, err, n, m)
+	case syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, 0:
+		return fmt.Errorf("cannot start a process for %q: %w", path, err)
+	}
+	return fmt.Errorf("%q: %w: %v", path, ErrNotExecutable, err)
+}
+
+// interpreter returns what the file asks the kernel to run it with: the first word after #! (man 2 execve: 255 bytes
+// at most), or the dynamic linker of an ELF file. "" if there is none.
+func interpreter(file string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	line, _ := bufio.NewReaderSize(io.LimitReader(f, 255), 256).ReadString('\n')
+	if rest, ok := strings.CutPrefix(line, "#!"); ok {
+		// Blank and tab only: "#!/bin/sh\r" asks for a file named sh\r, and that is what the user has to see.
+		word, _, _ := strings.Cut(strings.TrimLeft(strings.TrimRight(rest, "\n"), " \t"), " ")
+		word, _, _ = strings.Cut(word, "\t")
+		return word
+	}
+	e, err := elf.NewFile(f)
+	if err != nil {
+		return ""
+	}
+	for _, p := range e.Progs {
+		if p.Type == elf.PT_INTERP && p.Filesz <= 4096 { // PATH_MAX
+			b, _ := io.ReadAll(p.Open())
+			return strings.TrimRight(string(b), "\x00")
+		}
+	}
+	return ""
+}

@@ -1,0 +1,279 @@
+//go:build linux
+
+package procgroup
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMain lets the test binary play the commands that the tests start, and fails if they leave a goroutine or a child
+// behind.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "helper" {
+		helpers[os.Args[2]](os.Args[3:])
+		os.Exit(0)
+	}
+	// A helper is this binary: with -race each would sleep for a second at its end.
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
+	code := m.Run()
+	if code == 0 {
+		code = leaks()
+	}
+	os.Exit(code)
+}
+
+func leaks() int {
+	var stacks string
+	for range 100 { // a goroutine that has closed its channel may need a moment to be gone
+		buf := make([]byte, 1<<20)
+		stacks = string(buf[:runtime.Stack(buf, true)])
+		if !strings.Contains(stacks, "wsexec/internal/procgroup.Start") && !strings.Contains(stacks, "wsexec/internal/procgroup.fork") {
+			stacks = ""
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if stacks != "" {
+		fmt.Fprintf(os.Stderr, "goroutines left:\n%s\n", stacks)
+		return 1
+	}
+	if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); err != syscall.ECHILD {
+		fmt.Fprintf(os.Stderr, "a child was left unwaited: wait4 = %d, %v\n", pid, err)
+		return 1
+	}
+	return 0
+}
+
+// helper is the command line of a helper.
+func helper(args ...string) []string {
+	exe, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return append([]string{exe, "helper"}, args...)
+}
+
+var helpers = map[string]func(args []string){
+	// exit CODE
+	"exit": func(args []string) {
+		n, _ := strconv.Atoi(args[0])
+		os.Exit(n)
+	},
+	// args: each in quotes, on a line
+	"args": func(args []string) {
+		for _, a := range args {
+			fmt.Printf("%q\n", a)
+		}
+	},
+	// size: the terminal's, now and at each WINCH, until stdin ends
+	"size": func([]string) {
+		winch := make(chan os.Signal, 1)
+		signal.Notify(winch, syscall.SIGWINCH)
+		for {
+			w, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+			if err != nil {
+				fmt.Println(err)
+				os.Exit(1)
+			}
+			fmt.Printf("%dx%d\n", w.Col, w.Row)
+			<-winch
+		}
+	},
+	// flags: whether 0, 1 and 2 are non-blocking
+	"flags": func([]string) {
+		for fd := range 3 {
+			n, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+			fmt.Println(fd, n&unix.O_NONBLOCK)
+		}
+	},
+	// descriptors: those that were open when it started: not close-on-exec, as all that Go opens is
+	"descriptors": func([]string) {
+		for fd := range 1024 {
+			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+				fmt.Println(fd)
+			}
+		}
+	},
+	// status: plays the server; starts cat /proc/self/status and prints what that prints, then sends itself every
+	// signal that it was told to survive
+	"status": func(args []string) {
+		g, err := Start(Spec{Args: []string{"cat", "/proc/self/status"}, Env: os.Environ(), Dir: "/"})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		io.Copy(os.Stdout, g.Stdout())
+		g.Reap()
+		for _, a := range args {
+			n, _ := strconv.Atoi(a)
+			syscall.Kill(os.Getpid(), syscall.Signal(n))
+		}
+		fmt.Println("survived")
+	},
+	// run COMMAND...: plays the server; prints what the command prints
+	"run": func(args []string) {
+		g, err := Start(Spec{Args: args, Env: os.Environ(), Dir: "/"})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		io.Copy(os.Stdout, g.Stdout())
+		g.Reap()
+	},
+	// tty MODE...: sets the terminal's modes, says ready, reads nothing until it got a signal or "read" is among the
+	// modes; then prints what it reads, quoted, until end of file
+	"tty": func(args []string) {
+		sigs := make(chan os.Signal, 16)
+		signal.Notify(sigs, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
+		t, err := unix.IoctlGetTermios(0, unix.TCGETS)
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		t.Lflag &^= unix.ECHO
+		reads := make(chan string)
+		read := func() {
+			b := make([]byte, 8192)
+			for {
+				n, err := os.Stdin.Read(b)
+				if err != nil {
+					reads <- "end"
+					return
+				}
+				reads <- fmt.Sprintf("read %q", b[:n])
+			}
+		}
+		reading := false
+		for _, a := range args {
+			k, v, _ := strings.Cut(a, "=")
+			c, _ := strconv.Atoi(v)
+			switch k {
+			case "echo":
+				t.Lflag |= unix.ECHO | unix.ECHOCTL
+			case "cbreak":
+				t.Lflag &^= unix.ICANON
+			case "raw":
+				t.Lflag &^= unix.ICANON | unix.ISIG | unix.IEXTEN
+				t.Iflag &^= unix.ICRNL | unix.IXON
+			case "noflsh":
+				t.Lflag |= unix.NOFLSH
+			case "intr":
+				t.Cc[unix.VINTR] = byte(c)
+			case "eof":
+				t.Cc[unix.VEOF] = byte(c)
+			case "read":
+				reading = true
+			}
+		}
+		if err := unix.IoctlSetTermios(0, unix.TCSETS, t); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		if reading {
+			go read()
+		}
+		fmt.Println("ready")
+		for {
+			select {
+			case s := <-sigs:
+				fmt.Println("signal", int(s.(syscall.Signal)))
+				if !reading {
+					reading = true
+					go read()
+				}
+			case s := <-reads:
+				fmt.Println(s)
+				if s == "end" {
+					return
+				}
+			}
+		}
+	},
+}
+
+// start starts a command that is ended with the test.
+func start(t testing.TB, spec Spec) *Group {
+	t.Helper()
+	if spec.Env == nil {
+		spec.Env = os.Environ()
+	}
+	if spec.Dir == "" {
+		spec.Dir = "/"
+	}
+	g, err := Start(spec)
+	if err != nil {
+		t.Fatalf("Start: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := g.Signal(syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		g.Reap()
+	})
+	return g
+}
+
+func sh(script string) []string { return []string{"/bin/sh", "-c", script} }
+
+// bound is how long a test waits for what must come.
+const bound = 20 * time.Second
+
+// expect reads until the output so far ends with want, and returns it. It takes nothing beyond: byte by byte.
+func expect(t testing.TB, o *Output, want string) string {
+	t.Helper()
+	var got []byte
+	o.SetReadDeadline(time.Now().Add(bound))
+	b := make([]byte, 1)
+	for !strings.HasSuffix(string(got), want) {
+		n, err := o.Read(b)
+		got = append(got, b[:n]...)
+		if err != nil {
+			t.Fatalf("%d bytes of output that end with %q, then %v; want %q", len(got), got[max(0, len(got)-200):], err, want)
+		}
+	}
+	return string(got)
+}
+
+// all reads to the end.
+func all(t testing.TB, o *Output) string {
+	t.Helper()
+	o.SetReadDeadline(time.Now().Add(bound))
+	b, err := io.ReadAll(o)
+	if err != nil {
+		t.Fatalf("output %q, then %v", b, err)
+	}
+	return string(b)
+}
+
+// exited waits for the leader's exit.
+func exited(t testing.TB, g *Group) {
+	t.Helper()
+	select {
+	case <-g.Exited():
+	case <-time.After(bound):
+		t.Fatal("the command does not end")
+	}
+}
+
+// eventually waits for what the kernel or another process will do, and has no event of its own.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(bound); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}

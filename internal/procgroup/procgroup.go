@@ -1,0 +1,76 @@
+// Package procgroup starts a command in a session and process group of its own, with a terminal (PTY) or with pipes,
+// and gives back the group: its streams, its signals, its end.
+//
+// The life of a group:
+//
+//	g, err := procgroup.Start(spec)   // errors.Is: ErrNotFound, ErrNotExecutable, ErrBadDirectory
+//	g.Stdout().Read(p) …              // until io.EOF
+//	<-g.Exited()                      // the leader has ended; its zombie still holds pid and pgid
+//	g.Members(); g.Signal(…)          // what it left behind, safely: the number cannot have been reused
+//	status := g.Reap()                // last
+//
+// The number of a process group can be given to a stranger as soon as its leader is reaped and the group is empty. So
+// the leader's exit is watched without reaping, and Reap and Signal exclude each other: no signal ever reaches a
+// process that is not ours. Whoever starts a Group must Reap it; nobody in the process may call wait4(-1).
+//
+// Only the process group is ended by signals. What has called setsid is out of reach here.
+//
+// All methods may be called from several goroutines at once, except that an Output has one reader and an Input one
+// writer at a time.
+//
+// Linux is what it is written for; darwin does the same with less precision (see Input.Feed and ResetSignals). On other
+// systems Start returns an error.
+package procgroup
+
+import (
+	"errors"
+	"syscall"
+)
+
+// What Start can find wrong with a command before it runs. Found with errors.Is; the text of the error that wraps one
+// names the thing and what is wrong with it, in words for the user who asked for the command.
+var (
+	// ErrNotFound: there is no such command (a shell's status 127).
+	ErrNotFound = errors.New("command not found")
+	// ErrNotExecutable: it is there but cannot be run (a shell's status 126): no execute permission, a directory, not
+	// a program, its interpreter is missing, or the arguments are too long for the kernel.
+	ErrNotExecutable = errors.New("not executable")
+	// ErrBadDirectory: Spec.Dir is not an absolute path of a directory that can be entered.
+	ErrBadDirectory = errors.New("bad working directory")
+)
+
+// Winsize is the size of a terminal in character cells.
+type Winsize struct{ Rows, Cols uint16 }
+
+// Spec says what to start. Strings hold any bytes but NUL.
+type Spec struct {
+	// Args is the command and its arguments; they reach it unchanged. Args[0] without a slash is looked up in the PATH
+	// of Env, not of this process, as execvp(3) does (an unset PATH is /bin:/usr/bin, an empty entry is Dir). A
+	// relative path and a relative entry of PATH are relative to Dir.
+	Args []string
+	// Env is the complete environment, "K=V" each. Of two PATHs the first counts, as with getenv(3).
+	Env []string
+	// Dir is the working directory, absolute.
+	Dir string
+	// TTY, if not nil, asks for a terminal, which has this size before the command starts. Otherwise: pipes.
+	TTY *Winsize
+	// Merge lets one pipe serve stdout and stderr, which keeps their order. A terminal always does.
+	Merge bool
+}
+
+// Member is a living process of a group.
+type Member struct {
+	Pid  int
+	Name string // as the kernel has it: up to 15 bytes, chosen by the process
+}
+
+// Status is how the leader of a group ended.
+type Status struct {
+	// Code is the exit code, if Signal is 0. It is -1 if it was lost, because something else in this process reaped
+	// the leader.
+	Code int
+	// Signal is what killed it, 0 if it exited.
+	Signal syscall.Signal
+	// CoreDumped is the kernel's flag, for a Signal.
+	CoreDumped bool
+}

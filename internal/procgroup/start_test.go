@@ -1,0 +1,758 @@
+//go:build linux
+
+package procgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestExitCode(t *testing.T) {
+	for _, code := range []int{0, 1, 127, 128, 255} {
+		if got := start(t, Spec{Args: helper("exit", strconv.Itoa(code))}).Reap(); got != (Status{Code: code}) {
+			t.Errorf("exit %d: %+v", code, got)
+		}
+	}
+}
+
+func TestKilledBySignal(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGUSR1} {
+		g := start(t, Spec{Args: sh(fmt.Sprintf("kill -%d $$; exit 3", sig))})
+		if got := g.Reap(); got != (Status{Signal: sig}) {
+			t.Errorf("signal %d: %+v", sig, got)
+		}
+	}
+}
+
+func TestCoreFlag(t *testing.T) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_CORE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	for _, on := range []bool{false, true} {
+		size := "0"
+		if on {
+			pattern, _ := os.ReadFile("/proc/sys/kernel/core_pattern")
+			if limit.Max == 0 || strings.HasPrefix(string(pattern), "|") {
+				t.Logf("no core can be had: limit %d, pattern %s", limit.Max, pattern)
+				continue
+			}
+			size = "unlimited"
+		}
+		g := start(t, Spec{Args: sh("ulimit -c " + size + " && kill -ABRT $$"), Dir: t.TempDir()})
+		if got := g.Reap(); got != (Status{Signal: syscall.SIGABRT, CoreDumped: on}) {
+			t.Errorf("core limit %s: %+v", size, got)
+		}
+	}
+}
+
+// Without a pidfd the exit must be seen all the same.
+func TestWithoutPidfd(t *testing.T) {
+	usePidfd = false
+	defer func() { usePidfd = true }()
+	g := start(t, Spec{Args: sh("exit 7")})
+	exited(t, g)
+	if err := syscall.Kill(g.Pid(), 0); err != nil {
+		t.Errorf("the zombie is gone before Reap: %v", err)
+	}
+	if got := g.Reap(); got != (Status{Code: 7}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestReapTwice(t *testing.T) {
+	g := start(t, Spec{Args: sh("exit 9")})
+	results := make(chan Status)
+	for range 4 {
+		go func() { results <- g.Reap() }()
+	}
+	for range 4 {
+		if got := <-results; got != (Status{Code: 9}) {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+func TestCannotStart(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string, mode os.FileMode) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	noX := file("no-x", "#!/bin/sh\n", 0o644)
+	garbage := file("garbage", "\x01\x02\x03 not a program", 0o755)
+	empty := file("empty", "", 0o755)
+	noInterp := file("no-interp", "#! /no/such/interp -x\n", 0o755)
+	crlf := file("crlf", "#!/bin/sh\r\necho\r\n", 0o755)
+	interpIsDir := file("interp-is-dir", "#!"+dir+"\n", 0o755)
+	sub := filepath.Join(dir, "sub")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PATH=" + dir}
+	for _, c := range []struct {
+		name string
+		spec Spec
+		want error
+		text []string
+	}{
+		{"not in PATH", Spec{Args: []string{"nosuch"}, Env: env}, ErrNotFound, []string{`"nosuch"`, dir}},
+		{"sh is not in this PATH", Spec{Args: []string{"sh"}, Env: env}, ErrNotFound, []string{`"sh"`}},
+		{"empty", Spec{Args: []string{""}}, ErrNotFound, []string{"empty command"}},
+		{"none", Spec{}, ErrNotFound, []string{"empty command"}},
+		{"path", Spec{Args: []string{"/no/such"}}, ErrNotFound, []string{`"/no/such"`, "no such file"}},
+		{"below a file", Spec{Args: []string{noX + "/x"}}, ErrNotFound, []string{"not a directory"}},
+		{"path is not looked up", Spec{Args: []string{"./sh"}, Env: []string{"PATH=/bin"}, Dir: dir}, ErrNotFound, []string{`"./sh"`}},
+		{"no x bit", Spec{Args: []string{noX}}, ErrNotExecutable, []string{noX, "permission denied", "-rw-r--r--"}},
+		{"no x bit, in PATH", Spec{Args: []string{"no-x"}, Env: env}, ErrNotExecutable, []string{"permission denied"}},
+		{"directory", Spec{Args: []string{sub}}, ErrNotExecutable, []string{sub, "directory"}},
+		{"directory in PATH", Spec{Args: []string{"sub"}, Env: env}, ErrNotExecutable, []string{"directory"}},
+		{"garbage", Spec{Args: []string{garbage}}, ErrNotExecutable, []string{garbage, "#!"}},
+		{"empty file", Spec{Args: []string{empty}}, ErrNotExecutable, []string{"exec format error"}},
+		{"too long", Spec{Args: []string{"/bin/true", strings.Repeat("x", 4<<20)}}, ErrNotExecutable, []string{"argument list too long", "4194315"}},
+		{"interpreter", Spec{Args: []string{noInterp}}, ErrNotExecutable, []string{noInterp, `interpreter "/no/such/interp"`, "no such file"}},
+		{"interpreter with CR", Spec{Args: []string{crlf}}, ErrNotExecutable, []string{`"/bin/sh\r"`}},
+		{"interpreter is a directory", Spec{Args: []string{interpIsDir}}, ErrNotExecutable, []string{"interpreter", "permission denied"}},
+		{"no directory", Spec{Args: []string{"/bin/true"}, Dir: "/no/such"}, ErrBadDirectory, []string{`"/no/such"`, "no such file"}},
+		{"a file", Spec{Args: []string{"/bin/true"}, Dir: noX}, ErrBadDirectory, []string{noX, "not a directory"}},
+		{"relative", Spec{Args: []string{"/bin/true"}, Dir: "tmp"}, ErrBadDirectory, []string{"absolute"}},
+		{"NUL in directory", Spec{Args: []string{"/bin/true"}, Dir: "/\x00"}, ErrBadDirectory, []string{"NUL"}},
+		{"NUL in argument", Spec{Args: []string{"/bin/true", "a\x00b"}}, nil, []string{"argument", "NUL"}},
+		{"NUL in variable", Spec{Args: []string{"/bin/true"}, Env: []string{"SECRET=a\x00b"}}, nil, []string{`"SECRET"`, "NUL"}},
+	} {
+		for _, tty := range []*Winsize{nil, {24, 80}} {
+			t.Run(fmt.Sprintf("%s,tty=%t", c.name, tty != nil), func(t *testing.T) {
+				spec := c.spec
+				spec.TTY = tty
+				if spec.Dir == "" {
+					spec.Dir = "/"
+				}
+				g, err := Start(spec)
+				if err == nil {
+					g.Reap()
+					t.Fatal("started")
+				}
+				for _, class := range []error{ErrNotFound, ErrNotExecutable, ErrBadDirectory} {
+					if errors.Is(err, class) != (class == c.want) {
+						t.Errorf("%q: is %q: %t", err, class, errors.Is(err, class))
+					}
+				}
+				for _, text := range c.text {
+					if !strings.Contains(err.Error(), text) {
+						t.Errorf("%q does not say %q", err, text)
+					}
+				}
+				if strings.Contains(err.Error(), "a\\x00b") && strings.Contains(c.name, "variable") {
+					t.Errorf("%q tells the value of a variable", err)
+				}
+			})
+		}
+	}
+}
+
+func TestDirectoryNotEnterable(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root enters every directory")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Start(Spec{Args: []string{"/bin/true"}, Dir: dir})
+	if !errors.Is(err, ErrBadDirectory) {
+		t.Error(err)
+	}
+}
+
+func TestLookup(t *testing.T) {
+	dir := t.TempDir()
+	for _, p := range []string{"a", "b", "c"} {
+		if err := os.Mkdir(filepath.Join(dir, p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		mode := os.FileMode(0o755)
+		if p == "a" {
+			mode = 0o644 // passed over
+		}
+		if err := os.WriteFile(filepath.Join(dir, p, "which"), []byte("#!/bin/sh\necho "+p+" $0\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ arg, path, dir, want string }{
+		{"which", dir + "/b:" + dir + "/c", "/", "b " + dir + "/b/which"},
+		{"which", dir + "/c:" + dir + "/b", "/", "c " + dir + "/c/which"},
+		{"which", dir + "/a:/no/such:" + dir + "/c", "/", "c " + dir + "/c/which"},
+		{"which", "b", dir, "b b/which"},
+		{"which", ":/bin", dir + "/c", "c ./which"},
+		{"./which", "/bin", dir + "/b", "b ./which"},
+		{"b/../c/which", "/bin", dir, "c b/../c/which"},
+	} {
+		g := start(t, Spec{Args: []string{c.arg}, Env: []string{"PATH=" + c.path, "PATH=/nowhere"}, Dir: c.dir})
+		if got := all(t, g.Stdout()); got != c.want+"\n" {
+			t.Errorf("%s in PATH %s and %s: %q, want %q", c.arg, c.path, c.dir, got, c.want)
+		}
+	}
+	// Without PATH, as execvp.
+	if got := all(t, start(t, Spec{Args: []string{"pwd"}, Env: []string{"X=1"}, Dir: "/"}).Stdout()); got != "/\n" {
+		t.Errorf("pwd without PATH: %q", got)
+	}
+}
+
+func TestEveryByte(t *testing.T) {
+	var b []byte
+	for c := 1; c < 256; c++ {
+		b = append(b, byte(c))
+	}
+	g := start(t, Spec{Args: helper("args", string(b), "", "a b", "\xff\xfe")})
+	want := fmt.Sprintf("%q\n\"\"\n\"a b\"\n\"\\xff\\xfe\"\n", b)
+	if got := all(t, g.Stdout()); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	g = start(t, Spec{Args: []string{"env"}, Env: []string{"PATH=/usr/bin:/bin", "X=" + string(b)}})
+	if got, want := all(t, g.Stdout()), "PATH=/usr/bin:/bin\nX="+string(b)+"\n"; got != want {
+		t.Errorf("environment: got %q", got)
+	}
+}
+
+func TestSessionAndGroup(t *testing.T) {
+	for _, tty := range []*Winsize{nil, {1, 1}} {
+		g := start(t, Spec{Args: []string{"cat", "/proc/self/stat"}, TTY: tty})
+		out := all(t, g.Stdout())
+		f := strings.Fields(out)
+		pid := strconv.Itoa(g.Pid())
+		if f[0] != pid || f[4] != pid || f[5] != pid {
+			t.Errorf("tty %v: pid %s, group %s, session %s; want all %s", tty != nil, f[0], f[4], f[5], pid)
+		}
+		if hasTTY := f[6] != "0"; hasTTY != (tty != nil) {
+			t.Errorf("controlling terminal %s, want one: %t", f[6], tty != nil)
+		}
+	}
+}
+
+func TestStreamsApart(t *testing.T) {
+	g := start(t, Spec{Args: sh("cat; echo out; echo err >&2")})
+	if _, err := g.Stdin().Write([]byte("in\n")); err != nil {
+		t.Fatal(err)
+	}
+	g.Stdin().Close()
+	if out, err := all(t, g.Stdout()), all(t, g.Stderr()); out != "in\nout\n" || err != "err\n" {
+		t.Errorf("stdout %q, stderr %q", out, err)
+	}
+}
+
+func TestMergeKeepsOrder(t *testing.T) {
+	g := start(t, Spec{Args: sh("i=0; while [ $i -lt 50 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done"), Merge: true})
+	if g.Stderr() != nil {
+		t.Error("a stderr of its own")
+	}
+	var want strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&want, "o%d\ne%d\n", i, i)
+	}
+	if got := all(t, g.Stdout()); got != want.String() {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A non-blocking 0, 1 or 2 breaks commands that do not expect EAGAIN.
+func TestDescriptorsBlock(t *testing.T) {
+	for _, tty := range []*Winsize{nil, {24, 80}} {
+		g := start(t, Spec{Args: helper("flags"), TTY: tty})
+		if got := strings.ReplaceAll(all(t, g.Stdout()), "\r", ""); got != "0 0\n1 0\n2 0\n" {
+			t.Errorf("tty %t: %q", tty != nil, got)
+		}
+		// Of those that this process has opened itself, none. (Others it may have inherited.)
+		g = start(t, Spec{Args: helper("descriptors"), TTY: tty})
+		for _, f := range strings.Fields(all(t, g.Stdout())) {
+			fd, _ := strconv.Atoi(f)
+			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd > 2 && (err != nil || flags&unix.FD_CLOEXEC != 0) {
+				t.Errorf("tty %t: descriptor %d is open in the command", tty != nil, fd)
+			}
+		}
+	}
+}
+
+func TestNothingLeaks(t *testing.T) {
+	count := func() int {
+		d, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(d)
+	}
+	garbage := filepath.Join(t.TempDir(), "garbage")
+	if err := os.WriteFile(garbage, []byte("?"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := func(i int) {
+		spec := Spec{Args: []string{"/bin/true"}, Dir: "/", Merge: i%3 == 0}
+		if i%2 == 0 {
+			spec.TTY = &Winsize{24, 80}
+		}
+		switch i % 7 {
+		case 1:
+			spec.Args[0] = garbage // fails in the child
+		case 2:
+			spec.Args[0] = "/no/such"
+		case 3:
+			spec.Dir = "/no/such"
+		}
+		g, err := Start(spec)
+		if err != nil {
+			return
+		}
+		switch i % 5 {
+		case 0:
+			g.Stdin().Close()
+		case 1:
+			g.Stdout().Close()
+		case 2:
+			g.Hangup()
+		}
+		g.Reap()
+	}
+	run(0) // what os opens once, epoll for one
+	goroutines, before := runtime.NumGoroutine(), count()
+	for i := range 200 {
+		run(i)
+	}
+	if after := count(); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+	eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
+}
+
+// Without descriptors to be had, Start fails and gives back those it got.
+func TestTooFewDescriptors(t *testing.T) {
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	open := func() map[string]bool {
+		m := map[string]bool{}
+		d.Seek(0, 0)
+		names, err := d.Readdirnames(-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names {
+			m[n] = true
+		}
+		return m
+	}
+	before := open()
+	free := 0 // the lowest
+	for before[strconv.Itoa(free)] {
+		free++
+	}
+	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old)
+	failed := 0
+	for limit := free; limit < free+12; limit++ {
+		for _, tty := range []*Winsize{nil, {24, 80}} {
+			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(limit), Max: old.Max}); err != nil {
+				t.Fatal(err)
+			}
+			g, err := Start(Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: tty})
+			if err == nil {
+				g.Reap()
+			} else {
+				failed++
+				if errors.Is(err, ErrNotFound) || errors.Is(err, ErrNotExecutable) || errors.Is(err, ErrBadDirectory) {
+					t.Errorf("limit %d: taken for the user's mistake: %v", limit, err)
+				}
+			}
+			if after := open(); len(after) != len(before) {
+				t.Fatalf("limit %d, tty %t, error %v: open before %v, after %v", limit, tty != nil, err, before, after)
+			}
+		}
+	}
+	if failed < 4 {
+		t.Errorf("only %d starts failed", failed)
+	}
+}
+
+// signalField returns a line of man 5 proc_pid_status as a mask.
+func signalField(t *testing.T, status []byte, name string) uint64 {
+	t.Helper()
+	for line := range strings.Lines(string(status)) {
+		if v, ok := strings.CutPrefix(line, name+":"); ok {
+			n, err := strconv.ParseUint(strings.TrimSpace(v), 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("no %s in %q", name, status)
+	return 0
+}
+
+// A server that a script had started with & could not have its commands interrupted: they inherited SIGINT ignored.
+func TestIgnoredSignalsAreDefault(t *testing.T) {
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap '' HUP INT QUIT USR1 TSTP TTOU; exec "$0" "$@"`},
+		helper("status", "1", "2", "10", "20")...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := signalField(t, out, "SigIgn"); got != 0 {
+		t.Errorf("the command ignores %#x", got)
+	}
+	// QUIT is not among them: Go itself takes it, whatever it was.
+	if !bytes.Contains(out, []byte("survived")) {
+		t.Error("a signal that had been ignored ended the server")
+	}
+}
+
+// A descriptor that the server had inherited open reached every command.
+func TestInheritedDescriptorsAreKeptBack(t *testing.T) {
+	argv := append(helper("run"), helper("descriptors")...)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd.ExtraFiles = []*os.File{f, f, f} // 3, 4 and 5
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := strings.Fields(string(out)); !slices.Equal(got, []string{"0", "1", "2"}) {
+		t.Errorf("the command has descriptors %v", got)
+	}
+}
+
+func TestBlockedSignalsAreNot(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var blocked, old unix.Sigset_t
+	blocked.Val[0] = 1<<(syscall.SIGTERM-1) | 1<<(syscall.SIGINT-1) | 1<<(syscall.SIGUSR2-1)
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &blocked, &old); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(helper()[0], helper("status")[1:]...)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	err := cmd.Start()
+	unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if got := signalField(t, out.Bytes(), "SigBlk"); got != 0 {
+		t.Errorf("the command blocks %#x", got)
+	}
+}
+
+func TestGroupSignalReachesGrandchildren(t *testing.T) {
+	g := start(t, Spec{Args: sh("sh -c 'sleep 1000 & sleep 1000' & echo up; wait")})
+	expect(t, g.Stdout(), "up\n")
+	eventually(t, "three others", func() bool { return len(g.Members()) == 3 })
+	if err := g.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	all(t, g.Stdout()) // until the last of them has closed it
+	if got := g.Reap(); got.Signal != syscall.SIGTERM {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The zombie of the leader keeps the number, so that what it left behind can be signalled; after Reap nobody is.
+func TestSignalAfterExit(t *testing.T) {
+	for _, reaped := range []bool{false, true} {
+		g := start(t, Spec{Args: sh("sleep 1000 & echo $!; exit 4")})
+		out := expect(t, g.Stdout(), "\n")
+		child, err := strconv.Atoi(strings.TrimSpace(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		exited(t, g)
+		// Once it has come: between fork and exec it has the shell's name.
+		eventually(t, "the child is sleep", func() bool { m := g.Members(); return len(m) == 1 && m[0] == (Member{child, "sleep"}) })
+		if !reaped {
+			if err := g.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			all(t, g.Stdout()) // its end of the pipe is closed
+			eventually(t, "no member is alive", func() bool { return len(g.Members()) == 0 })
+			if err := g.Signal(syscall.SIGTERM); err != nil {
+				t.Errorf("to a group of zombies: %v", err)
+			}
+			if got := g.Reap(); got != (Status{Code: 4}) {
+				t.Errorf("%+v", got)
+			}
+			continue
+		}
+		g.Reap()
+		if err := g.Signal(syscall.SIGKILL); err != nil {
+			t.Errorf("after Reap: %v", err)
+		}
+		if m := g.Members(); m != nil {
+			t.Errorf("members after Reap: %v", m)
+		}
+		// Nothing that was sent KILL stops.
+		syscall.Kill(child, syscall.SIGSTOP)
+		eventually(t, "what was left behind stops, alive", func() bool { return state(child) == 'T' })
+		syscall.Kill(child, syscall.SIGKILL)
+	}
+}
+
+// A zombie that its parent does not wait for can be signalled for ever, without effect.
+func TestZombieIsNoMember(t *testing.T) {
+	g := start(t, Spec{Args: sh("sleep 0.01 & echo $!; exec sleep 1000")})
+	child, err := strconv.Atoi(strings.TrimSpace(expect(t, g.Stdout(), "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the child is a zombie", func() bool { return state(child) == 'Z' })
+	if m := g.Members(); len(m) != 0 {
+		t.Errorf("members %v", m)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	for _, c := range []struct {
+		in    string
+		comm  string
+		state byte
+		pgrp  int
+		ok    bool
+	}{
+		{"12 (sleep) S 1 34 34 0", "sleep", 'S', 34, true},
+		{"12 (a) Z 9 9) R 1 34 34 0", "a) Z 9 9", 'R', 34, true},
+		{"12 () R 1 34", "", 'R', 34, true},
+		{"12 (((\n)) Z 1 34 0", "((\n)", 'Z', 34, true},
+		{"12 (sleep) S 1", "", 0, 0, false},
+		{"12 )sleep( S 1 2", "", 0, 0, false},
+		{"", "", 0, 0, false},
+	} {
+		comm, state, pgrp, ok := parseStat([]byte(c.in))
+		if ok != c.ok || ok && (comm != c.comm || state != c.state || pgrp != c.pgrp) {
+			t.Errorf("%q: %q %c %d %t", c.in, comm, state, pgrp, ok)
+		}
+	}
+}
+
+func TestHangup(t *testing.T) {
+	for _, tty := range []*Winsize{nil, {24, 80}} {
+		g := start(t, Spec{Args: sh("echo up; exec sleep 1000"), TTY: tty})
+		for !strings.HasPrefix(expect(t, g.Stdout(), "\n"), "up") {
+		}
+		if err := g.Hangup(); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Hangup(); err != nil {
+			t.Errorf("again: %v", err)
+		}
+		if got := g.Reap(); got != (Status{Signal: syscall.SIGHUP}) {
+			t.Errorf("tty %t: %+v", tty != nil, got)
+		}
+	}
+}
+
+// A stopped process takes HUP only when it continues.
+func TestHangupOfStopped(t *testing.T) {
+	defer func() { usePidfd = true }()
+	for _, usePidfd = range []bool{true, false} {
+		g := start(t, Spec{Args: sh("kill -STOP $$; exit 1")})
+		eventually(t, "it has stopped", func() bool { return state(g.Pid()) == 'T' })
+		select {
+		case <-g.Exited():
+			t.Error("stopped is taken for ended")
+		case <-time.After(5 * time.Millisecond):
+		}
+		g.Hangup()
+		if got := g.Reap(); got.Signal != syscall.SIGHUP {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// state returns the state of a process as in man 5 proc_pid_stat, 0 if there is no such process.
+func state(pid int) byte {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, s, _, _ := parseStat(b)
+	return s
+}
+
+func TestOutputCloseIsSIGPIPE(t *testing.T) {
+	g := start(t, Spec{Args: []string{"yes"}})
+	expect(t, g.Stdout(), "y\n")
+	g.Stdout().Close()
+	if got := g.Reap(); got != (Status{Signal: syscall.SIGPIPE}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestOutputDeadlineAndClose(t *testing.T) {
+	for _, tty := range []*Winsize{nil, {24, 80}} {
+		g := start(t, Spec{Args: sh("printf 123; read x; exec sleep 1000"), TTY: tty})
+		o := g.Stdout()
+		if err := o.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is buffered", func() bool { return o.Buffered() == 3 })
+		o.SetReadDeadline(time.Now().Add(-time.Second))
+		b := make([]byte, 2)
+		if _, err := o.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Read: %v", err)
+		}
+		if err := o.Wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Wait: %v", err)
+		}
+		for _, want := range []string{"12", "3", ""} {
+			if n, err := o.TryRead(b); string(b[:n]) != want || err != nil {
+				t.Errorf("TryRead: %q, %v, want %q", b[:n], err, want)
+			}
+		}
+		o.SetReadDeadline(time.Time{})
+		waits := make(chan error)
+		go func() { waits <- o.Wait() }()
+		// Beside a Wait that holds the reading side:
+		if n, err := o.TryRead(b); n != 0 || err != nil {
+			t.Errorf("TryRead beside Wait: %d, %v", n, err)
+		}
+		o.Close()
+		o.Close()
+		if err := <-waits; !errors.Is(err, os.ErrClosed) {
+			t.Errorf("Wait and Close: %v", err)
+		}
+		if _, err := o.Read(b); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("Read after Close: %v", err)
+		}
+		if _, err := o.TryRead(b); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("TryRead after Close: %v", err)
+		}
+		if err := o.SetReadDeadline(time.Time{}); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("SetReadDeadline after Close: %v", err)
+		}
+		if n := o.Buffered(); n != 0 {
+			t.Errorf("Buffered after Close: %d", n)
+		}
+	}
+}
+
+func TestInputClosedUnderWrite(t *testing.T) {
+	g := start(t, Spec{Args: []string{"sleep", "1000"}})
+	in := g.Stdin()
+	type result struct {
+		n   int
+		err error
+	}
+	writes := make(chan result)
+	go func() {
+		n, err := in.Write(make([]byte, 1<<20))
+		writes <- result{n, err}
+	}()
+	eventually(t, "the pipe is full", func() bool { return in.Unread() == 64<<10 })
+	in.Close()
+	in.Close()
+	r := <-writes
+	if !errors.Is(r.err, os.ErrClosed) || r.n != in.Unread() {
+		t.Errorf("Write: %d, %v; unread %d", r.n, r.err, in.Unread())
+	}
+	if n, err := in.Write([]byte("x")); n != 0 || !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close: %d, %v", n, err)
+	}
+	g.Signal(syscall.SIGKILL)
+	g.Reap()
+	if in.Unread() != r.n {
+		t.Errorf("after Reap %d unread of %d", in.Unread(), r.n)
+	}
+}
+
+func TestInputEPIPE(t *testing.T) {
+	g := start(t, Spec{Args: sh("exec head -c 3")})
+	in := g.Stdin()
+	if _, err := in.Write([]byte("123456789")); err != nil {
+		t.Fatal(err)
+	}
+	exited(t, g)
+	if n, err := in.Write([]byte("x")); n != 0 || err != syscall.EPIPE {
+		t.Errorf("%d, %v", n, err)
+	}
+	g.Reap()
+}
+
+// What a command reads after its stdin was closed must not be counted as unread: it would be given back to the file it
+// came from, and read twice.
+func TestUnreadGoesOnAfterClose(t *testing.T) {
+	g := start(t, Spec{Args: sh("kill -STOP $$; read x; echo $x; exec sleep 1000")})
+	in := g.Stdin()
+	if n, err := in.Write([]byte("one\ntwo\n")); n != 8 || err != nil {
+		t.Fatal(n, err)
+	}
+	if in.Unread() != 8 {
+		t.Errorf("%d unread", in.Unread())
+	}
+	in.Close()
+	if in.Unread() != 8 {
+		t.Errorf("%d unread after Close", in.Unread())
+	}
+	eventually(t, "the line is read", func() bool { g.Signal(syscall.SIGCONT); return in.Unread() != 8 })
+	expect(t, g.Stdout(), "one\n")
+	if in.Unread() != 4 {
+		t.Errorf("%d unread, want 4", in.Unread())
+	}
+	g.Signal(syscall.SIGKILL)
+	g.Reap()
+	if in.Unread() != 4 {
+		t.Errorf("%d unread after Reap, want 4", in.Unread())
+	}
+}
+
+// The descriptor that counts must not keep the command from the end of its stdin, nor the pipe from its end.
+func TestCloseIsEndOfFile(t *testing.T) {
+	g := start(t, Spec{Args: []string{"cat"}})
+	g.Stdin().Write([]byte("all"))
+	g.Stdin().Close()
+	if got := all(t, g.Stdout()); got != "all" {
+		t.Errorf("%q", got)
+	}
+	if n := g.Stdin().Unread(); n != 0 {
+		t.Errorf("%d unread", n)
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	for _, tty := range []*Winsize{nil, {24, 80}} {
+		b.Run(fmt.Sprintf("tty=%t", tty != nil), func(b *testing.B) {
+			for b.Loop() {
+				g, err := Start(Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: tty})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if got := g.Reap(); got != (Status{}) {
+					b.Fatal(got)
+				}
+			}
+		})
+	}
+}
+
+var _ io.Reader = (*Output)(nil)

@@ -1,0 +1,298 @@
+//go:build linux || darwin
+
+package procgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Start starts the command of spec. When it returns an error, nothing runs and no descriptor is left open.
+//
+// The command leads a new session and process group, has default signal dispositions and an empty signal mask (see
+// ResetSignals), and 0, 1 and 2 as its descriptors, besides those that this process itself was started with and nobody
+// has marked close-on-exec.
+func Start(spec Spec) (*Group, error) {
+	if len(spec.Args) == 0 || spec.Args[0] == "" {
+		return nil, fmt.Errorf("empty command: %w", ErrNotFound)
+	}
+	for _, s := range spec.Args {
+		if strings.IndexByte(s, 0) >= 0 {
+			return nil, fmt.Errorf("argument %q holds a NUL byte, which no command can be given", s)
+		}
+	}
+	for _, kv := range spec.Env {
+		if strings.IndexByte(kv, 0) >= 0 {
+			// Named by its name only: values can be secrets.
+			name, _, _ := strings.Cut(kv, "=")
+			return nil, fmt.Errorf("environment variable %q holds a NUL byte, which no command can be given", name)
+		}
+	}
+	if err := checkDir(spec.Dir); err != nil {
+		return nil, err
+	}
+	path, err := lookPath(spec.Args[0], spec.Env, spec.Dir)
+	if err != nil {
+		return nil, err
+	}
+	ResetSignals()
+
+	g := &Group{exited: make(chan struct{})}
+	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
+	var theirs []*os.File // the command's ends: ours only until it has been started
+	if spec.TTY != nil {
+		theirs, err = g.openTerminal(*spec.TTY)
+		// No Setpgid: setsid already makes the leader's group, and setpgid of a session leader fails with EPERM.
+		attr.Sys.Setctty, attr.Sys.Ctty = true, 0 // a descriptor of the child
+	} else {
+		theirs, err = g.openPipes(spec.Merge)
+	}
+	defer func() {
+		for _, f := range theirs {
+			f.Close()
+		}
+	}()
+	if err != nil {
+		g.closeStreams()
+		return nil, err
+	}
+	for _, f := range theirs {
+		// Fd makes the description blocking, which is what commands expect of 0, 1 and 2. (os.OpenFile, in creack/pty,
+		// had made the terminal non-blocking.)
+		attr.Files = append(attr.Files, f.Fd())
+	}
+	if spec.TTY != nil {
+		attr.Files = []uintptr{attr.Files[0], attr.Files[0], attr.Files[0]}
+	} else if spec.Merge {
+		attr.Files = append(attr.Files, attr.Files[1])
+	}
+	pid, watch, err := fork(path, spec.Args, attr)
+	if err != nil {
+		g.closeStreams()
+		return nil, execError(spec, path, err)
+	}
+	g.pid = pid
+	go func() {
+		// Ends with the leader; Reap waits for it.
+		watch()
+		close(g.exited)
+	}()
+	return g, nil
+}
+
+func (g *Group) openPipes(merge bool) (theirs []*os.File, err error) {
+	in, out, err := newPipe(pipeWeWrite)
+	if err != nil {
+		return nil, err
+	}
+	g.stdin, theirs = newInput(out, nil), []*os.File{in}
+	outputs := []**Output{&g.stdout, &g.stderr}
+	if merge {
+		outputs = outputs[:1]
+	}
+	for _, o := range outputs {
+		in, out, err := newPipe(pipeWeRead)
+		if err != nil {
+			return theirs, err
+		}
+		*o = newOutput(in, nil)
+		theirs = append(theirs, out)
+	}
+	return theirs, nil
+}
+
+type pipeSide int
+
+const (
+	pipeWeRead pipeSide = iota
+	pipeWeWrite
+)
+
+// newPipe makes a pipe of which only our end is non-blocking: the flag is one of the open file description, the
+// command inherits its end, and would not expect EAGAIN.
+func newPipe(side pipeSide) (r, w *os.File, err error) {
+	var p [2]int
+	if err := cloexecPipe(&p); err != nil {
+		return nil, nil, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	ours := p[0]
+	if side == pipeWeWrite {
+		ours = p[1]
+	}
+	if err := syscall.SetNonblock(ours, true); err != nil {
+		syscall.Close(p[0])
+		syscall.Close(p[1])
+		return nil, nil, fmt.Errorf("cannot make a pipe non-blocking: %w", err)
+	}
+	// NewFile sees O_NONBLOCK and puts our end into the runtime's poller.
+	return os.NewFile(uintptr(p[0]), "|0"), os.NewFile(uintptr(p[1]), "|1"), nil
+}
+
+// A Group is a command that was started, and all processes of its process group.
+type Group struct {
+	pid    int // of the leader, and the number of the group and the session
+	stdin  *Input
+	stdout *Output
+	stderr *Output
+	tty    *terminal     // nil with pipes
+	exited chan struct{} // closed by the goroutine that watches the leader
+
+	mu     sync.Mutex // between the signals and the reaping
+	reaped bool
+	status Status
+}
+
+// Pid returns the number of the leader, which is the group's and the session's as well.
+func (g *Group) Pid() int { return g.pid }
+
+// Stdin returns the command's stdin, or what is typed at its terminal.
+func (g *Group) Stdin() *Input { return g.stdin }
+
+// Stdout returns the command's stdout, or the terminal's output.
+func (g *Group) Stdout() *Output { return g.stdout }
+
+// Stderr returns the command's stderr, nil with a terminal or with Spec.Merge.
+func (g *Group) Stderr() *Output { return g.stderr }
+
+// Exited returns a channel that is closed when the leader has ended. Its zombie is kept until Reap.
+func (g *Group) Exited() <-chan struct{} { return g.exited }
+
+// Members returns the living processes of the group other than the leader. Zombies are not living.
+func (g *Group) Members() []Member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.reaped {
+		return nil // the number may be a stranger's by now
+	}
+	var ms []Member
+	for _, p := range groupProcesses(g.pid) {
+		if p.Pid != g.pid {
+			ms = append(ms, p)
+		}
+	}
+	return ms
+}
+
+// Signal sends sig, and no other, to the group. With a terminal INT, QUIT and TSTP go to the terminal's foreground
+// group, as the keys do, the others to the leader's group and, if it is another, the foreground group. A group that is
+// gone, or was reaped, is no error.
+func (g *Group) Signal(sig syscall.Signal) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.reaped {
+		return nil
+	}
+	if g.tty != nil {
+		fg := g.tty.foreground()
+		switch sig {
+		case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP:
+			// TIOCSIG, not kill: the kernel holds the group itself, so there is no moment for its number to change hands.
+			if fg > 1 && g.tty.signal(sig) == nil {
+				return nil
+			}
+		default:
+			if fg > 1 && fg != g.pid && inSession(fg, g.pid) {
+				if err := g.kill(fg, sig); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return g.kill(g.pid, sig)
+}
+
+// kill signals a process group. The caller holds mu and knows that the number is ours.
+func (g *Group) kill(pgid int, sig syscall.Signal) error {
+	if pgid <= 1 {
+		// kill(-1) is everybody, kill(0) is ourselves.
+		panic(fmt.Sprintf("procgroup: internal error: signal to process group %d", pgid))
+	}
+	err := syscall.Kill(-pgid, sig)
+	if err == syscall.EPERM && len(groupProcesses(pgid)) == 0 {
+		return nil // darwin says EPERM for a group of zombies only
+	}
+	if err == nil || err == syscall.ESRCH {
+		return nil
+	}
+	return fmt.Errorf("signal %d to process group %d: %w", int(sig), pgid, err)
+}
+
+// inSession reports whether the process group pgid is one of the session sid. A terminal can name a foreground group
+// that has ended, and whose number has been given away since.
+func inSession(pgid, sid int) bool {
+	if s, err := getsid(pgid); err == nil && s == sid {
+		return true
+	}
+	// The leader of the group may have gone before the others, as in `true | sleep 9`.
+	for _, p := range groupProcesses(pgid) {
+		if s, err := getsid(p.Pid); err == nil && s == sid {
+			return true
+		}
+	}
+	return false
+}
+
+// Hangup does what the loss of the line does. A terminal is closed: the kernel sends HUP and CONT to the leader and the
+// foreground group, and every further use of the terminal fails (man 4 tty, man 3 termios). With pipes the group is
+// sent HUP and CONT; the pipes stay.
+func (g *Group) Hangup() error {
+	if g.tty != nil {
+		g.tty.close()
+		return nil
+	}
+	return errors.Join(g.Signal(syscall.SIGHUP), g.Signal(syscall.SIGCONT))
+}
+
+// Resize sets the size of the terminal; the kernel sends WINCH to the foreground group when it differs.
+func (g *Group) Resize(size Winsize) error {
+	if g.tty == nil {
+		return errors.New("resize: the command has no terminal")
+	}
+	return g.tty.resize(size)
+}
+
+// Reap waits for the leader's exit, takes its status from the kernel, and closes what is left of the streams: output
+// that nobody has read is lost. From then on Signal does nothing. Every call returns the same.
+func (g *Group) Reap() Status {
+	<-g.exited
+	g.mu.Lock()
+	if !g.reaped {
+		g.status = reap(g.pid)
+		g.reaped = true
+	}
+	g.mu.Unlock()
+	g.closeStreams()
+	return g.status
+}
+
+// reap waits for one process by its number, never for any: others wait for their own children.
+func reap(pid int) Status {
+	var ws syscall.WaitStatus
+	for {
+		switch _, err := syscall.Wait4(pid, &ws, 0, nil); {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return Status{Code: -1}
+		case ws.Signaled():
+			return Status{Signal: ws.Signal(), CoreDumped: ws.CoreDump()}
+		}
+		return Status{Code: ws.ExitStatus()}
+	}
+}
+
+// closeStreams also serves a Start that failed half-way.
+func (g *Group) closeStreams() {
+	if g.stdin != nil {
+		g.stdin.release()
+	}
+	for _, o := range []*Output{g.stdout, g.stderr} {
+		if o != nil {
+			o.Close()
+		}
+	}
+}

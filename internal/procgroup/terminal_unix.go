@@ -1,0 +1,89 @@
+//go:build linux || darwin
+
+package procgroup
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// terminal is the master side of a PTY. The Input and the Output of a group share it.
+type terminal struct {
+	file  *os.File
+	raw   syscall.RawConn
+	close func() // once: hangs up the terminal
+}
+
+// openTerminal makes a terminal of the given size, and returns the command's side of it.
+func (g *Group) openTerminal(size Winsize) (theirs []*os.File, err error) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		return nil, fmt.Errorf("cannot open a terminal: %w", err)
+	}
+	defer master.Close()
+	theirs = []*os.File{slave}
+	// What pty.Open returns is blocking, so that deadlines would do nothing and Close would not end a Read. It is
+	// blocking because pty calls Fd, as its Setsize would again; so we keep a duplicate, non-blocking before os sees it
+	// and puts it into the poller, and never call Fd on that.
+	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return theirs, fmt.Errorf("cannot open a terminal: %w", err)
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		syscall.Close(fd)
+		return theirs, fmt.Errorf("cannot open a terminal: %w", err)
+	}
+	t := &terminal{file: os.NewFile(uintptr(fd), master.Name())}
+	t.raw, _ = t.file.SyscallConn() // fails for a nil file only
+	t.close = sync.OnceFunc(func() { t.file.Close() })
+	g.tty, g.stdin, g.stdout = t, newInput(t.file, t), newOutput(t.file, t)
+	return theirs, t.resize(size)
+}
+
+// control calls f with the descriptor, or returns os.ErrClosed. Unlike the Read and Write of a RawConn it takes no
+// notice of deadlines or of somebody who waits.
+func control(raw syscall.RawConn, f func(fd int)) error {
+	if raw.Control(func(fd uintptr) { f(int(fd)) }) != nil {
+		return os.ErrClosed
+	}
+	return nil
+}
+
+func (t *terminal) resize(size Winsize) error {
+	var err error
+	if cerr := control(t.raw, func(fd int) {
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Cols})
+	}); cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return fmt.Errorf("set terminal size %dx%d: %w", size.Cols, size.Rows, err)
+	}
+	return nil
+}
+
+// foreground returns the terminal's foreground process group, 0 if there is none (the session leader has ended, or the
+// terminal is closed).
+func (t *terminal) foreground() int {
+	pgid := 0
+	control(t.raw, func(fd int) {
+		if n, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err == nil {
+			pgid = n
+		}
+	})
+	return pgid
+}
+
+// signal sends INT, QUIT or TSTP to the foreground group, whatever the terminal's modes are.
+func (t *terminal) signal(sig syscall.Signal) error {
+	var err error
+	if cerr := control(t.raw, func(fd int) { err = unix.IoctlSetInt(fd, unix.TIOCSIG, int(sig)) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
