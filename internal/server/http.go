@@ -1,0 +1,191 @@
+package server
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"wsexec/internal/link"
+	"wsexec/internal/proto"
+)
+
+// owner is the principal of the token and of the Unix socket: both are the
+// server's own user.
+const owner = "owner"
+
+// ServeHTTP implements [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	if path == "/healthz" {
+		if allow(w, r, http.MethodGet) {
+			writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+		}
+		return
+	}
+	rest, ok := strings.CutPrefix(path, "/v1/sessions")
+	if !ok || rest != "" && rest[0] != '/' {
+		problem(w, http.StatusNotFound, "no such resource", "sessions are under /v1/sessions")
+		return
+	}
+	id, action, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
+	if id != "" && !proto.ValidID(id) {
+		problem(w, http.StatusBadRequest, "bad session id", "an id is 26 characters of a-z2-7")
+		return
+	}
+	principal, ok := s.authenticate(r)
+	if !ok {
+		s.cfg.Log.Info("refused", "reason", "no valid token", "from", r.RemoteAddr)
+		w.Header().Set("WWW-Authenticate", `Bearer realm="wsexec"`)
+		problem(w, http.StatusUnauthorized, "not authorized", "this listener wants the header Authorization: Bearer TOKEN")
+		return
+	}
+	// A page in a browser can reach loopback; only pages that this server
+	// itself served may use it, and it serves none.
+	if o := r.Header.Get("Origin"); o != "" && !sameHost(o, r.Host) {
+		s.cfg.Log.Info("refused", "reason", "foreign origin", "from", r.RemoteAddr)
+		problem(w, http.StatusForbidden, "foreign origin", "requests from web pages of other hosts are refused")
+		return
+	}
+	k := key{principal, id}
+	switch {
+	case id == "":
+		if allow(w, r, http.MethodGet) {
+			writeJSON(w, http.StatusOK, map[string]any{"sessions": s.list(principal)})
+		}
+	case action == "":
+		if allow(w, r, http.MethodGet) {
+			s.serveSession(w, r, k)
+		}
+	case action == "signal":
+		if allow(w, r, http.MethodPost) {
+			s.serveSignal(w, r, k)
+		}
+	default:
+		problem(w, http.StatusNotFound, "no such resource", "a session has signal")
+	}
+}
+
+// authenticate says who sends a request.
+func (s *Server) authenticate(r *http.Request) (principal string, ok bool) {
+	if r.Context().Value(trustedKey{}) != nil {
+		return owner, true
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if s.cfg.Token == "" || !strings.EqualFold(scheme, "Bearer") {
+		return "", false
+	}
+	// Hashed, so that the time tells nothing about the length either.
+	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	return owner, subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
+}
+
+func sameHost(origin, host string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
+}
+
+func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
+	if !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
+		// Sec-WebSocket-Key without Upgrade is a client behind a proxy that
+		// does not pass upgrades on.
+		if x := s.lookup(k); x != nil && r.Header.Get("Sec-WebSocket-Key") == "" {
+			writeJSON(w, http.StatusOK, x.info())
+			return
+		}
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+		problem(w, http.StatusUpgradeRequired, "not an upgrade to WebSocket", "no session has this id; to start one, upgrade (a proxy on the way must pass upgrades on)")
+		return
+	}
+	if !hasToken(r.Header, "Sec-WebSocket-Protocol", proto.Subprotocol) {
+		problem(w, http.StatusBadRequest, "no common subprotocol", "this server speaks "+proto.Subprotocol)
+		return
+	}
+	if reason, full := s.full(k); full {
+		s.cfg.Log.Info("refused", "session", k.id, "reason", reason)
+		w.Header().Set("Retry-After", "5")
+		problem(w, http.StatusServiceUnavailable, "no session can be started now", reason)
+		return
+	}
+	if !s.admit() {
+		w.Header().Set("Retry-After", "5")
+		problem(w, http.StatusServiceUnavailable, "no session can be served now", "the server is stopping")
+		return
+	}
+	w.Header().Set(proto.InstanceHeader, s.instance)
+	c, err := link.Accept(w, r)
+	if err != nil {
+		s.conns.Done()
+		s.cfg.Log.Info("refused", "session", k.id, "reason", err)
+		return
+	}
+	// The handler's goroutine and its buffers end here; the connection gets a
+	// goroutine of its own.
+	go s.serve(c, k)
+}
+
+func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, k key) {
+	var body struct {
+		Signal int `json:"signal"`
+	}
+	if err := json.NewDecoder(io.LimitReader(r.Body, proto.MaxControl)).Decode(&body); err != nil {
+		problem(w, http.StatusBadRequest, "bad request", `the body is {"signal":NUMBER}`)
+		return
+	}
+	if body.Signal < 0 || body.Signal > 255 || !proto.SignalAllowed(byte(body.Signal)) {
+		problem(w, http.StatusBadRequest, "bad signal", "signal "+strconv.Itoa(body.Signal)+" cannot be sent")
+		return
+	}
+	x := s.lookup(k)
+	if x == nil {
+		problem(w, http.StatusNotFound, "no such session", k.id)
+		return
+	}
+	x.signal(byte(body.Signal))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// hasToken reports whether a header that is a comma-separated list has token,
+// whatever the case.
+func hasToken(h http.Header, name, token string) bool {
+	for _, v := range h.Values(name) {
+		for t := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func allow(w http.ResponseWriter, r *http.Request, method string) bool {
+	if r.Method == method {
+		return true
+	}
+	w.Header().Set("Allow", method)
+	problem(w, http.StatusMethodNotAllowed, "method not allowed", "this resource has "+method)
+	return false
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}
+
+// problem refuses a request (RFC 9457).
+func problem(w http.ResponseWriter, status int, title, detail string) {
+	b, err := json.Marshal(proto.Problem{Type: "about:blank", Title: title, Status: status, Detail: detail})
+	if err != nil {
+		panic("server: internal error: " + err.Error())
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(append(b, '\n'))
+}

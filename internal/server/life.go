@@ -1,0 +1,519 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"wsexec/internal/procgroup"
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+)
+
+const (
+	// drainTotal bounds how long output of what the command left behind is
+	// waited for in all.
+	drainTotal = 2 * time.Second
+	// leftoverGrace is the time between TERM and KILL for processes that the
+	// command left behind.
+	leftoverGrace = time.Second
+	// maxLeftBehind bounds how many of them are named.
+	maxLeftBehind = 16
+)
+
+// launch starts the command and the goroutines of its life.
+func (x *session) launch() {
+	st := x.start
+	spec := procgroup.Spec{Env: environment(st, x.id), Dir: string(st.Dir), Merge: st.Merge}
+	for _, a := range st.Argv {
+		spec.Args = append(spec.Args, string(a))
+	}
+	if spec.Dir == "" {
+		spec.Dir = home()
+	} else if !filepath.IsAbs(spec.Dir) {
+		spec.Dir = filepath.Join(home(), spec.Dir)
+	}
+	if st.TTY != nil {
+		size := procgroup.Winsize(st.TTY.Winsize)
+		spec.TTY = &size
+	}
+	g, err := procgroup.Start(spec)
+	log := x.srv.cfg.Log.With("session", x.id, "principal", x.principal, "command", spec.Args[0], "args", len(spec.Args)-1)
+	if err != nil {
+		x.startErr = startError(err)
+		log.Info("not started", "code", x.startErr.Code, "detail", x.startErr.Detail)
+		x.mu.Lock()
+		x.forgot = true
+		x.mu.Unlock()
+		x.srv.remove(x, false)
+		x.srv.vacate()
+		close(x.ready)
+		x.srv.lives.Done()
+		return
+	}
+	x.proc = g
+	log.Info("started", "pid", g.Pid(), "tty", st.TTY != nil, "name", st.Name)
+	close(x.ready)
+	go x.life()
+}
+
+// startError puts why a command could not be started into words for its user.
+func startError(err error) *proto.Error {
+	switch {
+	case errors.Is(err, procgroup.ErrNotFound):
+		return fail(proto.CodeCommandNotFound, err.Error(), "")
+	case errors.Is(err, procgroup.ErrNotExecutable):
+		return fail(proto.CodeNotExecutable, err.Error(), "")
+	case errors.Is(err, procgroup.ErrBadDirectory):
+		return fail(proto.CodeBadDirectory, err.Error(), "")
+	}
+	return fail(proto.CodeInternal, "the command could not be started", err.Error())
+}
+
+// life is the goroutine of a session from the start of its command to its end.
+// The order of the end is a promise: the leader's exit is seen and its zombie
+// kept, so that its number cannot become a stranger's; what it and its
+// descendants had written is read; what is left of them is ended; each output
+// ends; the leader is reaped; and only then is the exit told.
+func (x *session) life() {
+	defer x.srv.lives.Done()
+	fed := make(chan int64, 1)
+	go func() { fed <- x.feed() }()
+	var pumps []*pump
+	for i, s := range x.out {
+		if o := x.output(i); o != nil {
+			p := newPump(o, s, orDefault(x.start.Drain, defaultDrain), x.start.TTY != nil)
+			pumps = append(pumps, p)
+			go p.run()
+		} else {
+			s.Close() // it ends at 0
+		}
+	}
+	timeout := orDefault(x.start.Timeout, 0)
+	began := time.Now()
+	var timer *time.Timer
+	if timeout > 0 {
+		timer = time.AfterFunc(timeout, func() { x.end(proto.ReasonTimeout) })
+	}
+
+	select {
+	case <-x.proc.Exited():
+	case <-x.ending:
+		x.terminate()
+	}
+	if timer != nil {
+		// A command that has ended was in time; what is left of the time still
+		// bounds the wait for what it left behind.
+		timer.Stop()
+		rest := time.AfterFunc(max(timeout-time.Since(began), 0), func() {
+			for _, p := range pumps {
+				p.settle()
+			}
+		})
+		defer rest.Stop()
+	}
+
+	// Nobody reads stdin any more.
+	x.stdin.Stop()
+	x.proc.Stdin().Close()
+	exit := &proto.Exit{Stdin: <-fed}
+
+	for _, p := range pumps {
+		p.drain()
+	}
+	for _, p := range pumps {
+		select {
+		case <-p.settled:
+		case <-x.ending:
+			p.settle()
+		}
+	}
+	exit.LeftBehind = x.endLeftovers(pumps)
+
+	lost := false
+	for _, p := range pumps {
+		p.finish()
+		select {
+		case <-p.done:
+		case <-x.cut:
+			p.abort()
+			<-p.done
+		}
+		lost = lost || p.lost
+	}
+
+	status := x.proc.Reap()
+	if status.Signal != 0 {
+		exit.Signal, exit.Core = linuxSignal(status.Signal), status.CoreDumped
+	} else {
+		code := status.Code
+		if code < 0 {
+			// Something else reaped it; no status is no success.
+			code, lost = 255, true
+		}
+		exit.Code = &code
+	}
+	x.srv.vacate()
+	x.publish(exit, lost)
+}
+
+// publish makes the exit known.
+func (x *session) publish(exit *proto.Exit, lost bool) {
+	x.mu.Lock()
+	exit.Reason = x.reason
+	if lost && exit.Reason != proto.ReasonTimeout {
+		exit.Reason = proto.ReasonIncomplete
+	}
+	x.exit = exit
+	l := x.link
+	abandoned := x.expired && l == nil
+	if l == nil && !x.forgot && x.detached {
+		x.startTimer()
+	}
+	x.mu.Unlock()
+	if l != nil {
+		l.Send(exit)
+	}
+	log := x.srv.cfg.Log.With("session", x.id, "principal", x.principal)
+	if exit.Code != nil {
+		log = log.With("code", *exit.Code)
+	} else {
+		log = log.With("signal", proto.SignalName(exit.Signal))
+	}
+	x.srv.boundEnded()
+	log.Info("ended", "reason", exit.Reason, "duration", time.Since(x.created).Round(time.Millisecond), "left_behind", len(exit.LeftBehind))
+	if abandoned {
+		x.forget()
+	}
+}
+
+// terminate ends the command and returns when its leader has exited. CONT goes
+// along since a stopped process takes no other signal but KILL.
+func (x *session) terminate() {
+	x.mu.Lock()
+	reason := x.reason
+	x.mu.Unlock()
+	if reason == proto.ReasonHangup {
+		x.proc.Hangup()
+	}
+	x.proc.Signal(sigTERM)
+	x.proc.Signal(sigCONT)
+	t := time.NewTimer(x.killAfter)
+	defer t.Stop()
+	select {
+	case <-x.proc.Exited():
+		return
+	case <-t.C:
+	}
+	x.proc.Signal(sigKILL)
+	<-x.proc.Exited()
+}
+
+// endLeftovers ends what the command has left behind in its group, while its
+// output is still read, and says what that was.
+func (x *session) endLeftovers(pumps []*pump) []proto.Process {
+	members := x.proc.Members()
+	if len(members) == 0 {
+		return nil
+	}
+	holding := false
+	for _, p := range pumps {
+		holding = holding || !p.ended()
+	}
+	var left []proto.Process
+	for _, m := range members[:min(len(members), maxLeftBehind)] {
+		left = append(left, proto.Process{PID: m.Pid, Name: m.Name, Holding: holding})
+	}
+	x.proc.Signal(sigTERM)
+	x.proc.Signal(sigCONT)
+	deadline := time.Now().Add(leftoverGrace)
+	killed := false
+	// They are no children of ours, so nobody tells us when they have ended.
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for len(x.proc.Members()) > 0 {
+		<-tick.C
+		if time.Now().Before(deadline) {
+			continue
+		}
+		if killed {
+			// Not even KILL: a process in an uninterruptible sleep.
+			x.srv.cfg.Log.Warn("processes do not end", "session", x.id, "count", len(x.proc.Members()))
+			break
+		}
+		x.proc.Signal(sigKILL)
+		killed = true
+		deadline = deadline.Add(leftoverGrace)
+	}
+	return left
+}
+
+// feed writes stdin to the command until either has ended, and returns how many
+// bytes the command has taken.
+func (x *session) feed() int64 {
+	in := x.proc.Stdin()
+	var written int64
+	write, end := in.Write, func() bool { in.Close(); return true }
+	if x.start.TTY != nil {
+		write, end = in.Feed, func() bool { return x.feedEOF(in) }
+	}
+	for {
+		p, err := x.stdin.Next()
+		if err == io.EOF {
+			if !end() {
+				continue
+			}
+			break
+		}
+		if err != nil {
+			if errors.Is(err, stream.ErrChecksum) {
+				x.failStream(err)
+			}
+			break
+		}
+		n, err := write(p)
+		written += int64(n)
+		x.stdin.Consumed(n)
+		if err == nil && n == 0 {
+			err = in.WaitWritable()
+		}
+		if err != nil {
+			x.stdin.Stop()
+			break
+		}
+	}
+	// What it will take of the rest is known when it has ended.
+	<-x.proc.Exited()
+	return written - int64(in.Unread())
+}
+
+// feedEOF tells a terminal that its input has ended. It returns false when
+// there may be more input after all, since another client took over.
+func (x *session) feedEOF(in *procgroup.Input) bool {
+	for {
+		done, err := in.EOF()
+		if done || err != nil {
+			return true
+		}
+		if in.WaitWritable() != nil {
+			return true
+		}
+	}
+}
+
+// failStream ends the session because stdin is not what the client sent.
+func (x *session) failStream(err error) {
+	x.mu.Lock()
+	l := x.link
+	x.mu.Unlock()
+	if l != nil {
+		l.Fail(fail(proto.CodeChecksum, "stdin did not arrive as it was sent", err.Error()))
+	}
+	x.end(proto.ReasonHangup)
+}
+
+// A pump moves one output of the command into its stream.
+type pump struct {
+	out   *procgroup.Output
+	snd   *stream.Sender
+	quiet time.Duration // of silence after which output is at rest; negative: never
+
+	tty     bool          // a terminal, whose end may not be its last
+	left    chan struct{} // closed when the leader has exited
+	settled chan struct{} // closed when output has ended, or is at rest after the leader's exit
+	done    chan struct{} // closed when the stream has ended
+	lost    bool          // output was thrown away; read after done
+
+	mu    sync.Mutex
+	phase phase
+	held  int64 // bytes that the output held at the leader's exit, or when told to finish
+	eof   bool
+	rest  bool // settled is closed
+}
+
+// phase is what a pump waits for.
+type phase int
+
+const (
+	running   phase = iota // data
+	draining               // data, but not longer than until rest
+	settled                // data, while what was left behind is being ended
+	finishing              // nothing: what is there is read, and that is the end
+)
+
+func newPump(o *procgroup.Output, s *stream.Sender, quiet time.Duration, tty bool) *pump {
+	return &pump{out: o, snd: s, quiet: quiet, tty: tty, left: make(chan struct{}), settled: make(chan struct{}), done: make(chan struct{})}
+}
+
+var errCut = errors.New("nobody reads the output any more")
+
+// drain says that the leader has exited.
+func (p *pump) drain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase == running {
+		p.phase, p.held = draining, int64(p.out.Buffered())
+		close(p.left)
+		p.out.SetReadDeadline(time.Now()) // look at the phase
+	}
+}
+
+// settle ends the wait for rest.
+func (p *pump) settle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settleLocked()
+}
+
+func (p *pump) settleLocked() {
+	p.phase = max(p.phase, settled)
+	if !p.rest {
+		p.rest = true
+		close(p.settled)
+	}
+}
+
+// finish makes the pump read what is there and end the stream.
+func (p *pump) finish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settleLocked()
+	// A command can make its pipe larger than ours are made.
+	p.phase, p.held = finishing, max(pipeCapacity, int64(p.out.Buffered()))
+	p.out.SetReadDeadline(time.Now())
+}
+
+// abort ends the stream where it is, of a pump that was told to finish.
+func (p *pump) abort() { p.snd.Abort(errCut) }
+
+// ended reports whether the output has.
+func (p *pump) ended() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.eof
+}
+
+// run reads until the output ends or the pump is told to finish.
+func (p *pump) run() {
+	defer close(p.done)
+	defer p.snd.Close()
+	defer p.settle()
+	var drained time.Duration // time since the leader's exit, not counting that at a full window
+	var read int64            // in the present phase
+	last := running
+	for {
+		now := time.Now()
+		ph := p.prepare(now, drained)
+		if ph != last {
+			last, read = ph, 0
+		}
+		silent := false
+		if ph != finishing {
+			err := p.out.Wait()
+			silent = errors.Is(err, os.ErrDeadlineExceeded)
+			if silent && ph != p.current() {
+				continue // woken to look at the phase
+			}
+			if err != nil && !silent {
+				return
+			}
+		}
+		n, blocked, err := p.move()
+		if err == io.EOF && p.tty && ph == running {
+			// Nobody has the terminal open, but somebody may open it again
+			// (/dev/tty); closing it would hang the command up.
+			select {
+			case <-p.left:
+			case <-time.After(reopenCheck):
+			}
+			continue
+		}
+		if err != nil {
+			p.mu.Lock()
+			p.eof = err == io.EOF
+			p.mu.Unlock()
+			if err != io.EOF {
+				p.out.Close()
+			}
+			return // at its end the output is closed when the leader is reaped
+		}
+		read += int64(n)
+		switch {
+		case ph == finishing && (n == 0 || read >= p.heldNow()):
+			// Empty, or all that it held when it was told to finish was read:
+			// a process that got away may write for ever.
+			return
+		case ph == draining && p.quiet >= 0:
+			drained += time.Since(now) - blocked
+			if silent && n == 0 || drained >= drainTotal && read >= p.heldNow() {
+				p.settle()
+			}
+		}
+	}
+}
+
+// reopenCheck is how often a terminal that nobody has open is looked at; no
+// event tells that it was opened.
+const reopenCheck = 50 * time.Millisecond
+
+// pipeCapacity is what a pipe holds unless it is resized (man 7 pipe). A terminal
+// holds less.
+const pipeCapacity = 64 << 10
+
+// prepare sets the deadline that belongs to the phase, and returns the phase.
+func (p *pump) prepare(now time.Time, drained time.Duration) phase {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.phase == draining && p.quiet >= 0:
+		p.out.SetReadDeadline(now.Add(min(p.quiet, max(drainTotal-drained, 0))))
+	case p.phase == draining, p.phase == settled:
+		p.out.SetReadDeadline(time.Time{})
+	}
+	return p.phase
+}
+
+func (p *pump) heldNow() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held
+}
+
+func (p *pump) current() phase {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.phase
+}
+
+// move reads once into the stream. It reports how long it was held up by a full
+// window. Only data needs a window: the end is found also when there is none, by
+// reading one byte ahead of it.
+func (p *pump) move() (n int, blocked time.Duration, err error) {
+	var ahead [1]byte
+	if p.snd.Full() {
+		if n, err = p.out.TryRead(ahead[:]); n == 0 || err != nil {
+			return 0, 0, err
+		}
+	}
+	before := time.Now()
+	buf, err := p.snd.Buffer()
+	blocked = time.Since(before)
+	if err != nil {
+		if errors.Is(err, errCut) && n == 0 {
+			n, _ = p.out.TryRead(ahead[:])
+		}
+		p.lost = errors.Is(err, errCut) && n > 0
+		return 0, blocked, err
+	}
+	n = copy(buf, ahead[:n])
+	more, err := p.out.TryRead(buf[n:])
+	if n > 0 {
+		err = nil // it is met again
+	}
+	n += more
+	p.snd.Commit(n)
+	return n, blocked, err
+}

@@ -1,0 +1,414 @@
+// Package server runs commands for clients that come and go: it is the HTTP
+// handler of wsexec-server, the table of sessions, and the life of each.
+//
+// A session (session.go) is the owner of one command: its streams outlive the
+// connections, its state has one lock, under which nothing waits. How a command
+// ends, and in which order, is in life.go. Who may come in is in http.go.
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"wsexec/internal/link"
+	"wsexec/internal/proto"
+)
+
+// Config is what a server is told by its operator. The zero value of a field
+// takes the default that its comment gives.
+type Config struct {
+	// Token lets in whoever knows it, over TCP. Empty: nobody.
+	Token string
+	// MaxSessions bounds the sessions whose command has not ended. 100.
+	MaxSessions int
+	// MaxLinger bounds how long a session lives on without a connection. 1h.
+	MaxLinger time.Duration
+	// KillAfter is the time between TERM and KILL where a client asks for no
+	// other. 5s.
+	KillAfter time.Duration
+	// Window bounds what is kept of each stream of a session, in bytes. 1 MiB.
+	Window int64
+	// Log gets the audit log: each start, refusal and end. Discarded.
+	Log *slog.Logger
+}
+
+// Defaults of what a client may leave out.
+const (
+	DefaultMaxSessions = 100
+	DefaultMaxLinger   = time.Hour
+	DefaultKillAfter   = 5 * time.Second
+	DefaultWindow      = 1 << 20
+
+	defaultLinger    = 5 * time.Minute
+	defaultKeepalive = 15 * time.Second
+	defaultDrain     = 250 * time.Millisecond
+
+	// openTimeout is how long a client may take from the upgrade to open.
+	openTimeout = 10 * time.Second
+	// maxGone bounds how many ids of forgotten sessions are remembered.
+	maxGone = 1 << 16
+)
+
+// A Server runs sessions.
+type Server struct {
+	cfg      Config
+	token    [sha256.Size]byte
+	instance string
+	http     *http.Server
+	lives    sync.WaitGroup // sessions whose end has not been told
+	conns    sync.WaitGroup // connections being served
+
+	mu       sync.Mutex
+	sessions map[key]*session
+	live     int                 // sessions whose command has not ended
+	opening  map[*link.Conn]bool // upgraded, and open has not come
+	gone     map[key]time.Time
+	goneList []key // in the order of their times
+	stopping bool  // no new sessions
+	closed   bool  // no new connections
+}
+
+// key names a session: ids are their owner's, so that nobody can find out
+// another's.
+type key struct{ principal, id string }
+
+// New makes a server.
+func New(cfg Config) *Server {
+	if cfg.MaxSessions == 0 {
+		cfg.MaxSessions = DefaultMaxSessions
+	}
+	if cfg.MaxLinger == 0 {
+		cfg.MaxLinger = DefaultMaxLinger
+	}
+	if cfg.KillAfter == 0 {
+		cfg.KillAfter = DefaultKillAfter
+	}
+	if cfg.Window == 0 {
+		cfg.Window = DefaultWindow
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		cfg:      cfg,
+		token:    sha256.Sum256([]byte(cfg.Token)),
+		instance: proto.NewID(),
+		sessions: map[key]*session{},
+		gone:     map[key]time.Time{},
+		opening:  map[*link.Conn]bool{},
+	}
+	s.http = &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       10 * time.Second, // of a request; an upgrade ends it
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if _, ok := c.(*net.UnixConn); ok {
+				return context.WithValue(ctx, trustedKey{}, true)
+			}
+			return ctx
+		},
+	}
+	return s
+}
+
+// trustedKey marks requests that came over a Unix socket: who could open it is
+// its owner.
+type trustedKey struct{}
+
+// Serve answers on a listener until Shutdown or Close. A Unix socket lets in
+// whoever can open it; everyone else must bring the token.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown ends every session in order (TERM, CONT, after its kill-after KILL),
+// delivers how they ended to the clients that are there, and returns when
+// nothing is left. When ctx is done it does not wait any longer and kills.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	s.stopping = true
+	var all []*session
+	for _, x := range s.sessions {
+		all = append(all, x)
+	}
+	s.mu.Unlock()
+	for _, x := range all {
+		x.end(proto.ReasonShutdown)
+	}
+	stop := context.AfterFunc(ctx, func() {
+		for _, x := range all {
+			x.kill()
+		}
+	})
+	s.lives.Wait()
+	stop()
+
+	// The clients now have a second to take what is left and say bye.
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.conns.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(time.Second)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	for _, x := range all {
+		x.forget()
+	}
+	s.mu.Lock()
+	for c := range s.opening {
+		go c.Close() // which may wait for a reader to let go
+	}
+	s.mu.Unlock()
+	s.http.Close()
+	<-done
+}
+
+// lookup finds a session of principal by id.
+func (s *Server) lookup(k key) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[k]
+}
+
+// full reports whether a session of that key would have to be new and cannot
+// be.
+func (s *Server) full(k key) (reason string, full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.sessions[k] != nil:
+		return "", false
+	case s.stopping:
+		return "the server is stopping", true
+	case s.live >= s.cfg.MaxSessions:
+		return s.limitDetail(), true
+	}
+	return "", false
+}
+
+func (s *Server) limitDetail() string {
+	return fmt.Sprintf("all %d sessions are in use; the server's --max-sessions raises the bound", s.cfg.MaxSessions)
+}
+
+// session returns the session of that key: the one there is, or for an open
+// with start a new one, whose command the caller has to start.
+func (s *Server) session(k key, o *proto.Open) (x *session, created bool, _ *proto.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.sessions[k]; x != nil {
+		return x, false, nil
+	}
+	s.purgeGone()
+	if _, ok := s.gone[k]; ok {
+		return nil, false, fail(proto.CodeGone, "the session is gone", "nobody came back for it in time")
+	}
+	if o.Start == nil {
+		return nil, false, fail(proto.CodeNotFound, "no such session", k.id)
+	}
+	if s.stopping {
+		return nil, false, fail(proto.CodeShutdown, "the server is stopping", "")
+	}
+	if s.live >= s.cfg.MaxSessions {
+		return nil, false, fail(proto.CodeLimit, "the server is full", s.limitDetail())
+	}
+	for n, have := range o.Have {
+		if have.Offset != 0 {
+			return nil, false, fail(proto.CodeBadOffset, "the session cannot go on where this client is", fmt.Sprintf("stream %d: a new session has nothing before offset %d", n, have.Offset))
+		}
+	}
+	if err := o.Start.Check(); err != nil {
+		return nil, false, fail(proto.CodeBadRequest, "the request cannot be served", err.Error())
+	}
+	if o.Start.Name != "" {
+		for other, x := range s.sessions {
+			if other.principal == k.principal && x.start.Name == o.Start.Name && !x.hasEnded() {
+				return nil, false, fail(proto.CodeConflict, "the name is taken", fmt.Sprintf("session %s is called %s", other.id, o.Start.Name))
+			}
+		}
+	}
+	x = newSession(s, k, o)
+	s.sessions[k] = x
+	s.live++
+	s.lives.Add(1)
+	return x, true, nil
+}
+
+// vacate gives a session's place free: its command has ended, or never began.
+// It comes before anybody is told, so that whoever knows of the end can have the
+// place.
+func (s *Server) vacate() {
+	s.mu.Lock()
+	s.live--
+	s.mu.Unlock()
+}
+
+// remove takes a session out of the table. Its id is remembered if somebody may
+// still come back for it.
+func (s *Server) remove(x *session, remember bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sessions[x.key] != x {
+		return
+	}
+	delete(s.sessions, x.key)
+	if remember {
+		s.purgeGone()
+		s.gone[x.key] = time.Now().Add(s.cfg.MaxLinger)
+		s.goneList = append(s.goneList, x.key)
+	}
+}
+
+// purgeGone drops remembered ids whose time is over, and the oldest when there
+// are too many.
+func (s *Server) purgeGone() {
+	now := time.Now()
+	n := 0
+	for n < len(s.goneList) && (len(s.goneList)-n >= maxGone || now.After(s.gone[s.goneList[n]])) {
+		delete(s.gone, s.goneList[n])
+		n++
+	}
+	s.goneList = s.goneList[n:]
+	if len(s.goneList) == 0 {
+		s.goneList = nil
+	}
+}
+
+// list describes the sessions of principal, oldest first.
+func (s *Server) list(principal string) []proto.Info {
+	s.mu.Lock()
+	var xs []*session
+	for k, x := range s.sessions {
+		if k.principal == principal {
+			xs = append(xs, x)
+		}
+	}
+	s.mu.Unlock()
+	infos := make([]proto.Info, 0, len(xs))
+	for _, x := range xs {
+		infos = append(infos, x.info())
+	}
+	slices.SortFunc(infos, func(a, b proto.Info) int {
+		if c := a.Started.Compare(b.Started); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return infos
+}
+
+// admit counts a connection that is about to be served, unless the server is
+// closed.
+func (s *Server) admit() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.conns.Add(1)
+	}
+	return !s.closed
+}
+
+// setOpening keeps the set of connections that nobody else knows of.
+func (s *Server) setOpening(c *link.Conn, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if is {
+		s.opening[c] = true
+	} else {
+		delete(s.opening, c)
+	}
+}
+
+// boundEnded forgets the oldest of the ended sessions that nobody is attached to,
+// when there are more of them than there may be live ones: each keeps output.
+func (s *Server) boundEnded() {
+	s.mu.Lock()
+	if len(s.sessions)-s.live <= s.cfg.MaxSessions {
+		s.mu.Unlock()
+		return
+	}
+	var all []*session
+	for _, x := range s.sessions {
+		all = append(all, x)
+	}
+	s.mu.Unlock()
+	all = slices.DeleteFunc(all, func(x *session) bool { return !x.abandoned() })
+	slices.SortFunc(all, func(a, b *session) int { return a.created.Compare(b.created) })
+	for _, x := range all[:max(len(all)-s.cfg.MaxSessions, 0)] {
+		x.forget()
+	}
+}
+
+// serve runs one connection from its open to its end.
+func (s *Server) serve(c *link.Conn, k key) {
+	defer s.conns.Done()
+	s.setOpening(c, true)
+	m, err := c.ReadControl(proto.MaxOpen, openTimeout)
+	s.setOpening(c, false)
+	if err != nil {
+		if errors.Is(err, link.ErrProtocol) {
+			c.Refuse(err.Error())
+		}
+		s.cfg.Log.Info("no open", "session", k.id, "error", err)
+		c.Close()
+		return
+	}
+	o, ok := m.(*proto.Open)
+	if !ok {
+		c.Refuse("open must come first")
+		return
+	}
+	refuse := func(e *proto.Error) {
+		s.cfg.Log.Info("refused", "session", k.id, "principal", k.principal, "code", e.Code, "detail", e.Detail)
+		c.Fail(e)
+	}
+	if o.Watch {
+		refuse(fail(proto.CodeBadRequest, "the request cannot be served", "this server has no watchers"))
+		return
+	}
+	x, created, e := s.session(k, o)
+	if e != nil {
+		refuse(e)
+		return
+	}
+	if created {
+		x.launch()
+	}
+	if e := x.serve(c, o, created); e != nil {
+		refuse(e)
+	}
+}
+
+// statuses are the exit statuses of errors that do not have 125.
+var statuses = map[string]int{proto.CodeCommandNotFound: 127, proto.CodeNotExecutable: 126}
+
+// fail makes a final error.
+func fail(code, title, detail string) *proto.Error {
+	status, ok := statuses[code]
+	if !ok {
+		status = 125
+	}
+	return &proto.Error{Code: code, Title: title, Detail: detail, Status: status}
+}

@@ -1,0 +1,490 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"wsexec/internal/link"
+	"wsexec/internal/procgroup"
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+)
+
+// A session is one command and its streams.
+type session struct {
+	key
+	srv       *Server
+	start     *proto.Start
+	startJSON string // to tell the same start from another
+	created   time.Time
+
+	linger, killAfter, keepalive time.Duration
+
+	// The streams, by descriptor. Their own locks are below mu.
+	stdin, signals *stream.Receiver
+	out            [2]*stream.Sender // stdout and stderr
+
+	ready  chan struct{} // closed when the command was started, or could not be
+	ending chan struct{} // closed when the session is told to end
+	cut    chan struct{} // closed when nobody waits for output any more
+
+	// Set before ready is closed, and constant then.
+	proc     *procgroup.Group
+	startErr *proto.Error
+
+	mu       sync.Mutex
+	reason   string // why the session was told to end; "" if it was not
+	isCut    bool
+	exit     *proto.Exit
+	client   string // that has, or last had, the session
+	try      int
+	losers   []string // clients that were replaced, oldest first
+	claim    int      // counts the connections that wanted the session
+	waiting  int      // of them, those that wait for the one before to end
+	link     *link.Link
+	linkDone chan struct{} // closed when nothing of link touches the session
+	detached bool
+	timer    *time.Timer // until the session is given up, while there is no link
+	expired  bool        // that time is over
+	forgot   bool
+}
+
+// maxLosers bounds how many replaced clients a session remembers.
+const maxLosers = 256
+
+func newSession(s *Server, k key, o *proto.Open) *session {
+	st := o.Start
+	x := &session{
+		key: k, srv: s, start: st, startJSON: canonical(st), created: time.Now(),
+		linger:    min(orDefault(st.Linger, defaultLinger), s.cfg.MaxLinger),
+		killAfter: orDefault(st.KillAfter, s.cfg.KillAfter),
+		keepalive: orDefault(st.Keepalive, defaultKeepalive),
+		ready:     make(chan struct{}),
+		ending:    make(chan struct{}),
+		cut:       make(chan struct{}),
+		detached:  st.Detach,
+	}
+	x.stdin = stream.NewReceiver(stream.FixedWindow(s.cfg.Window), x.typed, nil)
+	x.signals = stream.NewReceiver(stream.FixedWindow(proto.SignalWindow), x.deliver, nil)
+	for i := range x.out {
+		x.out[i] = stream.NewSender(s.cfg.Window, func() { x.hangupOutput(i) })
+	}
+	return x
+}
+
+func orDefault(m *proto.Millis, d time.Duration) time.Duration {
+	if m == nil {
+		return d
+	}
+	return m.Duration()
+}
+
+func canonical(st *proto.Start) string {
+	b, err := json.Marshal(st)
+	if err != nil {
+		panic("server: internal error: " + err.Error())
+	}
+	return string(b)
+}
+
+// serve gives the session to a connection until that ends. It returns an error
+// for the client if it does not get the session.
+func (x *session) serve(c *link.Conn, o *proto.Open, created bool) *proto.Error {
+	<-x.ready
+	if x.startErr != nil {
+		return x.startErr
+	}
+	l := link.New(c, link.Config{
+		Senders:   [proto.NumStreams]*stream.Sender{proto.Stdout: x.out[0], proto.Stderr: x.out[1]},
+		Receivers: [proto.NumStreams]*stream.Receiver{proto.Stdin: x.stdin, proto.Signals: x.signals},
+		Probe:     proto.Stdin,
+		Control:   x.control,
+	})
+	opened, done, e := x.attach(l, o, created)
+	if e != nil {
+		return e
+	}
+	err := c.WriteControl(opened, openTimeout)
+	if err == nil {
+		err = l.Run(x.keepalive)
+	} else {
+		c.Close()
+	}
+	x.detach(l, done, err)
+	return nil
+}
+
+// attach makes l the connection of the session, once the one before it has
+// ended.
+func (x *session) attach(l *link.Link, o *proto.Open, created bool) (*proto.Opened, chan struct{}, *proto.Error) {
+	x.mu.Lock()
+	if e := x.refusal(o); e != nil {
+		x.mu.Unlock()
+		return nil, nil, e
+	}
+	takeover := x.client != "" && x.client != o.Client
+	if takeover {
+		x.losers = append(x.losers, x.client)
+		if len(x.losers) > maxLosers {
+			x.losers = slices.Delete(x.losers, 0, 1)
+		}
+	}
+	x.client, x.try = o.Client, o.Try
+	x.claim++
+	mine := x.claim
+	old, oldDone := x.link, x.linkDone
+	x.waiting++
+	x.mu.Unlock()
+
+	if old != nil {
+		if takeover {
+			old.Fail(replaced)
+		} else {
+			old.Close(errors.New("the client has a newer connection"))
+		}
+		<-oldDone
+	}
+
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.waiting--
+	if x.claim != mine {
+		x.startTimer()
+		return nil, nil, replaced // while we waited, another one came
+	}
+	if x.forgot {
+		return nil, nil, fail(proto.CodeGone, "the session is gone", "it ended while this connection was made")
+	}
+	if e := x.badOffset(o); e != nil { // the connection before has gone on meanwhile
+		x.startTimer()
+		return nil, nil, e
+	}
+	if takeover {
+		x.stdin.ForgetEnd()
+	}
+	opened := &proto.Opened{
+		PID: x.proc.Pid(), Resumed: !created, TTY: x.start.TTY != nil,
+		Linger: proto.MillisOf(x.linger), Keepalive: proto.MillisOf(x.keepalive),
+		Have: map[uint8]proto.Position{}, From: map[uint8]int64{}, Window: x.srv.cfg.Window,
+	}
+	x.stdin.SetBound(o.Window)
+	for i, s := range x.out {
+		n := uint8(proto.Stdout + i)
+		have, known := o.Have[n]
+		if !known {
+			kept, _ := s.Position()
+			have = proto.Position{Offset: kept, Limit: kept}
+		}
+		if err := s.Attach(have.Offset, have.Limit, l.Wake); err != nil {
+			panic("server: internal error: an offset that was checked: " + err.Error())
+		}
+		opened.From[n] = have.Offset
+	}
+	off, limit := x.stdin.Attach(l.Wake)
+	opened.Have[proto.Stdin] = proto.Position{Offset: off, Limit: limit}
+	_, opened.CRC = x.stdin.Position()
+	off, limit = x.signals.Attach(l.Wake)
+	opened.Have[proto.Signals] = proto.Position{Offset: off, Limit: limit}
+
+	if x.timer != nil {
+		x.timer.Stop()
+	}
+	x.expired = false
+	if x.exit != nil {
+		l.Send(x.exit)
+	} else if o.Size != nil && x.start.TTY != nil {
+		x.proc.Resize(procgroup.Winsize(*o.Size))
+	}
+	if takeover {
+		x.detached = false
+	}
+	x.link, x.linkDone = l, make(chan struct{})
+	return opened, x.linkDone, nil
+}
+
+// refusal says why the client of o cannot have the session, if so. x.mu is held.
+func (x *session) refusal(o *proto.Open) *proto.Error {
+	switch {
+	case x.forgot:
+		return fail(proto.CodeGone, "the session is gone", "")
+	case o.Start != nil && canonical(o.Start) != x.startJSON:
+		return fail(proto.CodeConflict, "the id is taken", "a session of this id runs another command")
+	case slices.Contains(x.losers, o.Client):
+		return replaced
+	case o.Client == x.client && o.Try <= x.try:
+		return fail(proto.CodeReplaced, "this connection was replaced", fmt.Sprintf("the client's try %d came before its try %d", x.try, o.Try))
+	}
+	return x.badOffset(o)
+}
+
+// badOffset says which of the offsets that a client has cannot be served, if one
+// cannot. A client that is refused harms nobody and changes nothing.
+func (x *session) badOffset(o *proto.Open) *proto.Error {
+	for n, have := range o.Have {
+		if err := x.out[n-proto.Stdout].Keeps(have.Offset); err != nil {
+			return fail(proto.CodeBadOffset, "the session cannot go on where this client is", fmt.Sprintf("stream %d: %v", n, err))
+		}
+	}
+	return nil
+}
+
+var replaced = fail(proto.CodeReplaced, "another client has taken the session over", "")
+
+// detach ends the connection l, which was closed with err.
+func (x *session) detach(l *link.Link, done chan struct{}, err error) {
+	x.mu.Lock()
+	x.detachStreams()
+	x.link = nil
+	forgot := x.forgot
+	if !forgot {
+		x.startTimer()
+	}
+	x.mu.Unlock()
+	close(done)
+	if !forgot && !errors.Is(err, link.ErrBye) {
+		x.srv.cfg.Log.Info("connection lost", "session", x.id, "reason", err)
+	}
+}
+
+// detachStreams takes the streams off their link. x.mu is held.
+func (x *session) detachStreams() {
+	for _, s := range x.out {
+		s.Detach()
+	}
+	x.stdin.Detach()
+	x.signals.Detach()
+}
+
+// startTimer begins the time after which the session is given up, if there is no
+// link and none is about to come. x.mu is held.
+func (x *session) startTimer() {
+	if x.link != nil || x.waiting > 0 || x.forgot {
+		return
+	}
+	d := x.linger
+	if x.detached {
+		if x.exit == nil {
+			return // it lives until its command ends
+		}
+		d = x.srv.cfg.MaxLinger
+	}
+	if x.timer != nil {
+		x.timer.Stop()
+	}
+	claim := x.claim
+	x.timer = time.AfterFunc(d, func() { x.expire(claim) })
+}
+
+// expire gives the session up, if nobody came since.
+func (x *session) expire(claim int) {
+	x.mu.Lock()
+	over := x.claim == claim && x.link == nil && x.waiting == 0
+	ended := x.exit != nil
+	x.expired = x.expired || over
+	x.mu.Unlock()
+	if !over {
+		return
+	}
+	if ended {
+		x.forget()
+	} else {
+		x.end(proto.ReasonLinger)
+	}
+}
+
+// end tells the session to end. The first reason counts.
+func (x *session) end(reason string) {
+	x.mu.Lock()
+	first := x.reason == "" && x.exit == nil
+	if first {
+		x.reason = reason
+		close(x.ending)
+	}
+	x.mu.Unlock()
+	switch {
+	case reason == proto.ReasonLinger, reason == proto.ReasonHangup:
+		x.cutOff() // nobody is there to read
+	case reason == proto.ReasonShutdown:
+		time.AfterFunc(x.killAfter+time.Second, x.cutOff)
+	}
+}
+
+// cutOff stops waiting for output to be read.
+func (x *session) cutOff() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.isCut {
+		x.isCut = true
+		close(x.cut)
+	}
+}
+
+// kill ends the session at once.
+func (x *session) kill() {
+	x.end(proto.ReasonShutdown)
+	<-x.ready
+	if x.proc != nil {
+		x.proc.Signal(sigKILL)
+	}
+	x.cutOff()
+}
+
+// forget takes the session, whose command has ended, out of the table.
+func (x *session) forget() {
+	x.mu.Lock()
+	if x.forgot {
+		x.mu.Unlock()
+		return
+	}
+	x.forgot = true
+	if x.timer != nil {
+		x.timer.Stop()
+	}
+	l := x.link
+	x.mu.Unlock()
+	x.srv.remove(x, true)
+	if l != nil {
+		l.Close(errors.New("the session is forgotten"))
+	}
+}
+
+// control takes the client's control messages, on the link's reader.
+func (x *session) control(m any) error {
+	switch m := m.(type) {
+	case *proto.Resize:
+		if x.start.TTY == nil {
+			return fmt.Errorf("%w: resize of a session without a terminal", link.ErrProtocol)
+		}
+		x.proc.Resize(procgroup.Winsize(m.Winsize)) // one that has ended needs no size
+		return nil
+	case *proto.Hangup:
+		x.end(proto.ReasonHangup)
+		return nil
+	case *proto.Detach:
+		x.mu.Lock()
+		x.detached = true
+		x.mu.Unlock()
+		return link.ErrBye
+	case *proto.Bye:
+		x.mu.Lock()
+		ended := x.exit != nil
+		x.mu.Unlock()
+		if !ended {
+			return fmt.Errorf("%w: bye before exit", link.ErrProtocol)
+		}
+		x.acknowledged()
+		return link.ErrBye
+	}
+	return fmt.Errorf("%w: %T is not for a server in a session", link.ErrProtocol, m)
+}
+
+// acknowledged forgets the session: its client has everything.
+func (x *session) acknowledged() {
+	x.mu.Lock()
+	x.forgot = true
+	x.mu.Unlock()
+	x.srv.remove(x, false)
+}
+
+// typed is called by the link's reader when stdin came: a terminal that takes
+// no more may have to look at a Ctrl-C among it.
+func (x *session) typed() {
+	if x.start.TTY != nil {
+		x.proc.Stdin().Kick()
+	}
+}
+
+// deliver sends the signals that came, on the link's reader.
+func (x *session) deliver() {
+	for {
+		p, err := x.signals.TryNext()
+		if err != nil || len(p) == 0 {
+			return
+		}
+		for _, n := range p {
+			if !proto.SignalAllowed(n) {
+				x.mu.Lock()
+				l := x.link
+				x.mu.Unlock()
+				if l != nil {
+					l.Break(fmt.Errorf("%w: signal %d cannot be sent", link.ErrProtocol, n))
+				}
+				continue
+			}
+			x.signal(n)
+		}
+		x.signals.Consumed(len(p))
+	}
+}
+
+// signal sends the signal of that Linux number to the command's group.
+func (x *session) signal(n byte) {
+	<-x.ready
+	if sig, ok := localSignal(n); ok && x.proc != nil {
+		x.proc.Signal(sig)
+	}
+}
+
+// hangupOutput closes the command's end of an output that nobody wants.
+func (x *session) hangupOutput(i int) {
+	if o := x.output(i); o != nil {
+		o.Close()
+	}
+}
+
+// output is the command's stdout (0) or stderr (1), nil if it has none.
+func (x *session) output(i int) *procgroup.Output {
+	if i == 0 {
+		return x.proc.Stdout()
+	}
+	return x.proc.Stderr()
+}
+
+// abandoned reports whether the command has ended and nobody is attached.
+func (x *session) abandoned() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.exit != nil && x.link == nil && x.waiting == 0
+}
+
+// hasEnded reports whether the command has.
+func (x *session) hasEnded() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.exit != nil
+}
+
+// info describes the session.
+func (x *session) info() proto.Info {
+	i := proto.Info{ID: x.id, Name: x.start.Name, Argv: x.start.Argv, TTY: x.start.TTY != nil, Started: x.created}
+	select {
+	case <-x.ready:
+		if x.proc != nil {
+			i.PID = x.proc.Pid()
+		}
+	default:
+		i.State = "starting"
+		return i
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	i.Attached = x.link != nil
+	i.Exit = x.exit
+	switch {
+	case x.exit != nil:
+		i.State = "ended"
+	case x.reason != "":
+		i.State = "ending"
+	case x.link != nil:
+		i.State = "running"
+	case x.detached:
+		i.State = "detached"
+	default:
+		i.State = "lost"
+	}
+	return i
+}

@@ -1,0 +1,16 @@
+//go:build !unix
+
+package server
+
+import "syscall"
+
+// No command can be started here, so nothing is ever signalled.
+const (
+	sigTERM = syscall.SIGTERM
+	sigCONT = syscall.Signal(18)
+	sigKILL = syscall.SIGKILL
+)
+
+func localSignal(n byte) (syscall.Signal, bool) { return syscall.Signal(n), false }
+
+func linuxSignal(s syscall.Signal) int { return int(s) }
