@@ -1,0 +1,789 @@
+// Package client runs a command on a wsexec-server and keeps hold of it over
+// lost connections. A [Cmd] has the shape of [os/exec.Cmd]: fields that say what
+// to run and where its streams go, and Run.
+//
+// One goroutine (Run) makes connections, one after the other, and runs a link on
+// each. A goroutine for each local stream moves bytes between it and the
+// session's streams, which outlive the connections. What to say to a person is
+// not decided here: Run's error says what happened, [Cmd.Events] what is
+// happening.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"wsexec/internal/link"
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+)
+
+const (
+	// Window is what the client lets the server send ahead, and keeps of stdin,
+	// in bytes. The server's own bound may be lower.
+	Window = 1 << 20
+	// ttyWindow is the least window of a terminal's output: so much can be in
+	// front of the echo of a key.
+	ttyWindow = 64 << 10
+
+	// connectTimeout bounds the time from dialing to opened.
+	connectTimeout = 10 * time.Second
+	// byeTimeout bounds the wait for the server to take leave.
+	byeTimeout = time.Second
+
+	// goodConnection is how long a connection on which nothing moved has to
+	// last, and not by mere silence, to count as one.
+	goodConnection = 500 * time.Millisecond
+
+	backoffMin = 50 * time.Millisecond
+	backoffMax = 5 * time.Second
+
+	defaultLinger    = 5 * time.Minute
+	defaultKeepalive = 15 * time.Second
+)
+
+// Server says where a server is and how to get in.
+type Server struct {
+	URL   string // ws, wss, http or https, without a path
+	Dial  link.Dialer
+	Token string
+}
+
+// A Cmd is a command on a server. Its fields are set before Run.
+type Cmd struct {
+	Server Server
+	// ID of the session; made by New.
+	ID string
+	// Start says what to run. Nil: take over the session ID, which runs.
+	Start *proto.Start
+	// Stdin is read only when the command runs. Close must end a Read that
+	// blocks. Nil is empty.
+	Stdin io.ReadCloser
+	// Stdout and Stderr get the command's output; nil discards it. A Write that fails closes the
+	// command's end of it.
+	Stdout, Stderr io.Writer
+	// Gone reports whether an error of Stdout (1) or Stderr (2) means that nobody
+	// reads it any more, which is no failure.
+	Gone func(fd int, err error) bool
+	// Size of the local terminal, for a session with one.
+	Size *proto.Winsize
+	// Go starts a goroutine; nil is the go statement. Whoever has to tidy up
+	// before a panic ends the program does it here.
+	Go func(func())
+	// Opened, if not nil, is called by Run when the command is known to run,
+	// once, before anything is read or written.
+	Opened func(*proto.Opened)
+	// Events, if not nil, is called by Run, or beside it, when something
+	// happens that a person may want to know of.
+	Events func(Event)
+
+	try       int
+	instance  string
+	opened    *proto.Opened // the first one
+	until     time.Time     // when the session is given up, if the connection is lost
+	stdin     *stream.Sender
+	stdinBase int64 // where in the session's stdin this client began
+	signals   *stream.Sender
+	out       [2]*stream.Receiver
+	began     time.Time
+	client    string
+
+	mu         sync.Mutex
+	link       *link.Link // the live one
+	cancel     context.CancelCauseFunc
+	cause      error // why Run gives up
+	exit       *proto.Exit
+	bye        bool
+	hungUp     bool
+	left       bool // by Detach
+	reconnects int
+	queued     []byte // signals for which there was no room yet
+	localErr   error  // a local write failed
+}
+
+// An Event is one of [Lost], [Back], [Gap] and [Notice].
+type Event any
+
+type (
+	// Lost: the connection is gone, and a new one is tried until then.
+	Lost struct {
+		Err   error
+		Until time.Time
+	}
+	// Back: there is a connection again.
+	Back struct{ After time.Duration }
+	// Gap: the server dropped N bytes of an output.
+	Gap struct {
+		Stream uint8
+		N      int64
+	}
+	// Notice is a word of the server's.
+	Notice struct{ Text string }
+)
+
+// A Result is how a command ended.
+type Result struct {
+	Exit *proto.Exit // nil if that is not known
+	// Bytes that the local side read (stdin) and wrote (stdout, stderr).
+	Bytes      [3]int64
+	Reconnects int
+	Duration   time.Duration
+	// StdinTaken is how much of stdin the command consumed, as far as is known.
+	StdinTaken int64
+	// Until is when a session that goes on is given up by the server; zero if it
+	// does not.
+	Until time.Time
+}
+
+// Errors of Run, besides [*proto.Error] (the server's final word),
+// [*ConnectError] and [*LocalError].
+var (
+	// ErrGivenUp is in the chain when Interrupt or Run's context ended it.
+	ErrGivenUp = errors.New("given up")
+	// ErrDetached: the client left the session by Detach.
+	ErrDetached = errors.New("detached")
+	// ErrLost: the connection could not be made again in time.
+	ErrLost = errors.New("connection lost for good")
+	// ErrUnknownStart: it is not known whether the command ran.
+	ErrUnknownStart = errors.New("it is not known whether the command ran")
+	// ErrBroken: the server does not keep to the protocol.
+	ErrBroken = errors.New("the server broke the protocol")
+)
+
+// A ConnectError says why a server could not be reached at all, or let nobody
+// in.
+type ConnectError struct {
+	Status  int            // of the HTTP response, 0 if there was none
+	Problem *proto.Problem // if the response had one
+	Err     error
+}
+
+func (e *ConnectError) Error() string { return e.Err.Error() }
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// A LocalError is a failure of this side: of reading or writing a local stream.
+type LocalError struct {
+	Op  string // "read stdin", "write stdout"
+	Err error
+}
+
+func (e *LocalError) Error() string { return e.Op + ": " + e.Err.Error() }
+func (e *LocalError) Unwrap() error { return e.Err }
+
+// New returns a Cmd that runs start on a server.
+func New(s Server, start *proto.Start) *Cmd {
+	return &Cmd{Server: s, ID: proto.NewID(), Start: start}
+}
+
+// Run runs the command, or takes it over, until its end is known and all of its
+// output is written. A nil error means just that; the result then has Exit.
+func (c *Cmd) Run(ctx context.Context) (*Result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c.mu.Lock()
+	c.cancel = cancel
+	c.mu.Unlock()
+	c.began, c.client = time.Now(), proto.NewID()
+	c.makeStreams()
+	err := c.connections(ctx)
+	for _, r := range c.out {
+		r.Abort(io.ErrClosedPipe)
+	}
+	c.stdin.Abort(io.ErrClosedPipe)
+	if c.Stdin != nil {
+		c.Stdin.Close()
+	}
+	return c.result(err)
+}
+
+func (c *Cmd) makeStreams() {
+	w := stream.FixedWindow(Window)
+	if c.Start != nil && c.Start.TTY != nil {
+		w = ttyOutput
+	}
+	for i := range c.out {
+		n := uint8(proto.Stdout + i)
+		c.out[i] = stream.NewReceiver(w, nil, func(gap int64) { c.event(Gap{n, gap}) })
+	}
+	c.stdin = stream.NewSender(Window, func() {
+		if c.Stdin != nil {
+			c.Stdin.Close()
+		}
+	})
+	c.signals = stream.NewSender(proto.SignalWindow, nil)
+}
+
+var ttyOutput = stream.Window{Min: ttyWindow, Max: Window}
+
+func (c *Cmd) result(err error) (*Result, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := &Result{Exit: c.exit, Reconnects: c.reconnects, Duration: time.Since(c.began)}
+	taken, read := c.stdin.Position()
+	r.Bytes[0], r.StdinTaken = read-c.stdinBase, taken-c.stdinBase
+	for i, o := range c.out {
+		r.Bytes[1+i], _ = o.Position()
+	}
+	if c.exit != nil {
+		r.StdinTaken = max(c.exit.Stdin-c.stdinBase, 0)
+	}
+	if c.bye {
+		err = nil // the end is known, however the connection went
+	}
+	if c.localErr != nil && (err == nil || c.hungUp) {
+		err = c.localErr
+	}
+	if c.opened != nil && c.exit == nil && !c.hungUp {
+		r.Until = c.until
+		if c.link != nil || r.Until.IsZero() {
+			r.Until = time.Now().Add(c.opened.Linger.Duration())
+		}
+	}
+	return r, err
+}
+
+// connections makes one connection after the other until there is nothing more
+// to be had of the session.
+func (c *Cmd) connections(ctx context.Context) error {
+	linger := defaultLinger
+	if c.Start != nil && c.Start.Linger != nil {
+		linger = c.Start.Linger.Duration()
+	}
+	delay := backoffMin
+	var lostAt time.Time
+	var progress [4]int64
+	for {
+		connectedAt := time.Now()
+		err := c.connect(ctx, lostAt, linger)
+		if c.over() {
+			return nil
+		}
+		if c.hasLeft() {
+			if errors.Is(err, link.ErrClosed) {
+				return ErrDetached
+			}
+			return fmt.Errorf("%w: the server may not know that this client left: %w", ErrLost, err)
+		}
+		if ctx.Err() != nil {
+			return c.givenUp(ctx)
+		}
+		if final(err) {
+			return err
+		}
+		if p := c.progress(); c.isConnected() {
+			c.setLink(nil)
+			// A new loss begins, unless this connection was good for nothing:
+			// a server that takes it and lets it go would keep us for ever.
+			lasted := time.Since(connectedAt) >= goodConnection && !errors.Is(err, link.ErrSilent)
+			if p != progress || lasted {
+				lostAt, delay = time.Time{}, backoffMin
+			}
+			progress = p
+		}
+		if c.opened != nil {
+			linger = c.opened.Linger.Duration()
+		}
+		if lostAt.IsZero() {
+			lostAt = time.Now()
+			if c.opened != nil {
+				c.event(Lost{err, lostAt.Add(linger)})
+			}
+		}
+		c.until = lostAt.Add(linger)
+		left := time.Until(c.until)
+		if left <= 0 {
+			return c.lostForGood(err)
+		}
+		wait := min(delay/2+rand.N(delay/2), left)
+		delay = min(2*delay, backoffMax)
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return c.givenUp(ctx)
+		}
+	}
+}
+
+// progress is what was moved so far: nothing of it is done twice.
+func (c *Cmd) progress() (p [4]int64) {
+	for i, s := range []*stream.Sender{c.stdin, c.signals} {
+		p[i], _ = s.Position()
+	}
+	for i, r := range c.out {
+		p[2+i], _ = r.Position()
+	}
+	return p
+}
+
+func (c *Cmd) lostForGood(err error) error {
+	if c.opened == nil && c.Start != nil {
+		return fmt.Errorf("%w: %w", ErrUnknownStart, err)
+	}
+	return fmt.Errorf("%w: %w", ErrLost, err)
+}
+
+func (c *Cmd) givenUp(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != nil {
+		return c.cause
+	}
+	cause := context.Cause(ctx)
+	if c.opened == nil && c.Start != nil && c.try > 0 {
+		return fmt.Errorf("%w: %w: %w", ErrGivenUp, ErrUnknownStart, cause)
+	}
+	return fmt.Errorf("%w: %w", ErrGivenUp, cause)
+}
+
+// final reports whether an error is one after which no connection is tried.
+func final(err error) bool {
+	var word *proto.Error
+	var refused *ConnectError
+	return errors.As(err, &word) || errors.As(err, &refused) ||
+		errors.Is(err, ErrBroken) || errors.Is(err, ErrUnknownStart) || errors.Is(err, link.ErrAccused)
+}
+
+// connect makes one connection and runs it to its end. Since is when the
+// connection before it was lost, if there was one, and linger how long that may
+// last.
+func (c *Cmd) connect(ctx context.Context, since time.Time, linger time.Duration) error {
+	limit := connectTimeout
+	if !since.IsZero() {
+		limit = min(limit, max(time.Until(since.Add(linger)), time.Millisecond))
+	}
+	began := time.Now()
+	dctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit.Round(time.Millisecond)))
+	defer cancel()
+	conn, err := c.dial(dctx)
+	if err != nil {
+		return err
+	}
+	// Giving up must also end a handshake or a live connection.
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	c.try++
+	l := link.New(conn, link.Config{
+		Senders:   [proto.NumStreams]*stream.Sender{proto.Stdin: c.stdin, proto.Signals: c.signals},
+		Receivers: [proto.NumStreams]*stream.Receiver{proto.Stdout: c.out[0], proto.Stderr: c.out[1]},
+		Probe:     proto.Stdout,
+		Control:   c.control,
+		Go:        c.goFunc(),
+	})
+	defer c.detach()
+	opened, err := c.open(conn, l, began.Add(limit))
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	c.setLink(l)
+	if !since.IsZero() {
+		c.mu.Lock()
+		if opened.Resumed {
+			c.reconnects++
+		}
+		c.mu.Unlock()
+		c.event(Back{time.Since(since)}) // also where there was no Lost
+	}
+	c.mu.Lock()
+	size, hungUp := c.Size, c.hungUp
+	c.mu.Unlock()
+	if size != nil && opened.TTY {
+		l.Send(&proto.Resize{Winsize: *size})
+	}
+	if hungUp {
+		l.Send(&proto.Hangup{})
+	}
+	c.flushSignals()
+	err = l.Run(opened.Keepalive.Duration())
+	return broken(err)
+}
+
+// broken puts a breach of the protocol into the client's words.
+func broken(err error) error {
+	if !errors.Is(err, link.ErrProtocol) {
+		return err
+	}
+	return fmt.Errorf("%w: %s", ErrBroken, strings.TrimPrefix(err.Error(), link.ErrProtocol.Error()+": "))
+}
+
+// dial makes the connection. What went wrong before the command was ever asked
+// for is final.
+func (c *Cmd) dial(ctx context.Context) (*link.Conn, error) {
+	h := http.Header{}
+	if c.Server.Token != "" {
+		h.Set("Authorization", "Bearer "+c.Server.Token)
+	}
+	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, h, c.Server.Dial)
+	if err == nil {
+		instance := resp.Header.Get(proto.InstanceHeader)
+		if c.try > 0 && c.opened == nil && c.Start != nil && instance != c.instance {
+			conn.Close()
+			return nil, fmt.Errorf("%w: the server was restarted", ErrUnknownStart)
+		}
+		c.instance = instance
+		return conn, nil
+	}
+	if cause := context.Cause(ctx); ctx.Err() != nil && cause != nil {
+		err = cause
+	}
+	ce := &ConnectError{Err: err}
+	if resp != nil {
+		ce.Status = resp.StatusCode
+		ce.Problem = readProblem(resp)
+	}
+	if c.try == 0 || ce.Status >= 400 && ce.Status < 500 && ce.Status != http.StatusTooManyRequests && ce.Status != http.StatusRequestTimeout {
+		return nil, ce
+	}
+	return nil, err
+}
+
+// open exchanges the opening messages and begins the streams on the connection.
+func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time) (*proto.Opened, error) {
+	c.mu.Lock()
+	o := &proto.Open{Client: c.client, Try: c.try, Size: c.Size, Window: Window}
+	c.mu.Unlock()
+	if c.opened == nil {
+		o.Start = c.Start
+	}
+	have := map[uint8]proto.Position{}
+	for i, r := range c.out {
+		off, limit := r.Attach(l.Wake)
+		have[uint8(proto.Stdout+i)] = proto.Position{Offset: off, Limit: limit}
+	}
+	if c.Start != nil || c.opened != nil {
+		o.Have = have
+	}
+	if err := conn.WriteControl(o, time.Until(deadline)); err != nil {
+		return nil, err
+	}
+	m, err := conn.ReadControl(proto.MaxControl, time.Until(deadline))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, errors.New("the server took the request and said nothing")
+	}
+	if err != nil {
+		return nil, broken(err)
+	}
+	switch m := m.(type) {
+	case *proto.Error:
+		return nil, m
+	case *proto.Opened:
+		return m, c.begin(m, o, l)
+	}
+	return nil, fmt.Errorf("%w: %T came before opened", ErrBroken, m)
+}
+
+// begin puts the streams where opened says. The first time it begins to move
+// the local streams.
+func (c *Cmd) begin(m *proto.Opened, o *proto.Open, l *link.Link) error {
+	first := c.opened == nil
+	for i, r := range c.out {
+		r.SetBound(m.Window)
+		n := uint8(proto.Stdout + i)
+		if first && o.Have == nil {
+			w := stream.FixedWindow(Window)
+			if m.TTY {
+				w = ttyOutput
+			}
+			r.Begin(m.From[n], w)
+		} else if have := o.Have[n]; have.Offset != m.From[n] {
+			return fmt.Errorf("%w: stream %d goes on at %d, where this client is at %d", ErrBroken, n, m.From[n], have.Offset)
+		}
+	}
+	if first && c.Start == nil {
+		c.stdinBase = m.Have[proto.Stdin].Offset
+		c.stdin.Begin(c.stdinBase, m.CRC)
+		c.signals.Begin(m.Have[proto.Signals].Offset, 0)
+	}
+	for n, s := range map[uint8]*stream.Sender{proto.Stdin: c.stdin, proto.Signals: c.signals} {
+		if err := s.Attach(m.Have[n].Offset, m.Have[n].Limit, l.Wake); err != nil {
+			return fmt.Errorf("%w: stream %d: %w", ErrBroken, n, err)
+		}
+	}
+	if first {
+		c.mu.Lock()
+		c.opened = m
+		c.mu.Unlock()
+		if c.Opened != nil {
+			c.Opened(m)
+		}
+		// Not waited for: a read of a local file cannot be ended for certain,
+		// and a write may block for ever. Run waits for their streams instead.
+		c.goFunc()(c.readStdin)
+		for i, w := range []io.Writer{c.Stdout, c.Stderr} {
+			if w == nil {
+				w = io.Discard
+			}
+			c.goFunc()(func() { c.write(i, w) })
+		}
+	}
+	return nil
+}
+
+func (c *Cmd) goFunc() func(func()) {
+	if c.Go != nil {
+		return c.Go
+	}
+	return func(f func()) { go f() }
+}
+
+func (c *Cmd) detach() {
+	c.stdin.Detach()
+	c.signals.Detach()
+	for _, r := range c.out {
+		r.Detach()
+	}
+}
+
+// control takes the server's control messages, on the link's reader.
+func (c *Cmd) control(m any) error {
+	switch m := m.(type) {
+	case *proto.Exit:
+		if !c.out[0].EndSeen() || !c.out[1].EndSeen() {
+			return fmt.Errorf("%w: exit before the end of the output", link.ErrProtocol)
+		}
+		c.mu.Lock()
+		if c.exit != nil && !reflect.DeepEqual(c.exit, m) {
+			c.mu.Unlock()
+			return fmt.Errorf("%w: exit is not what it was before", link.ErrProtocol)
+		}
+		c.exit = m
+		c.mu.Unlock()
+		c.checkDone()
+		return nil
+	case *proto.Notice:
+		c.event(Notice{m.Text})
+		return nil
+	case *proto.Error:
+		return m
+	}
+	return fmt.Errorf("%w: %T is not for a client in a session", link.ErrProtocol, m)
+}
+
+// checkDone takes leave of the server when there is nothing more to come.
+func (c *Cmd) checkDone() {
+	c.mu.Lock()
+	done := c.exit != nil && c.out[0].Finished() && c.out[1].Finished() && c.link != nil && !c.bye
+	l := c.link
+	if done {
+		c.bye = true
+	}
+	c.mu.Unlock()
+	if done {
+		l.Send(&proto.Bye{})
+		time.AfterFunc(byeTimeout, func() { l.Close(errors.New("the server did not take leave")) })
+	}
+}
+
+// over reports whether Run has reached its end.
+func (c *Cmd) over() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bye
+}
+
+func (c *Cmd) hasLeft() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left
+}
+
+func (c *Cmd) isConnected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link != nil
+}
+
+func (c *Cmd) setLink(l *link.Link) {
+	c.mu.Lock()
+	c.link = l
+	c.mu.Unlock()
+	if l != nil {
+		c.checkDone() // an exit that came before may be all that is left
+	}
+}
+
+// fail ends Run with err.
+func (c *Cmd) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		c.cause = err
+	}
+	c.cancel(err)
+}
+
+// readStdin moves the local stdin into its stream.
+func (c *Cmd) readStdin() {
+	if c.Stdin == nil {
+		c.stdin.Close()
+		return
+	}
+	for {
+		buf, err := c.stdin.Buffer()
+		if err != nil {
+			return
+		}
+		n, err := c.Stdin.Read(buf)
+		c.stdin.Commit(n)
+		switch {
+		case err == io.EOF:
+			c.stdin.Close()
+			return
+		case err != nil && (c.stdin.Stopped() || errors.Is(err, io.ErrClosedPipe)):
+			return
+		case err != nil:
+			// An end here would look like the whole to the command.
+			c.mu.Lock()
+			c.localErr = &LocalError{"read stdin", err}
+			c.mu.Unlock()
+			c.Hangup()
+			return
+		}
+	}
+}
+
+// write moves an output to its local destination.
+func (c *Cmd) write(i int, w io.Writer) {
+	r := c.out[i]
+	name := [...]string{"stdout", "stderr"}[i]
+	for {
+		p, err := r.Next()
+		switch {
+		case err == io.EOF || errors.Is(err, stream.ErrStopped):
+			c.checkDone()
+			return
+		case errors.Is(err, stream.ErrChecksum):
+			c.fail(fmt.Errorf("%s: %w", name, err))
+			return
+		case err != nil:
+			return
+		}
+		n, err := w.Write(p)
+		r.Consumed(n)
+		if err != nil {
+			if c.Gone == nil || !c.Gone(1+i, err) {
+				c.mu.Lock()
+				if c.localErr == nil {
+					c.localErr = &LocalError{"write " + name, err}
+				}
+				c.mu.Unlock()
+			}
+			c.StopOutput(i)
+			return
+		}
+	}
+}
+
+// StopOutput says that nobody reads stdout (0) or stderr (1) any more.
+func (c *Cmd) StopOutput(i int) {
+	c.out[i].Stop()
+	c.checkDone()
+}
+
+// Signal sends the signal of that Linux number to the command's group. Without a
+// connection it is sent with the next one. More than 64 that cannot be sent are
+// dropped.
+func (c *Cmd) Signal(n byte) {
+	c.mu.Lock()
+	if len(c.queued) < proto.SignalWindow {
+		c.queued = append(c.queued, n)
+	}
+	c.mu.Unlock()
+	c.flushSignals()
+}
+
+// flushSignals sends what is queued as far as there is room.
+func (c *Cmd) flushSignals() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queued) > 0 && c.link != nil && c.signals.TryWrite(c.queued[:1]) {
+		c.queued = c.queued[1:]
+	}
+}
+
+// Connected reports whether there is a connection on which the command is known
+// to run.
+func (c *Cmd) Connected() bool { return c.isConnected() }
+
+// WasConnected reports whether the command is known to have been started.
+func (c *Cmd) WasConnected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.opened != nil
+}
+
+// Linger is how long the session lives on without a connection; zero if that is
+// not known yet.
+func (c *Cmd) Linger() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.opened == nil {
+		return 0
+	}
+	return c.opened.Linger.Duration()
+}
+
+// Detach leaves the session running without a client; Run returns when the server
+// has let go of the connection, or a second later.
+func (c *Cmd) Detach() {
+	c.mu.Lock()
+	l := c.link
+	c.left = true
+	c.mu.Unlock()
+	if l != nil {
+		l.Send(&proto.Detach{})
+	}
+	time.AfterFunc(byeTimeout, func() { c.GiveUp(errors.New("detached")) })
+}
+
+// GiveUp ends Run for that reason without ending the session.
+func (c *Cmd) GiveUp(reason error) {
+	c.mu.Lock()
+	cancel := c.cancel
+	c.mu.Unlock()
+	if cancel != nil {
+		cancel(reason)
+	}
+}
+
+// Hangup ends the session; Run returns when the server has ended it, or a second
+// later.
+func (c *Cmd) Hangup() {
+	c.mu.Lock()
+	c.hungUp = true
+	l := c.link
+	c.mu.Unlock()
+	if l != nil {
+		l.Send(&proto.Hangup{})
+	} // otherwise it is the first thing that is said when there is one
+	time.AfterFunc(byeTimeout, func() { c.GiveUp(errors.New("hung up")) })
+}
+
+// Resize tells the size of the local terminal.
+func (c *Cmd) Resize(size proto.Winsize) {
+	c.mu.Lock()
+	c.Size = &size
+	l := c.link
+	tty := c.opened != nil && c.opened.TTY
+	c.mu.Unlock()
+	if l != nil && tty {
+		l.Send(&proto.Resize{Winsize: size})
+	}
+}
+
+func (c *Cmd) event(e Event) {
+	if c.Events != nil {
+		c.Events(e)
+	}
+}
