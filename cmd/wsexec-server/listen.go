@@ -1,0 +1,272 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"wsexec/internal/local"
+)
+
+const defaultAddr = "127.0.0.1:9022"
+
+// listeners are what the server listens on, and what lets in.
+type listeners struct {
+	all       []net.Listener
+	urls      []string // as a client writes them
+	token     string
+	tokenFile string // "" if there is no TCP listener
+	byDefault bool   // a client finds this server by itself
+}
+
+// listen opens the listeners that the flags ask for, and the token file if one
+// of them needs it.
+func listen(c *cli.Context) (_ *listeners, err error) {
+	ls := new(listeners)
+	defer func() {
+		if err != nil {
+			ls.close()
+		}
+	}()
+	addrs := c.StringSlice("listen")
+	dir, dirErr := local.StateDir()
+	if len(addrs) == 0 {
+		if dirErr != nil {
+			return nil, dirErr
+		}
+		addrs = []string{"unix:" + local.Socket(dir), defaultAddr}
+		ls.byDefault = true
+		if err := makeDir(dir); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range addrs {
+		if path, ok := strings.CutPrefix(a, "unix:"); ok {
+			if err := ls.unix(strings.TrimPrefix(path, "//")); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err := ls.tcp(a, c.Bool("insecure-plaintext")); err != nil {
+			return nil, err
+		}
+	}
+	if !ls.hasTCP() {
+		return ls, nil
+	}
+	ls.tokenFile = c.String("token-file")
+	if ls.tokenFile == "" {
+		if dirErr != nil {
+			return nil, dirErr
+		}
+		if err := makeDir(dir); err != nil {
+			return nil, err
+		}
+		ls.tokenFile = local.TokenFile(dir)
+	}
+	ls.token, err = loadToken(ls.tokenFile)
+	return ls, err
+}
+
+func (ls *listeners) hasTCP() bool {
+	for _, u := range ls.urls {
+		if strings.HasPrefix(u, "ws://") {
+			return true
+		}
+	}
+	return false
+}
+
+// makeDir makes the state directory, for this user alone.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return fmt.Errorf("state directory %s can be used by others: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+func (ls *listeners) tcp(addr string, plaintext bool) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return usageError(fmt.Errorf("--listen %q is neither HOST:PORT nor unix:/PATH", addr))
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return usageError(fmt.Errorf("--listen %q: %q is not a port", addr, port))
+	}
+	if !local.IsLoopback(host) && !plaintext {
+		return fmt.Errorf("--listen %s is off this machine and not encrypted: listen on 127.0.0.1 behind a TLS proxy, or say --insecure-plaintext", addr)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return listenError(addr, err)
+	}
+	ls.all = append(ls.all, l)
+	ls.urls = append(ls.urls, "ws://"+l.Addr().String())
+	return nil
+}
+
+// unix listens on a socket that this user alone can open. One that a server left
+// behind is replaced.
+func (ls *listeners) unix(path string) error {
+	if !filepath.IsAbs(path) {
+		return usageError(fmt.Errorf("--listen unix:%s is not an absolute path", path))
+	}
+	if st, err := os.Lstat(path); err == nil {
+		if st.Mode().Type() != fs.ModeSocket {
+			return fmt.Errorf("cannot listen on unix:%s: there is a file of that name, which is no socket", path)
+		}
+		c, err := net.Dial("unix", path)
+		if err == nil {
+			c.Close()
+			return fmt.Errorf("cannot listen on unix:%s: another server is listening there", path)
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return listenError("unix:"+path, err)
+		}
+		if err := os.Remove(path); err != nil {
+			return listenError("unix:"+path, err)
+		}
+	}
+	// The mode must be right from the first moment, not after a chmod.
+	old := umask(0o177)
+	l, err := net.Listen("unix", path)
+	umask(old)
+	if err != nil {
+		return listenError("unix:"+path, err)
+	}
+	ls.all = append(ls.all, l)
+	ls.urls = append(ls.urls, "unix:"+path)
+	return nil
+}
+
+func listenError(addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("cannot listen on %s: the address is in use (another wsexec-server? choose one with --listen)", addr)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return fmt.Errorf("cannot listen on %s: %w", addr, err)
+}
+
+func (ls *listeners) close() {
+	for _, l := range ls.all {
+		l.Close()
+	}
+}
+
+// announce says in three lines where the server listens and what to type next.
+func (ls *listeners) announce() {
+	fmt.Fprintf(os.Stderr, "wsexec-server: listening on %s\n", strings.Join(ls.urls, " and "))
+	if ls.tokenFile != "" {
+		fmt.Fprintf(os.Stderr, "wsexec-server: token for TCP in %s\n", ls.tokenFile)
+	} else {
+		fmt.Fprintf(os.Stderr, "wsexec-server: whoever can open the socket is let in\n")
+	}
+	try := "wsexec run"
+	if !ls.byDefault {
+		try += " --server " + ls.urls[0]
+		if ls.tokenFile != "" {
+			try += " --token-file " + ls.tokenFile
+		}
+	}
+	fmt.Fprintf(os.Stderr, "wsexec-server: try: %s -- uname -a\n", try)
+}
+
+// minToken is the least length of a token in characters: 128 bits in base64.
+const minToken = 22
+
+// loadToken reads the token, or makes it.
+func loadToken(path string) (string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeToken(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("token file: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("token file: %w", err)
+	}
+	if !st.Mode().IsRegular() {
+		return "", fmt.Errorf("token file %s is not a regular file", path)
+	}
+	if p := st.Mode().Perm(); p&0o077 != 0 && privateModes {
+		return "", fmt.Errorf("token file %s can be read by others (mode %04o); say: chmod 600 %s", path, p, path)
+	}
+	token, err := local.ReadToken(f)
+	if err != nil {
+		return "", fmt.Errorf("token file %s: %w", path, err)
+	}
+	if len(token) < minToken {
+		return "", fmt.Errorf("the token in %s is too short to be safe (at least %d characters; remove the file to have one made)", path, minToken)
+	}
+	return token, nil
+}
+
+// makeToken writes 256 random bits to a new file that this user alone can read.
+func makeToken(path string) (string, error) {
+	var b [32]byte
+	rand.Read(b[:]) // never fails: crypto/rand
+	token := base64.RawURLEncoding.EncodeToString(b[:])
+	// Linked into place when it is whole, so that nobody reads half of it and
+	// of two servers that start at once one wins.
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".token-*") // mode 0600
+	if err != nil {
+		return "", fmt.Errorf("token file %s cannot be made: %w", path, reason(err))
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.WriteString(token + "\n")
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Link(tmp.Name(), path)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return loadToken(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("token file %s cannot be made: %w", path, reason(err))
+	}
+	return token, nil
+}
+
+// reason is an error without the name of the temporary file, which nobody has
+// heard of.
+func reason(err error) error {
+	var p *fs.PathError
+	var l *os.LinkError
+	switch {
+	case errors.As(err, &p):
+		return p.Err
+	case errors.As(err, &l):
+		return l.Err
+	}
+	return err
+}

@@ -1,0 +1,81 @@
+// Command wsexec runs commands on a wsexec-server as if they ran here.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"wsexec/internal/local"
+)
+
+// version is set by scripts/install.
+var version = ""
+
+func main() { os.Exit(run(os.Args)) }
+
+// run is main with a status: cli would call os.Exit itself and skip defers.
+func run(args []string) int {
+	local.UnsetEmpty()
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true} // without -v, which is --verbose
+	cli.VersionPrinter = func(*cli.Context) { printVersion() }
+	status := 0
+	app := &cli.App{
+		Name:                      "wsexec",
+		Usage:                     "run commands on another machine as if they ran here",
+		Description:               appHelp,
+		UsageText:                 "wsexec COMMAND [flags] [arguments]",
+		HideHelpCommand:           true,
+		Version:                   strings.TrimPrefix(local.Version("wsexec", version), "wsexec "),
+		UseShortOptionHandling:    true,
+		DisableSliceFlagSeparator: true,
+		Writer:                    os.Stdout,
+		ErrWriter:                 os.Stderr,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		Commands:                  []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()},
+		Action: func(c *cli.Context) error {
+			if c.Args().Len() > 0 {
+				return usageError{fmt.Errorf("unknown command %q", c.Args().First())}
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	if err := app.Run(args); err != nil {
+		var u usageError
+		if errors.As(err, &u) {
+			sayUsage(u.err)
+			return statusFailed
+		}
+		sayError(err)
+		return statusFailed
+	}
+	return status
+}
+
+// A usageError is a command line that cannot be understood.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name:            "version",
+		Usage:           "print the version",
+		HideHelpCommand: true,
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		Action: func(c *cli.Context) error {
+			if c.Args().Len() > 0 {
+				return usageError{fmt.Errorf("version takes no arguments, not %q", c.Args().First())}
+			}
+			printVersion()
+			return nil
+		},
+	}
+}
+
+func printVersion() { fmt.Println(local.Version("wsexec", version)) }

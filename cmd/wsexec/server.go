@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"wsexec/internal/client"
+	"wsexec/internal/local"
+)
+
+// findServer says where the server is that the flags and the environment mean,
+// and what lets us in.
+func findServer(c *cli.Context) (client.Server, error) {
+	raw := c.String("server")
+	if raw == "" {
+		dir, err := local.StateDir()
+		if err != nil {
+			return client.Server{}, err
+		}
+		path := local.Socket(dir)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return client.Server{}, errNoServer{path}
+		}
+		return unixServer(path), nil
+	}
+	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
+		path = strings.TrimPrefix(path, "//")
+		if !filepath.IsAbs(path) {
+			return client.Server{}, usageError{fmt.Errorf("--server %q is not unix: and an absolute path", raw)}
+		}
+		return unixServer(path), nil
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "https":
+		return client.Server{}, usageError{fmt.Errorf("--server %q is not ws://HOST:PORT, wss://HOST:PORT or unix:/PATH", raw)}
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return client.Server{}, usageError{errors.New("--server takes no user, password or query; the token goes into a file or $WSEXEC_TOKEN")}
+	}
+	token, err := findToken(c, u)
+	if err != nil {
+		return client.Server{}, err
+	}
+	return client.Server{URL: strings.TrimSuffix(u.String(), "/"), Token: token}, nil
+}
+
+func unixServer(path string) client.Server {
+	return client.Server{
+		URL: "ws://localhost",
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}
+}
+
+// findToken finds the token: the one that was given, or, for this machine only,
+// the one of the server of this user.
+func findToken(c *cli.Context, u *url.URL) (string, error) {
+	if f := c.String("token-file"); f != "" {
+		return readToken(f)
+	}
+	if t := strings.TrimSpace(os.Getenv("WSEXEC_TOKEN")); t != "" {
+		return t, nil
+	}
+	if (u.Scheme == "ws" || u.Scheme == "http") && local.IsLoopback(u.Hostname()) {
+		dir, err := local.StateDir()
+		if err != nil {
+			return "", err
+		}
+		t, err := readToken(local.TokenFile(dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		return t, nil
+	}
+	return "", nil
+}
+
+func readToken(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("token file: %w", err)
+	}
+	defer f.Close()
+	t, err := local.ReadToken(f)
+	if err != nil {
+		return "", fmt.Errorf("token file %s: %w", path, err)
+	}
+	return t, nil
+}

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"wsexec/internal/client"
+	"wsexec/internal/proto"
+)
+
+// A session is what this program knows of the one session that it has: the
+// local side of it.
+type session struct {
+	say       *messages
+	tty       atomic.Bool
+	keepStdin bool // attach: leave the session's stdin open and send nothing
+	noStdin   bool
+	escape    byte // 0: none
+	file      *os.File
+	stdin     *stdinFile
+	term      *terminal
+	id        string
+	status    int
+	killed    bool        // by the third interrupt; of the goroutine that relays signals
+	left      atomic.Bool // by ~.
+}
+
+func newSession(c *cli.Context) *session {
+	return &session{
+		say:     &messages{verbose: c.Bool("verbose"), quiet: c.Bool("quiet")},
+		noStdin: c.Bool("no-stdin"),
+	}
+}
+
+// perform makes the command and runs it, and returns the exit status. Whatever
+// goes wrong on the way is reported in the same places.
+func (s *session) perform(c *cli.Context, command func(*session) (*client.Cmd, error)) int {
+	err := s.prepare(c)
+	var cmd *client.Cmd
+	if err == nil {
+		cmd, err = command(s)
+	}
+	if err != nil {
+		s.report(nil, err)
+		return s.status
+	}
+	return s.run(cmd)
+}
+
+// prepare does what can fail before a connection is made.
+func (s *session) prepare(c *cli.Context) error {
+	if name := c.String("status-file"); name != "" {
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+		if err != nil {
+			return fmt.Errorf("status file: %w", err)
+		}
+		s.file = f
+	}
+	switch e := c.String("escape"); {
+	case e == "none":
+	case len(e) == 1 && e[0] > ' ' && e[0] < 0x7f:
+		s.escape = e[0]
+	default:
+		return usageError{fmt.Errorf("--escape %q is neither one character nor none", e)}
+	}
+	return nil
+}
+
+// run runs the command and returns the exit status.
+func (s *session) run(cmd *client.Cmd) int {
+	s.id = cmd.ID
+	s.say.id = cmd.ID
+	s.term = newTerminal()
+	defer s.term.restore()
+
+	var in io.ReadCloser
+	if !s.noStdin && !s.keepStdin {
+		s.stdin = newStdin()
+		in = s.stdin
+	} else if s.keepStdin {
+		in = newSilent()
+	}
+	if in != nil {
+		if s.escape != 0 && isTerminal(0) && s.stdin != nil {
+			// What is typed before the session is known to have a terminal
+			// is read after that.
+			e := &escapes{ReadCloser: in, char: s.escape, atStart: true, act: func(a action) { s.act(cmd, a) }}
+			e.on = s.tty.Load
+			in = e
+		}
+		cmd.Stdin = in
+	}
+	cmd.Stdout, cmd.Stderr, cmd.Gone = output(1), output(2), goneFunc()
+	if size := terminalSize(); s.tty.Load() || cmd.Start == nil && isTerminal(0) {
+		cmd.Size = &size
+	}
+	cmd.Go = func(f func()) {
+		go func() {
+			// A panic would leave the terminal as it is.
+			defer func() {
+				if p := recover(); p != nil {
+					s.term.restore()
+					panic(p)
+				}
+			}()
+			f()
+		}()
+	}
+	cmd.Opened = func(o *proto.Opened) {
+		s.say.opened(o)
+		s.tty.Store(o.TTY)
+		if o.TTY && isTerminal(0) {
+			if err := s.term.raw(); err != nil {
+				s.say.warn(fmt.Errorf("terminal: %w", err))
+			}
+		}
+	}
+	cmd.Events = s.say.event
+	stop := s.relaySignals(cmd)
+	stopWatch := watchOutputs(cmd.StopOutput)
+	result, err := cmd.Run(context.Background())
+	stopWatch()
+	stop()
+	s.term.restore()
+	if s.stdin != nil {
+		s.stdin.giveBack(result.StdinTaken)
+	}
+	s.report(result, err)
+	return s.status
+}
+
+// act does what an escape says.
+func (s *session) act(cmd *client.Cmd, a action) {
+	switch a {
+	case actHangup:
+		s.left.Store(true)
+		if !cmd.Connected() {
+			cmd.GiveUp(errHungUp)
+			return
+		}
+		cmd.Hangup()
+	case actDetach:
+		if !cmd.Connected() {
+			cmd.GiveUp(errHungUp) // it cannot be told
+			return
+		}
+		cmd.Detach()
+	case actHelp:
+		s.say.escapeHelp(s.escape)
+	}
+}
+
+// report says how it ended: the exit status, a line on stderr, and the status
+// file.
+func (s *session) report(r *client.Result, err error) {
+	if r == nil {
+		r = new(client.Result)
+	}
+	origin := s.judge(r, err)
+	if s.file == nil {
+		return
+	}
+	if werr := s.writeStatus(origin, r, err); werr != nil {
+		sayError(fmt.Errorf("status file: %w", werr))
+		s.status = statusFailed
+	}
+}
+
+// judge finds the exit status and its origin, and says what is to be said.
+func (s *session) judge(r *client.Result, err error) (origin string) {
+	s.status = statusFailed
+	var word *proto.Error
+	var local *client.LocalError
+	var refused *client.ConnectError
+	var usage usageError
+	var none errNoServer
+	switch {
+	case errors.Is(err, client.ErrDetached):
+		s.say.detached()
+		s.status = 0
+		return "cancel"
+	case s.left.Load():
+		s.say.hungUp(r, err)
+		return "cancel"
+	case errors.As(err, &usage):
+		sayUsage(usage.err)
+		return "usage"
+	case errors.As(err, &word):
+		if word.Status > 0 && word.Status < 256 {
+			s.status = word.Status
+		}
+		s.say.serverError(word)
+		return "server"
+	case errors.As(err, &local):
+		s.say.fail(err)
+		return "local"
+	case errors.As(err, &none):
+		s.say.noServer(none)
+		return "transport"
+	case errors.As(err, &refused):
+		s.say.connectError(refused)
+		return "transport"
+	case errors.Is(err, client.ErrGivenUp):
+		s.say.givenUp(err, r)
+		return "cancel"
+	case err != nil:
+		s.say.lost(err, r)
+		return "transport"
+	}
+	s.say.leftBehind(r.Exit.LeftBehind)
+	switch r.Exit.Reason {
+	case proto.ReasonTimeout:
+		s.status = statusTimeout
+		s.say.timeout()
+		return "timeout"
+	case proto.ReasonIncomplete:
+		s.say.incomplete()
+		return "server"
+	case proto.ReasonLinger, proto.ReasonHangup:
+		s.say.ended(r.Exit.Reason)
+		return "server"
+	case proto.ReasonShutdown:
+		s.say.shutdown()
+	}
+	if r.Exit.Code != nil {
+		s.status = *r.Exit.Code
+	} else {
+		s.status = statusSignal + r.Exit.Signal
+	}
+	return "command"
+}
+
+// status is the content of the status file.
+type status struct {
+	Origin     string           `json:"origin"` // command, timeout, transport, server, usage, cancel, local
+	Code       int              `json:"code"`   // the exit status of wsexec
+	Signal     string           `json:"signal,omitempty"`
+	CoreDumped bool             `json:"core_dumped"`
+	Reason     string           `json:"reason,omitempty"`
+	Error      string           `json:"error,omitempty"`
+	Session    string           `json:"session,omitempty"`
+	Bytes      map[string]int64 `json:"bytes"`
+	DurationMS int64            `json:"duration_ms"`
+	LeftBehind []proto.Process  `json:"left_behind"`
+	Reconnects int              `json:"reconnects"`
+}
+
+func (s *session) writeStatus(origin string, r *client.Result, err error) error {
+	st := status{
+		Origin: origin, Code: s.status, Session: s.id,
+		Bytes:      map[string]int64{"stdin": r.StdinTaken, "stdout": r.Bytes[1], "stderr": r.Bytes[2]},
+		DurationMS: r.Duration.Milliseconds(), Reconnects: r.Reconnects, LeftBehind: []proto.Process{},
+	}
+	if err != nil {
+		st.Error = err.Error()
+	}
+	if e := r.Exit; e != nil {
+		st.CoreDumped, st.Reason = e.Core, e.Reason
+		if e.Signal != 0 {
+			st.Signal = signalName(e.Signal)
+		}
+		if e.LeftBehind != nil {
+			st.LeftBehind = e.LeftBehind
+		}
+	}
+	b, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	if _, err := s.file.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	return s.file.Close()
+}
+
+// How long an interrupt waits for a command that was just asked for.
+const startGrace = time.Second
+
+// strikes counts interrupts: the third within two seconds kills.
+type strikes []time.Time
+
+func (k *strikes) strike(now time.Time) (kill bool) {
+	*k = append(*k, now)
+	if n := len(*k); n >= 3 && now.Sub((*k)[n-3]) <= 2*time.Second {
+		*k = nil
+		return true
+	}
+	return false
+}

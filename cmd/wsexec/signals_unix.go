@@ -1,0 +1,107 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"wsexec/internal/client"
+)
+
+// linuxNumbers are the signals that go on to the command, by the numbers of the
+// wire.
+var linuxNumbers = map[os.Signal]byte{
+	syscall.SIGHUP: 1, syscall.SIGINT: 2, syscall.SIGQUIT: 3,
+	syscall.SIGUSR1: 10, syscall.SIGUSR2: 12, syscall.SIGTERM: 15,
+}
+
+// enableOutput does nothing: terminals understand escape sequences here.
+func enableOutput() func() { return func() {} }
+
+// relaySignals passes signals on to the command until stop is called.
+func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
+	ch := make(chan os.Signal, 16)
+	// A signal that we were started to ignore (nohup, a background job of a
+	// script) stays ignored. PIPE is caught since it would end us before we can
+	// tell the server.
+	for _, sig := range []os.Signal{
+		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGPIPE,
+	} {
+		if !signal.Ignored(sig) {
+			signal.Notify(ch, sig)
+		}
+	}
+	done := make(chan struct{})
+	quit := make(chan struct{})
+	go func() {
+		defer close(done)
+		var hits strikes
+		wasRaw := false
+		for {
+			var sig os.Signal
+			select {
+			case <-quit:
+				return
+			case sig = <-ch:
+			}
+			switch sig {
+			case syscall.SIGPIPE:
+			case syscall.SIGWINCH:
+				cmd.Resize(terminalSize())
+			case syscall.SIGTSTP:
+				s.say.suspended(cmd.Linger())
+				wasRaw = s.term.suspend()
+				// Once caught, TSTP never stops us again; STOP does.
+				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			case syscall.SIGCONT:
+				if wasRaw {
+					s.term.raw()
+				}
+				if s.tty.Load() {
+					cmd.Resize(terminalSize())
+				}
+			case syscall.SIGINT, syscall.SIGTERM:
+				s.interrupt(cmd, sig, &hits)
+			default:
+				cmd.Signal(linuxNumbers[sig])
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
+}
+
+// interrupt passes an INT or TERM on. Without a connection it gives up; while
+// the command is only being started, after a moment.
+func (s *session) interrupt(cmd *client.Cmd, sig os.Signal, hits *strikes) {
+	reason := errors.New("interrupted")
+	if s.killed {
+		cmd.GiveUp(reason) // not even that helped: its output may wait for us
+		return
+	}
+	if hits.strike(time.Now()) {
+		s.killed = true
+		cmd.Signal(9)
+		return
+	}
+	switch {
+	case cmd.Connected():
+		cmd.Signal(linuxNumbers[sig])
+	case cmd.WasConnected():
+		cmd.GiveUp(reason)
+	default:
+		cmd.Signal(linuxNumbers[sig])
+		time.AfterFunc(startGrace, func() {
+			if !cmd.Connected() {
+				cmd.GiveUp(reason)
+			}
+		})
+	}
+}

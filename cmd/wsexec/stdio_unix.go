@@ -1,0 +1,214 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stdinFile reads descriptor 0 as it was given to us: its flags belong to the
+// shell, too, so it is never made non-blocking. poll with a pipe to wake it up
+// works for every kind of file.
+type stdinFile struct {
+	wake [2]int // a pipe; something in it ends a Read
+
+	mu      sync.Mutex // held while reading, not while waiting
+	closed  bool
+	regular bool
+	taken   int64 // bytes read, of a regular file
+}
+
+func newStdin() *stdinFile {
+	s := &stdinFile{wake: [2]int{-1, -1}}
+	if err := unix.Pipe(s.wake[:]); err == nil {
+		unix.CloseOnExec(s.wake[0])
+		unix.CloseOnExec(s.wake[1])
+	}
+	var st unix.Stat_t
+	s.regular = unix.Fstat(0, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+	return s
+}
+
+// Read waits for input and reads it. After Close it returns io.ErrClosedPipe.
+func (s *stdinFile) Read(p []byte) (int, error) {
+	for {
+		fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}, {Fd: int32(s.wake[0]), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+			return 0, os.NewSyscallError("poll", err)
+		}
+		if fds[1].Revents != 0 {
+			return 0, io.ErrClosedPipe
+		}
+		if fds[0].Revents == 0 {
+			continue
+		}
+		if inBackground() {
+			// A read would stop us, and the command's output with us, as soon
+			// as somebody types at the shell (SIGTTIN). What is typed now is
+			// not for us.
+			if unix.Poll(fds[1:], int(backgroundCheck/time.Millisecond)); fds[1].Revents != 0 {
+				return 0, io.ErrClosedPipe
+			}
+			continue
+		}
+		n, err := s.read(p)
+		switch {
+		case err == unix.EINTR, err == unix.EAGAIN:
+			continue
+		case err == unix.EIO && isTerminal(0):
+			return 0, io.EOF // the terminal is gone
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+// backgroundCheck is how often a background job looks whether it is in the
+// foreground again; no signal tells.
+const backgroundCheck = 250 * time.Millisecond
+
+// inBackground reports whether stdin is our controlling terminal and another
+// job has it.
+func inBackground() bool {
+	pgrp, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	return err == nil && pgrp != unix.Getpgrp()
+}
+
+func (s *stdinFile) read(p []byte) (int, error) {
+	if s.regular {
+		// So that giveBack knows all that was read. Such a read does not block.
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.closed {
+			return 0, io.ErrClosedPipe
+		}
+		n, err := unix.Read(0, p)
+		s.taken += int64(max(n, 0))
+		return n, err
+	}
+	return unix.Read(0, p)
+}
+
+// Close ends a Read, now or later.
+func (s *stdinFile) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		unix.Write(s.wake[1], []byte{0})
+	}
+	return nil
+}
+
+// giveBack sets a regular file back to where the command stopped reading, so
+// that whoever reads on does so there. The command consumed that many bytes of
+// what was read, which may be more than was ever sent: a last piece can have
+// been read while the command ended.
+func (s *stdinFile) giveBack(consumed int64) {
+	s.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.regular && s.taken > consumed {
+		unix.Seek(0, consumed-s.taken, io.SeekCurrent)
+	}
+}
+
+// output writes to a descriptor, also to one that somebody has made
+// non-blocking.
+type output int
+
+func (o output) Write(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		k, err := unix.Write(int(o), p[n:])
+		if k > 0 {
+			n += k
+		}
+		switch err {
+		case nil, unix.EINTR:
+		case unix.EAGAIN:
+			fds := []unix.PollFd{{Fd: int32(o), Events: unix.POLLOUT}}
+			unix.Poll(fds, -1)
+		default:
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// goneFunc returns what reports whether an error of a write means that nobody
+// reads any more: a pipe without a reader, or a terminal that was closed, which is
+// none any more then and so has to be known before.
+func goneFunc() func(fd int, err error) bool {
+	terminal := map[int]bool{1: isTerminal(1), 2: isTerminal(2)}
+	return func(fd int, err error) bool {
+		return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.EIO) && terminal[fd]
+	}
+}
+
+// watchOutputs calls stop for stdout (0) or stderr (1) as soon as its reader has
+// gone, which a write would find out only with the next output.
+func watchOutputs(stop func(i int)) (end func()) {
+	var wake [2]int
+	var fds []unix.PollFd
+	var index []int
+	for fd := 1; fd <= 2; fd++ {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && (st.Mode&unix.S_IFMT == unix.S_IFIFO || st.Mode&unix.S_IFMT == unix.S_IFSOCK) {
+			fds = append(fds, unix.PollFd{Fd: int32(fd)})
+			index = append(index, fd-1)
+		}
+	}
+	if len(fds) == 0 || unix.Pipe(wake[:]) != nil {
+		return func() {}
+	}
+	unix.CloseOnExec(wake[0])
+	unix.CloseOnExec(wake[1])
+	fds = append(fds, unix.PollFd{Fd: int32(wake[0]), Events: unix.POLLIN})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+				return
+			}
+			last := len(fds) - 1
+			if fds[last].Revents != 0 {
+				return
+			}
+			for i := range fds[:last] {
+				if fds[i].Fd >= 0 && fds[i].Revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
+					fds[i].Fd = -1 // ignored by poll from now on
+					stop(index[i])
+				}
+			}
+		}
+	}()
+	return func() {
+		unix.Write(wake[1], []byte{0})
+		<-done
+	}
+}
+
+// sameFile reports whether two descriptors are the same open file, so that one
+// pipe can serve both and the order of what is written is kept.
+func sameFile(a, b int) bool {
+	if same, known := sameDescription(a, b); known {
+		return same
+	}
+	var x, y unix.Stat_t
+	if unix.Fstat(a, &x) != nil || unix.Fstat(b, &y) != nil || x.Dev != y.Dev || x.Ino != y.Ino {
+		return false
+	}
+	// Without kcmp: two opens of one regular file have offsets of their own.
+	return x.Mode&unix.S_IFMT != unix.S_IFREG
+}

@@ -1,0 +1,359 @@
+package main
+
+// Every word that wsexec says to a person is in this file. The rules: on stderr
+// only, since stdout is the command's alone; one line, `wsexec: ` and a
+// lowercase sentence without a period; where there is something to do, a second
+// line, `wsexec: hint: ` and the exact thing to type. Texts name the thing that
+// is wrong. In a raw terminal lines end with CR LF.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"wsexec/internal/client"
+	"wsexec/internal/proto"
+)
+
+const appHelp = `A server (wsexec-server) runs the commands; wsexec relays stdin, stdout,
+stderr, the terminal's size and signals, and returns the command's exit
+status. A lost connection is made again and the command goes on at the exact
+byte; it is never started twice.
+
+   wsexec run uname -a             run a command on your own server here
+   wsexec run -t bash -i           with a terminal
+   wsexec run sort < in > out      as a filter
+   wsexec run --help               all about it
+
+With nothing configured wsexec speaks to the socket of your own server on this
+machine. Another one: --server wss://HOST, or WSEXEC_SERVER.`
+
+const runHelp = `Runs COMMAND on the server, without a shell: arguments reach it as they are.
+Flags come before the command; everything after its name belongs to it.
+
+Examples:
+   wsexec run -- ls -la /srv
+   wsexec run sh -c 'echo $HOME | tr a-z A-Z'
+   tar c . | wsexec run -w /srv/www tar x
+   wsexec run --timeout 10m -e CI=1 make test > log 2>&1
+   wsexec run -t htop
+
+Exit status: the command's own, 0 to 255, and
+   124      --timeout ended it
+   125      wsexec itself failed: no connection, refused, lost for good, bad usage
+   126      the command was found but cannot be run
+   127      the command was not found
+   128+N    signal N killed it (130 INT, 137 KILL, 143 TERM)
+125 can also be the command's own: --status-file FILE says which it was.
+
+Without a connection the command goes on for --linger and wsexec tries to come
+back; the first Ctrl-C then gives up and says how to come back later. Signals to
+wsexec (INT TERM HUP QUIT USR1 USR2) go on to the command; the third INT or TERM
+within two seconds is a KILL.`
+
+const attachHelp = `ID is a session's id, a unique prefix of it, or its name. Output goes on from
+what nobody has read yet. Whoever had the session before ends with status 125.
+
+Example:
+   wsexec attach build`
+
+var outMu sync.Mutex
+
+// line writes one line to stderr.
+func line(text string) {
+	outMu.Lock()
+	defer outMu.Unlock()
+	end := "\n"
+	if rawMode.Load() {
+		end = "\r\n"
+	}
+	fmt.Fprint(os.Stderr, text, end)
+}
+
+func sayError(err error)  { line("wsexec: " + oneLine(err.Error())) }
+func sayHint(text string) { line("wsexec: hint: " + text) }
+func sayUsage(err error)  { sayError(err); sayHint("wsexec run --help") }
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\r' {
+			return ' '
+		}
+		if r < ' ' || r == 0x7f {
+			return '?' // nothing from elsewhere controls this terminal
+		}
+		return r
+	}, s)
+}
+
+// errNoServer: nothing was configured, and no server of this user runs here.
+type errNoServer struct{ path string }
+
+func (e errNoServer) Error() string {
+	return "no server: none was named, and none of yours runs here (no socket " + e.path + ")"
+}
+
+var errHungUp = errors.New("hung up")
+
+// messages says what happens in one session.
+type messages struct {
+	verbose, quiet bool
+	id             string
+
+	mu      sync.Mutex
+	waiting *time.Timer // until the loss of a connection is worth a word
+	shown   bool        // the line about it is there
+}
+
+func (m *messages) warn(err error) {
+	if !m.quiet {
+		sayError(err)
+	}
+}
+
+func (m *messages) fail(err error) { sayError(err) }
+
+func (m *messages) info(format string, args ...any) {
+	if m.verbose {
+		line("wsexec: " + oneLine(fmt.Sprintf(format, args...)))
+	}
+}
+
+func (m *messages) opened(o *proto.Opened) {
+	m.info("session %s, pid %d", m.id, o.PID)
+}
+
+// event tells of what happens to the connection. On a terminal the line is taken
+// back when it is over; elsewhere only what took over a second is told.
+func (m *messages) event(e client.Event) {
+	switch e := e.(type) {
+	case client.Gap:
+		line(fmt.Sprintf("wsexec: %d bytes of %s were dropped by the server", e.N, [...]string{"stdin", "stdout", "stderr", ""}[e.Stream&3]))
+	case client.Notice:
+		m.warn(errors.New(e.Text))
+	case client.Lost:
+		if m.quiet {
+			return
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delay := time.Second
+		if isTerminal(2) {
+			delay = 200 * time.Millisecond // not for what nobody would notice
+		}
+		m.waiting = time.AfterFunc(delay, func() { m.showLost(e) })
+	case client.Back:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.waiting != nil {
+			m.waiting.Stop()
+			m.waiting = nil
+		}
+		if m.shown {
+			m.shown = false
+			if isTerminal(2) {
+				outMu.Lock()
+				fmt.Fprint(os.Stderr, "\r\x1b[K")
+				outMu.Unlock()
+			} else {
+				line(fmt.Sprintf("wsexec: connected again after %v", e.After.Round(100*time.Millisecond)))
+			}
+		}
+	}
+}
+
+func (m *messages) showLost(e client.Lost) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waiting == nil {
+		return
+	}
+	m.shown = true
+	giveUp := "Ctrl-C gives up"
+	if rawMode.Load() {
+		giveUp = "Enter ~. gives up" // Ctrl-C is a key for the other side
+	}
+	text := fmt.Sprintf("wsexec: connection lost, trying again until %s (%s)", e.Until.Format(time.TimeOnly), giveUp)
+	if isTerminal(2) {
+		outMu.Lock()
+		fmt.Fprint(os.Stderr, "\r\x1b[K"+text)
+		outMu.Unlock()
+		return
+	}
+	line(text)
+}
+
+// clear ends the line about a lost connection.
+func (m *messages) clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waiting != nil {
+		m.waiting.Stop()
+		m.waiting = nil
+	}
+	if m.shown && isTerminal(2) {
+		outMu.Lock()
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+		outMu.Unlock()
+	}
+	m.shown = false
+}
+
+func (m *messages) serverError(e *proto.Error) {
+	m.clear()
+	switch e.Code {
+	case proto.CodeGone, proto.CodeNotFound:
+		sayError(fmt.Errorf("%w; it is not known how the command ended", e))
+	default:
+		sayError(e)
+	}
+	if e.Code == proto.CodeReplaced {
+		sayHint("wsexec attach " + m.id)
+	}
+}
+
+func (m *messages) noServer(e errNoServer) {
+	sayError(e)
+	sayHint("start one with: wsexec-server")
+}
+
+// connectError says why there was no connection in the first place.
+func (m *messages) connectError(e *client.ConnectError) {
+	var dns *net.DNSError
+	switch {
+	case e.Problem != nil:
+		sayError(fmt.Errorf("the server refused (%d): %s: %s", e.Status, e.Problem.Title, e.Problem.Detail))
+	case e.Status != 0:
+		sayError(fmt.Errorf("the server refused: HTTP status %d %s", e.Status, http.StatusText(e.Status)))
+	default:
+		sayError(fmt.Errorf("cannot reach the server: %w", shorter(e.Err)))
+	}
+	switch {
+	case e.Status == http.StatusUnauthorized:
+		sayHint("give the server's token with --token-file FILE or WSEXEC_TOKEN")
+	case e.Status == http.StatusServiceUnavailable:
+		sayHint("try again later, or raise the server's --max-sessions")
+	case errors.As(e.Err, &dns):
+		sayHint("check the host name in --server or WSEXEC_SERVER")
+	case errors.Is(e.Err, syscall.ECONNREFUSED), errors.Is(e.Err, fs.ErrNotExist):
+		sayHint("is it running? start it with: wsexec-server")
+	case errors.Is(e.Err, context.DeadlineExceeded):
+		sayHint("check the address in --server or WSEXEC_SERVER")
+	}
+}
+
+// shorter leaves out what the HTTP library says around the reason.
+func shorter(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op
+	}
+	return err
+}
+
+func (m *messages) givenUp(err error, r *client.Result) {
+	m.clear()
+	if errors.Is(err, client.ErrUnknownStart) {
+		sayError(errors.New("interrupted; it is not known whether the command ran"))
+		return
+	}
+	if r.Until.IsZero() {
+		sayError(errors.New("interrupted before the command was started"))
+		return
+	}
+	m.comeBack("given up", r)
+}
+
+func (m *messages) lost(err error, r *client.Result) {
+	m.clear()
+	sayError(err)
+	if r.Until.After(time.Now()) {
+		sayHint("the session may go on; wsexec attach " + m.id)
+	}
+}
+
+func (m *messages) comeBack(what string, r *client.Result) {
+	sayError(fmt.Errorf("%s; the session lives until %s", what, r.Until.Format(time.TimeOnly)))
+	sayHint("wsexec attach " + m.id)
+}
+
+func (m *messages) hungUp(r *client.Result, err error) {
+	m.clear()
+	if errors.Is(err, client.ErrGivenUp) && !r.Until.IsZero() {
+		m.comeBack("hung up without a connection", r)
+		return
+	}
+	m.warn(errors.New("hung up"))
+}
+
+func (m *messages) detached() {
+	m.warn(errors.New("detached"))
+	if !m.quiet {
+		sayHint("wsexec attach " + m.id)
+	}
+}
+
+func (m *messages) timeout() { m.warn(errors.New("the command was ended: --timeout is over")) }
+
+// ended: the server ended the command, and not because this client asked for it.
+func (m *messages) ended(reason string) {
+	why := "nobody was connected for the time of --linger"
+	if reason == proto.ReasonHangup {
+		why = "another client hung up"
+	}
+	sayError(errors.New("the command was ended: " + why))
+}
+
+func (m *messages) shutdown() { m.warn(errors.New("the command was ended: the server is stopping")) }
+
+func (m *messages) incomplete() {
+	sayError(errors.New("the command ended, but the server could not deliver all of its output"))
+}
+
+// leftBehind names what was ended after the command: what held its output open,
+// or with -v all.
+func (m *messages) leftBehind(ps []proto.Process) {
+	var names []string
+	for _, p := range ps {
+		if p.Holding && !m.quiet || m.verbose {
+			names = append(names, fmt.Sprintf("%s (pid %d)", p.Name, p.PID))
+		}
+	}
+	if names != nil {
+		line("wsexec: ended what the command left behind: " + oneLine(strings.Join(names, ", ")))
+	}
+}
+
+func (m *messages) suspended(linger time.Duration) {
+	m.warn(fmt.Errorf("stopped; the session waits for %v", linger))
+}
+
+func (m *messages) escapeHelp(char byte) {
+	outMu.Lock()
+	defer outMu.Unlock()
+	for _, l := range []string{
+		"",
+		"wsexec: at the start of a line:",
+		fmt.Sprintf("  %c.  hang up and end the session", char),
+		fmt.Sprintf("  %cd  detach: the session goes on without you", char),
+		fmt.Sprintf("  %c?  this help", char),
+		fmt.Sprintf("  %c%c  the character itself", char, char),
+	} {
+		fmt.Fprint(os.Stderr, l, "\r\n")
+	}
+}
+
+// signalName is a signal's name, or its number.
+func signalName(n int) string {
+	if s := proto.SignalName(n); s != "" {
+		return s
+	}
+	return fmt.Sprint(n)
+}
