@@ -1,0 +1,458 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// A server that does what no wsexec-server does: whatever it is, the client ends
+// with 125, never with success, and in time.
+
+// A fake is such a server.
+type fake struct {
+	url   string
+	conns atomic.Int64
+}
+
+// A fakeConn is one connection of it.
+type fakeConn struct {
+	n    int // from 0
+	ws   *websocket.Conn
+	ctx  context.Context
+	open struct {
+		Start json.RawMessage
+		Have  map[string][2]int64
+		Try   int
+	}
+}
+
+// startFake starts a server that upgrades and then calls serve, which closes the
+// connection by returning.
+func startFake(t testing.TB, serve func(c *fakeConn)) *fake {
+	t.Helper()
+	return startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Wsexec-Instance", "fake")
+		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"wsexec.v1"}})
+		if err != nil {
+			return
+		}
+		defer ws.CloseNow()
+		ws.SetReadLimit(8 << 20)
+		serve(&fakeConn{n: int(f.conns.Add(1)) - 1, ws: ws, ctx: r.Context()})
+	})
+}
+
+func startFakeHTTP(t testing.TB, h func(f *fake, w http.ResponseWriter, r *http.Request)) *fake {
+	t.Helper()
+	f := new(fake)
+	ctx, cancel := context.WithCancel(context.Background())
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The request's own context does not end with a hijacked connection.
+		h(f, w, r.WithContext(ctx))
+	}))
+	srv.Config.ErrorLog = nil
+	srv.Start()
+	t.Cleanup(func() { cancel(); srv.Close() })
+	f.url = "ws" + strings.TrimPrefix(srv.URL, "http")
+	return f
+}
+
+// close closes in good order.
+func (c *fakeConn) close() { c.ws.Close(websocket.StatusNormalClosure, "") }
+
+// awaitOpen reads the open.
+func (c *fakeConn) awaitOpen() bool {
+	_, b, err := c.ws.Read(c.ctx)
+	return err == nil && json.Unmarshal(b, &c.open) == nil
+}
+
+func (c *fakeConn) text(s string) { c.ws.Write(c.ctx, websocket.MessageText, []byte(s)) }
+
+func (c *fakeConn) send(b []byte) { c.ws.Write(c.ctx, websocket.MessageBinary, b) }
+
+// opened answers an open as a server does that goes on where the client is.
+func (c *fakeConn) opened() bool {
+	if !c.awaitOpen() {
+		return false
+	}
+	c.text(fmt.Sprintf(`{"type":"opened","pid":4711,"resumed":%v,"tty":false,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":%d,"2":%d},"crc":0}`,
+		c.n > 0, c.open.Have["1"][0], c.open.Have["2"][0]))
+	return true
+}
+
+// listen reads until the client closes.
+func (c *fakeConn) listen() {
+	for {
+		if _, _, err := c.ws.Read(c.ctx); err != nil {
+			return
+		}
+	}
+}
+
+// ends sends the end of both outputs, where the client is.
+func (c *fakeConn) ends() {
+	c.send(endFrame(1, uint64(c.open.Have["1"][0]), 0))
+	c.send(endFrame(2, uint64(c.open.Have["2"][0]), 0))
+}
+
+const exitZero = `{"type":"exit","code":0,"stdin":0}`
+
+// client runs a client of f and checks that it fails as it must.
+func (f *fake) client(t *testing.T, s *server, limit time.Duration) result {
+	t.Helper()
+	r := capture(t, s.wsexec("run", "--server", f.url, "--linger", "700ms", "--keepalive", "300ms", "true"))
+	if r.status != 125 || r.stdout != "" {
+		t.Errorf("got %v\n  want status 125 and an empty stdout", r)
+	}
+	checkComplaint(t, "wsexec", r.stderr)
+	if r.took > limit {
+		t.Errorf("it took %v, want at most %v: %v", r.took, limit, r)
+	}
+	return r
+}
+
+// fakeClient is a server's surroundings for a client, without the server.
+func fakeClient(t *testing.T) *server {
+	s := newServer(t)
+	s.writeFile(t, "token", "fake-token\n", 0o600)
+	s.url = "ws://127.0.0.1:1" // for clientEnv; --server goes before it
+	return s
+}
+
+// within is how long a client may take whose server comes to nothing: --linger,
+// noticing silence, and as much as a machine of two busy cores may need.
+const within = 700*time.Millisecond + 2*300*time.Millisecond + 2*time.Second
+
+func TestFakeServer(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	stay := func(f func(c *fakeConn)) func(c *fakeConn) { // opened, f, and then only listening
+		return func(c *fakeConn) {
+			if c.opened() {
+				f(c)
+				c.listen()
+			}
+		}
+	}
+	leave := func(f func(c *fakeConn)) func(c *fakeConn) { // opened, f, and a clean close
+		return func(c *fakeConn) {
+			if c.opened() {
+				f(c)
+				c.close()
+			}
+		}
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	random := func(n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(rnd.Uint32())
+		}
+		return b
+	}
+	garbage := [][]byte{random(1), random(9), random(11), random(200), random(60_000)}
+	for _, c := range []struct {
+		name  string
+		serve func(c *fakeConn)
+	}{
+		{"closes after the upgrade", func(c *fakeConn) { c.close() }},
+		{"drops after the upgrade", func(c *fakeConn) {}},
+		{"closes after open", func(c *fakeConn) { c.awaitOpen(); c.close() }},
+		{"drops after open", func(c *fakeConn) { c.awaitOpen() }},
+		{"closes after opened", leave(func(c *fakeConn) {})},
+		{"drops after opened", func(c *fakeConn) { c.opened() }},
+		{"closes after END", leave(func(c *fakeConn) { c.ends() })},
+		{"drops after END", func(c *fakeConn) { c.opened(); c.ends() }},
+		{"closes with every code", leave(func(c *fakeConn) { c.ends(); c.ws.Close(websocket.StatusCode(1000+c.n%12), "exit 0") })},
+		{"sends exit but no END and closes", leave(func(c *fakeConn) { c.text(exitZero) })},
+		{"sends exit but one END and closes", leave(func(c *fakeConn) { c.send(endFrame(1, 0, 0)); c.text(exitZero) })},
+		{"says nothing after opened", stay(func(c *fakeConn) {})},
+		{"says nothing after END", stay(func(c *fakeConn) { c.ends() })},
+		{"says nothing after exit without END", stay(func(c *fakeConn) { c.text(exitZero) })},
+
+		{"exit for opened", func(c *fakeConn) { c.awaitOpen(); c.text(exitZero); c.close() }},
+		{"a frame for opened", func(c *fakeConn) { c.awaitOpen(); c.send(endFrame(1, 0, 0)); c.close() }},
+		{"opened without anything", func(c *fakeConn) { c.awaitOpen(); c.text(`{"type":"opened"}`); c.listen() }},
+		{"opened from elsewhere", func(c *fakeConn) {
+			c.awaitOpen()
+			c.text(`{"type":"opened","pid":1,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":5,"2":0},"crc":0}`)
+			c.ends()
+			c.text(exitZero)
+			c.listen()
+		}},
+		{"opened with a have of what was never sent", func(c *fakeConn) {
+			c.awaitOpen()
+			c.text(`{"type":"opened","pid":1,"linger":700,"keepalive":300,"have":{"0":[9,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`)
+			c.ends()
+			c.text(exitZero)
+			c.listen()
+		}},
+		{"opened twice", stay(func(c *fakeConn) { c.opened(); c.text(`{"type":"opened"}`) })},
+		{"an empty message for opened", func(c *fakeConn) { c.awaitOpen(); c.text(""); c.listen() }},
+
+		{"random text", stay(func(c *fakeConn) { c.text("you have mail\x07") })},
+		{"random JSON", stay(func(c *fakeConn) { c.text(`{"type":"nonsense"}`) })},
+		{"no object", stay(func(c *fakeConn) { c.text(`[1,2,3]`) })},
+		{"random frames", stay(func(c *fakeConn) { c.send(garbage[c.n%len(garbage)]) })},
+		{"a frame of 8 MiB", stay(func(c *fakeConn) { c.send(frame(kindData, 1, 0, make([]byte, 8<<20)...)) })},
+		{"a control message of 8 MiB", stay(func(c *fakeConn) { c.text(`{"type":"notice","text":"` + strings.Repeat("x", 8<<20) + `"}`) })},
+		{"an opened of 8 MiB", func(c *fakeConn) {
+			c.awaitOpen()
+			c.text(`{"type":"opened","x":"` + strings.Repeat("x", 8<<20) + `"}`)
+			c.listen()
+		}},
+		{"an unknown kind", stay(func(c *fakeConn) { c.send(frame(99, 1, 0, 'x')) })},
+		{"an unknown stream", stay(func(c *fakeConn) { c.send(frame(kindData, 9, 0, 'x')) })},
+		{"DATA of stdin", stay(func(c *fakeConn) { c.send(frame(kindData, 0, 0, 'x')) })},
+		{"DATA with a hole", stay(func(c *fakeConn) { c.send(frame(kindData, 1, 10, 'x')) })},
+		{"END with a hole", stay(func(c *fakeConn) { c.send(endFrame(1, 10, 0)); c.send(endFrame(2, 0, 0)); c.text(exitZero) })},
+		{"END twice", stay(func(c *fakeConn) { c.ends(); c.ends(); c.text(exitZero) })},
+		{"END with another checksum", stay(func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.send(endFrame(2, 0, 0)) })},
+		{"END with another checksum, and exit", stay(func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.send(endFrame(2, 0, 0)); c.text(exitZero) })},
+		{"a GAP back", stay(func(c *fakeConn) { c.send(frame(kindGap, 1, 0)) })},
+		{"ACK of what was never sent", stay(func(c *fakeConn) { c.send(ackFrame(0, 100, 65536)) })},
+		{"ACK of stdout", stay(func(c *fakeConn) { c.send(ackFrame(1, 0, 65536)) })},
+		{"a limit that goes back", stay(func(c *fakeConn) { c.send(ackFrame(0, 0, 100)) })},
+
+		{"exit with neither code nor signal", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","stdin":0}`) })},
+		{"exit with both", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":0,"signal":9,"stdin":0}`) })},
+		{"exit with code 256", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":256,"stdin":0}`) })},
+		{"exit with code -1", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":-1,"stdin":0}`) })},
+		{"exit with a code that is none", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":"0","stdin":0}`) })},
+		{"exit with code null", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":null,"stdin":0}`) })},
+		{"exit that is cut off", stay(func(c *fakeConn) { c.ends(); c.text(exitZero[:len(exitZero)-1]) })},
+		{"exit as a frame", stay(func(c *fakeConn) { c.ends(); c.send([]byte(exitZero)) })},
+		{"an error with status 0", stay(func(c *fakeConn) { c.text(`{"type":"error","code":"internal","title":"all is well","status":0}`) })},
+		{"an error with status 256", stay(func(c *fakeConn) {
+			c.text(`{"type":"error","code":"internal","title":"all is well","status":256}`)
+		})},
+		{"an error with status -1 for opened", func(c *fakeConn) {
+			c.awaitOpen()
+			c.text(`{"type":"error","code":"internal","title":"all is well","status":-1}`)
+			c.listen()
+		}},
+		{"an error that draws on the terminal", func(c *fakeConn) {
+			c.awaitOpen()
+			c.text(`{"type":"error","code":"internal","title":"\u001b[2Jwell\nwsexec: hello","status":125}`)
+			c.listen()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := startFake(t, c.serve)
+			r := f.client(t, s, within)
+			if strings.ContainsAny(r.stderr, "\x1b\x07") {
+				t.Errorf("what the server sent reaches the terminal: %s", quote(r.stderr))
+			}
+		})
+	}
+}
+
+// Two exits that differ: the first may count, or none, but no later one.
+func TestFakeServerWithTwoExits(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	f := startFake(t, func(c *fakeConn) {
+		if c.opened() {
+			c.text(`{"type":"exit","code":3,"stdin":0}`)
+			c.ends()
+			c.text(exitZero)
+			c.listen()
+		}
+	})
+	for range 10 {
+		if r := capture(t, s.wsexec("run", "--server", f.url, "--linger", "700ms", "true")); r.status != 3 && r.status != 125 {
+			t.Fatalf("exit 3 and then exit 0: %v", r)
+		}
+	}
+}
+
+// A checksum that is wrong is found every time, however close exit comes behind
+// it.
+func TestFakeServerWithWrongChecksum(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	f := startFake(t, func(c *fakeConn) {
+		if c.opened() {
+			at := uint64(c.open.Have["1"][0])
+			if at == 0 {
+				c.send(frame(kindData, 1, 0, []byte("hello")...))
+				at = 5
+			}
+			c.send(endFrame(2, 0, 0))
+			c.send(endFrame(1, at, crcOf("hellO")))
+			c.text(exitZero)
+			c.listen()
+		}
+	})
+	each(t, 40, 2, func(int) error {
+		r, err := tryCapture(s.wsexec("run", "--server", f.url, "--linger", "700ms", "true"), patience)
+		if err == nil && (r.status != 125 || r.stdout != "hello" || !strings.Contains(r.stderr, "checksum")) {
+			err = fmt.Errorf("stdout does not have the checksum of its END: got %v, want status 125 and a word about the checksum", r)
+		}
+		return err
+	})
+}
+
+// What answers an upgrade with something else is no server: at once, whatever
+// --linger is.
+func TestFakeServerRefuses(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	for _, status := range []int{200, 204, 301, 302, 400, 401, 403, 404, 418, 426, 429, 500, 502, 503, 504} {
+		f := startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
+			f.conns.Add(1)
+			w.Header().Set("Location", "http://127.0.0.1:1/")
+			w.WriteHeader(status)
+			if status != 204 {
+				fmt.Fprintf(w, "<html>%s</html>", strings.Repeat("status\n", 100))
+			}
+		})
+		r := capture(t, s.wsexec("run", "--server", f.url, "--linger", "60s", "true"))
+		r.wantComplaint(t, 125, fmt.Sprint(status))
+		if n := f.conns.Load(); n != 1 {
+			t.Errorf("HTTP status %d: there were %d requests, want 1", status, n)
+		}
+	}
+	// Another subprotocol, or none.
+	for _, protocol := range []string{"", "wsexec.v2", "chat"} {
+		f := startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
+			c, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n", acceptKey(r.Header.Get("Sec-WebSocket-Key")))
+			if protocol != "" {
+				fmt.Fprintf(rw, "Sec-WebSocket-Protocol: %s\r\n", protocol)
+			}
+			fmt.Fprint(rw, "\r\n")
+			rw.Flush()
+			c.Read(make([]byte, 1))
+		})
+		r := capture(t, s.wsexec("run", "--server", f.url, "--linger", "60s", "true"))
+		r.wantComplaint(t, 125, "wsexec.v1")
+	}
+	// No HTTP at all.
+	for _, words := range []string{"SSH-2.0-OpenSSH_9.9\r\n", "\x00\x01\x02", "HTTP/1.1 101 \r\n\r\n", ""} {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				c.SetReadDeadline(time.Now().Add(patience))
+				c.Read(make([]byte, 4096))
+				fmt.Fprint(c, words)
+				c.Close()
+			}
+		}()
+		r := capture(t, s.wsexec("run", "--server", "ws://"+ln.Addr().String(), "--linger", "60s", "true"))
+		r.wantComplaint(t, 125)
+		ln.Close()
+		<-done
+	}
+}
+
+// acceptKey is the answer to a Sec-WebSocket-Key (RFC 6455 §4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// What says nothing at all: 10 s for whoever answers no upgrade, since nothing
+// was asked for yet; and no longer than that and --linger for whoever answers no
+// open.
+func TestFakeServerIsSilent(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	s := fakeClient(t)
+	const connecting = 10 * time.Second
+	t.Run("accept", func(t *testing.T) {
+		t.Parallel()
+		ln, err := net.Listen("tcp4", "127.0.0.1:0") // the kernel accepts
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		f := &fake{url: "ws://" + ln.Addr().String()}
+		if r := f.client(t, s, connecting+2*time.Second); r.took < connecting-time.Second {
+			t.Errorf("it took %v, want about 10s", r.took)
+		}
+	})
+	t.Run("upgrade", func(t *testing.T) {
+		t.Parallel()
+		f := startFake(t, func(c *fakeConn) { c.listen() })
+		r := f.client(t, s, connecting+within)
+		if !strings.Contains(r.stderr, "not known whether the command ran") {
+			t.Errorf("stderr %s does not say that it is not known whether the command ran", quote(r.stderr))
+		}
+	})
+}
+
+// On a terminal: it is given back.
+func TestFakeServerOnTerminal(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	const openedTTY = `{"type":"opened","pid":1,"tty":true,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`
+	for _, c := range []struct {
+		name string
+		then func(c *fakeConn)
+	}{
+		{"closes", func(c *fakeConn) { c.close() }},
+		{"is silent", func(c *fakeConn) { c.listen() }},
+		{"random text", func(c *fakeConn) { c.text("garbage"); c.listen() }},
+		{"an unknown kind", func(c *fakeConn) { c.send(frame(99, 1, 0, 'x')); c.listen() }},
+		{"exit with neither code nor signal", func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","stdin":0}`); c.listen() }},
+		{"a wrong checksum", func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.listen() }},
+		{"an error", func(c *fakeConn) {
+			c.text(`{"type":"error","code":"internal","title":"broken","status":125}`)
+			c.listen()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			raw := make(chan struct{})
+			f := startFake(t, func(fc *fakeConn) {
+				if fc.awaitOpen() {
+					fc.text(openedTTY)
+					if fc.n == 0 {
+						select { // until it can be seen whether it is given back
+						case <-raw:
+						case <-fc.ctx.Done():
+						}
+					}
+					c.then(fc)
+				}
+			})
+			term := s.terminal(t, "--server", f.url, "--linger", "700ms", "--keepalive", "30s", "cat")
+			term.awaitRaw(t)
+			close(raw)
+			term.wantStatus(t, 125)
+			if shown := term.out.String(); !strings.Contains(shown, "wsexec: ") {
+				t.Errorf("the terminal got %s, want a message", quote(shown))
+			}
+		})
+	}
+}

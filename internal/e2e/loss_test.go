@@ -1,0 +1,1187 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Lost connections: every byte once and in order, the command started once, its
+// own status, whatever the relay does; and what is said while there is no
+// connection.
+
+// ---- helpers
+
+var logs atomic.Int64
+
+// A startLog is a file to which a command adds a line each time it starts.
+type startLog string
+
+func (s *server) startLog() startLog {
+	return startLog(filepath.Join(s.dir, fmt.Sprintf("starts%d", logs.Add(1))))
+}
+
+// noting makes a command note its start.
+func (l startLog) noting(command ...string) []string {
+	return append([]string{"sh", "-c", `echo started >>"$0"; exec "$@"`, string(l)}, command...)
+}
+
+// count is how often the command was started.
+func (l startLog) count() int {
+	b, _ := os.ReadFile(string(l))
+	return strings.Count(string(b), "started\n")
+}
+
+// want checks how often it was.
+func (l startLog) want(t testing.TB, n int) {
+	t.Helper()
+	if got := l.count(); got != n {
+		t.Errorf("the command was started %d times, want %d", got, n)
+	}
+}
+
+// info is what GET /v1/sessions says of a session.
+type info struct {
+	ID, Name, State string
+	Attached        bool
+	Exit            *struct {
+		Code   *int
+		Signal int
+		Reason string
+	}
+}
+
+func (s *server) list(t testing.TB) []info {
+	t.Helper()
+	r := s.ask(t, "GET", "/v1/sessions", "", "Authorization: Bearer "+s.token(t))
+	var list struct{ Sessions []info }
+	if err := json.Unmarshal([]byte(r.body), &list); err != nil || r.status != 200 {
+		t.Fatalf("GET /v1/sessions: %d, %v: %s", r.status, err, quote(r.body))
+	}
+	return list.Sessions
+}
+
+// only is the one session that the server has.
+func (s *server) only(t testing.TB) info {
+	t.Helper()
+	l := s.list(t)
+	if len(l) != 1 {
+		t.Fatalf("there are %d sessions, want 1: %+v", len(l), l)
+	}
+	return l[0]
+}
+
+// awaitState waits until the only session is in that state.
+func (s *server) awaitState(t testing.TB, state string) info {
+	t.Helper()
+	var got info
+	eventually(t, patience, "the session is "+state, func() error {
+		if got = s.only(t); got.State != state {
+			return fmt.Errorf("it is %s", got.State)
+		}
+		return nil
+	})
+	return got
+}
+
+// awaitNoSession waits until the server has forgotten all sessions.
+func (s *server) awaitNoSession(t testing.TB) {
+	t.Helper()
+	eventually(t, patience, "the server has no session", func() error {
+		if l := s.list(t); len(l) > 0 {
+			return fmt.Errorf("it has %+v", l)
+		}
+		return nil
+	})
+}
+
+// kill ends the session id with KILL.
+func (s *server) kill(t testing.TB, id string) {
+	t.Helper()
+	r := s.ask(t, "POST", "/v1/sessions/"+id+"/signal", `{"signal":9}`, "Authorization: Bearer "+s.token(t))
+	if r.status != 204 {
+		t.Errorf("KILL for session %s: %d %s", id, r.status, quote(r.body))
+	}
+}
+
+// awaitCount waits until the relay has seen n connections.
+func (r *relay) awaitCount(t testing.TB, n int) {
+	t.Helper()
+	eventually(t, patience, fmt.Sprintf("there were %d connections", n), func() error {
+		if got := r.count(); got < n {
+			return fmt.Errorf("there were %d", got)
+		}
+		return nil
+	})
+}
+
+// slam makes the relay reset each connection to come before its first byte.
+func (r *relay) slam() { r.plan(func(int) *fault { return &fault{dir: up, damage: reset} }) }
+
+// lose cuts the connection and lets the client find no other one, and returns
+// when the client is known to look for one.
+func (r *relay) lose(t testing.TB) {
+	t.Helper()
+	n := r.count()
+	r.slam()
+	r.harm(reset)
+	r.awaitCount(t, n+1)
+}
+
+// find ends lose.
+func (r *relay) find() { r.plan(nil) }
+
+// touch makes a file appear below the server's directory.
+func (s *server) touch(t testing.TB, name string) {
+	t.Helper()
+	s.writeFile(t, name, "", 0o600)
+}
+
+// until is shell that waits for a file of the server's directory.
+func (s *server) until(name string) string {
+	return fmt.Sprintf("while [ ! -e %s ]; do sleep 0.01; done", filepath.Join(s.dir, name))
+}
+
+// A transfer is a run over a relay that damages its connections as planned.
+type transfer struct {
+	seed    uint64
+	faults  []fault
+	flags   []string
+	command []string
+	stdin   io.Reader
+	// What must come of it.
+	stdout, stderr string // the sums, or what it is
+	status         int
+}
+
+// do runs it. Stdout is compared as a whole if want is short, by its sum
+// otherwise.
+func (s *server) do(tr transfer) error {
+	r, err := startRelay(s.url, inOrder(tr.faults...))
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	log := s.startLog()
+	args := append([]string{"run", "-q", "--server", r.url}, tr.flags...)
+	cmd := s.wsexec(append(args, log.noting(tr.command...)...)...)
+	cmd.Stdin = tr.stdin
+	stdout, stderr := newSum(), newSum()
+	var begin, beginErr bytes.Buffer // for messages
+	cmd.Stdout = io.MultiWriter(stdout, &head{&begin})
+	cmd.Stderr = io.MultiWriter(stderr, &head{&beginErr})
+	if g, ok := tr.stdin.(*gate); ok {
+		g.watch = &begin
+		cmd.Stdout = io.MultiWriter(cmd.Stdout, g)
+	}
+	res, err := tryCapture(cmd, 60*time.Second)
+	if err == nil && (res.status != tr.status || stdout.String() != tr.stdout || stderr.String() != tr.stderr || log.count() != 1) {
+		err = fmt.Errorf("got  status %d, started %d times, stdout %v, stderr %v\n  want status %d, once, stdout %v, stderr %v\n  %v",
+			res.status, log.count(), stdout, stderr, tr.status, tr.stdout, tr.stderr, res)
+	}
+	if err == nil && r.fired() == 0 {
+		err = errors.New("none of the faults happened: the test is wrong")
+	}
+	if err != nil {
+		return fmt.Errorf("seed %d (WSEXEC_E2E_SEED repeats it), faults %v: %w\n  stdout begins %q\n  stderr begins %q\n%v",
+			tr.seed, tr.faults, err, begin.String(), beginErr.String(), r)
+	}
+	return nil
+}
+
+// head keeps the beginning of a stream.
+type head struct{ b *bytes.Buffer }
+
+func (h *head) Write(p []byte) (int, error) {
+	if room := 300 - h.b.Len(); room > 0 {
+		h.b.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+// A gate is a stdin that begins when the command said "ready".
+type gate struct {
+	io.Reader
+	ready chan struct{}
+	once  sync.Once
+	watch *bytes.Buffer // written by the goroutine that calls Write
+}
+
+func newGate(r io.Reader) *gate { return &gate{Reader: r, ready: make(chan struct{})} }
+
+func (g *gate) Read(p []byte) (int, error) {
+	select {
+	case <-g.ready:
+	case <-time.After(patience):
+		return 0, errors.New("the command was never ready")
+	}
+	return g.Reader.Read(p)
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	if strings.Contains(g.watch.String(), "ready") {
+		g.once.Do(func() { close(g.ready) })
+	}
+	return len(p), nil
+}
+
+func sumOf(rs ...io.Reader) string {
+	h := newSum()
+	for _, r := range rs {
+		io.Copy(h, r)
+	}
+	return h.String()
+}
+
+// file makes a file of random bytes for the command.
+func (s *server) file(t testing.TB, seed uint64, n int64) string {
+	t.Helper()
+	path := filepath.Join(s.dir, fmt.Sprintf("data%d", seed))
+	f, err := os.Create(path)
+	if err == nil {
+		_, err = io.Copy(f, seededBytes(seed, n))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var nothing = newSum().String()
+
+// ---- bytes
+
+func TestCutDuringOutput(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const n = 6 << 20
+	file := s.file(t, 1, n)
+	want := sumOf(seededBytes(1, n))
+	all := seeds(t, 10)
+	each(t, len(all), 2, func(i int) error {
+		tr := transfer{
+			seed: all[i], faults: someFaults(newRand(all[i]), 6, n, down, down, down, up),
+			command: []string{"sh", "-c", "cat " + file + "; exit 17"}, stdout: want, stderr: nothing, status: 17,
+		}
+		if i%2 == 1 { // on both streams
+			tr.command, tr.stderr, tr.status = []string{"tee", "/dev/stderr"}, want, 0
+			tr.command = []string{"sh", "-c", "tee /dev/stderr <" + file}
+		}
+		// Up there are only acknowledgements.
+		for j := range tr.faults {
+			if f := &tr.faults[j]; f.dir == up {
+				f.after %= 400 // open alone is longer
+			}
+		}
+		return s.do(tr)
+	})
+}
+
+func TestCutDuringInput(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const n = 6 << 20
+	all := seeds(t, 10)
+	each(t, len(all), 2, func(i int) error {
+		tr := transfer{
+			seed: all[i], faults: someFaults(newRand(all[i]), 6, n, up, up, up, down),
+			command: []string{"sha256sum"}, stdin: seededBytes(all[i], n),
+			stderr: nothing,
+		}
+		h := newSum()
+		io.Copy(h, seededBytes(all[i], n))
+		tr.stdout = sumOf(strings.NewReader(fmt.Sprintf("%x  -\n", h.Sum(nil))))
+		for j := range tr.faults {
+			if f := &tr.faults[j]; f.dir == down {
+				f.after %= 400 // opened and the acknowledgements are longer
+			}
+		}
+		return s.do(tr)
+	})
+}
+
+func TestCutDuringBoth(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	n := int64(20 << 20)
+	if testing.Short() {
+		n = 5 << 20
+	}
+	all := seeds(t, 5)
+	each(t, len(all), 2, func(i int) error {
+		return s.do(transfer{
+			seed: all[i], faults: someFaults(newRand(all[i]), 8, n, up, down),
+			command: []string{"cat"}, stdin: seededBytes(all[i], n),
+			stdout: sumOf(seededBytes(all[i], n)), stderr: nothing,
+		})
+	})
+}
+
+// On a terminal: through a raw one every byte goes both ways as it is.
+func TestCutOnPTY(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const n = 1 << 20
+	all := seeds(t, 6)
+	each(t, len(all), 2, func(i int) error {
+		return s.do(transfer{
+			seed: all[i], faults: someFaults(newRand(all[i]), 6, n, up, down), flags: []string{"-t"},
+			command: []string{"sh", "-c", fmt.Sprintf("stty raw -echo; printf ready; head -c %d; exit 9", n)},
+			stdin:   newGate(seededBytes(all[i], n)),
+			stdout:  sumOf(strings.NewReader("ready"), seededBytes(all[i], n)), stderr: nothing, status: 9,
+		})
+	})
+}
+
+// A short session, cut at each byte of it, in either direction: in the HTTP
+// request and its response, in open and opened, in each frame, between the last
+// byte and exit, in exit and bye. Before the upgrade is answered nothing is
+// retried and nothing was run; from then on nothing is lost.
+func TestCutAtEachByte(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	step := 2
+	if testing.Short() {
+		step = 20
+	}
+	for _, tty := range []string{"-T", "-t"} {
+		script, stdin, stdout, stderr := `cat; printf err >&2; exit 7`, "input", "input", "err"
+		if tty == "-t" {
+			script, stdin, stdout, stderr = `stty raw -echo; head -c 5 </dev/zero | tr '\0' x; exit 7`, "", "xxxxx", ""
+			step *= 4 // what differs is in the product, not on the wire
+		}
+		run := func(seed uint64, f *fault) (*relay, error) {
+			r, err := startRelay(s.url, func(i int) *fault {
+				if i == 0 {
+					return f
+				}
+				return nil
+			})
+			if err != nil {
+				return nil, err
+			}
+			defer r.close()
+			log := s.startLog()
+			cmd := s.wsexec(append([]string{"run", "-q", tty, "--server", r.url}, log.noting("sh", "-c", script)...)...)
+			cmd.Stdin = strings.NewReader(stdin)
+			res, err := tryCapture(cmd, patience)
+			if err == nil {
+				if first := r.all()[0]; f == nil || first.answered() {
+					err = res.check(7, stdout, stderr)
+					if n := log.count(); err == nil && n != 1 {
+						err = fmt.Errorf("the command was started %d times, want once", n)
+					}
+				} else if n := log.count(); n != 0 || res.status != 125 || res.stdout != "" || !strings.HasPrefix(res.stderr, "wsexec: ") {
+					err = fmt.Errorf("the upgrade was not answered: got %v, started %d times, want status 125, a message, and no start", res, n)
+				}
+			}
+			if err != nil {
+				return r, fmt.Errorf("seed %d, fault %v: %w\n%v", seed, f, err, r)
+			}
+			return r, nil
+		}
+		whole, err := run(0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed := seeds(t, 1)[0]
+		rnd := newRand(seed)
+		var faults []*fault
+		for _, d := range []direction{up, down} {
+			total := whole.all()[0].bytes(d)
+			for n := rnd.Int64N(int64(step)); n <= total; n += int64(step) {
+				faults = append(faults, &fault{dir: d, after: n, damage: damage(rnd.IntN(2))})
+			}
+		}
+		t.Logf("%s: %d cuts; a session is %v", tty, len(faults), whole.all()[0])
+		each(t, len(faults), 6, func(i int) error {
+			_, err := run(seed, faults[i])
+			return err
+		})
+	}
+}
+
+// The command has written and closed its outputs; its status is still to come
+// when the connection goes.
+func TestCutBetweenLastByteAndExit(t *testing.T) {
+	t.Parallel()
+	for _, tty := range []string{"-T", "-t"} {
+		s := startServer(t)
+		r := s.relay(t, nil)
+		log := s.startLog()
+		script := "printf last; " + s.until("go") + "; exit 21"
+		if tty == "-T" {
+			script = "printf last; exec >&- 2>&-; " + s.until("go") + "; exit 21"
+		}
+		c := s.background(t, append([]string{tty, "--server", r.url}, log.noting("sh", "-c", script)...)...)
+		c.expect(t, "last")
+		r.lose(t)
+		s.touch(t, "go")
+		if i := s.awaitState(t, "ended"); i.Exit == nil || i.Exit.Code == nil || *i.Exit.Code != 21 {
+			t.Errorf("the server says it ended with %+v, want code 21", i.Exit)
+		}
+		r.find()
+		res := c.wait(t, patience)
+		if res.status != 21 || res.stdout != "last" {
+			t.Errorf("got %v, want status 21 and stdout %q", res, "last")
+		}
+		log.want(t, 1)
+		s.awaitNoSession(t)
+	}
+}
+
+// A command that closes its terminal goes on, as it does over ssh: what its
+// master reports then is no end of the session.
+func TestCommandClosesItsTerminal(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.run(t, "-t", "sh", "-c", "printf last; exec >/dev/null 2>&1 </dev/null; sleep 0.3; exit 21")
+	r.want(t, 21, "last", "")
+	r = s.run(t, "-t", "sh", "-c", "printf one; exec 3>&1 >/dev/null 2>&1 </dev/null 3>&-; sleep 0.3; printf two >/dev/tty; exit 21")
+	r.want(t, 21, "onetwo", "")
+}
+
+// The command writes more and ends while there is no connection: output up to a
+// window and the status are kept.
+func TestCommandEndsWithoutConnection(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		end    string
+		status int
+	}{{"exit 42", 42}, {"exit 0", 0}, {"kill -KILL $$", 137}} {
+		s := startServer(t)
+		r := s.relay(t, nil)
+		log := s.startLog()
+		const n = 500_000
+		file := s.file(t, 3, n)
+		cl := s.background(t, append([]string{"--server", r.url},
+			log.noting("sh", "-c", "printf begin; "+s.until("go")+"; cat "+file+"; "+c.end)...)...)
+		cl.expect(t, "begin")
+		r.lose(t)
+		s.touch(t, "go")
+		s.awaitState(t, "ended")
+		r.find()
+		res := cl.wait(t, patience)
+		got, want := sumOf(strings.NewReader(res.stdout)), sumOf(strings.NewReader("begin"), seededBytes(3, n))
+		if res.status != c.status || got != want {
+			t.Errorf("%s: got status %d and %v, want %d and %v: %v", c.end, res.status, got, c.status, want, res)
+		}
+		log.want(t, 1)
+		s.awaitNoSession(t)
+	}
+}
+
+// ---- signals
+
+// Signals sent before, while and after connections are cut arrive once each and
+// in order.
+func TestSignalsAroundCuts(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const script = `exec 2>/dev/null; a=0; b=0; trap 'a=$((a+1)); echo a$a' USR1; trap 'b=$((b+1)); echo b$b' USR2
+trap 'echo all $a $b; exit 3' QUIT; echo ready; while :; do sleep 0.02; done`
+	for _, seed := range seeds(t, 3) {
+		rnd := newRand(seed)
+		var faults []fault
+		for range 8 {
+			faults = append(faults, fault{dir: direction(rnd.IntN(2)), after: 100 + rnd.Int64N(200), upgraded: true, damage: damage(rnd.IntN(2))})
+		}
+		faults[0].after += 300 // past the start
+		r := s.relay(t, inOrder(faults...))
+		log := s.startLog()
+		c := s.background(t, append([]string{"-q", "--server", r.url}, log.noting("sh", "-c", script)...)...)
+		c.expect(t, "ready")
+		want := "ready\n"
+		counts := [2]int{}
+		for range 40 {
+			// One at a time: the kernel makes one of two of the same that are
+			// pending.
+			k := rnd.IntN(2)
+			counts[k]++
+			line := fmt.Sprintf("%c%d\n", 'a'+k, counts[k])
+			c.signal(t, []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2}[k])
+			want += line
+			c.expect(t, want)
+		}
+		c.signal(t, syscall.SIGQUIT)
+		res := c.wait(t, patience)
+		want += fmt.Sprintf("all %d %d\n", counts[0], counts[1])
+		if err := res.check(3, want, ""); err != nil || log.count() != 1 {
+			t.Errorf("seed %d, faults %v: started %d times, %v\n%v", seed, faults, log.count(), err, r)
+		}
+		if r.fired() < 3 {
+			t.Errorf("seed %d: only %d of the faults %v happened\n%v", seed, r.fired(), faults, r)
+		}
+	}
+}
+
+// Signals that are sent while there is no connection wait for one. (INT and TERM
+// give up instead.)
+func TestSignalsWithoutConnection(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	c := s.background(t, "-q", "--server", r.url, "sh", "-c",
+		`exec 2>/dev/null; for s in HUP USR1 USR2; do trap "echo $s" $s; done; trap "echo end; exit 3" QUIT; echo ready; while :; do sleep 0.02; done`)
+	c.expect(t, "ready")
+	r.lose(t)
+	for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGHUP} {
+		c.signal(t, sig)
+	}
+	r.awaitCount(t, r.count()+1)
+	if got := c.stdout.String(); got != "ready\n" {
+		t.Errorf("without a connection stdout became %q", got)
+	}
+	r.find()
+	c.expect(t, "USR1")
+	c.expect(t, "HUP")
+	c.signal(t, syscall.SIGUSR2)
+	c.expect(t, "USR2")
+	c.signal(t, syscall.SIGQUIT)
+	res := c.wait(t, patience)
+	if len(res.stdout) != len("ready\nUSR1\nHUP\nUSR2\nend\n") || res.status != 3 {
+		t.Errorf("got %v, want each signal once and status 3", res)
+	}
+}
+
+// ---- silence
+
+// keepalive is what tests about silence use, and half of what it takes to notice.
+const keepalive = 300 * time.Millisecond
+
+// noticed is how long noticing a silent connection may take: twice the keepalive
+// time, and as much again as a machine of two busy cores may need.
+const noticed = 2*keepalive + 1500*time.Millisecond
+
+// A connection on which nothing moves any more, in one direction or in both, is
+// noticed by both sides; the client makes another, and goes on.
+func TestHalfOpenConnection(t *testing.T) {
+	t.Parallel()
+	for _, dirs := range [][]direction{{up, down}, {up}, {down}} {
+		t.Run(fmt.Sprint(dirs), func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t)
+			r := s.relay(t, nil)
+			log := s.startLog()
+			stdin, w := pipe(t)
+			cmd := s.wsexec(append([]string{"run", "-q", "--server", r.url, "--keepalive", keepalive.String()}, log.noting("cat")...)...)
+			cmd.Stdin = stdin
+			c := startClient(t, cmd)
+			stdin.Close()
+			w.WriteString("one\n")
+			c.expect(t, "one\n")
+
+			// The client notices, and comes back over a good connection.
+			r.harm(hold, dirs...)
+			begin := time.Now()
+			r.awaitCount(t, 2)
+			if d := time.Since(begin); d > noticed {
+				t.Errorf("the client took %v to notice, want at most %v", d, noticed)
+			}
+			w.WriteString("two\n")
+			c.expect(t, "one\ntwo\n")
+
+			// The server notices also when the client cannot come back, and lets
+			// the session live.
+			r.refuse()
+			r.harm(hold, dirs...)
+			begin = time.Now()
+			s.awaitState(t, "lost")
+			if d := time.Since(begin); d > noticed {
+				t.Errorf("the server took %v to notice, want at most %v", d, noticed)
+			}
+			w.WriteString("three\n")
+			r.listen(t)
+			c.expect(t, "one\ntwo\nthree\n")
+			w.Close()
+			c.wait(t, patience).want(t, 0, "one\ntwo\nthree\n", "")
+			log.want(t, 1)
+			if n := r.count(); n != 3 {
+				t.Errorf("there were %d connections, want 3", n)
+			}
+		})
+	}
+}
+
+// A half-open connection in the middle of bulk data both ways loses nothing.
+func TestStallDuringBoth(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const n = 3 << 20
+	all := seeds(t, 4)
+	each(t, len(all), 4, func(i int) error {
+		rnd := newRand(all[i])
+		var faults []fault
+		for range 2 {
+			faults = append(faults, fault{dir: direction(rnd.IntN(2)), after: 1000 + rnd.Int64N(n-1000), upgraded: true, damage: stall})
+		}
+		return s.do(transfer{
+			seed: all[i], faults: faults, flags: []string{"--keepalive", keepalive.String()},
+			command: []string{"cat"}, stdin: seededBytes(all[i], n),
+			stdout: sumOf(seededBytes(all[i], n)), stderr: nothing,
+		})
+	})
+}
+
+// A silence that is shorter than twice the keepalive time is none.
+func TestShortStall(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	stdin, w := pipe(t)
+	cmd := s.wsexec("run", "--server", r.url, "--keepalive", "2s", "cat")
+	cmd.Stdin = stdin
+	c := startClient(t, cmd)
+	stdin.Close()
+	want := ""
+	for i := range 3 {
+		r.harm(stall)
+		line := fmt.Sprintln("line", i)
+		w.WriteString(line)
+		want += line
+		time.Sleep(300 * time.Millisecond)
+		r.move()
+		c.expect(t, want)
+	}
+	w.Close()
+	c.wait(t, patience).want(t, 0, want, "")
+	if r.count() != 1 {
+		t.Errorf("there were %d connections, want 1:\n%v", r.count(), r)
+	}
+}
+
+// A slow connection, in which keepalives wait behind data, is not a lost one.
+func TestSlowConnection(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	r.throttle(512 << 10)
+	const n = 1 << 20
+	cmd := s.wsexec("run", "--server", r.url, "--keepalive", "200ms", "cat")
+	cmd.Stdin = seededBytes(5, n)
+	res := capture(t, cmd)
+	if got, want := sumOf(strings.NewReader(res.stdout)), sumOf(seededBytes(5, n)); got != want || res.status != 0 || res.stderr != "" {
+		t.Errorf("got %v, want %v: %v", got, want, res)
+	}
+	if r.count() != 1 {
+		t.Errorf("there were %d connections, want 1:\n%v", r.count(), r)
+	}
+}
+
+// Who does not read the client's stdout for longer than any keepalive has lost
+// nothing, least of all the connection.
+func TestPausedReader(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, tty := range []string{"-T", "-t"} {
+		r := s.relay(t, nil)
+		const n = 4 << 20
+		file := s.file(t, 4, n)
+		out, w := pipe(t)
+		cmd := s.wsexec("run", tty, "--server", r.url, "--keepalive", "200ms", "sh", "-c", "test ! -t 0 || stty raw -echo; exec cat "+file)
+		cmd.Stdout = w
+		c := startClient(t, cmd)
+		w.Close()
+		time.Sleep(1500 * time.Millisecond)
+		got := sumOf(out)
+		res := c.wait(t, patience)
+		if want := sumOf(seededBytes(4, n)); got != want || res.status != 0 || res.stderr != "" {
+			t.Errorf("%s: got %v, want %v: %v", tty, got, want, res)
+		}
+		if r.count() != 1 {
+			t.Errorf("%s: there were %d connections, want 1:\n%v", tty, r.count(), r)
+		}
+	}
+}
+
+// A stopped client is a lost one until it continues.
+func TestStoppedClient(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	log := s.startLog()
+	const n = 8 << 20
+	file := s.file(t, 6, n)
+	cmd := s.wsexec(append([]string{"run", "-q", "--keepalive", "200ms"}, log.noting("sh", "-c", "head -c 100000 "+file+"; "+s.until("go")+"; tail -c +100001 "+file+"; exit 4")...)...)
+	got := newSum()
+	var seen atomic.Int64
+	cmd.Stdout = io.MultiWriter(got, writerFunc(func(p []byte) (int, error) { seen.Add(int64(len(p))); return len(p), nil }))
+	c := startClient(t, cmd)
+	eventually(t, patience, "the output begins", func() error {
+		if seen.Load() < 100_000 {
+			return fmt.Errorf("it has %d bytes", seen.Load())
+		}
+		return nil
+	})
+	for i := range 2 {
+		c.signal(t, syscall.SIGSTOP)
+		if i == 1 {
+			s.touch(t, "go") // now the command writes, and fills every buffer
+		}
+		s.awaitState(t, "lost")
+		c.signal(t, syscall.SIGCONT)
+		if i == 0 {
+			s.awaitState(t, "running")
+		}
+	}
+	res := c.wait(t, patience)
+	if want := sumOf(seededBytes(6, n)); got.String() != want || res.status != 4 || res.stderr != "" {
+		t.Errorf("got %v, want %v: %v", got, want, res)
+	}
+	log.want(t, 1)
+}
+
+// ---- linger
+
+// A connection that does not come back: the client gives up and the server ends
+// the command, both after --linger.
+func TestLingerIsOver(t *testing.T) {
+	t.Parallel()
+	for _, silent := range []bool{false, true} {
+		t.Run(fmt.Sprintf("silent=%v", silent), func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t)
+			r := s.relay(t, nil)
+			arg := uniqueSleep()
+			c := s.background(t, "-q", "--server", r.url, "--linger", "1s", "--keepalive", keepalive.String(), "sh", "-c", "echo ready; sleep "+arg+" | cat")
+			c.expect(t, "ready")
+			id := s.only(t).ID
+			begin := time.Now()
+			limit := 3 * time.Second
+			if silent {
+				// The network is gone: connections, new ones too, say nothing.
+				r.plan(func(int) *fault { return &fault{dir: up, damage: stall} })
+				r.harm(stall)
+				limit += 2 * keepalive
+			} else {
+				r.refuse()
+				r.harm(reset)
+			}
+			res := c.wait(t, patience)
+			took := time.Since(begin)
+			if res.status != 125 || res.stdout != "ready\n" {
+				t.Errorf("got %v, want status 125 and stdout %q", res, "ready\n")
+			}
+			if took < time.Second || took > limit {
+				t.Errorf("the client gave up after %v, want --linger, 1s, and at most %v", took, limit)
+			}
+			if !strings.HasPrefix(res.stderr, "wsexec: connection lost") {
+				t.Errorf("stderr is %s, want it to say that the connection is lost", quote(res.stderr))
+			}
+			awaitSleepers(t, 0, arg)
+			s.awaitNoSession(t)
+
+			// Whoever comes later is told that it is gone, not that it never was.
+			raw := s.raw(t, id)
+			raw.open(nil)
+			raw.wantError("gone")
+		})
+	}
+}
+
+// The same, to the user of attach.
+func TestAttachToWhatIsGone(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.background(t, "-q", "--linger", "100ms", "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
+	c.expect(t, "ready")
+	id := s.only(t).ID
+	c.signal(t, syscall.SIGKILL)
+	s.awaitNoSession(t)
+	r := capture(t, s.wsexec("attach", id))
+	r.wantComplaint(t, 125, "gone")
+}
+
+// With every connection that comes back a loss is over. A connection that is
+// lost again and again is thus never lost for good, though the command may say
+// nothing all the while.
+func TestConnectionLostAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	// Each connection lives for some ten keepalives, or about a second.
+	r := s.relay(t, func(int) *fault { return &fault{dir: up, after: 500, upgraded: true, damage: reset} })
+	log := s.startLog()
+	c := s.background(t, append([]string{"-q", "--server", r.url, "--linger", "1500ms", "--keepalive", "100ms"},
+		log.noting("sh", "-c", s.until("go")+"; exit 5")...)...)
+	begin := time.Now()
+	var res result
+	eventually(t, patience, "connections were lost for much longer than --linger", func() error {
+		select {
+		case <-c.exited:
+			res = c.wait(t, patience)
+			t.Fatalf("with --linger 1.5s the client ended after %v, though each time it had a new connection within 0.1s: %v\n%v", res.took, res, r)
+		default:
+		}
+		if d := time.Since(begin); d < 4500*time.Millisecond {
+			return fmt.Errorf("it is %v", d)
+		}
+		return nil
+	})
+	s.touch(t, "go")
+	c.wait(t, patience).want(t, 5, "", "")
+	log.want(t, 1)
+}
+
+// The server keeps nothing of a session for ever: one that --timeout ends while
+// its client is away, and whose linger is over before it has ended, goes too.
+func TestTimeoutWithoutClientIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.background(t, "--timeout", "300ms", "--kill-after", "1200ms", "--linger", "600ms",
+		"sh", "-c", `trap "" TERM; echo ready; while :; do sleep 0.02; done`)
+	c.expect(t, "ready")
+	c.signal(t, syscall.SIGKILL)
+	if err := poll(5*time.Second, func() error {
+		if l := s.list(t); len(l) > 0 {
+			return fmt.Errorf("it still has %+v", l[0])
+		}
+		return nil
+	}); err != nil {
+		t.Errorf("--linger is 600ms and the command lasts 1.5s, but after 5s the server has not forgotten the session: %v", err)
+	}
+}
+
+// ---- giving up
+
+var livesUntil = regexp.MustCompile(`lives until (\d\d:\d\d:\d\d)`)
+
+// Without a connection the first INT or TERM gives up, and says how to come back;
+// coming back gets what nobody has read, and the status.
+func TestGiveUpAndComeBack(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		s := startServer(t)
+		r := s.relay(t, nil)
+		log := s.startLog()
+		c := s.background(t, append([]string{"--server", r.url, "--linger", "90s"},
+			log.noting("sh", "-c", "echo one; "+s.until("go")+"; echo two; echo three >&2; "+s.until("end")+"; echo four; exit 9")...)...)
+		c.expect(t, "one\n")
+		id := s.only(t).ID
+		r.lose(t)
+		s.touch(t, "go") // goes on without us
+		c.signal(t, sig)
+		res := c.wait(t, 3*time.Second)
+		now := time.Now()
+		if res.status != 125 || res.stdout != "one\n" {
+			t.Errorf("%v: got %v, want status 125 and stdout %q", sig, res, "one\n")
+		}
+		checkComplaint(t, "wsexec", withoutReconnecting(res.stderr), "lives until")
+		if !strings.Contains(res.stderr, "wsexec: hint: wsexec attach "+id+"\n") {
+			t.Errorf("%v: stderr %s does not say what to type: wsexec attach %s", sig, quote(res.stderr), id)
+		}
+		if m := livesUntil.FindStringSubmatch(res.stderr); m == nil {
+			t.Errorf("%v: stderr %s does not say until when the session lives", sig, quote(res.stderr))
+		} else {
+			at, err := time.ParseInLocation(time.TimeOnly, m[1], time.Local)
+			at = time.Date(now.Year(), now.Month(), now.Day(), at.Hour(), at.Minute(), at.Second(), 0, time.Local)
+			if at.Before(now.Add(-12 * time.Hour)) {
+				at = at.AddDate(0, 0, 1)
+			}
+			if left := at.Sub(now); err != nil || left < 80*time.Second || left > 92*time.Second {
+				t.Errorf("%v: it says the session lives for %v more, want about 90s: %s", sig, left, quote(res.stderr))
+			}
+		}
+
+		a := startClient(t, s.wsexec("attach", id))
+		a.expect(t, "two\n")
+		s.touch(t, "end")
+		// What the lost client had written and not yet acknowledged comes again;
+		// nothing is missing.
+		res = a.wait(t, patience)
+		res.stdout = strings.TrimPrefix(res.stdout, "one\n")
+		res.want(t, 9, "two\nfour\n", "three\n")
+		log.want(t, 1)
+		s.awaitNoSession(t)
+	}
+}
+
+// withoutReconnecting takes out the line about a loss of over a second, which
+// there may be on a slow machine.
+func withoutReconnecting(stderr string) string {
+	var b strings.Builder
+	for line := range strings.Lines(stderr) {
+		if !strings.Contains(line, "trying again until") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// On a terminal Ctrl-C is a key also without a connection; ~. gives up. The
+// terminal is given back.
+func TestGiveUpOnTerminal(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	c := s.terminal(t, "--server", r.url, "sh", "-c", "echo ready; "+s.until("go")+"; exit 9")
+	c.expect(t, "ready")
+	c.awaitRaw(t)
+	id := s.only(t).ID
+	r.lose(t)
+	c.expect(t, "connection lost, trying again until")
+	c.send(t, "\r~.")
+	c.expect(t, "lives until")
+	c.expect(t, "wsexec attach "+id)
+	c.wantStatus(t, 125)
+	if i := s.only(t); i.State != "lost" {
+		t.Errorf("the session is %s, want lost", i.State)
+	}
+	s.touch(t, "go")
+	if res := capture(t, s.wsexec("attach", "-n", id)); res.status != 9 || strings.TrimPrefix(res.stdout, "ready\r\n") != "" {
+		t.Errorf("attach: %v, want status 9 and nothing but what was not acknowledged", res)
+	}
+}
+
+// ---- what is said
+
+func TestReconnectMessages(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	short := "echo begin; " + s.until("go") + "; echo end; exit 3"
+
+	// What took less than a second is not worth a word.
+	r := s.relay(t, nil)
+	c := s.background(t, "--server", r.url, "sh", "-c", short)
+	c.expect(t, "begin\n")
+	begin := time.Now()
+	r.harm(reset)
+	r.awaitCount(t, 2)
+	s.awaitState(t, "running")
+	quick := time.Since(begin) < 800*time.Millisecond
+	s.touch(t, "go")
+	res := c.wait(t, patience)
+	if quick {
+		res.want(t, 3, "begin\nend\n", "")
+	}
+
+	// What takes longer is: one line when it is lost, one when it is back, and
+	// with -q nothing. Never on stdout.
+	for _, flag := range []string{"", "-q"} {
+		os.Remove(filepath.Join(s.dir, "go"))
+		r := s.relay(t, nil)
+		args := []string{"--server", r.url, "sh", "-c", short}
+		if flag != "" {
+			args = append([]string{flag}, args...)
+		}
+		c := s.background(t, args...)
+		c.expect(t, "begin\n")
+		r.refuse()
+		r.harm(reset)
+		lost := time.Now()
+		if flag == "" {
+			eventually(t, patience, "stderr says so", func() error {
+				if got := c.stderr.String(); !strings.HasSuffix(got, "\n") {
+					return fmt.Errorf("it is %q", got)
+				}
+				return nil
+			})
+			if d := time.Since(lost); d < 950*time.Millisecond {
+				t.Errorf("it was said after %v, want over a second: %q", d, c.stderr.String())
+			}
+		} else {
+			time.Sleep(1200 * time.Millisecond)
+		}
+		r.listen(t)
+		s.awaitState(t, "running")
+		s.touch(t, "go")
+		res := c.wait(t, patience)
+		if res.status != 3 || res.stdout != "begin\nend\n" {
+			t.Errorf("got %v, want status 3 and stdout %q", res, "begin\nend\n")
+		}
+		lines := strings.Split(res.stderr, "\n")
+		if flag == "" {
+			if len(lines) != 3 || !strings.HasPrefix(lines[0], "wsexec: connection lost") || !strings.HasPrefix(lines[1], "wsexec: connected again") {
+				t.Errorf("stderr is %q, want a line that it is lost and one that it is back", res.stderr)
+			}
+		} else if res.stderr != "" {
+			t.Errorf("with -q stderr is %q, want nothing", res.stderr)
+		}
+	}
+}
+
+// On a terminal the line is taken back when the connection is there again.
+func TestReconnectMessageOnTerminal(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	c := s.terminal(t, "--server", r.url, "sh", "-c", "echo ready; "+s.until("go")+"; echo end; exit 3")
+	c.expect(t, "ready\r\n")
+	c.awaitRaw(t)
+	r.lose(t)
+	c.expect(t, "wsexec: connection lost, trying again until ")
+	rest := c.seen
+	r.find()
+	s.awaitState(t, "running")
+	s.touch(t, "go")
+	c.expect(t, "end\r\n")
+	c.wantStatus(t, 3)
+	got := c.out.String()[rest:]
+	line, after, _ := strings.Cut(got, "\r\x1b[K")
+	if strings.ContainsAny(line, "\r\n") || !strings.HasPrefix(after, "end\r\n") {
+		t.Errorf("after the line about the loss the terminal got %q, want the line taken back (\\r, erase) and only then the output", got)
+	}
+}
+
+// ---- the server restarted
+
+// replace starts a server with the token of one that has ended, behind the same
+// relay.
+func (s *server) replace(t testing.TB, r *relay) *server {
+	t.Helper()
+	n := newServer(t)
+	n.tokenFile = s.tokenFile
+	n.start(t, serverOptions{})
+	n.awaitListening(t)
+	r.retarget(n.url)
+	return n
+}
+
+// A server that is killed and started again before its client saw opened may have
+// started the command or not: it is not started again, and the client says what
+// is not known.
+func TestServerRestartedBeforeOpened(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		fault  fault
+		starts int
+	}{
+		{"opened is held back", fault{dir: down, upgraded: true, damage: hold}, 1},
+		{"half of opened is held back", fault{dir: down, upgraded: true, after: 60, damage: hold}, 1},
+		{"open is held back", fault{dir: up, upgraded: true, damage: hold}, 0},
+		{"half of open is held back", fault{dir: up, upgraded: true, after: 100, damage: hold}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t)
+			r := s.relay(t, inOrder(c.fault))
+			log := s.startLog()
+			stdin, w := pipe(t) // cat ends when its server does
+			cmd := s.wsexec(append([]string{"run", "--server", r.url}, log.noting("cat")...)...)
+			cmd.Stdin = stdin
+			cl := startClient(t, cmd)
+			stdin.Close()
+			eventually(t, patience, "it is held back", func() error {
+				if r.fired() == 0 || !r.all()[0].answered() || log.count() < c.starts {
+					return fmt.Errorf("%v\n%d starts", r, log.count())
+				}
+				return nil
+			})
+			s.cmd.Process.Kill()
+			s.waitExit(t, patience)
+			n := s.replace(t, r)
+			r.harm(reset)
+			res := cl.wait(t, patience)
+			w.Close()
+			if res.status != 125 || res.stdout != "" {
+				t.Errorf("got %v, want status 125 and an empty stdout", res)
+			}
+			checkComplaint(t, "wsexec", withoutReconnecting(res.stderr), "not known whether the command ran")
+			log.want(t, c.starts)
+			if l := n.list(t); len(l) > 0 {
+				t.Errorf("the new server has a session: %+v", l)
+			}
+		})
+	}
+}
+
+// The same with the server still there: the client asks again, and the command
+// is started once.
+func TestCutBeforeOpened(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, f := range []fault{
+		{dir: down, upgraded: true, damage: hold},
+		{dir: down, upgraded: true, after: 60, damage: hold},
+		{dir: up, upgraded: true, damage: hold},
+		{dir: up, upgraded: true, after: 100, damage: hold},
+	} {
+		r := s.relay(t, inOrder(f))
+		log := s.startLog()
+		cl := s.background(t, append([]string{"-q", "--server", r.url}, log.noting("sh", "-c", "printf out; exit 6")...)...)
+		eventually(t, patience, "it is held back", func() error {
+			if r.fired() == 0 || !r.all()[0].answered() || f.dir == down && log.count() == 0 {
+				return fmt.Errorf("%v\n%d starts", r, log.count())
+			}
+			return nil
+		})
+		r.harm(reset)
+		cl.wait(t, patience).want(t, 6, "out", "")
+		log.want(t, 1)
+	}
+	s.awaitNoSession(t)
+}
+
+// A server that is restarted while a command runs has lost it: 125, and nothing
+// is run again.
+func TestServerRestartedWhileRunning(t *testing.T) {
+	t.Parallel()
+	for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		s := startServer(t)
+		r := s.relay(t, nil)
+		log := s.startLog()
+		stdin, w := pipe(t)
+		cmd := s.wsexec(append([]string{"run", "--server", r.url}, log.noting("cat")...)...)
+		cmd.Stdin = stdin
+		cl := startClient(t, cmd)
+		stdin.Close()
+		w.WriteString("hello\n")
+		cl.expect(t, "hello\n")
+		r.lose(t)
+		s.cmd.Process.Signal(how)
+		s.waitExit(t, patience)
+		n := s.replace(t, r)
+		r.find()
+		res := cl.wait(t, patience)
+		w.Close()
+		if res.status != 125 || res.stdout != "hello\n" {
+			t.Errorf("%v: got %v, want status 125 and stdout %q", how, res, "hello\n")
+		}
+		if !strings.Contains(res.stderr, "not known how the command ended") {
+			t.Errorf("%v: stderr %s does not say that it is not known how the command ended", how, quote(res.stderr))
+		}
+		log.want(t, 1)
+		if l := n.list(t); len(l) > 0 {
+			t.Errorf("%v: the new server has a session: %+v", how, l)
+		}
+	}
+}
+
+// A server that is gone while the client comes back is waited for.
+func TestServerAwayForAWhile(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	cmd := s.wsexec("run", "-q", "--server", r.url, "cat")
+	cmd.Stdin = seededBytes(7, 3<<20)
+	var paused atomic.Bool
+	got := newSum()
+	cmd.Stdout = io.MultiWriter(got, writerFunc(func(p []byte) (int, error) {
+		if got.n > 1<<20 && !paused.Swap(true) {
+			r.refuse()
+			r.harm(finish)
+			time.AfterFunc(400*time.Millisecond, func() { r.listen(t) })
+		}
+		return len(p), nil
+	}))
+	res := capture(t, cmd)
+	if want := sumOf(seededBytes(7, 3<<20)); got.String() != want || res.status != 0 || res.stderr != "" {
+		t.Errorf("got %v, want %v: %v", got, want, res)
+	}
+	if r.count() < 2 {
+		t.Errorf("the connection was not lost:\n%v", r)
+	}
+}

@@ -1,0 +1,378 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The command's processes: what they start with, which signals reach them, and
+// that none is left.
+
+// The other tests rely on quiet and sleepers to see what is left, so these must
+// see what is there.
+func TestLeftoversAreSeen(t *testing.T) {
+	s := startServer(t)
+	arg := uniqueSleep()
+	c := s.background(t, "sh", "-c", "sleep "+arg+" & echo ready; wait")
+	c.expect(t, "ready\n")
+	awaitSleepers(t, 1, arg)
+	if err := s.quiet(); err == nil {
+		t.Error("a running session is taken for nothing")
+	}
+	if got := s.marked(); !slices.ContainsFunc(got, func(p process) bool { return slices.Contains(p.args, arg) }) {
+		t.Errorf("the sleep is not among the server's processes by its environment: %v", got)
+	}
+	c.signal(t, syscall.SIGTERM)
+	c.wait(t, patience)
+	awaitSleepers(t, 0, arg)
+	eventually(t, patience, "nothing is left", s.quiet)
+}
+
+// A background process that holds stdout neither makes the client hang nor
+// outlives the session, and what it wrote is there.
+func TestBackgroundProcessHoldsStdout(t *testing.T) {
+	s := startServer(t)
+	arg := uniqueSleep()
+	var took []time.Duration
+	for range 5 {
+		r := s.run(t, "sh", "-c", "sleep "+arg+" & echo main")
+		took = append(took, r.took)
+		if r.status != 0 || r.stdout != "main\n" || r.took > 4*time.Second {
+			t.Errorf("got %v, want status 0 and \"main\\n\", soon", r)
+		}
+		// What held the output and was ended is named.
+		checkComplaint(t, "wsexec", r.stderr, "sleep")
+		awaitSleepers(t, 0, arg)
+	}
+	slices.Sort(took)
+	if median := took[len(took)/2]; median > time.Second {
+		t.Errorf("runs took %v, want less than a second for most", took)
+	}
+	s.run(t, "-q", "sh", "-c", "sleep "+arg+" & echo main").want(t, 0, "main\n", "")
+
+	// On a PTY the same process gets the terminal's hang-up; it is gone too.
+	r := s.run(t, "-t", "sh", "-c", "sleep "+arg+" & echo main")
+	if r.status != 0 || r.stdout != "main\r\n" || r.took > 4*time.Second {
+		t.Errorf("got %v, want status 0 and \"main\\r\\n\", soon", r)
+	}
+	awaitSleepers(t, 0, arg)
+
+	// One that does not hold it is ended as well, and only -v speaks of it.
+	r = s.run(t, "sh", "-c", "sleep "+arg+" >/dev/null 2>&1 </dev/null & echo main")
+	r.want(t, 0, "main\n", "")
+	awaitSleepers(t, 0, arg)
+	r = s.run(t, "-v", "sh", "-c", "sleep "+arg+" >/dev/null 2>&1 </dev/null & echo main")
+	if r.status != 0 || r.stdout != "main\n" || !strings.Contains(r.stderr, "sleep") {
+		t.Errorf("got %v, want -v to name the sleep", r)
+	}
+
+	// One that ignores TERM, and HUP, is killed.
+	for _, tty := range []string{"-T", "-t"} {
+		r = s.run(t, "-q", tty, "sh", "-c", `trap "" TERM HUP; sleep `+arg+` & echo main`)
+		if r.status != 0 || !strings.HasPrefix(r.stdout, "main") || r.took > 5*time.Second {
+			t.Errorf("got %v, want it after the second between TERM and KILL", r)
+		}
+		awaitSleepers(t, 0, arg)
+	}
+
+	// One that is stopped can only be ended by way of CONT or KILL.
+	r = s.run(t, "-q", "sh", "-c", "sleep "+arg+" & kill -STOP $!; echo main")
+	r.want(t, 0, "main\n", "")
+	awaitSleepers(t, 0, arg)
+	// Its last words, on TERM, come out.
+	r = s.run(t, "-q", "sh", "-c", `sh -c 'trap "echo last words; exit" TERM; while :; do sleep 0.02; done' & sleep 0.3; echo main`)
+	if r.status != 0 || !strings.HasPrefix(r.stdout, "main\nlast words\n") {
+		t.Errorf("got %v, want what the background process wrote when it was ended", r)
+	}
+}
+
+// The status is known as soon as the command ends; its status file tells what
+// was left.
+func TestLeftBehindInStatusFile(t *testing.T) {
+	s := startServer(t)
+	arg := uniqueSleep()
+	s.run(t, "-q", "--status-file", s.dir+"/status", "sh", "-c", "sleep "+arg+" & exit 3").want(t, 3, "", "")
+	b, err := os.ReadFile(s.dir + "/status")
+	if err != nil || !strings.Contains(string(b), "left_behind") || !strings.Contains(string(b), "sleep") {
+		t.Errorf("the status file is %q, %v, want the sleep under left_behind", b, err)
+	}
+}
+
+// A pipeline ends whole, however it is ended.
+func TestPipelineEndsWhole(t *testing.T) {
+	s := startServer(t)
+	pipeline := func() (string, []string) {
+		args := []string{uniqueSleep(), uniqueSleep(), uniqueSleep()}
+		return fmt.Sprintf("sleep %s | sleep %s | sleep %s", args[0], args[1], args[2]), args
+	}
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		for _, mode := range []string{"-T", "-t"} {
+			t.Run(fmt.Sprintf("%v,%s", sig, mode), func(t *testing.T) {
+				script, args := pipeline()
+				c := s.background(t, mode, "sh", "-c", script)
+				awaitSleepers(t, 1, args...)
+				c.signal(t, sig)
+				c.wait(t, patience).want(t, 128+int(sig), "", "")
+				awaitSleepers(t, 0, args...)
+			})
+		}
+	}
+	for _, mode := range []string{"-T", "-t"} {
+		t.Run("timeout,"+mode, func(t *testing.T) {
+			script, args := pipeline()
+			r := s.run(t, mode, "--timeout", "500ms", "sh", "-c", script)
+			if r.status != 124 || r.stdout != "" {
+				t.Errorf("got %v, want status 124", r)
+			}
+			awaitSleepers(t, 0, args...)
+		})
+	}
+	t.Run("ctrl-c", func(t *testing.T) {
+		script, args := pipeline()
+		c := s.terminal(t, "sh", "-c", script)
+		awaitSleepers(t, 1, args...)
+		c.awaitRaw(t)
+		c.send(t, "\x03")
+		c.wantStatus(t, 130)
+		awaitSleepers(t, 0, args...)
+	})
+}
+
+// A job of an interactive shell is a process group of its own, and the shell
+// itself ignores TERM: signalling the leader, or its group alone, does nothing.
+func TestJobOfInteractiveShell(t *testing.T) {
+	s := startServer(t)
+	c := s.terminal(t, "-e", "PS1=remote> ", "bash", "--norc", "--noprofile", "-i")
+	c.expect(t, "remote> ")
+	c.awaitRaw(t)
+	for _, end := range []struct {
+		name  string
+		shell string // what $? is then
+		do    func()
+	}{
+		{"TERM to the client", "143", func() { syscall.Kill(c.clientPid(t), syscall.SIGTERM) }},
+		{"INT to the client", "130", func() { syscall.Kill(c.clientPid(t), syscall.SIGINT) }},
+		{"ctrl-c", "130", func() { c.send(t, "\x03") }},
+	} {
+		a, b := uniqueSleep(), uniqueSleep()
+		c.send(t, "sleep "+a+" | sleep "+b+"\r")
+		awaitSleepers(t, 1, a, b)
+		end.do()
+		awaitSleepers(t, 0, a, b)
+		c.expect(t, "remote> ")
+		c.send(t, "echo st$((1))=$?\r")
+		if got := c.expect(t, "st1=") + c.expect(t, "\r\n"); !strings.HasSuffix(got, "st1="+end.shell+"\r\n") {
+			t.Errorf("%s: the shell shows %s, want st1=%s", end.name, quote(got), end.shell)
+		}
+		c.expect(t, "remote> ")
+	}
+	c.send(t, "exit 7\r")
+	c.wantStatus(t, 7)
+
+	// The shell that is gone leaves no stopped job.
+	arg := uniqueSleep()
+	c = s.terminal(t, "-e", "PS1=remote> ", "bash", "--norc", "--noprofile", "-i")
+	c.expect(t, "remote> ")
+	c.awaitRaw(t)
+	c.send(t, "sleep "+arg+"\r")
+	awaitSleepers(t, 1, arg)
+	c.send(t, "\x1a")
+	c.expect(t, "Stopped")
+	c.expect(t, "remote> ")
+	c.send(t, "exit 5\r")
+	c.expect(t, "remote> ") // bash: there are stopped jobs
+	c.send(t, "exit 5\r")
+	c.wantStatus(t, 5)
+	eventually(t, patience, "nothing of the shell is left", s.quiet)
+	awaitSleepers(t, 0, arg)
+}
+
+// The client's signals reach the command, by their names and once each.
+func TestSignalsAreForwarded(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	script := `for s in HUP INT QUIT USR1 USR2 TERM; do trap "echo got $s" $s; done; trap "echo end; exit 6" CONT
+echo ready; while :; do sleep 0.02; done`
+	for _, mode := range []string{"-T", "-t"} {
+		c := s.background(t, mode, "sh", "-c", script)
+		c.expect(t, "ready")
+		want := "ready\n"
+		for _, sig := range []struct {
+			name string
+			n    syscall.Signal
+		}{
+			{"USR1", syscall.SIGUSR1}, {"HUP", syscall.SIGHUP}, {"INT", syscall.SIGINT}, {"USR2", syscall.SIGUSR2},
+			{"QUIT", syscall.SIGQUIT}, {"TERM", syscall.SIGTERM},
+		} {
+			c.signal(t, sig.n)
+			c.expect(t, "got "+sig.name)
+			want += "got " + sig.name + "\n"
+		}
+		// The way out: three INT or TERM within two seconds are a KILL. INT and
+		// TERM were sent above, maybe more than two seconds ago, maybe not.
+		for range 3 {
+			c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+			time.Sleep(100 * time.Millisecond)    // signals that are still pending become one
+		}
+		r := c.wait(t, patience)
+		// On the PTY are also the shell's words about its sleep, which gets the
+		// signals too.
+		if r.status != 128+9 || mode == "-T" && !strings.HasPrefix(r.stdout, want) {
+			t.Errorf("got %v, want status 137 and stdout beginning with %q", r, want)
+		}
+	}
+}
+
+func TestThirdInterruptKills(t *testing.T) {
+	s := startServer(t)
+	for _, mode := range []string{"-T", "-t"} {
+		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+			c := s.background(t, mode, "sh", "-c", `trap "" INT TERM; echo ready; while :; do sleep 0.05; done`)
+			c.expect(t, "ready")
+			for i := range 3 {
+				if i == 2 {
+					select {
+					case <-c.exited:
+						t.Fatalf("%v: the client ended after two of them: %v", sig, c.wait(t, 0))
+					default:
+					}
+				}
+				c.signal(t, sig)
+				time.Sleep(100 * time.Millisecond) // signals that are still pending become one
+			}
+			if r := c.wait(t, patience); r.status != 137 {
+				t.Errorf("three times %v: %v, want status 137", sig, r)
+			}
+		}
+	}
+	eventually(t, patience, "nothing is left", s.quiet)
+}
+
+// A signal passes data that nobody reads.
+func TestSignalPassesStdin(t *testing.T) {
+	s := startServer(t)
+	arg := uniqueSleep()
+	stdin, w := pipe(t)
+	cmd := s.wsexec("run", "sleep", arg)
+	cmd.Stdin = stdin
+	c := startClient(t, cmd)
+	stdin.Close()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		w.WriteString(strings.Repeat("x", 10<<20)) // fails with the client's end
+	}()
+	awaitSleepers(t, 1, arg)
+	c.signal(t, syscall.SIGTERM)
+	c.wait(t, patience).want(t, 128+15, "", "")
+	<-written
+	awaitSleepers(t, 0, arg)
+}
+
+// What a command finds itself in.
+func TestSurroundingsOfCommand(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	// The home directory, unless -w says otherwise.
+	s.run(t, "pwd", "-P").want(t, 0, s.home+"\n", "")
+	s.run(t, "-w", "/", "pwd", "-P").want(t, 0, "/\n", "")
+
+	env := func(args ...string) map[string]string {
+		r := s.run(t, append(args, "env", "-0")...)
+		if r.status != 0 || r.stderr != "" {
+			t.Errorf("got %v", r)
+		}
+		vars := map[string]string{}
+		for kv := range strings.SplitSeq(strings.TrimSuffix(r.stdout, "\x00"), "\x00") {
+			k, v, _ := strings.Cut(kv, "=")
+			vars[k] = v
+		}
+		return vars
+	}
+	vars := env("-T", "-e", "A=1", "-e", "B=x=y,z w", "-e", "EMPTY=", "-e", "LANG=xx", "-e", "SPACES=  a b  ")
+	for k, want := range map[string]string{"A": "1", "B": "x=y,z w", "EMPTY": "", "LANG": "xx", "SPACES": "  a b  ", "HOME": s.home} {
+		if got, ok := vars[k]; !ok || got != want {
+			t.Errorf("%s is %q (%v), want %q", k, got, ok, want)
+		}
+	}
+	// Both forms of the flag in one line, as a script and its user may add them.
+	if both := env("-e", "A=1", "--env", "B=2"); both["A"] != "1" || both["B"] != "2" {
+		t.Errorf("-e A=1 --env B=2 gives %q and %q", both["A"], both["B"])
+	}
+	for _, k := range []string{"PATH", "WSEXEC_SESSION_ID"} {
+		if vars[k] == "" {
+			t.Errorf("%s is not set", k)
+		}
+	}
+	if id := vars["WSEXEC_SESSION_ID"]; len(id) != 26 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") != "" {
+		t.Errorf("WSEXEC_SESSION_ID is %q, want 26 of a-z2-7", id)
+	}
+	// Neither side's own environment leaks.
+	for _, k := range []string{"SERVER_ONLY", "CLIENT_ONLY", "WSEXEC_TOKEN_FILE", "WSEXEC_SERVER", "XDG_STATE_HOME"} {
+		if got, ok := vars[k]; ok {
+			t.Errorf("%s=%q is in the command's environment", k, got)
+		}
+	}
+	if got := env("-t")["TERM"]; got != "xterm" {
+		t.Errorf("TERM on a PTY is %q, want the client's", got)
+	}
+
+	// Its own session and group, led by itself, and with a PTY the terminal's
+	// foreground group (man 5 proc: pid, pgrp, session, tty_nr, tpgid).
+	for _, mode := range []string{"-T", "-t"} {
+		r := s.run(t, mode, "sh", "-c", `read -r pid comm state ppid pgrp session tty tpgid rest </proc/$$/stat; echo "$pid $pgrp $session $tpgid"`)
+		var pid, pgrp, session, tpgid int
+		fmt.Sscan(r.stdout, &pid, &pgrp, &session, &tpgid)
+		if pid <= 1 || pgrp != pid || session != pid || (mode == "-t") != (tpgid == pid) {
+			t.Errorf("%s: pid, group, session, foreground group are %d %d %d %d", mode, pid, pgrp, session, tpgid)
+		}
+		// No descriptor but the three.
+		r = s.run(t, mode, "sh", "-c", "ls /proc/$$/fd; :") // ":" keeps the shell from becoming ls
+		if got := strings.Fields(r.stdout); !slices.Equal(got, []string{"0", "1", "2"}) {
+			t.Errorf("%s: the command's descriptors are %q, want 0 1 2", mode, got)
+		}
+	}
+}
+
+// A client that is killed can pass on nothing; its session ends after --linger.
+func TestKilledClientsSessionEnds(t *testing.T) {
+	s := startServer(t)
+	arg := uniqueSleep()
+	c := s.background(t, "--linger", "500ms", "sh", "-c", "sleep "+arg+" | cat")
+	awaitSleepers(t, 1, arg)
+	c.signal(t, syscall.SIGKILL)
+	c.wait(t, patience)
+	awaitSleepers(t, 0, arg)
+	eventually(t, patience, "nothing is left", s.quiet)
+}
+
+// After many sessions, some at once, there is no process, zombie or descriptor
+// of them.
+func TestManyCommandsLeaveNothing(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	s := startServer(t)
+	each(t, 100, 4, func(i int) error {
+		arg := uniqueSleep()
+		r, err := tryCapture(s.wsexec("run", "-q", "sh", "-c", fmt.Sprintf("sleep %s >/dev/null 2>&1 & echo %d", arg, i)), patience)
+		if err != nil {
+			return err
+		}
+		if left := sleepers(arg); len(left) > 0 {
+			return fmt.Errorf("after the client's end there is still %v", left)
+		}
+		return r.check(0, fmt.Sprintln(i), "")
+	})
+	eventually(t, patience, "nothing is left", s.quiet)
+	if entries, err := os.ReadDir(filepath.Join("/proc", fmt.Sprint(s.pid), "fd")); err != nil || len(entries) > 40 {
+		t.Errorf("the server has %d descriptors after its last session, %v", len(entries), err)
+	}
+}

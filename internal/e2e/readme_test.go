@@ -1,0 +1,112 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Every command of the documentation is run, in order, and prints what it says
+// there.
+
+// An example is one "$ command" of a console block, with the lines after it.
+type example struct {
+	line    int
+	command string
+	want    string // stdout; "" is anything
+}
+
+func examples(t *testing.T, path string) []example {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []example
+	fence := "" // the language of the block that we are in
+	in := false
+	for i, line := range strings.Split(string(b), "\n") {
+		if language, ok := strings.CutPrefix(line, "```"); ok {
+			in = !in
+			fence = language
+			if in && fence != "console" {
+				// A block that is not run could say anything.
+				t.Errorf("%s:%d: a block of %q; commands are in console blocks", path, i+1, fence)
+			}
+			continue
+		}
+		if !in {
+			continue
+		}
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			found = append(found, example{line: i + 1, command: command})
+		} else if len(found) > 0 {
+			found[len(found)-1].want += line + "\n"
+		}
+	}
+	return found
+}
+
+func TestDocumentation(t *testing.T) {
+	for _, name := range []string{"README.md", "docs/usage.md"} {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			list := examples(t, filepath.Join(repository, name))
+			if len(list) < 3 {
+				t.Fatalf("only %d commands found", len(list))
+			}
+			s := newServer(t)
+			sock := filepath.Join(s.state, "wsexec", "sock")
+			if err := os.MkdirAll(filepath.Dir(sock), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			// Nothing is configured but the address: 9022 may be taken.
+			listen := "WSEXEC_SERVER_LISTEN=unix:" + sock
+			startListening := func() {
+				s.start(t, serverOptions{bare: true, env: []string{listen}})
+				eventually(t, patience, "the server listens", func() error {
+					c, err := net.Dial("unix", sock)
+					if err == nil {
+						c.Close()
+					}
+					return err
+				})
+			}
+			if name != "README.md" { // which starts its own
+				startListening()
+			}
+			for _, e := range list {
+				if e.command == "wsexec-server &" {
+					startListening()
+					continue
+				}
+				cmd := exec.Command("bash", "-c", e.command)
+				cmd.Dir = repository
+				// What scripts/install installs comes first.
+				env := append(s.environment(), "PATH="+s.home+"/.local/bin:"+binDir+":"+os.Getenv("PATH"))
+				for _, v := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} { // by default below HOME
+					out, err := exec.Command("go", "env", v).Output()
+					if err != nil {
+						t.Fatal(err)
+					}
+					env = append(env, v+"="+strings.TrimSpace(string(out)))
+				}
+				cmd.Env = env
+				r := capture(t, cmd)
+				got := strings.ReplaceAll(r.stdout, "\r\n", "\n") // of a PTY
+				at := fmt.Sprintf("%s:%d: %s", name, e.line, e.command)
+				if r.status != 0 || e.want != "" && got != e.want {
+					t.Errorf("%s\n  got  %v\n  want status 0 and %s", at, r, quote(e.want))
+				}
+			}
+		})
+	}
+	if _, err := os.Stat(filepath.Join(repository, "LICENSE")); err != nil {
+		t.Error(err)
+	}
+}

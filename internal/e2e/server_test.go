@@ -1,0 +1,579 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The server from its own side: flags, refusals, listeners, tokens, and its end.
+
+// A refusal is an HTTP response to something that is no session.
+type refusal struct {
+	status  int
+	header  http.Header
+	body    string
+	problem struct {
+		Type, Title, Detail string
+		Status              int
+	}
+}
+
+// ask makes a request of the server's HTTP side. Header lines replace the
+// defaults, which are those of a correct upgrade; an empty value removes one.
+func (s *server) ask(t testing.TB, method, path, body string, headers ...string) refusal {
+	t.Helper()
+	req, err := http.NewRequest(method, "http"+strings.TrimPrefix(s.url, "ws")+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		if value == "" {
+			req.Header.Del(name)
+		} else {
+			req.Header.Set(name, value)
+		}
+	}
+	tr := &http.Transport{DisableKeepAlives: true}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr, Timeout: patience}).Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	r := refusal{status: resp.StatusCode, header: resp.Header}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		b, _ := io.ReadAll(resp.Body)
+		r.body = string(b)
+	}
+	return r
+}
+
+// upgrade is the header of a correct request for a session.
+func (s *server) upgrade(t testing.TB, more ...string) []string {
+	return append([]string{
+		"Connection: Upgrade",
+		"Upgrade: websocket",
+		"Sec-WebSocket-Version: 13",
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+		"Sec-WebSocket-Protocol: wsexec.v1",
+		"Authorization: Bearer " + s.token(t),
+	}, more...)
+}
+
+// wantProblem checks the status and the problem document of a refusal.
+func (r *refusal) wantProblem(t testing.TB, what string, status int) {
+	t.Helper()
+	if r.status != status {
+		t.Errorf("%s: HTTP status %d, want %d: %s", what, r.status, status, quote(r.body))
+		return
+	}
+	if ct := r.header.Get("Content-Type"); ct != "application/problem+json" {
+		t.Errorf("%s: Content-Type %q, want application/problem+json", what, ct)
+	}
+	if err := json.Unmarshal([]byte(r.body), &r.problem); err != nil {
+		t.Errorf("%s: no problem document: %v: %s", what, err, quote(r.body))
+		return
+	}
+	if p := r.problem; p.Status != status || p.Title == "" {
+		t.Errorf("%s: the problem document has status %d and title %q: %s", what, p.Status, p.Title, r.body)
+	}
+}
+
+const someID = "abcdefghijklmnopqrstuvwxya" // the last character carries three bits: one of a, e, i, m, q, u, y, 4
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const path = "/v1/sessions/" + someID
+	// The request as such is right: the others are refused for what they change.
+	if r := s.ask(t, "GET", path, "", s.upgrade(t)...); r.status != 101 || r.header.Get("Wsexec-Instance") == "" ||
+		r.header.Get("Sec-WebSocket-Protocol") != "wsexec.v1" || r.header.Get("Sec-WebSocket-Extensions") != "" {
+		t.Errorf("a correct upgrade: %d %v", r.status, r.header)
+	}
+	for _, c := range []struct {
+		what   string
+		path   string
+		status int
+		header []string
+	}{
+		{"no subprotocol", path, 400, s.upgrade(t, "Sec-WebSocket-Protocol: ")},
+		{"another subprotocol", path, 400, s.upgrade(t, "Sec-WebSocket-Protocol: wsexec.v9")},
+		{"a short id", "/v1/sessions/abc", 400, s.upgrade(t)},
+		{"an id with capitals", "/v1/sessions/" + strings.ToUpper(someID), 400, s.upgrade(t)},
+		{"a long id", path + "a", 400, s.upgrade(t)},
+		{"no token", path, 401, s.upgrade(t, "Authorization: ")},
+		{"a wrong token", path, 401, s.upgrade(t, "Authorization: Bearer wrong")},
+		{"another scheme", path, 401, s.upgrade(t, "Authorization: Basic "+s.token(t))},
+		{"half of the token", path, 401, s.upgrade(t, "Authorization: Bearer "+s.token(t)[:10])},
+		{"the token in the URL", path + "?token=" + s.token(t) + "&access_token=" + s.token(t), 401, s.upgrade(t, "Authorization: ")},
+		{"a foreign origin", path, 403, s.upgrade(t, "Origin: http://example.com")},
+		{"the null origin", path, 403, s.upgrade(t, "Origin: null")},
+		{"no upgrade", path, 426, []string{"Authorization: Bearer " + s.token(t)}},
+		{"no upgrade, no token", path, 401, nil},
+		{"the list without a token", "/v1/sessions", 401, nil},
+		{"no such page", "/", 404, []string{"Authorization: Bearer " + s.token(t)}},
+	} {
+		r := s.ask(t, "GET", c.path, "", c.header...)
+		r.wantProblem(t, c.what, c.status)
+		if c.status == 401 && r.header.Get("Www-Authenticate") == "" {
+			t.Errorf("%s: no WWW-Authenticate (RFC 9110 §15.5.2)", c.what)
+		}
+		if strings.Contains(r.body, s.token(t)) {
+			t.Errorf("%s: the answer holds the token: %s", c.what, r.body)
+		}
+	}
+	r := s.ask(t, "POST", path+"/signal", `{"signal":15}`, "Authorization: Bearer "+s.token(t))
+	r.wantProblem(t, "a signal to an unknown session", 404)
+	// None of them started anything or did harm.
+	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+}
+
+func TestFullServerRefuses(t *testing.T) {
+	s := startServer(t, "--max-sessions", "1")
+	c := s.background(t, "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
+	c.expect(t, "ready\n")
+	r := s.ask(t, "GET", "/v1/sessions/"+someID, "", s.upgrade(t)...)
+	r.wantProblem(t, "a full server", 503)
+	if r.header.Get("Retry-After") == "" {
+		t.Errorf("no Retry-After: %v", r.header)
+	}
+	c.signal(t, syscall.SIGTERM)
+	c.wait(t, patience)
+}
+
+func TestHealthAndSessions(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	auth := "Authorization: Bearer " + s.token(t)
+	if r := s.ask(t, "GET", "/healthz", ""); r.status != 200 || strings.TrimSpace(r.body) != `{"status":"ok"}` {
+		t.Errorf("/healthz: %d %s", r.status, quote(r.body))
+	}
+	type info struct {
+		ID   string `json:"id"`
+		Name string `json:"name"`
+	}
+	list := func() (l struct {
+		Sessions []info `json:"sessions"`
+	}) {
+		r := s.ask(t, "GET", "/v1/sessions", "", auth)
+		if err := json.Unmarshal([]byte(r.body), &l); err != nil || r.status != 200 || l.Sessions == nil {
+			t.Errorf("/v1/sessions: %d %v %s, want an object with an array sessions", r.status, err, quote(r.body))
+		}
+		return l
+	}
+	if l := list(); len(l.Sessions) != 0 {
+		t.Errorf("sessions of a new server: %v", l)
+	}
+	c := s.background(t, "--name", "one", "sh", "-c", "echo $WSEXEC_SESSION_ID; exec sleep "+uniqueSleep())
+	c.expect(t, "\n")
+	id := strings.TrimSpace(c.stdout.String())
+	if l := list(); len(l.Sessions) != 1 || l.Sessions[0] != (info{id, "one"}) {
+		t.Errorf("sessions are %v, want %s with the name one", l, id)
+	}
+	r := s.ask(t, "GET", "/v1/sessions/"+id, "", auth)
+	var got info
+	if err := json.Unmarshal([]byte(r.body), &got); err != nil || r.status != 200 || got != (info{id, "one"}) {
+		t.Errorf("/v1/sessions/ID: %d %v %s", r.status, err, quote(r.body))
+	}
+	// A signal from the side.
+	if r := s.ask(t, "POST", "/v1/sessions/"+id+"/signal", `{"signal":99}`, auth); r.status != 400 {
+		t.Errorf("signal 99: %d %s, want 400", r.status, quote(r.body))
+	}
+	if r := s.ask(t, "POST", "/v1/sessions/"+id+"/signal", `{"signal":15}`, auth); r.status != 204 {
+		t.Errorf("signal 15: %d %s, want 204", r.status, quote(r.body))
+	}
+	c.wait(t, patience).want(t, 128+15, id+"\n", "")
+	eventually(t, patience, "the session is forgotten after its client's bye", func() error {
+		if l := list(); len(l.Sessions) != 0 {
+			return fmt.Errorf("sessions are %v", l)
+		}
+		return nil
+	})
+}
+
+// wantStartFailure starts a server that must not start: status 1 at once, one
+// line on stderr.
+func wantStartFailure(t testing.TB, o serverOptions, words ...string) {
+	t.Helper()
+	o.bare = true
+	begin := time.Now()
+	s := startServerWith(t, o)
+	if status := s.waitExit(t, patience); status != 1 {
+		t.Errorf("%q %q: status %d, want 1", o.args, o.env, status)
+	}
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("%q: took %v, want it at once", o.args, took)
+	}
+	checkComplaint(t, "wsexec-server", s.log.String(), words...)
+}
+
+func TestServerRefusesToStart(t *testing.T) {
+	s := startServer(t)
+	port := strings.TrimPrefix(s.url, "ws://")
+	dir := s.dir
+	readable := s.writeFile(t, "readable", strings.Repeat("t", 43)+"\n", 0o644)
+	group := s.writeFile(t, "group", strings.Repeat("t", 43)+"\n", 0o640)
+	empty := s.writeFile(t, "empty", "", 0o600)
+	plain := s.writeFile(t, "plain-file", "", 0o600)
+	token := func(args ...string) []string { return append([]string{"--token-file", dir + "/token2"}, args...) }
+	for _, c := range []struct {
+		args  []string
+		words []string
+	}{
+		{token("--listen", port), []string{port, "in use"}},
+		{[]string{"--listen", "127.0.0.1:0", "--token-file", dir}, []string{dir}}, // a directory: unreadable for root, too
+		{[]string{"--listen", "127.0.0.1:0", "--token-file", dir + "/no/such/directory/token"}, []string{"/no/such/directory/token"}},
+		{[]string{"--listen", "127.0.0.1:0", "--token-file", readable}, []string{readable}},
+		{[]string{"--listen", "127.0.0.1:0", "--token-file", group}, []string{group}},
+		{[]string{"--listen", "127.0.0.1:0", "--token-file", empty}, []string{empty}},
+		{token("--listen", "nonsense"), []string{"nonsense"}},
+		{token("--listen", "127.0.0.1:99999"), []string{"99999"}},
+		{token("--listen", "unix:"+plain), []string{plain}}, // is there, and no socket
+		{token("--listen", "unix:"+dir+"/no/such/directory/sock"), []string{"/no/such/directory/sock"}},
+		{token("--listen", "0.0.0.0:0"), []string{"0.0.0.0"}}, // off this machine without encryption
+		{token("--listen", "[::]:0"), nil},
+		{token("--no-such-flag"), []string{"no-such-flag"}},
+		{token("--listen", "127.0.0.1:0", "--max-sessions", "many"), []string{"max-sessions"}},
+		{token("--listen", "127.0.0.1:0", "--max-linger", "banana"), []string{"max-linger"}},
+		{token("--listen", "127.0.0.1:0", "--kill-after", "-1s"), []string{"kill-after"}},
+		{token("--listen", "127.0.0.1:0", "--window", "much"), []string{"window"}},
+		{token("--listen", "127.0.0.1:0", "--log-format", "xml"), []string{"log-format"}},
+		{token("--listen", "127.0.0.1:0", "word"), []string{"word"}},
+	} {
+		t.Run(strings.ReplaceAll(strings.Join(c.args[2:], " "), "/", ":"), func(t *testing.T) {
+			wantStartFailure(t, serverOptions{args: c.args}, c.words...)
+		})
+	}
+	t.Run("variable", func(t *testing.T) {
+		wantStartFailure(t, serverOptions{args: token("--listen", "127.0.0.1:0"), env: []string{"WSEXEC_SERVER_WINDOW=much"}}, "much")
+	})
+	if b, err := os.ReadFile(plain); err != nil || len(b) != 0 {
+		t.Errorf("the plain file is %q, %v", b, err)
+	}
+	// The server whose address they wanted goes on.
+	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+}
+
+func TestTokenFile(t *testing.T) {
+	t.Parallel()
+	// Made where it is missing, for nobody else to read.
+	s := startServer(t)
+	info, err := os.Stat(s.tokenFile)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the token file is %v, %v, want mode 0600", info, err)
+	}
+	b, _ := os.ReadFile(s.tokenFile)
+	token := strings.TrimSuffix(string(b), "\n")
+	if len(token) < 43 || strings.ContainsAny(token, " \n\t\r") { // 256 bits, in base64 at the shortest
+		t.Errorf("the token file holds %d bytes, want one line of at least 43 characters", len(b))
+	}
+	// Two servers have two tokens.
+	if other := startServer(t); other.token(t) == token {
+		t.Error("two servers made the same token")
+	}
+
+	// Kept where it is there.
+	s2 := newServer(t)
+	own := strings.Repeat("own-token-", 5)
+	s2.writeFile(t, "token", own+"\n", 0o600)
+	s2.start(t, serverOptions{})
+	s2.awaitListening(t)
+	if got := s2.token(t); got != own {
+		t.Errorf("the server replaced the token")
+	}
+	s2.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+}
+
+// By default the token is in the state directory, and the client finds it there
+// for a loopback address; the directory is the user's alone.
+func TestDefaultTokenFile(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start(t, serverOptions{bare: true, args: []string{"--listen", "127.0.0.1:0"}})
+	s.awaitListening(t)
+	s.tokenFile = filepath.Join(s.state, "wsexec", "token")
+	for path, want := range map[string]os.FileMode{s.tokenFile: 0o600, filepath.Dir(s.tokenFile): 0o700} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s is %v, %v, want mode %o", path, info, err, want)
+		}
+	}
+	cmd := s.wsexec("run", "--server", s.url, "echo", "hi")
+	cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE=", "WSEXEC_SERVER=")
+	capture(t, cmd).want(t, 0, "hi\n", "")
+	// "localhost" is loopback too; another host never gets this token, which
+	// cannot be seen from here but in the refusal to go without one.
+	cmd = s.wsexec("run", "--server", strings.Replace(s.url, "127.0.0.1", "localhost", 1), "echo", "hi")
+	cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE=", "WSEXEC_SERVER=")
+	capture(t, cmd).want(t, 0, "hi\n", "")
+}
+
+func TestUnixSocket(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	sock := filepath.Join(s.dir, "sock")
+	// A socket that a killed server left is no server: it is replaced.
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: sock, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+
+	s.start(t, serverOptions{bare: true, args: []string{"--listen", "unix:" + sock}})
+	eventually(t, patience, "the server says that it listens", func() error {
+		if log := s.log.String(); !strings.Contains(log, "unix:"+sock) {
+			return fmt.Errorf("its log is %q", log)
+		}
+		return nil
+	})
+	if info, err := os.Stat(sock); err != nil || info.Mode() != os.ModeSocket|0o600 {
+		t.Errorf("the socket is %v, %v, want mode 0600", info, err)
+	}
+	// Who can open it is let in, without a token; and none was made.
+	s.run(t, "--server", "unix:"+sock, "echo", "hi").want(t, 0, "hi\n", "")
+	if _, err := os.Stat(filepath.Join(s.state, "wsexec", "token")); err == nil {
+		t.Error("a token was made though no listener needs one")
+	}
+	// A second server does not take it away.
+	wantStartFailure(t, serverOptions{args: []string{"--listen", "unix:" + sock}}, sock)
+	s.run(t, "--server", "unix:"+sock, "echo", "hi").want(t, 0, "hi\n", "")
+
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if status := s.waitExit(t, patience); status != 0 {
+		t.Errorf("status %d after SIGTERM, want 0", status)
+	}
+	if _, err := os.Lstat(sock); err == nil {
+		t.Error("the socket is still there after the server's end")
+	}
+}
+
+func TestSeveralListeners(t *testing.T) {
+	t.Parallel()
+	sock := "unix:" + filepath.Join(newServer(t).dir, "sock")
+	s := startServer(t, "--listen", "127.0.0.1:0", "--listen", sock, "--listen", "127.0.0.1:0")
+	eventually(t, patience, "all listeners are named", func() error {
+		log := s.log.String()
+		if len(addressLine.FindAllString(log, -1)) < 2 || !strings.Contains(log, sock) {
+			return fmt.Errorf("the log is %q", log)
+		}
+		return nil
+	})
+	for _, url := range append(addressLine.FindAllString(s.log.String(), 2), sock) {
+		s.run(t, "--server", url, "echo", "hi").want(t, 0, "hi\n", "")
+	}
+}
+
+// With nothing configured at all, on both sides. It takes the port 9022.
+func TestNothingConfigured(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:9022")
+	if err != nil {
+		t.Skipf("the default port is taken by another program: %v", err)
+	}
+	l.Close()
+	s := newServer(t)
+	s.start(t, serverOptions{bare: true})
+	s.awaitListening(t)
+	sock := filepath.Join(s.state, "wsexec", "sock")
+	eventually(t, patience, "three lines are said", func() error {
+		if log := s.log.String(); strings.Count(log, "\n") < 3 {
+			return fmt.Errorf("the log is %q", log)
+		}
+		return nil
+	})
+	lines := strings.SplitN(s.log.String(), "\n", 4)
+	said := strings.Join(lines[:3], "\n")
+	for _, want := range []string{"ws://127.0.0.1:9022", "unix:" + sock, "wsexec run"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the first three lines do not say %q:\n%s", want, said)
+		}
+	}
+	if rest := lines[3]; rest != "" {
+		t.Errorf("more than three lines were said at the start: %q", rest)
+	}
+	for path, want := range map[string]os.FileMode{
+		sock: os.ModeSocket | 0o600,
+		filepath.Join(s.state, "wsexec", "token"): 0o600,
+		filepath.Join(s.state, "wsexec"):          os.ModeDir | 0o700,
+	} {
+		if info, err := os.Stat(path); err != nil || info.Mode() != want {
+			t.Errorf("%s is %v, %v, want mode %v", path, info, err, want)
+		}
+	}
+	s.tokenFile = filepath.Join(s.state, "wsexec", "token")
+	for _, args := range [][]string{{"run"}, {"run", "--server", "ws://127.0.0.1:9022"}} {
+		cmd := s.wsexec(append(args, "echo", "hi")...)
+		cmd.Env = s.environment()
+		capture(t, cmd).want(t, 0, "hi\n", "")
+	}
+}
+
+func TestServerVariables(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start(t, serverOptions{bare: true, env: []string{
+		"WSEXEC_SERVER_LISTEN=127.0.0.1:0",
+		"WSEXEC_SERVER_TOKEN_FILE=" + s.tokenFile,
+		"WSEXEC_SERVER_MAX_SESSIONS=", // empty is unset
+		"WSEXEC_SERVER_LOG_FORMAT=",
+	}})
+	s.awaitListening(t)
+	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+}
+
+func TestServerHelp(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, serverOptions{bare: true, args: []string{"--help"}})
+	if status := s.waitExit(t, patience); status != 0 {
+		t.Errorf("status %d, want 0", status)
+	}
+	help := s.out.String()
+	for _, word := range []string{"--listen", "--token-file", "--max-sessions", "--max-linger", "--kill-after", "--window", "--log-format", "WSEXEC_SERVER_"} {
+		if !strings.Contains(help, word) {
+			t.Errorf("the help does not say %q:\n%s", word, help)
+		}
+	}
+}
+
+func TestServerKillAfter(t *testing.T) {
+	s := startServer(t, "--kill-after", "200ms")
+	r := s.run(t, "--timeout", "200ms", "sh", "-c", `trap "" TERM; while :; do sleep 0.05; done`)
+	if r.status != 124 || r.took > 3*time.Second {
+		t.Errorf("got %v, want status 124 after less than the client's default of 5s", r)
+	}
+}
+
+func TestMaxLinger(t *testing.T) {
+	s := startServer(t, "--max-linger", "500ms")
+	arg := uniqueSleep()
+	c := s.background(t, "--linger", "1h", "sleep", arg)
+	awaitSleepers(t, 1, arg)
+	c.signal(t, syscall.SIGKILL)
+	c.wait(t, patience)
+	awaitSleepers(t, 0, arg)
+}
+
+// A small window is slower and no less right.
+func TestSmallWindow(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--window", "64KiB")
+	sent, got := newSum(), newSum()
+	cmd := s.wsexec("run", "cat")
+	cmd.Stdin = io.TeeReader(randomBytes(t, 20<<20), sent)
+	cmd.Stdout = got
+	r := capture(t, cmd)
+	if r.status != 0 || got.String() != sent.String() {
+		t.Errorf("sent %v, got %v: %v", sent, got, r)
+	}
+}
+
+func TestLogFormatJSON(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--log-format", "json")
+	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+	s.ask(t, "GET", "/v1/sessions", "", "Authorization: Bearer wrong")
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.waitExit(t, patience)
+	n := 0
+	for line := range strings.Lines(s.log.String()) {
+		if strings.HasPrefix(line, "wsexec-server: ") {
+			continue // what it says to a person at its start
+		}
+		if !json.Valid([]byte(line)) {
+			t.Errorf("a line of the log is no JSON: %q", line)
+		}
+		n++
+	}
+	if n == 0 {
+		t.Errorf("no line of a session in the log:\n%s", s.log.String())
+	}
+}
+
+// SIGTERM ends every session in order: the commands are told, what they still
+// write arrives, the clients learn how they ended.
+func TestServerEndsInOrder(t *testing.T) {
+	s := startServer(t)
+	c := s.background(t, "sh", "-c", `trap "echo last words; exit 3" TERM; echo ready; while :; do sleep 0.02; done`)
+	c.expect(t, "ready\n")
+	d := s.background(t, "-t", "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
+	d.expect(t, "ready\r\n")
+	begin := time.Now()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	r := c.wait(t, patience)
+	if r.stdout != "ready\nlast words\n" || r.status == 0 {
+		t.Errorf("got %v, want the command's last words, and no success", r)
+	}
+	if r := d.wait(t, patience); r.stdout != "ready\r\n" || r.status == 0 {
+		t.Errorf("got %v, want no success", r)
+	}
+	if status := s.waitExit(t, patience); status != 0 {
+		t.Errorf("the server's status is %d, want 0", status)
+	}
+	if took := time.Since(begin); took > 4*time.Second {
+		t.Errorf("took %v, want less than the 5s of --kill-after: nobody ignored TERM", took)
+	}
+}
+
+func TestServerEndsWithinKillAfter(t *testing.T) {
+	s := startServer(t, "--kill-after", "500ms")
+	c := s.background(t, "--kill-after", "500ms", "sh", "-c", `trap "" TERM HUP INT; echo ready; while :; do sleep 0.02; done`)
+	c.expect(t, "ready\n")
+	begin := time.Now()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.waitExit(t, patience)
+	if took := time.Since(begin); took < 500*time.Millisecond || took > 4*time.Second {
+		t.Errorf("took %v, want a little more than the 500ms of --kill-after", took)
+	}
+	if r := c.wait(t, patience); r.status == 0 {
+		t.Errorf("got %v, want no success", r)
+	}
+	eventually(t, patience, "the command is gone", s.noneMarked)
+}
+
+func TestSecondSIGTERMEndsTheServerAtOnce(t *testing.T) {
+	s := startServer(t, "--kill-after", "60s")
+	c := s.background(t, "--kill-after", "60s", "sh", "-c", `trap "" TERM HUP INT; echo ready; while :; do sleep 0.02; done`)
+	c.expect(t, "ready\n")
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	// The first has arrived once the server takes no more sessions.
+	eventually(t, patience, "the server refuses new sessions", func() error {
+		r, err := tryCapture(s.wsexec("run", "true"), patience)
+		if err == nil && r.status != 125 {
+			err = fmt.Errorf("it runs them: %v", r)
+		}
+		return err
+	})
+	if s.hasExited() {
+		t.Fatal("the server ended though a command still runs")
+	}
+	begin := time.Now()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.waitExit(t, patience)
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("took %v, want it at once", took)
+	}
+	// At once is no reason to leave anything behind.
+	eventually(t, patience, "the command is gone", s.noneMarked)
+	// If the client could not learn the status any more, it is let go.
+	c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	if r := c.wait(t, patience); r.status != 125 && r.status != 137 {
+		t.Errorf("got %v, want status 125, or 137 if the exit came through", r)
+	}
+}
+
+func TestServerEndsOnSIGINTToo(t *testing.T) {
+	s := startServer(t)
+	s.cmd.Process.Signal(syscall.SIGINT)
+	s.waitExit(t, patience)
+}

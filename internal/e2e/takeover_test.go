@@ -1,0 +1,803 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Who has a session: two clients on one, and a client of ours, written from the
+// specification and not from the product's code, that says what no wsexec would.
+
+// ---- a raw client
+
+// A raw is one WebSocket of the protocol wsexec.v1.
+type raw struct {
+	t    testing.TB
+	id   string
+	what string // for messages
+	ws   *websocket.Conn
+	done context.CancelFunc
+	ctx  context.Context
+}
+
+// The kinds of frames.
+const (
+	kindData = 1
+	kindEnd  = 2
+	kindAck  = 3
+	kindStop = 4
+	kindGap  = 5
+)
+
+// A message is one that came: control, or a frame.
+type message struct {
+	control map[string]any // nil for a frame
+	kind    byte
+	stream  byte
+	offset  uint64
+	rest    []byte
+}
+
+func (m message) String() string {
+	if m.control != nil {
+		b, _ := json.Marshal(m.control)
+		return string(b)
+	}
+	return fmt.Sprintf("frame of kind %d, stream %d, offset %d, %d bytes %.60q", m.kind, m.stream, m.offset, len(m.rest), m.rest)
+}
+
+// newID makes an id of a session or client.
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}
+
+// raw connects to the session id of s; the WebSocket is made and nothing sent.
+func (s *server) raw(t testing.TB, id string) *raw {
+	t.Helper()
+	c := &raw{t: t, id: id, what: "raw client"}
+	c.ctx, c.done = context.WithTimeout(context.Background(), patience)
+	t.Cleanup(c.done)
+	ws, _, err := websocket.Dial(c.ctx, s.url+"/v1/sessions/"+id, &websocket.DialOptions{
+		HTTPHeader:   http.Header{"Authorization": {"Bearer " + s.token(t)}},
+		Subprotocols: []string{"wsexec.v1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws.SetReadLimit(1 << 20)
+	c.ws = ws
+	t.Cleanup(func() { ws.CloseNow() })
+	return c
+}
+
+// text sends a text message.
+func (c *raw) text(s string) {
+	c.t.Helper()
+	if err := c.ws.Write(c.ctx, websocket.MessageText, []byte(s)); err != nil {
+		c.t.Fatalf("%s: sending %.200s: %v", c.what, s, err)
+	}
+}
+
+// control sends a control message.
+func (c *raw) control(m map[string]any) {
+	c.t.Helper()
+	b, err := json.Marshal(m)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.text(string(b))
+}
+
+// start is what to run.
+func start(argv ...string) map[string]any {
+	var b [][]byte
+	for _, a := range argv {
+		b = append(b, []byte(a))
+	}
+	return map[string]any{"argv": b, "linger": 20_000}
+}
+
+// wide is the have of a client that has nothing yet.
+var wide = map[string]any{"1": [2]int{0, 1000}, "2": [2]int{0, 1000}}
+
+// open sends an open of a new client, with more in place of the defaults, and
+// returns the client's id.
+func (c *raw) open(more map[string]any) string {
+	c.t.Helper()
+	m := map[string]any{"type": "open", "client": newID(), "try": 1}
+	for k, v := range more {
+		m[k] = v
+	}
+	c.control(m)
+	return m["client"].(string)
+}
+
+// frame makes a frame.
+func frame(kind, stream byte, offset uint64, rest ...byte) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{kind, stream}, offset)
+	return append(b, rest...)
+}
+
+func ackFrame(stream byte, offset, limit uint64) []byte {
+	return frame(kindAck, stream, offset, binary.BigEndian.AppendUint64(nil, limit)...)
+}
+
+func endFrame(stream byte, offset uint64, crc uint32) []byte {
+	return frame(kindEnd, stream, offset, binary.BigEndian.AppendUint32(nil, crc)...)
+}
+
+func crcOf(s string) uint32 { return crc32.Checksum([]byte(s), crc32.MakeTable(crc32.Castagnoli)) }
+
+func (c *raw) send(b []byte) {
+	c.t.Helper()
+	if err := c.ws.Write(c.ctx, websocket.MessageBinary, b); err != nil {
+		c.t.Fatalf("%s: sending % x: %v", c.what, b[:min(len(b), 40)], err)
+	}
+}
+
+// next reads a message.
+func (c *raw) next() (message, error) {
+	typ, b, err := c.ws.Read(c.ctx)
+	if err != nil {
+		return message{}, err
+	}
+	if typ == websocket.MessageText {
+		m := message{}
+		return m, json.Unmarshal(b, &m.control)
+	}
+	if len(b) < 10 {
+		return message{}, fmt.Errorf("a frame of %d bytes: % x", len(b), b)
+	}
+	return message{kind: b[0], stream: b[1], offset: binary.BigEndian.Uint64(b[2:]), rest: b[10:]}, nil
+}
+
+// await reads until a control message of that type, and returns it and the data
+// of stdout that came before it.
+func (c *raw) await(typ string) (map[string]any, string) {
+	c.t.Helper()
+	var out []byte
+	for {
+		m, err := c.next()
+		if err != nil {
+			c.t.Fatalf("%s: waiting for %s: %v; stdout was %q", c.what, typ, err, out)
+		}
+		if m.control != nil && m.control["type"] == typ {
+			return m.control, string(out)
+		}
+		if m.control["type"] == "error" {
+			c.t.Fatalf("%s: waiting for %s: got %v", c.what, typ, m)
+		}
+		if m.control == nil && m.kind == kindData && m.stream == 1 {
+			out = append(out, m.rest...)
+		}
+	}
+}
+
+// output reads n bytes of stdout.
+func (c *raw) output(n int) string {
+	c.t.Helper()
+	var out []byte
+	for len(out) < n {
+		m, err := c.next()
+		if err != nil {
+			c.t.Fatalf("%s: waiting for %d bytes of stdout, got %q: %v", c.what, n, out, err)
+		}
+		if m.control == nil && m.kind == kindData && m.stream == 1 {
+			out = append(out, m.rest...)
+		}
+	}
+	return string(out)
+}
+
+// wantError reads until the final error and checks its code and status.
+func (c *raw) wantError(code string) {
+	c.t.Helper()
+	for {
+		m, err := c.next()
+		if err != nil {
+			c.t.Errorf("%s: want the error %s, got %v", c.what, code, err)
+			return
+		}
+		if m.control != nil && m.control["type"] == "error" {
+			if m.control["code"] != code || m.control["status"] != 125.0 || m.control["title"] == "" {
+				c.t.Errorf("%s: want the error %s with a title and status 125, got %v", c.what, code, m)
+			}
+			return
+		}
+		if m.control["type"] == "opened" {
+			c.t.Errorf("%s: want the error %s, got %v", c.what, code, m)
+			return
+		}
+	}
+}
+
+// wantClosed reads until the other side closes the WebSocket, and checks that it
+// says that the protocol was broken, and how.
+func (c *raw) wantClosed() {
+	c.t.Helper()
+	for {
+		m, err := c.next()
+		if err == nil {
+			if m.control["type"] == "exit" || m.control["type"] == "error" {
+				c.t.Errorf("%s: got %v, want the connection closed", c.what, m)
+				return
+			}
+			continue
+		}
+		var ce websocket.CloseError
+		if !errors.As(err, &ce) || ce.Code != 1002 || ce.Reason == "" {
+			c.t.Errorf("%s: the connection ended with %v, want a close frame with code 1002 and a reason", c.what, err)
+		}
+		return
+	}
+}
+
+// leave closes the connection without a word.
+func (c *raw) leave() { c.ws.CloseNow() }
+
+// ---- two clients
+
+// The newer client has the session and goes on with what nobody has read; the
+// older one says so, ends with 125 and does not come back.
+func TestTakeover(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, how := range []string{"id", "prefix", "name"} {
+		for _, tty := range []string{"-T", "-t"} {
+			relay := s.relay(t, nil)
+			log := s.startLog()
+			stdin, w := pipe(t)
+			cmd := s.wsexec(append([]string{"run", tty, "--name", "build", "--server", relay.url}, log.noting("sh", "-c", "stty -echo 2>&-; echo ready; while read l; do echo \"got $l\"; done; exit 5")...)...)
+			cmd.Stdin = stdin
+			older := startClient(t, cmd)
+			stdin.Close()
+			older.expect(t, "ready")
+			w.WriteString("one\n")
+			older.expect(t, "got one")
+			i := s.only(t)
+			word := map[string]string{"id": i.ID, "prefix": i.ID[:8], "name": "build"}[how]
+
+			stdin2, w2 := pipe(t)
+			cmd2 := s.wsexec("attach", word)
+			cmd2.Stdin = stdin2
+			newer := startClient(t, cmd2)
+			stdin2.Close()
+			r := older.wait(t, patience)
+			if r.status != 125 {
+				t.Errorf("%s %s: the older client: %v, want status 125", how, tty, r)
+			}
+			checkComplaint(t, "wsexec", r.stderr, "another client")
+			w2.WriteString("two\n")
+			newer.expect(t, "got two")
+			if n := relay.count(); n != 1 {
+				t.Errorf("the older client made %d connections, want 1", n)
+			}
+			w.Close()
+			if tty == "-t" {
+				w2.WriteString("\x04") // the end of stdin is none, since this terminal is not ours alone
+			}
+			w2.Close()
+			r = newer.wait(t, patience)
+			if got := strings.ReplaceAll(r.stdout, "\r", ""); r.status != 5 || got != "got two\n" || r.stderr != "" {
+				t.Errorf("%s %s: the newer client: %v, want status 5 and stdout %q", how, tty, r, "got two\n")
+			}
+			log.want(t, 1)
+			s.awaitNoSession(t)
+		}
+	}
+}
+
+// A client whose connection was gone when another took over is told so when it
+// comes back.
+func TestReplacedWhileAway(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	older := s.background(t, "-q", "--server", r.url, "sh", "-c", "echo ready; "+s.until("go")+"; echo done; exit 4")
+	older.expect(t, "ready")
+	r.lose(t)
+	id := s.only(t).ID
+	newer := startClient(t, s.wsexec("attach", id))
+	s.awaitState(t, "running")
+	r.find()
+	res := older.wait(t, patience)
+	if res.status != 125 || res.stdout != "ready\n" {
+		t.Errorf("the older client: %v, want status 125", res)
+	}
+	checkComplaint(t, "wsexec", res.stderr, "another client")
+	s.touch(t, "go")
+	res = newer.wait(t, patience)
+	res.stdout = strings.TrimPrefix(res.stdout, "ready\n") // it may not have been acknowledged
+	res.want(t, 4, "done\n", "")
+}
+
+// A takeover in the middle of bulk output: what the newer client gets joins on to
+// what the older one wrote, byte by byte.
+func TestTakeoverDuringOutput(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const n = 8 << 20
+	file := s.file(t, 8, n)
+	older := s.background(t, "sh", "-c", "cat "+file+"; exit 3")
+	eventually(t, patience, "there is some output", func() error {
+		if len(older.stdout.String()) < 100_000 {
+			return errors.New("it is little")
+		}
+		return nil
+	})
+	if l := s.list(t); len(l) == 1 {
+		newer := capture(t, s.wsexec("attach", l[0].ID))
+		res := older.wait(t, patience)
+		if newer.status == 125 && res.status == 3 {
+			return // the older one was done just before
+		}
+		// Of what the older client had read and not yet acknowledged, the newer one
+		// gets as much again; it is at most a window and a chunk.
+		got, want := res.stdout, new(strings.Builder)
+		if _, err := fmt.Fprint(want, readAll(seededBytes(8, n))); err != nil {
+			t.Fatal(err)
+		}
+		all := want.String()
+		if !strings.HasPrefix(all, got) || !strings.HasSuffix(all, newer.stdout) {
+			t.Errorf("the older client's %d bytes are the beginning of the output: %v; the newer one's %d bytes are its end: %v",
+				len(got), strings.HasPrefix(all, got), len(newer.stdout), strings.HasSuffix(all, newer.stdout))
+		}
+		if both := len(got) + len(newer.stdout); both < n || both > n+1<<20+64<<10 {
+			t.Errorf("the older client has %d bytes and the newer one %d, %d in all; want all %d between them and at most a window twice",
+				len(got), len(newer.stdout), both, n)
+		}
+		if res.status != 125 || newer.status != 3 {
+			t.Errorf("the older client's status is %d, want 125; the newer one's %d, want 3", res.status, newer.status)
+		}
+	}
+}
+
+func readAll(r interface{ Read([]byte) (int, error) }) string {
+	var b strings.Builder
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := r.Read(buf)
+		b.Write(buf[:n])
+		if err != nil {
+			return b.String()
+		}
+	}
+}
+
+func TestAttachToUnknown(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, word := range []string{newID(), "nothing", "a"} {
+		capture(t, s.wsexec("attach", word)).wantComplaint(t, 125, word)
+	}
+	// A prefix of two is one of none.
+	for range 40 { // of 33 ids two begin alike
+		c := s.raw(t, newID())
+		c.open(map[string]any{"start": start("sleep", uniqueSleep()), "have": wide})
+		c.await("opened")
+		c.leave()
+	}
+	first := map[byte]string{}
+	for _, i := range s.list(t) {
+		if other := first[i.ID[0]]; other != "" {
+			capture(t, s.wsexec("attach", i.ID[:1])).wantComplaint(t, 125, i.ID[:1])
+			break
+		}
+		first[i.ID[0]] = i.ID
+	}
+	for _, i := range s.list(t) {
+		s.kill(t, i.ID)
+	}
+}
+
+// A client that is stopped, or reads nothing, cannot keep a session from being
+// taken over.
+func TestTakeoverFromStoppedClient(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.background(t, "-q", "sh", "-c", "echo ready; head -c 20000000 /dev/zero; exit 3")
+	c.expect(t, "ready")
+	c.signal(t, syscall.SIGSTOP)
+	begin := time.Now()
+	id := s.only(t).ID
+	r := capture(t, s.wsexec("attach", id))
+	if d := time.Since(begin); d > 6*time.Second {
+		t.Errorf("the takeover and the output took %v, want at most 1s and the time of the output", d)
+	}
+	if r.status != 3 {
+		t.Errorf("got %v, want status 3", r)
+	}
+	c.signal(t, syscall.SIGCONT)
+	if r := c.wait(t, patience); r.status != 125 {
+		t.Errorf("the older client: %v, want status 125", r)
+	}
+}
+
+// ---- the raw client's tests
+
+// A whole session, spoken by hand.
+func TestRawSession(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.raw(t, newID())
+	c.open(map[string]any{"start": start("sh", "-c", "cat; exit 3"), "have": wide})
+	o, _ := c.await("opened")
+	if o["resumed"] != false || o["tty"] != false || o["pid"] == nil {
+		t.Errorf("opened is %v", o)
+	}
+	c.send(frame(kindData, 0, 0, []byte("123456789")...))
+	c.send(endFrame(0, 9, 0xE3069283)) // the check value of CRC-32C
+	exit, out := c.await("exit")
+	if exit["code"] != 3.0 || exit["stdin"] != 9.0 || out != "123456789" {
+		t.Errorf("exit is %v and stdout %q, want code 3, stdin 9, and 123456789", exit, out)
+	}
+	c.send(ackFrame(1, 9, 1000))
+	c.control(map[string]any{"type": "bye"})
+	if _, err := c.next(); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+		t.Errorf("after bye: %v, want the connection closed with 1000", err)
+	}
+	s.awaitNoSession(t)
+
+	// After bye the id is forgotten.
+	c = s.raw(t, c.id)
+	c.open(nil)
+	c.wantError("not-found")
+}
+
+// opened opens a session with start, as a client of that id, and awaits opened.
+func (s *server) opened(t testing.TB, what, id, client string, try int, more map[string]any) (*raw, map[string]any) {
+	t.Helper()
+	c := s.raw(t, id)
+	c.what = what
+	m := map[string]any{"client": client, "try": try}
+	for k, v := range more {
+		m[k] = v
+	}
+	c.open(m)
+	o, _ := c.await("opened")
+	return c, o
+}
+
+func TestWhoHasTheSession(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	log := s.startLog()
+	id, a, b := newID(), newID(), newID()
+	st := start(log.noting("sh", "-c", "printf 0123456789; cat; exit 3")...)
+	have := wide
+	first, _ := s.opened(t, "first", id, a, 1, map[string]any{"start": st, "have": have})
+	if got := first.output(10); got != "0123456789" {
+		t.Fatalf("stdout is %q", got)
+	}
+	first.send(ackFrame(1, 4, 1000))
+
+	// The same start resumes, also from a client that has seen less of stdout than
+	// the server sent; it replaces the connection.
+	second, o := s.opened(t, "second", id, a, 2, map[string]any{"start": st, "have": map[string]any{"1": [2]int{6, 1000}, "2": [2]int{0, 1000}}})
+	if o["resumed"] != true {
+		t.Errorf("the same start: opened is %v, want resumed", o)
+	}
+	if got := second.output(4); got != "6789" {
+		t.Errorf("from 6 on stdout is %q, want 6789", got)
+	}
+	if _, err := first.next(); err == nil {
+		t.Errorf("the connection before it lives on")
+	}
+	refused := func(what, code string, m map[string]any) {
+		t.Helper()
+		c := s.raw(t, id)
+		c.what = what
+		c.open(m)
+		c.wantError(code)
+		c.leave()
+	}
+	refused("another start", "conflict", map[string]any{"start": start("true")})
+	refused("another start of the same client", "conflict", map[string]any{"client": a, "try": 3, "start": start("true")})
+	refused("a lower try", "replaced", map[string]any{"client": a, "try": 1, "start": st})
+	refused("an equal try", "replaced", map[string]any{"client": a, "try": 2})
+
+	// None of that did the second connection any harm.
+	second.send(frame(kindData, 0, 0, 'x'))
+	if got := second.output(1); got != "x" {
+		t.Errorf("stdout goes on with %q, want x", got)
+	}
+	second.send(ackFrame(1, 11, 1000))
+
+	// Another client: from what is kept, and with stdin where the first was.
+	third, o := s.opened(t, "third", id, b, 1, nil)
+	if from := o["from"].(map[string]any)["1"]; from != 11.0 {
+		t.Errorf("the next byte of stdout is %v, want 11", from)
+	}
+	if o["crc"] != float64(crcOf("x")) || fmt.Sprint(o["have"].(map[string]any)["0"].([]any)[0]) != "1" {
+		t.Errorf("opened says %v of stdin, want that it is at 1 with checksum %d", o, crcOf("x"))
+	}
+	second.wantError("replaced")
+	second.leave()
+	refused("the replaced client, again", "replaced", map[string]any{"client": a, "try": 7})
+	refused("the replaced client, with start", "replaced", map[string]any{"client": a, "try": 8, "start": st})
+
+	third.send(ackFrame(1, 11, 1000)) // windows, now that it is known where the outputs are
+	third.send(ackFrame(2, 0, 1000))
+	third.send(frame(kindData, 0, 1, 'y'))
+	third.send(endFrame(0, 2, crcOf("xy")))
+	exit, out := third.await("exit")
+	if exit["code"] != 3.0 || out != "y" {
+		t.Errorf("the third client got %q and %v, want y and code 3", out, exit)
+	}
+	third.send(ackFrame(1, 12, 1000))
+	third.leave() // without bye
+
+	// Exit and what was not acknowledged come again.
+	fourth, _ := s.opened(t, "fourth", id, b, 2, map[string]any{"have": map[string]any{"1": [2]int{12, 1000}, "2": [2]int{0, 1000}}})
+	if exit, out := fourth.await("exit"); exit["code"] != 3.0 || out != "" {
+		t.Errorf("after a reconnect: %q and %v, want nothing and code 3", out, exit)
+	}
+	fourth.control(map[string]any{"type": "bye"})
+	fourth.next()
+	log.want(t, 1)
+	s.awaitNoSession(t)
+}
+
+// A have outside of what is kept is refused, never guessed, and whoever has the
+// session keeps it.
+func TestBadOffset(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	id, a := newID(), newID()
+	have := func(off, off2 int) map[string]any {
+		return map[string]any{"1": [2]int{off, off + 1000}, "2": [2]int{off2, 1000}}
+	}
+	first, _ := s.opened(t, "first", id, a, 1, map[string]any{"start": start("sh", "-c", "printf 0123456789; cat; exit 3"), "have": have(0, 0)})
+	first.output(10)
+	first.send(ackFrame(1, 4, 1000))
+	first.send(frame(kindData, 0, 0, 'x')) // and when it comes back, the ACK was read
+	first.output(1)
+	for i, h := range []map[string]any{have(3, 0), have(0, 0), have(12, 0), have(1<<40, 0), have(4, 1)} {
+		// The client's own have: its connection is replaced by the attempt, as any
+		// of its attempts does, and the session lives on.
+		c := s.raw(t, id)
+		c.what = fmt.Sprintf("its own client with %v", h)
+		c.open(map[string]any{"client": a, "try": 2 + i, "have": h})
+		c.wantError("bad-offset")
+		c.leave()
+	}
+	second, _ := s.opened(t, "second", id, a, 10, map[string]any{"have": have(4, 0)})
+	if got := second.output(7); got != "456789x" {
+		t.Errorf("stdout from 4 on is %q, want 456789x", got)
+	}
+	second.control(map[string]any{"type": "hangup"})
+	second.await("exit")
+	second.control(map[string]any{"type": "bye"})
+	second.next()
+}
+
+// What is refused changes nothing, also where only one of two offsets is wrong.
+func TestRefusedOpenChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	id, a := newID(), newID()
+	first, _ := s.opened(t, "first", id, a, 1, map[string]any{"start": start("sh", "-c", "printf 0123456789; cat; exit 3"), "have": wide})
+	first.output(10)
+	first.leave()
+	c := s.raw(t, id)
+	c.open(map[string]any{"client": a, "try": 2, "have": map[string]any{"1": [2]int{5, 1000}, "2": [2]int{1, 1000}}})
+	c.wantError("bad-offset")
+	c.leave()
+	second, _ := s.opened(t, "second", id, a, 3, map[string]any{"have": wide})
+	if got := second.output(10); got != "0123456789" {
+		t.Errorf("stdout is %q, want 0123456789", got)
+	}
+	second.control(map[string]any{"type": "hangup"})
+	second.await("exit")
+	second.control(map[string]any{"type": "bye"})
+	second.next()
+}
+
+// The end of an output is no data: it comes to a client that wants none of it,
+// and so does exit.
+func TestEndNeedsNoWindow(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.raw(t, newID())
+	c.open(map[string]any{"start": start("sh", "-c", "printf out; exit 3"), "have": map[string]any{"1": [2]int{0, 3}, "2": [2]int{0, 0}}})
+	began := time.Now()
+	exit, out := c.await("exit")
+	if exit["code"] != 3.0 || exit["reason"] != nil || out != "out" || time.Since(began) > 5*time.Second {
+		t.Errorf("got %q and %v after %v, want out and code 3 at once", out, exit, time.Since(began))
+	}
+	c.control(map[string]any{"type": "bye"})
+	c.next()
+}
+
+// The same by another client: it does not get the session, so the one that has
+// it keeps it.
+func TestRefusedTakeoverHarmsNobody(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	stdin, w := pipe(t)
+	cmd := s.wsexec("run", "cat")
+	cmd.Stdin = stdin
+	c := startClient(t, cmd)
+	stdin.Close()
+	w.WriteString("one\n")
+	c.expect(t, "one\n")
+	other := s.raw(t, s.only(t).ID)
+	other.open(map[string]any{"have": map[string]any{"1": [2]int{1 << 30, 1 << 31}, "2": [2]int{0, 1000}}})
+	other.wantError("bad-offset")
+	other.leave()
+	w.WriteString("two\n")
+	w.Close()
+	c.wait(t, patience).want(t, 0, "one\ntwo\n", "")
+}
+
+// What breaks the protocol closes that connection, with a reason, and harms no
+// other session.
+func TestProtocolErrors(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	// Another session, before, while and after.
+	stdin, w := pipe(t)
+	cmd := s.wsexec("run", "cat")
+	cmd.Stdin = stdin
+	bystander := startClient(t, cmd)
+	stdin.Close()
+	w.WriteString("before\n")
+	bystander.expect(t, "before\n")
+
+	have := wide
+	long := strings.Repeat("x", 5000)
+	for _, c := range []struct {
+		what string
+		do   func(c *raw)
+	}{
+		// Before open.
+		{"a frame before open", func(c *raw) { c.send(frame(kindData, 0, 0, 'x')) }},
+		{"resize before open", func(c *raw) { c.text(`{"type":"resize","rows":1,"cols":1}`) }},
+		{"random text", func(c *raw) { c.text("hello, who is there?") }},
+		{"an unknown type", func(c *raw) { c.text(`{"type":"opened"}`) }},
+		{"open without a client", func(c *raw) { c.text(`{"type":"open","try":1}`) }},
+		{"open with try 0", func(c *raw) { c.open(map[string]any{"try": 0, "start": start("true")}) }},
+		{"open with a have of stdin", func(c *raw) { c.open(map[string]any{"have": map[string]any{"0": [2]int{0, 1}}}) }},
+		{"open of the wrong shape", func(c *raw) { c.text(`{"type":"open","client":7}`) }},
+	} {
+		r := s.raw(t, newID())
+		r.what = c.what
+		c.do(r)
+		r.wantClosed()
+		r.leave()
+	}
+	opened := func(what string, more map[string]any) *raw {
+		m := map[string]any{"start": start("sh", "-c", "printf 0123456789; cat >/dev/null; exit 3"), "have": have}
+		for k, v := range more {
+			m[k] = v
+		}
+		c, _ := s.opened(t, what, newID(), newID(), 1, m)
+		c.output(10)
+		return c
+	}
+	for _, c := range []struct {
+		what string
+		do   func(c *raw)
+	}{
+		{"open twice", func(c *raw) { c.open(nil) }},
+		{"an unknown type", func(c *raw) { c.text(`{"type":"nonsense"}`) }},
+		{"no JSON", func(c *raw) { c.text(`nonsense`) }},
+		{"a message of the server's", func(c *raw) { c.text(`{"type":"exit","code":0,"stdin":0}`) }},
+		{"a long control message", func(c *raw) { c.text(`{"type":"resize","x":"` + long + `"}`) }},
+		{"resize without a PTY", func(c *raw) { c.text(`{"type":"resize","rows":24,"cols":80}`) }},
+		{"bye before exit", func(c *raw) { c.text(`{"type":"bye"}`) }},
+		{"an unknown kind", func(c *raw) { c.send(frame(9, 0, 0, 'x')) }},
+		{"an unknown stream", func(c *raw) { c.send(frame(kindData, 4, 0, 'x')) }},
+		{"DATA of stdout", func(c *raw) { c.send(frame(kindData, 1, 0, 'x')) }},
+		{"DATA with a hole", func(c *raw) { c.send(frame(kindData, 0, 1, 'x')) }},
+		{"DATA twice", func(c *raw) { c.send(frame(kindData, 0, 0, 'x')); c.send(frame(kindData, 0, 0, 'x')) }},
+		{"DATA at the end of all offsets", func(c *raw) { c.send(frame(kindData, 0, 1<<63, 'x')) }},
+		{"END twice", func(c *raw) { c.send(endFrame(0, 0, 0)); c.send(endFrame(0, 0, 0)) }},
+		{"END with a hole", func(c *raw) { c.send(endFrame(0, 5, 0)) }},
+		{"DATA after END", func(c *raw) { c.send(endFrame(0, 0, 0)); c.send(frame(kindData, 0, 0, 'x')) }},
+		{"END of the signals", func(c *raw) { c.send(endFrame(3, 0, 0)) }},
+		{"END that is too long", func(c *raw) { c.send(frame(kindEnd, 0, 0, 1, 2, 3, 4, 5)) }},
+		{"GAP of stdin", func(c *raw) { c.send(frame(kindGap, 0, 5)) }},
+		{"STOP of stdin", func(c *raw) { c.send(frame(kindStop, 0, 0)) }},
+		{"ACK of stdin", func(c *raw) { c.send(ackFrame(0, 0, 10)) }},
+		{"ACK of what was never sent", func(c *raw) { c.send(ackFrame(1, 11, 1000)) }},
+		{"ACK that goes back", func(c *raw) { c.send(ackFrame(1, 5, 1000)); c.send(ackFrame(1, 4, 1000)) }},
+		{"a limit that goes back", func(c *raw) { c.send(ackFrame(1, 5, 999)) }},
+		{"a limit before the offset", func(c *raw) { c.send(ackFrame(1, 5, 4)) }},
+		{"signal 0", func(c *raw) { c.send(frame(kindData, 3, 0, 0)) }},
+		{"signal 19, STOP", func(c *raw) { c.send(frame(kindData, 3, 0, 19)) }},
+		{"65 signals", func(c *raw) { c.send(frame(kindData, 3, 0, make([]byte, 65)...)) }},
+		{"a frame of 1 MiB", func(c *raw) { c.send(frame(kindData, 0, 0, make([]byte, 1<<20)...)) }},
+	} {
+		r := opened(c.what, nil)
+		c.do(r)
+		r.wantClosed()
+		r.leave()
+	}
+
+	// A byte past the limit, of a command that reads nothing.
+	c, o := s.opened(t, "a byte past the limit", newID(), newID(), 1, map[string]any{"start": start("sleep", uniqueSleep()), "have": have})
+	limit := uint64(o["have"].(map[string]any)["0"].([]any)[1].(float64))
+	off := uint64(0)
+	for off < limit {
+		k := min(limit-off, 60_000)
+		c.send(frame(kindData, 0, off, make([]byte, k)...))
+		off += k
+	}
+	// All of the window is allowed. The pipe takes 64 KiB of it, by which the limit
+	// may have grown since.
+	c.send(frame(kindData, 0, off, make([]byte, 65536)...))
+	c.ws.Write(c.ctx, websocket.MessageBinary, frame(kindData, 0, off+65536, 'x')) // it may be closed already
+	c.wantClosed()
+	c.leave()
+
+	// The session is only lost by it: its client goes on with a connection that
+	// keeps to the rules.
+	client, id := newID(), newID()
+	c, _ = s.opened(t, "lost", id, client, 1, map[string]any{"start": start("sh", "-c", "cat; exit 3"), "have": have})
+	c.send(frame(9, 0, 0, 'x'))
+	c.wantClosed()
+	c, _ = s.opened(t, "back", id, client, 2, map[string]any{"have": have})
+	c.send(frame(kindData, 0, 0, []byte("abc")...))
+	c.send(endFrame(0, 3, crcOf("abc")))
+	if exit, out := c.await("exit"); out != "abc" || exit["code"] != 3.0 {
+		t.Errorf("after an error and a reconnect: %q, %v", out, exit)
+	}
+	c.control(map[string]any{"type": "bye"})
+	c.next()
+
+	w.WriteString("after\n")
+	w.Close()
+	bystander.wait(t, patience).want(t, 0, "before\nafter\n", "")
+	for _, i := range s.list(t) {
+		if i.State != "ended" {
+			s.kill(t, i.ID)
+		}
+	}
+}
+
+// Stdin that does not have the checksum of its END: the session fails, the
+// command does not take a part, or something else, for the whole.
+func TestWrongChecksumOfStdin(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	have := wide
+	c, _ := s.opened(t, "wrong checksum", newID(), newID(), 1, map[string]any{"start": start("sh", "-c", "cat >/dev/null; sleep 1000"), "have": have})
+	c.send(frame(kindData, 0, 0, []byte("abc")...))
+	c.send(endFrame(0, 3, crcOf("abd")))
+	c.wantError("checksum")
+	c.leave()
+	eventually(t, patience, "nothing is left", s.quiet)
+}
+
+// A connection that says nothing is closed after 10 s.
+func TestNoOpen(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	s := startServer(t)
+	c := s.raw(t, newID())
+	begin := time.Now()
+	if m, err := c.next(); err == nil {
+		t.Errorf("got %v, want the connection closed", m)
+	}
+	if d := time.Since(begin); d < 9*time.Second || d > 14*time.Second {
+		t.Errorf("the connection was closed after %v, want 10s", d)
+	}
+}
