@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -61,13 +62,14 @@ type Link struct {
 	lastSent atomic.Int64 // in ns since conn.net.start
 	watch    *time.Timer
 
-	mu     sync.Mutex
-	queue  []any        // control messages to send
-	exit   *proto.Exit  // sent after the end of every sender
-	final  *proto.Error // sent before anything else, and then nothing
-	cause  error        // why the link ended; the first one counts
-	leave  bool         // the peer's last word has come: a last receipt, and then nothing
-	closed bool
+	mu       sync.Mutex
+	queue    []any        // control messages to send
+	exit     *proto.Exit  // sent after the end of every sender
+	final    *proto.Error // sent before anything else, and then nothing
+	cause    error        // why the link ended; the first one counts
+	writeErr error        // of the writer, which has ended
+	leave    bool         // the peer's last word has come: a last receipt, and then nothing
+	closed   bool
 }
 
 // New makes a link for a connection on which the opening messages are
@@ -167,12 +169,15 @@ func (l *Link) Run(keepalive time.Duration) error {
 	start(func() {
 		defer close(written)
 		if err := l.write(); err != nil {
-			l.Close(err)
+			l.unwritable(err)
 		}
 	})
 	err := l.read()
 
 	l.mu.Lock()
+	if l.writeErr != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = l.writeErr // there was nothing more to be read
+	}
 	if l.cause == nil {
 		l.cause = err
 	}
@@ -200,6 +205,16 @@ func (l *Link) Run(keepalive time.Duration) error {
 	}
 	l.conn.Close()
 	return cause
+}
+
+// unwritable ends the link after a failed write. What the peer said before it
+// closed may still be to be read, and tells more than that it takes nothing any
+// more: its final error, an exit, or that it closed in good order.
+func (l *Link) unwritable(err error) {
+	l.mu.Lock()
+	l.writeErr = err
+	l.mu.Unlock()
+	l.conn.net.SetReadDeadline(time.Now().Add(time.Second))
 }
 
 // check runs by timer: it asks for a keepalive when nothing was sent for the

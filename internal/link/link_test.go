@@ -269,6 +269,54 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// deaf is a connection whose peer takes nothing any more, and may have said why.
+type deaf struct{ net.Conn }
+
+var errDeaf = errors.New("the peer takes nothing")
+
+func (deaf) Write([]byte) (int, error) { return 0, errDeaf }
+
+// A write that fails must not lose what the peer said before it closed: its final
+// error came too late to be read, and the client took it for a loss of the
+// connection.
+func TestFailedWriteLosesNoLastWord(t *testing.T) {
+	for _, last := range []bool{true, false} {
+		t.Run(fmt.Sprintf("said=%t", last), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := net.Pipe()
+				cc, sc := connect(t, a, b)
+				cc.net.Conn = deaf{cc.net.Conn}
+				e := newEnd(cc, true, 1000)
+				e.link.cfg.Control = func(m any) error {
+					if word, ok := m.(*proto.Error); ok {
+						return word // as a client's does
+					}
+					return nil
+				}
+				began := time.Now()
+				e.run(nil, 1000, time.Minute)
+				e.snd.Write([]byte("hello"))
+				synctest.Wait() // the write has failed
+				if last {
+					go sc.WriteControl(&proto.Error{Code: proto.CodeReplaced, Title: "replaced", Status: 125}, time.Second)
+				}
+				err := <-e.done
+				var word *proto.Error
+				if took := time.Since(began); took > 3*time.Second {
+					t.Errorf("took %v", took)
+				}
+				if last && !errors.As(err, &word) {
+					t.Errorf("ended with %v, want the server's error", err)
+				}
+				if !last && !errors.Is(err, errDeaf) {
+					t.Errorf("ended with %v, want the failure of the write", err)
+				}
+				sc.Close()
+			})
+		})
+	}
+}
+
 // A rule that is broken closes the connection with a reason, and is told from a
 // connection that is lost.
 func TestProtocolErrors(t *testing.T) {
