@@ -229,6 +229,9 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 		return "server"
 	case proto.ReasonShutdown:
 		s.say.shutdown()
+		if r.Exit.Code != nil && *r.Exit.Code == 0 {
+			return "server" // it was told to end, and may not have done its work
+		}
 	}
 	if r.Exit.Code != nil {
 		s.status = *r.Exit.Code

@@ -508,8 +508,14 @@ func TestServerEndsInOrder(t *testing.T) {
 	c.expect(t, "ready\n")
 	d := s.background(t, "-t", "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
 	d.expect(t, "ready\r\n")
+	// A command that ends in good order because it was told to has not succeeded.
+	e := s.background(t, "sh", "-c", `trap "exit 0" TERM; echo ready; while :; do sleep 0.02; done`)
+	e.expect(t, "ready\n")
 	begin := time.Now()
 	s.cmd.Process.Signal(syscall.SIGTERM)
+	if r := e.wait(t, patience); r.status != 125 || !strings.Contains(r.stderr, "the server is stopping") {
+		t.Errorf("got %v, want status 125 and the reason", r)
+	}
 	r := c.wait(t, patience)
 	if r.stdout != "ready\nlast words\n" || r.status == 0 {
 		t.Errorf("got %v, want the command's last words, and no success", r)
@@ -527,7 +533,8 @@ func TestServerEndsInOrder(t *testing.T) {
 
 func TestServerEndsWithinKillAfter(t *testing.T) {
 	s := startServer(t, "--kill-after", "500ms")
-	c := s.background(t, "--kill-after", "500ms", "sh", "-c", `trap "" TERM HUP INT; echo ready; while :; do sleep 0.02; done`)
+	// What a client asked for does not hold the server up.
+	c := s.background(t, "--kill-after", "1h", "sh", "-c", `trap "" TERM HUP INT; echo ready; while :; do sleep 0.02; done`)
 	c.expect(t, "ready\n")
 	begin := time.Now()
 	s.cmd.Process.Signal(syscall.SIGTERM)

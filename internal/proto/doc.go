@@ -233,7 +233,8 @@
 // linger after the connection is gone.
 //
 // A client program returns code, or 128 plus signal; with reason timeout 124, with
-// incomplete 125. bye before exit is an error.
+// hangup, linger and incomplete 125, and with shutdown 125 in place of 0, since
+// the command may not have done its work. bye before exit is an error.
 //
 // error is final: whoever gets it does not connect again, and tells what it consumed
 // (an ACK of each of its streams) before it closes. The sender waits up to 1 s for

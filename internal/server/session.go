@@ -309,7 +309,12 @@ func (x *session) end(reason string) {
 	case reason == proto.ReasonLinger, reason == proto.ReasonHangup:
 		x.cutOff() // nobody is there to read
 	case reason == proto.ReasonShutdown:
-		time.AfterFunc(x.killAfter+time.Second, x.cutOff)
+		// The server's grace counts, however long a client asked for: whoever
+		// stops it would otherwise kill it at last, and leave all behind.
+		time.AfterFunc(min(x.killAfter, x.srv.cfg.KillAfter), func() {
+			x.killGroup()
+			time.AfterFunc(time.Second, x.cutOff)
+		})
 	}
 }
 
@@ -326,11 +331,16 @@ func (x *session) cutOff() {
 // kill ends the session at once.
 func (x *session) kill() {
 	x.end(proto.ReasonShutdown)
+	x.killGroup()
+	x.cutOff()
+}
+
+// killGroup kills the command and what is in its group.
+func (x *session) killGroup() {
 	<-x.ready
 	if x.proc != nil {
 		x.proc.Signal(sigKILL)
 	}
-	x.cutOff()
 }
 
 // forget takes the session, whose command has ended, out of the table.
