@@ -47,7 +47,11 @@ func runProgram(t testing.TB, program []byte) {
 		case 8:
 			p.acknowledge()
 		case 9:
-			p.next()
+			if arg < 128 {
+				p.next()
+			} else {
+				p.all()
+			}
 		case 10:
 			p.consume(int(size(arg)))
 		case 11:

@@ -30,6 +30,7 @@ type pair struct {
 	buf     []byte // from Buffer, to be committed
 	held    []byte // from Next, not consumed
 	was     []byte // a copy of it
+	handed  int64  // up to where something was ever held
 	err     error  // what Next failed with
 	closed  bool
 	stopped bool
@@ -82,8 +83,8 @@ func (p *pair) takeOver() {
 	if pos != off {
 		p.t.Fatalf("the position is %d, and Attach returned %d", pos, off)
 	}
-	if off < p.read || off > p.read+int64(len(p.held)) {
-		p.t.Fatalf("another sender goes on at %d, where %d are consumed and %d held", off, p.read, len(p.held))
+	if off < p.read || off > max(p.read, p.handed) {
+		p.t.Fatalf("another sender goes on at %d, where %d are consumed and %d were held", off, p.read, p.handed)
 	}
 	ended := p.r.ended
 	p.gen++
@@ -251,8 +252,20 @@ func (p *pair) acknowledge() bool {
 }
 
 // next takes what is there for the destination.
-func (p *pair) next() bool {
-	b, err := p.r.TryNext()
+func (p *pair) next() bool { return p.got(p.r.TryNext()) }
+
+// all takes all of it at once.
+func (p *pair) all() bool {
+	b, err := p.r.TryAll(make([]byte, 0, 100))
+	if err == nil && len(p.r.queue) > 0 {
+		if end := p.r.queue[len(p.r.queue)-1].end(); p.read+int64(len(b)) != end {
+			p.t.Fatalf("%d bytes at %d are not all that waits, up to %d", len(b), p.read, end)
+		}
+	}
+	return p.got(b, err)
+}
+
+func (p *pair) got(b []byte, err error) bool {
 	if err != nil {
 		p.held, p.was = nil, nil
 		first := p.err == nil
@@ -269,6 +282,7 @@ func (p *pair) next() bool {
 		p.t.Fatalf("%d bytes at %d are not what was written", len(b), p.read)
 	}
 	p.held, p.was = b, bytes.Clone(b)
+	p.handed = max(p.handed, p.read+int64(len(b)))
 	return len(b) > 0
 }
 

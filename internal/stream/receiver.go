@@ -33,7 +33,7 @@ type Receiver struct {
 	data     sync.Cond // data, the end, a stop or an abort has come
 	queue    []piece   // received and not consumed
 	consumed int64     // written to the destination
-	taken    int64     // handed out by Next; what is before it is not taken from the wire again
+	taken    int64     // handed out; what is before it stays queued until it is consumed, and is not taken from the wire again
 	crc      uint32    // of everything before consumed
 	verify   bool      // crc is that of the whole stream
 	ended    bool
@@ -73,6 +73,9 @@ type piece struct {
 
 func (p *piece) end() int64 { return p.off + int64(p.n-p.pos) + p.gap }
 
+// data is the bytes of a piece that is no gap.
+func (p *piece) data() []byte { return p.c.buf[Headroom+p.pos : Headroom+p.n] }
+
 const (
 	// DefaultBound is how much a sender keeps that did not say it.
 	DefaultBound = 64 << 10
@@ -101,11 +104,42 @@ func (r *Receiver) Next() ([]byte, error) { return r.take(true) }
 // TryNext is Next without waiting; it returns nothing when there is nothing.
 func (r *Receiver) TryNext() ([]byte, error) { return r.take(false) }
 
+// Pending returns the offset behind all that has come in.
+func (r *Receiver) Pending() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.received
+}
+
+// TryAll is TryNext for a destination that has to see all that waits, up to a gap:
+// where that is in several pieces, it is copied behind one another into buf, which
+// grows as append lets it.
+func (r *Receiver) TryAll(buf []byte) ([]byte, error) {
+	first, err := r.take(false)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// The queue may have gone meanwhile (Stop), or lost its tail (Detach).
+	if err != nil || len(first) == 0 || len(r.queue) < 2 || r.queue[1].gap > 0 {
+		return first, err
+	}
+	buf = buf[:0]
+	for i := range r.queue {
+		q := &r.queue[i]
+		if q.gap > 0 {
+			break
+		}
+		buf = append(buf, q.data()...)
+		r.taken = max(r.taken, q.end())
+	}
+	r.lent = buf
+	return buf, nil
+}
+
 func (r *Receiver) take(wait bool) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
-		r.taken = r.consumed
+		r.taken = max(r.taken, r.consumed)
 		switch {
 		case r.abort != nil:
 			return nil, r.abort
@@ -116,8 +150,8 @@ func (r *Receiver) take(wait bool) ([]byte, error) {
 			continue
 		case len(r.queue) > 0:
 			q := &r.queue[0]
-			r.lent = q.c.buf[Headroom+q.pos : Headroom+q.n]
-			r.taken = q.end()
+			r.lent = q.data()
+			r.taken = max(r.taken, q.end())
 			return r.lent, nil
 		case r.ended && r.consumed == r.end:
 			if r.corrupt() {
@@ -172,12 +206,16 @@ func (r *Receiver) Consumed(n int) {
 	r.crc = crc
 	r.consumed += int64(n)
 	r.measure(n)
-	q := &r.queue[0]
-	q.off += int64(n)
-	q.pos += n
-	if q.pos == q.n {
-		q.c.Free()
-		r.pop()
+	for n > 0 {
+		q := &r.queue[0]
+		k := min(n, q.n-q.pos)
+		q.off += int64(k)
+		q.pos += k
+		if q.pos == q.n {
+			q.c.Free()
+			r.pop()
+		}
+		n -= k
 	}
 	wake := r.dueWake()
 	r.mu.Unlock()
@@ -279,10 +317,9 @@ func (r *Receiver) ForgetEnd() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.base, r.baseCRC = r.consumed, r.crc
-	if r.taken > r.consumed && len(r.queue) > 0 {
-		q := &r.queue[0]
-		held := q.c.buf[Headroom+q.pos:][:r.taken-r.consumed]
-		r.base, r.baseCRC = r.taken, crc32.Update(r.crc, castagnoli, held)
+	for i := range r.queue { // Detach has left what is in its hands, and no more
+		r.base = r.queue[i].end()
+		r.baseCRC = crc32.Update(r.baseCRC, castagnoli, r.queue[i].data())
 	}
 	if r.ended && r.consumed < r.end {
 		r.ended = false
@@ -323,7 +360,7 @@ func (r *Receiver) Detach() {
 	r.forget()
 }
 
-// forget drops what was received and not taken.
+// forget drops what was received and not handed out.
 func (r *Receiver) forget() {
 	for len(r.queue) > 0 {
 		q := &r.queue[len(r.queue)-1]
@@ -529,5 +566,5 @@ func (r *Receiver) NextStop() (off int64, ok bool) {
 		return 0, false
 	}
 	r.stopSent = true
-	return r.consumed, true
+	return max(r.consumed, r.base), true
 }

@@ -1726,3 +1726,73 @@ func BenchmarkStream(b *testing.B) {
 		})
 	}
 }
+
+// Ctrl-C behind more than a chunk of typed lines was not seen, since the terminal was shown the first chunk only. What
+// was shown of several chunks is the destination's: not taken from the wire again, also when Next shows less of it
+// afterwards, and not taken back for another sender.
+func TestAllThatWaits(t *testing.T) {
+	text := make([]byte, 2*ChunkSize+100)
+	for i := range text {
+		text[i] = byte(i) ^ byte(i>>8)
+	}
+	for _, takeOver := range []bool{false, true} {
+		for _, n := range []int{0, 1, ChunkSize - 1, ChunkSize, ChunkSize + 1, 2 * ChunkSize, len(text)} { // consumed before the loss
+			t.Run(fmt.Sprintf("takeOver=%t,consumed=%d", takeOver, n), func(t *testing.T) {
+				r := NewReceiver(FixedWindow(1<<20), nil, nil)
+				r.Attach(nil)
+				for off := 0; off < len(text); off += 1000 {
+					if err := give(r, int64(off), string(text[off:min(off+1000, len(text))])); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if b, err := r.TryAll(nil); err != nil || !bytes.Equal(b, text) {
+					t.Fatalf("TryAll: %d bytes of %d, %v", len(b), len(text), err)
+				}
+				r.Consumed(n)
+				r.TryNext()
+				r.Detach()
+				want := n
+				if takeOver {
+					r.ForgetEnd()
+					want = len(text)
+				}
+				off, _ := r.Attach(nil)
+				if off != int64(want) {
+					t.Fatalf("goes on at %d, want %d", off, want)
+				}
+				if pos, crc := r.Position(); pos != off || crc != crc32.Checksum(text[:off], castagnoli) {
+					t.Errorf("position %d with checksum %08x", pos, crc)
+				}
+				rest := append(bytes.Clone(text[want:]), "more"...)
+				for len(rest) > 0 {
+					k := min(len(rest), ChunkSize)
+					if err := give(r, off, string(rest[:k])); err != nil {
+						t.Fatal(err)
+					}
+					rest, off = rest[k:], off+int64(k)
+				}
+				if b, err := r.TryAll(nil); err != nil || string(b) != string(text[n:])+"more" {
+					t.Fatalf("after the loss there are %d bytes, want %d: %v", len(b), len(text)-n+4, err)
+				}
+			})
+		}
+	}
+}
+
+// After another sender took over, STOP said another offset than have did, which the package proto promises to be the same.
+func TestStopSaysWhatHaveSays(t *testing.T) {
+	r := NewReceiver(FixedWindow(1000), nil, nil)
+	r.Attach(nil)
+	give(r, 0, strings.Repeat("x", 100))
+	r.Next()
+	r.Consumed(40)
+	r.Detach()
+	r.ForgetEnd()
+	r.Attach(nil)
+	r.Stop()
+	stop, ok := r.NextStop()
+	r.Detach()
+	if off, _ := r.Attach(nil); !ok || stop != off {
+		t.Errorf("STOP at %d, have %d", stop, off)
+	}
+}
