@@ -20,6 +20,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -59,7 +60,16 @@ func (c *netConn) silence() time.Duration {
 type Conn struct {
 	ws  *websocket.Conn
 	net *netConn
+
+	writing atomic.Bool // a Link's writer is in the middle of a message
 }
+
+// pong reports whether a ping is to be answered. The library does that on the
+// reader's goroutine, waits there for a message that is being written, and fails
+// the connection when that takes over 5 s (v1.8.15, read.go). The reader must
+// not wait for the writer; what is being written shows that we live, too, and a
+// later ping answers for this one (RFC 6455 §5.5.3).
+func (c *Conn) pong(context.Context, []byte) bool { return !c.writing.Load() }
 
 // hijacker keeps the network connection that an upgrade takes over.
 type hijacker struct {
@@ -83,15 +93,17 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // origins are refused by the library again. On failure the response has been
 // written.
 func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
-	h := &hijacker{ResponseWriter: w}
+	h, c := &hijacker{ResponseWriter: w}, new(Conn)
 	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{proto.Subprotocol},
 		CompressionMode: websocket.CompressionDisabled,
+		OnPingReceived:  c.pong,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{ws: ws, net: h.net}, nil
+	c.ws, c.net = ws, h.net
+	return c, nil
 }
 
 // A Dialer makes the network connection; nil is TCP.
@@ -100,7 +112,7 @@ type Dialer func(ctx context.Context) (net.Conn, error)
 // Dial connects to url (ws, wss, http or https). The response is returned also
 // with an error, if there was one; up to 1 KiB of its body can then be read.
 func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Conn, *http.Response, error) {
-	var conn *netConn
+	conn := new(Conn)
 	// A clone keeps the proxy settings of the environment.
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.ForceAttemptHTTP2 = false // WebSocket over HTTP/2 is another protocol (RFC 8441)
@@ -120,8 +132,8 @@ func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Co
 		if err != nil {
 			return nil, err
 		}
-		conn = newNetConn(c)
-		return conn, nil
+		conn.net = newNetConn(c)
+		return conn.net, nil
 	}
 	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: upgrades{t}, CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -130,11 +142,13 @@ func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Co
 		HTTPHeader:      header,
 		Subprotocols:    []string{proto.Subprotocol},
 		CompressionMode: websocket.CompressionDisabled,
+		OnPingReceived:  conn.pong,
 	})
 	if err != nil {
 		return nil, resp, err
 	}
-	return &Conn{ws: ws, net: conn}, resp, nil
+	conn.ws = ws
+	return conn, resp, nil
 }
 
 // upgrades refuses an upgrade to something else than the protocol. The library
@@ -166,12 +180,16 @@ func (c *Conn) shut(code websocket.StatusCode, reason string) {
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]
 	}
-	c.ws.Close(code, reason)
+	c.ws.Close(code, strings.ToValidUTF8(reason, "")) // §5.5.1, also where it was cut
 }
 
 // ErrProtocol is in the chain of the error of a link whose peer broke the
 // protocol, as opposed to one that was lost.
 var ErrProtocol = errors.New("protocol error")
+
+// ErrTooLong is in the chain of the error of [Conn.ReadControl] for a message that
+// exceeds the bound, besides ErrProtocol.
+var ErrTooLong = errors.New("message too long")
 
 // Bye closes the connection in good order, which says nothing about a command.
 func (c *Conn) Bye() { c.shut(websocket.StatusNormalClosure, "") }
@@ -182,16 +200,20 @@ func (c *Conn) Refuse(reason string) { c.shut(websocket.StatusProtocolError, rea
 // ReadControl reads one control message of at most max bytes, waiting for it at
 // most d.
 func (c *Conn) ReadControl(max int64, d time.Duration) (any, error) {
-	c.ws.SetReadLimit(max)
+	c.ws.SetReadLimit(-1) // beyond which the library would close without a word of ours
 	c.net.SetReadDeadline(time.Now().Add(d))
 	defer c.net.SetReadDeadline(time.Time{})
 	typ, r, err := c.ws.Reader(context.Background())
 	if err != nil {
 		return nil, lost(err)
 	}
-	b, err := io.ReadAll(r)
+	b, err := io.ReadAll(io.LimitReader(r, max+1))
 	if err != nil {
 		return nil, lost(err)
+	}
+	if int64(len(b)) > max {
+		io.Copy(io.Discard, r) // within d, so that an answer is not lost over unread bytes
+		return nil, fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, ErrTooLong, max)
 	}
 	if typ != websocket.MessageText {
 		return nil, fmt.Errorf("%w: a frame, where a control message must come first", ErrProtocol)
@@ -243,6 +265,7 @@ func (c *Conn) ReadFrame() (proto.Frame, error) {
 func (c *Conn) Fail(e *proto.Error) {
 	if c.WriteControl(e, time.Second) == nil {
 		c.net.SetReadDeadline(time.Now().Add(time.Second))
+		c.ws.SetReadLimit(-1)
 		for {
 			if _, r, err := c.ws.Reader(context.Background()); err != nil {
 				break

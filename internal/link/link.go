@@ -36,6 +36,10 @@ var ErrClosed = errors.New("connection closed by the other side")
 // ErrBye, returned by a Control function, closes the link in good order.
 var ErrBye = errors.New("done")
 
+// ErrLeave, returned by a Control function, tells the peer what was consumed and
+// closes the link in good order: others go on with the session behind that.
+var ErrLeave = errors.New("left")
+
 // Config is what a link carries.
 type Config struct {
 	// Senders and Receivers by stream number; nil where the stream goes the
@@ -183,13 +187,13 @@ func (l *Link) Run(keepalive time.Duration) error {
 	}
 	cause := l.cause
 	var word *proto.Error
-	final := errors.As(cause, &word)
-	l.leave = final
-	l.closed = l.closed || !final
+	l.leave = errors.As(cause, &word) || errors.Is(cause, ErrLeave)
+	l.closed = l.closed || !l.leave
+	orderly := l.leave || errors.Is(cause, ErrBye) || errors.Is(cause, ErrProtocol)
 	l.mu.Unlock()
 	l.watch.Stop()
 	l.Wake()
-	if final || errors.Is(cause, ErrBye) || errors.Is(cause, ErrProtocol) {
+	if orderly {
 		// The writer may be in the middle of a message that the peer does not
 		// take: give both it and the close frame a second.
 		l.conn.net.SetDeadline(time.Now().Add(time.Second))
@@ -198,7 +202,7 @@ func (l *Link) Run(keepalive time.Duration) error {
 	}
 	<-written
 	switch {
-	case errors.Is(cause, ErrBye):
+	case errors.Is(cause, ErrBye), errors.Is(cause, ErrLeave):
 		l.conn.Bye()
 	case errors.Is(cause, ErrProtocol):
 		l.conn.Refuse(cause.Error())
@@ -234,7 +238,7 @@ func (l *Link) check() {
 		quiet = 0
 	}
 	l.mu.Lock()
-	if !l.closed {
+	if !l.closed && !l.leave {
 		l.watch.Reset(min(2*d-silence, d-quiet))
 	}
 	l.mu.Unlock()
@@ -310,7 +314,7 @@ func lost(err error) error {
 	switch {
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		return fmt.Errorf("%w: message of more than %d bytes", ErrProtocol, proto.MaxFrame)
-	case errors.As(err, &ce) && ce.Code == websocket.StatusProtocolError:
+	case errors.As(err, &ce) && (ce.Code == websocket.StatusProtocolError || ce.Code == websocket.StatusMessageTooBig):
 		return fmt.Errorf("%w: %q", ErrAccused, ce.Reason)
 	case errors.As(err, &ce) && ce.Code == websocket.StatusNormalClosure:
 		return fmt.Errorf("%w (%d)", ErrClosed, ce.Code)
@@ -531,7 +535,10 @@ func (w *writer) frame(f proto.Frame) error { return w.binary(f.Append(w.small[:
 func (w *writer) binary(b []byte) error { return w.message(websocket.MessageBinary, b) }
 
 func (w *writer) message(typ websocket.MessageType, b []byte) error {
-	if err := w.l.conn.ws.Write(context.Background(), typ, b); err != nil {
+	w.l.conn.writing.Store(true)
+	err := w.l.conn.ws.Write(context.Background(), typ, b)
+	w.l.conn.writing.Store(false)
+	if err != nil {
 		return fmt.Errorf("connection lost: %w", err)
 	}
 	w.l.lastSent.Store(int64(time.Since(w.l.conn.net.start)))

@@ -426,6 +426,88 @@ func TestFailIsHeard(t *testing.T) {
 	}
 }
 
+// A ping that came while a write was held up for more than 5 s ended the link,
+// whatever its keepalive: the library answers it on the reader's goroutine.
+func TestPingDuringSlowWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		cc, sc := connect(t, a, b)
+		e := newEnd(sc, false, 1<<20)
+		e.run(nil, 1<<20, 30*time.Second)
+		go e.snd.Write(make([]byte, 64<<10)) // which nobody takes for the moment
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		cc.ws.Ping(ctx)
+		select {
+		case err := <-e.done:
+			t.Errorf("link ended after a ping with %v", err)
+		default:
+			e.link.Close(errors.New("over"))
+			<-e.done
+		}
+		cc.Close()
+	})
+	// An idle link answers.
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		cc, sc := connect(t, a, b)
+		e := newEnd(sc, false, 1<<20)
+		e.run(nil, 1<<20, 30*time.Second)
+		go cc.ReadFrame() // which reads the pong on its way
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := cc.ws.Ping(ctx); err != nil {
+			t.Errorf("a ping of an idle link: %v", err)
+		}
+		e.link.Close(errors.New("over"))
+		<-e.done
+		cc.Close()
+	})
+}
+
+// A reason that was cut inside a character made peers report 1007 (RFC 6455
+// §8.1) in place of the reason.
+func TestReasonIsUTF8(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		cc, sc := connect(t, a, b)
+		go sc.Refuse("x" + strings.Repeat("é", 100))
+		_, _, err := cc.ws.Reader(context.Background())
+		var ce websocket.CloseError
+		if !errors.As(err, &ce) || ce.Code != websocket.StatusProtocolError || ce.Reason != "x"+strings.Repeat("é", 61) {
+			t.Errorf("closed with %v", err)
+		}
+	})
+}
+
+// Who leaves says what it consumed, so that others do not get it again.
+func TestLeaveTellsWhatWasConsumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		client, server := pair(t, a, b, 1000, time.Minute)
+		client.link.cfg.Control = func(any) error { return ErrLeave }
+		server.snd.Write(make([]byte, 100))
+		synctest.Wait()
+		p, _ := client.rcv.Next()
+		client.rcv.Consumed(len(p)) // less than a quarter of the window: no ACK is due
+		synctest.Wait()
+		if acked, _ := server.snd.Position(); acked != 0 {
+			t.Fatalf("%d bytes are acknowledged already", acked)
+		}
+		server.link.Send(&proto.Detached{})
+		if err := <-client.done; !errors.Is(err, ErrLeave) {
+			t.Errorf("client's link ended with %v", err)
+		}
+		if err := <-server.done; !errors.Is(err, ErrClosed) {
+			t.Errorf("server's link ended with %v, want ErrClosed", err)
+		}
+		if acked, _ := server.snd.Position(); acked != 100 {
+			t.Errorf("%d bytes are acknowledged, want 100", acked)
+		}
+	})
+}
+
 // Newest wins: of two sizes that were not sent yet only the last is.
 func TestSendReplaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

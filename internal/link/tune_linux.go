@@ -1,6 +1,7 @@
 package link
 
 import (
+	"math"
 	"net"
 	"time"
 
@@ -18,7 +19,8 @@ func tune(c net.Conn, keepalive time.Duration) {
 	t.SetKeepAliveConfig(tcpKeepalive(keepalive))
 	if raw, err := t.SyscallConn(); err == nil {
 		raw.Control(func(fd uintptr) {
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int((2 * keepalive).Milliseconds()))
+			ms := min((2 * keepalive).Milliseconds(), math.MaxInt32) // what the kernel takes
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(ms))
 		})
 	}
 }

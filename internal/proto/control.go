@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -123,11 +126,12 @@ type Resize struct {
 	Winsize
 }
 
-// Detach, Hangup and Bye have no members.
+// Detach, Detached, Hangup and Bye have no members.
 type (
-	Detach struct{}
-	Hangup struct{}
-	Bye    struct{}
+	Detach   struct{}
+	Detached struct{}
+	Hangup   struct{}
+	Bye      struct{}
 )
 
 // Why the server ended a command, in [Exit].
@@ -188,6 +192,26 @@ type Error struct {
 	Status int    `json:"status"`
 }
 
+// NewError makes the server's final word. Title and detail are cut where the
+// message would not fit into [MaxControl] bytes otherwise: they can hold what a client
+// sent.
+func NewError(code, title, detail string, status int) *Error {
+	// Less than half for each, for the rest of the message.
+	const most = MaxControl/2 - 256
+	return &Error{Code: code, Title: clip(title, most), Detail: clip(detail, most), Status: status}
+}
+
+// clip shortens s to what has at most most bytes in JSON.
+func clip(s string, most int) string {
+	for rest := s; ; {
+		if b, err := json.Marshal(s); err == nil && len(b) <= most {
+			return s
+		}
+		rest = strings.ToValidUTF8(rest[:len(rest)*3/4], "")
+		s = rest + "..."
+	}
+}
+
 func (e *Error) Error() string {
 	if e.Detail == "" {
 		return e.Title
@@ -206,6 +230,8 @@ func typeOf(m any) string {
 		return "resize"
 	case *Detach:
 		return "detach"
+	case *Detached:
+		return "detached"
 	case *Hangup:
 		return "hangup"
 	case *Bye:
@@ -254,6 +280,8 @@ func ParseControl(b []byte) (any, error) {
 		m = new(Resize)
 	case "detach":
 		m = new(Detach)
+	case "detached":
+		m = new(Detached)
 	case "hangup":
 		m = new(Hangup)
 	case "bye":
@@ -267,7 +295,11 @@ func ParseControl(b []byte) (any, error) {
 	default:
 		return nil, fmt.Errorf("control message of unknown type %.40q", head.Type)
 	}
-	if err := unmarshal(b, m); err != nil {
+	err := unmarshal(b, m)
+	if err == nil {
+		err = strict(b, reflect.TypeOf(m))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", head.Type, err)
 	}
 	if v, ok := m.(interface{ check() error }); ok {
@@ -300,12 +332,99 @@ func unmarshal(b []byte, v any) error {
 	return err
 }
 
+// strict finds in a JSON value, which was unmarshalled into type t, what
+// [encoding/json] lets pass for something else: a name in other case (it takes
+// {"code":3,"CODE":0} for code 0), a name that comes twice, and a null among values.
+// What t does not know is not looked at.
+func strict(raw []byte, t reflect.Type) error {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if string(raw) == "null" || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+		return nil
+	}
+	switch t.Kind() {
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return nil // base64
+		}
+		var all []json.RawMessage
+		if err := json.Unmarshal(raw, &all); err != nil {
+			return err
+		}
+		for _, v := range all {
+			if string(v) == "null" {
+				return errors.New("a null in an array")
+			}
+			if err := strict(v, t.Elem()); err != nil {
+				return err
+			}
+		}
+	case reflect.Map: // its keys are numbers of streams
+		return eachMember(raw, func(name string, v []byte) error {
+			if n, err := strconv.Atoi(name); err != nil || strconv.Itoa(n) != name {
+				return fmt.Errorf("%.40q is not the number of a stream", name)
+			}
+			if string(v) == "null" {
+				return fmt.Errorf("a null for stream %s", name)
+			}
+			return strict(v, t.Elem())
+		})
+	case reflect.Struct:
+		known := map[string]reflect.Type{"type": reflect.TypeFor[string]()}
+		for _, f := range reflect.VisibleFields(t) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			known[name] = f.Type
+		}
+		return eachMember(raw, func(name string, v []byte) error {
+			if ft, ok := known[name]; ok {
+				return strict(v, ft)
+			}
+			for k := range known {
+				if strings.EqualFold(k, name) {
+					return fmt.Errorf("member %.40q, which is written %q", name, k)
+				}
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// eachMember calls f for each member of a JSON object. None may come twice.
+func eachMember(raw []byte, f func(name string, value []byte) error) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := dec.Token(); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		name := tok.(string) // as the object has been parsed before
+		if seen[name] {
+			return fmt.Errorf("member %.40q twice", name)
+		}
+		seen[name] = true
+		var v json.RawMessage
+		if err := dec.Decode(&v); err != nil {
+			return err
+		}
+		if err := f(name, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (o *Open) check() error {
 	if !ValidID(o.Client) {
 		return fmt.Errorf("client %.40q is not 26 characters of a-z2-7", o.Client)
 	}
-	if o.Try < 1 {
-		return fmt.Errorf("try %d is not a positive number", o.Try)
+	if o.Try < 1 || int64(o.Try) > MaxOffset {
+		return fmt.Errorf("try %d is not a positive number of at most %d", o.Try, int64(MaxOffset))
 	}
 	for s := range o.Have {
 		if s != Stdout && s != Stderr {

@@ -43,6 +43,7 @@ func controls() []struct {
 			`{"type":"opened","pid":4711,"resumed":true,"tty":true,"linger":300000,"keepalive":15000,"have":{"0":[1,2],"3":[0,64]},"from":{"1":3,"2":0},"crc":4294967295,"window":1048576}`},
 		{&Resize{Winsize: Winsize{24, 80}}, `{"type":"resize","rows":24,"cols":80}`},
 		{&Detach{}, `{"type":"detach"}`},
+		{&Detached{}, `{"type":"detached"}`},
 		{&Hangup{}, `{"type":"hangup"}`},
 		{&Bye{}, `{"type":"bye"}`},
 		{&Exit{Code: intp(0)}, `{"type":"exit","code":0,"stdin":0}`},
@@ -86,6 +87,47 @@ func TestControlUnknownMembers(t *testing.T) {
 	}
 }
 
+// encoding/json ignores case, takes the last of two, and a null for nothing: so a failure could become a success.
+func TestControlIsStrict(t *testing.T) {
+	const open, opened = `{"type":"open","client":"` + someID + `","try":1`, `{"type":"opened","linger":0,"keepalive":1`
+	for _, tt := range []struct{ msg, want string }{
+		{`{"type":"exit","code":3,"CODE":0}`, `"CODE"`},
+		{`{"type":"exit","CODE":0}`, `"CODE"`},
+		{`{"type":"exit","code":3,"code":0}`, "twice"},
+		{`{"type":"notice","text":"x","Type":"hangup"}`, `"Type"`},
+		{`{"type":"notice","text":"x","type":"hangup"}`, "twice"},
+		{`{"type":"hangup","ſ":1}`, ""}, // folds to s, which is no name
+		{open + `,"ſtart":{"argv":["bHM="]}}`, `"ſtart"`},
+		{open + `,"start":{"argv":["bHM="],"Argv":["bHM="]}}`, `"Argv"`},
+		{open + `,"start":{"argv":["bHM=",null]}}`, "null"},
+		{open + `,"size":{"rows":1,"cols":1,"Rows":2}}`, `"Rows"`},
+		{open + `,"size":null}`, ""},
+		{open + `,"new":{"Try":[null],"try":1,"try":2}}`, ""},
+		{open + `,"have":{"1":[0,0],"1":[1,1]}}`, "twice"},
+		{open + `,"have":{"1":[0,0],"01":[1,1]}}`, `"01"`},
+		{opened + `,"have":{"0":[0,1],"3":[0,64]},"from":{"1":null,"2":0}}`, "null"},
+		{`{"type":"open","client":"` + someID + `","try":9007199254740993}`, "try"},
+	} {
+		m, err := ParseControl([]byte(tt.msg))
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %+v, %v; want %q", tt.msg, m, err, tt.want)
+		}
+	}
+}
+
+// The name of a command can be longer than a control message; its client was told that the server broke the protocol.
+func TestNewErrorFits(t *testing.T) {
+	for _, s := range []string{strings.Repeat("n", 5000), strings.Repeat("\x01<", 3000), strings.Repeat("é\xff", 4000)} {
+		b, err := Marshal(NewError(CodeCommandNotFound, s, s, 127))
+		if err != nil || len(b) > MaxControl || len(b) < MaxControl/2 {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+	}
+	if e := NewError(CodeGone, "short", "", 125); e.Title != "short" || e.Detail != "" || e.Status != 125 {
+		t.Errorf("%+v", e)
+	}
+}
+
 // A message that was cut short is no message, least of all another one; where it is cut does not matter.
 func TestControlTruncated(t *testing.T) {
 	for _, tt := range controls() {
@@ -98,9 +140,19 @@ func TestControlTruncated(t *testing.T) {
 }
 
 func TestParseControlRefuses(t *testing.T) {
-	open := func(rest string) string { return `{"type":"open","client":"` + someID + `","try":1` + rest + `}` }
+	open := func(rest string) string {
+		if !strings.Contains(rest, `"try"`) {
+			rest = `,"try":1` + rest
+		}
+		return `{"type":"open","client":"` + someID + `"` + rest + `}`
+	}
 	opened := func(have, from, rest string) string {
-		return `{"type":"opened","linger":0,"keepalive":1,"have":` + have + `,"from":` + from + rest + `}`
+		for _, m := range []string{`,"linger":0`, `,"keepalive":1`} {
+			if name, _, _ := strings.Cut(m, ":"); !strings.Contains(rest, name) {
+				rest += m
+			}
+		}
+		return `{"type":"opened","have":` + have + `,"from":` + from + rest + `}`
 	}
 	const have, from = `{"0":[0,1],"3":[0,64]}`, `{"1":0,"2":0}`
 	for _, tt := range []struct{ msg, want string }{
