@@ -209,7 +209,7 @@ func (m *messages) clear() {
 func (m *messages) serverError(e *proto.Error) {
 	m.clear()
 	switch e.Code {
-	case proto.CodeGone, proto.CodeNotFound:
+	case proto.CodeNotFound:
 		sayError(fmt.Errorf("%w; it is not known how the command ended", e))
 	default:
 		sayError(e)

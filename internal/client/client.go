@@ -39,6 +39,8 @@ const (
 	connectTimeout = 10 * time.Second
 	// byeTimeout bounds the wait for the server to take leave.
 	byeTimeout = time.Second
+	// detachTimeout bounds the wait for the server's word that it lets go.
+	detachTimeout = 5 * time.Second
 
 	// goodConnection is how long a connection on which nothing moved has to
 	// last, and not by mere silence, to count as one.
@@ -95,19 +97,23 @@ type Cmd struct {
 	signals   *stream.Sender
 	out       [2]*stream.Receiver
 	began     time.Time
+	connected time.Time // when the last connection was opened
 	client    string
+	ended     chan struct{} // closed when connections are over
+	relays    sync.WaitGroup
 
 	mu         sync.Mutex
 	link       *link.Link // the live one
+	leave      *link.Link // that was told bye
 	cancel     context.CancelCauseFunc
 	cause      error // why Run gives up
 	exit       *proto.Exit
-	bye        bool
+	done       bool // the exit is known, and all output written or stopped
 	hungUp     bool
-	left       bool // by Detach
+	leaving    bool // by Detach
 	reconnects int
-	queued     []byte // signals for which there was no room yet
-	localErr   error  // a local write failed
+	pending    chan byte // signals on their way to their stream
+	localErr   error     // a local write failed
 }
 
 // An Event is one of [Lost], [Back], [Gap] and [Notice].
@@ -193,12 +199,16 @@ func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 	c.cancel = cancel
 	c.mu.Unlock()
 	c.began, c.client = time.Now(), proto.NewID()
+	c.ended = make(chan struct{})
 	c.makeStreams()
 	err := c.connections(ctx)
 	for _, r := range c.out {
 		r.Abort(io.ErrClosedPipe)
 	}
 	c.stdin.Abort(io.ErrClosedPipe)
+	c.signals.Abort(io.ErrClosedPipe)
+	close(c.ended)
+	c.relays.Wait()
 	if c.Stdin != nil {
 		c.Stdin.Close()
 	}
@@ -236,7 +246,7 @@ func (c *Cmd) result(err error) (*Result, error) {
 	if c.exit != nil {
 		r.StdinTaken = max(c.exit.Stdin-c.stdinBase, 0)
 	}
-	if c.bye {
+	if c.done {
 		err = nil // the end is known, however the connection went
 	}
 	if c.localErr != nil && (err == nil || c.hungUp) {
@@ -262,16 +272,12 @@ func (c *Cmd) connections(ctx context.Context) error {
 	var lostAt time.Time
 	var progress [4]int64
 	for {
-		connectedAt := time.Now()
 		err := c.connect(ctx, lostAt, linger)
-		if c.over() {
+		if c.isDone() {
 			return nil
 		}
-		if c.hasLeft() {
-			if errors.Is(err, link.ErrClosed) {
-				return ErrDetached
-			}
-			return fmt.Errorf("%w: the server may not know that this client left: %w", ErrLost, err)
+		if errors.Is(err, link.ErrLeave) {
+			return ErrDetached
 		}
 		if ctx.Err() != nil {
 			return c.givenUp(ctx)
@@ -283,7 +289,7 @@ func (c *Cmd) connections(ctx context.Context) error {
 			c.setLink(nil)
 			// A new loss begins, unless this connection was good for nothing:
 			// a server that takes it and lets it go would keep us for ever.
-			lasted := time.Since(connectedAt) >= goodConnection && !errors.Is(err, link.ErrSilent)
+			lasted := time.Since(c.connected) >= goodConnection && !errors.Is(err, link.ErrSilent)
 			if p != progress || lasted {
 				lostAt, delay = time.Time{}, backoffMin
 			}
@@ -310,6 +316,9 @@ func (c *Cmd) connections(ctx context.Context) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
+			if c.isDone() {
+				return nil
+			}
 			return c.givenUp(ctx)
 		}
 	}
@@ -386,6 +395,7 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger time.Duration
 		conn.Close()
 		return err
 	}
+	c.connected = time.Now()
 	c.setLink(l)
 	if !since.IsZero() {
 		c.mu.Lock()
@@ -396,7 +406,7 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger time.Duration
 		c.event(Back{time.Since(since)}) // also where there was no Lost
 	}
 	c.mu.Lock()
-	size, hungUp := c.Size, c.hungUp
+	size, hungUp, leaving := c.Size, c.hungUp, c.leaving
 	c.mu.Unlock()
 	if size != nil && opened.TTY {
 		l.Send(&proto.Resize{Winsize: *size})
@@ -404,7 +414,9 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger time.Duration
 	if hungUp {
 		l.Send(&proto.Hangup{})
 	}
-	c.flushSignals()
+	if leaving {
+		l.Send(&proto.Detach{})
+	}
 	err = l.Run(opened.Keepalive.Duration())
 	return broken(err)
 }
@@ -427,7 +439,7 @@ func (c *Cmd) dial(ctx context.Context) (*link.Conn, error) {
 	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, h, c.Server.Dial)
 	if err == nil {
 		instance := resp.Header.Get(proto.InstanceHeader)
-		if c.try > 0 && c.opened == nil && c.Start != nil && instance != c.instance {
+		if c.try > 0 && c.opened == nil && c.Start != nil && (instance == "" || instance != c.instance) {
 			conn.Close()
 			return nil, fmt.Errorf("%w: the server was restarted", ErrUnknownStart)
 		}
@@ -464,7 +476,11 @@ func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time) (*proto.Op
 	if c.Start != nil || c.opened != nil {
 		o.Have = have
 	}
-	if err := conn.WriteControl(o, time.Until(deadline)); err != nil {
+	err := conn.WriteControl(o, time.Until(deadline))
+	if errors.Is(err, link.ErrTooLong) {
+		return nil, proto.NewError(proto.CodeTooLarge, "the command is too large", fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent", proto.MaxOpen), 126)
+	}
+	if err != nil {
 		return nil, err
 	}
 	m, err := conn.ReadControl(proto.MaxControl, time.Until(deadline))
@@ -517,6 +533,8 @@ func (c *Cmd) begin(m *proto.Opened, o *proto.Open, l *link.Link) error {
 		if c.Opened != nil {
 			c.Opened(m)
 		}
+		c.relays.Add(1)
+		c.goFunc()(c.relaySignals)
 		// Not waited for: a read of a local file cannot be ended for certain,
 		// and a write may block for ever. Run waits for their streams instead.
 		c.goFunc()(c.readStdin)
@@ -561,6 +579,8 @@ func (c *Cmd) control(m any) error {
 		c.mu.Unlock()
 		c.checkDone()
 		return nil
+	case *proto.Detached:
+		return link.ErrLeave
 	case *proto.Notice:
 		c.event(Notice{m.Text})
 		return nil
@@ -570,32 +590,31 @@ func (c *Cmd) control(m any) error {
 	return fmt.Errorf("%w: %T is not for a client in a session", link.ErrProtocol, m)
 }
 
-// checkDone takes leave of the server when there is nothing more to come.
+// checkDone ends Run when there is nothing more to come: it takes leave of the
+// server, or without a connection at once.
 func (c *Cmd) checkDone() {
 	c.mu.Lock()
-	done := c.exit != nil && c.out[0].Finished() && c.out[1].Finished() && c.link != nil && !c.bye
-	l := c.link
-	if done {
-		c.bye = true
+	defer c.mu.Unlock()
+	if c.exit == nil || !c.out[0].Finished() || !c.out[1].Finished() {
+		return
 	}
-	c.mu.Unlock()
-	if done {
+	c.done = true
+	l := c.link
+	switch {
+	case l == nil:
+		c.cancel(errors.New("done"))
+	case c.leave != l:
+		c.leave = l
 		l.Send(&proto.Bye{})
 		time.AfterFunc(byeTimeout, func() { l.Close(errors.New("the server did not take leave")) })
 	}
 }
 
-// over reports whether Run has reached its end.
-func (c *Cmd) over() bool {
+// isDone reports whether Run has reached its end.
+func (c *Cmd) isDone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.bye
-}
-
-func (c *Cmd) hasLeft() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.left
+	return c.done
 }
 
 func (c *Cmd) isConnected() bool {
@@ -692,23 +711,37 @@ func (c *Cmd) StopOutput(i int) {
 }
 
 // Signal sends the signal of that Linux number to the command's group. Without a
-// connection it is sent with the next one. More than 64 that cannot be sent are
-// dropped.
+// connection it is sent with the next one. Of those that cannot be sent, more than
+// two windows of stream 3 are dropped.
 func (c *Cmd) Signal(n byte) {
-	c.mu.Lock()
-	if len(c.queued) < proto.SignalWindow {
-		c.queued = append(c.queued, n)
+	select {
+	case c.signalQueue() <- n:
+	default:
 	}
-	c.mu.Unlock()
-	c.flushSignals()
 }
 
-// flushSignals sends what is queued as far as there is room.
-func (c *Cmd) flushSignals() {
+func (c *Cmd) signalQueue() chan byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.queued) > 0 && c.link != nil && c.signals.TryWrite(c.queued[:1]) {
-		c.queued = c.queued[1:]
+	if c.pending == nil {
+		c.pending = make(chan byte, 2*proto.SignalWindow)
+	}
+	return c.pending
+}
+
+// relaySignals moves signals into their stream, until that is aborted.
+func (c *Cmd) relaySignals() {
+	defer c.relays.Done()
+	q := c.signalQueue()
+	for {
+		select {
+		case n := <-q:
+			if _, err := c.signals.Write([]byte{n}); err != nil {
+				return
+			}
+		case <-c.ended:
+			return
+		}
 	}
 }
 
@@ -734,17 +767,18 @@ func (c *Cmd) Linger() time.Duration {
 	return c.opened.Linger.Duration()
 }
 
-// Detach leaves the session running without a client; Run returns when the server
-// has let go of the connection, or a second later.
+// Detach leaves the session running without a client. Run fails with ErrDetached
+// when the server has said that it knows, and gives up after a few seconds if it
+// does not.
 func (c *Cmd) Detach() {
 	c.mu.Lock()
 	l := c.link
-	c.left = true
+	c.leaving = true
 	c.mu.Unlock()
 	if l != nil {
 		l.Send(&proto.Detach{})
-	}
-	time.AfterFunc(byeTimeout, func() { c.GiveUp(errors.New("detached")) })
+	} // otherwise it is said on the next one
+	time.AfterFunc(detachTimeout, func() { c.GiveUp(errors.New("the server does not answer detach")) })
 }
 
 // GiveUp ends Run for that reason without ending the session.

@@ -52,9 +52,11 @@ func (f *fake) Dial(context.Context) (net.Conn, error) {
 	a, b := net.Pipe()
 	hs := &http.Server{}
 	hs.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		instance := "i"
 		if f.instance != nil {
-			w.Header().Set(proto.InstanceHeader, f.instance(n))
+			instance = f.instance(n)
 		}
+		w.Header().Set(proto.InstanceHeader, instance)
 		c, err := link.Accept(w, r)
 		if err != nil {
 			return
@@ -207,6 +209,16 @@ func TestStartIsNotRepeated(t *testing.T) {
 			}
 		})
 	})
+	// A proxy on the way can drop the header; then nobody knows.
+	t.Run("unknown instance", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{t: t, serve: func(_ int, c *link.Conn, _ *proto.Open) {}, instance: func(int) string { return "" }}
+			_, _, err := f.run(f.cmd())
+			if !errors.Is(err, ErrUnknownStart) || len(f.opens) != 1 {
+				t.Errorf("Run = %v after %d starts, want ErrUnknownStart after 1", err, len(f.opens))
+			}
+		})
+	})
 	t.Run("after opened", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fake{t: t, serve: func(n int, c *link.Conn, _ *proto.Open) {
@@ -336,6 +348,158 @@ func TestSignalsAcrossLoss(t *testing.T) {
 		}
 		c = f.cmd()
 		f.run(c)
+	})
+}
+
+// A server that took its time to answer, and let every connection go at once, kept
+// the client for ever: the time of the handshake was taken for use.
+func TestSlowHandshakeIsNoUse(t *testing.T) {
+	for _, d := range []time.Duration{goodConnection / 2, 2 * goodConnection} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{t: t, serve: func(n int, c *link.Conn, _ *proto.Open) {
+				time.Sleep(d)
+				opened(c, n > 1, 0)
+			}}
+			_, took, err := f.run(f.cmd())
+			if !errors.Is(err, ErrLost) || took > linger+2*backoffMax {
+				t.Errorf("Run = %v after %v and %d connections, want ErrLost after about %v", err, took, f.conns, linger)
+			}
+		})
+	}
+}
+
+// Signals that found the window full stayed where they were until the next one.
+func TestSignalsPastTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = proto.SignalWindow + 6
+		var c *Cmd
+		f := &fake{t: t}
+		got := 0
+		f.serve = func(_ int, conn *link.Conn, _ *proto.Open) {
+			opened(conn, false, 0)
+			synctest.Wait()
+			for range n {
+				c.Signal(10)
+			}
+			f.wg.Go(func() {
+				time.Sleep(10 * time.Second)
+				c.GiveUp(errors.New("the test is over"))
+			})
+			for {
+				fr, err := conn.ReadFrame()
+				if err != nil {
+					return
+				}
+				answer := proto.Frame{Kind: proto.Ack, Stream: 0, Limit: 1000} // we live
+				if fr.Kind == proto.Data && fr.Stream == proto.Signals {
+					got += len(fr.Payload)
+					off := fr.Offset + int64(len(fr.Payload))
+					answer = proto.Frame{Kind: proto.Ack, Stream: proto.Signals, Offset: off, Limit: off + proto.SignalWindow}
+				}
+				conn.WriteFrame(answer)
+			}
+		}
+		c = f.cmd()
+		f.run(c)
+		if got != n {
+			t.Errorf("%d signals arrived, want %d", got, n)
+		}
+	})
+}
+
+type slowWriter chan struct{}
+
+func (g slowWriter) Write(p []byte) (int, error) { <-g; return len(p), nil }
+
+// The exit was known, the last output was written while there was no connection,
+// and Run waited for one until linger was over, and failed.
+func TestDoneWithoutConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t, refuse: func(n int) bool { return n > 1 }}
+		f.serve = func(_ int, c *link.Conn, _ *proto.Open) {
+			opened(c, false, 0)
+			f.wg.Go(func() { drain(c) })
+			c.WriteFrame(proto.Frame{Kind: proto.Data, Stream: 1, Payload: []byte("abc")})
+			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 1, Offset: 3, CRC: crc([]byte("abc"))})
+			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 2})
+			code := 3
+			c.WriteControl(&proto.Exit{Code: &code}, time.Second)
+			synctest.Wait()
+		}
+		c := f.cmd()
+		w := make(slowWriter)
+		c.Stdout = w
+		time.AfterFunc(time.Second, func() { close(w) })
+		r, took, err := f.run(c)
+		if err != nil || r.Exit == nil || took != time.Second {
+			t.Errorf("Run = %+v, %v after %v, want the exit at once", r.Exit, err, took)
+		}
+	})
+}
+
+// A connection that closes in good order was taken for the server's answer to
+// detach: status 0, and the session ended with its linger.
+func TestCleanCloseIsNoDetached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c *Cmd
+		f := &fake{t: t, refuse: func(n int) bool { return n > 1 }}
+		f.serve = func(_ int, conn *link.Conn, _ *proto.Open) {
+			opened(conn, false, 0)
+			synctest.Wait()
+			f.wg.Go(c.Detach)
+			conn.Bye() // of its own
+		}
+		c = f.cmd()
+		r, took, err := f.run(c)
+		if errors.Is(err, ErrDetached) || !errors.Is(err, ErrGivenUp) || r.Until.IsZero() || took > detachTimeout {
+			t.Errorf("Run = %v after %v, until %v", err, took, r.Until)
+		}
+	})
+}
+
+// Detach without a connection is said on the next one.
+func TestDetachBetweenConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c *Cmd
+		f := &fake{t: t}
+		f.serve = func(n int, conn *link.Conn, _ *proto.Open) {
+			opened(conn, n > 1, 0)
+			if n == 1 {
+				return
+			}
+			for {
+				m, err := conn.ReadControl(proto.MaxFrame, time.Minute)
+				if _, ok := m.(*proto.Detach); ok {
+					conn.WriteControl(&proto.Detached{}, time.Second)
+				}
+				if err != nil && !errors.Is(err, link.ErrProtocol) {
+					return
+				}
+			}
+		}
+		c = f.cmd()
+		c.Events = func(e Event) {
+			if _, ok := e.(Lost); ok {
+				c.Detach()
+			}
+		}
+		if _, _, err := f.run(c); !errors.Is(err, ErrDetached) {
+			t.Errorf("Run = %v with %d connections, want ErrDetached", err, f.conns)
+		}
+	})
+}
+
+// More than an open may hold was sent all the same, again and again.
+func TestTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t, serve: func(int, *link.Conn, *proto.Open) {}}
+		c := f.cmd()
+		c.Start.Argv = append(c.Start.Argv, make([]byte, 4<<20))
+		_, took, err := f.run(c)
+		var word *proto.Error
+		if !errors.As(err, &word) || word.Code != proto.CodeTooLarge || took != 0 || len(f.opens) != 0 {
+			t.Errorf("Run = %v after %v and %d opens, want too-large at once", err, took, len(f.opens))
+		}
 	})
 }
 

@@ -455,10 +455,10 @@ func TestRawSession(t *testing.T) {
 	}
 	s.awaitNoSession(t)
 
-	// After bye the id is forgotten.
+	// After bye the session is gone.
 	c = s.raw(t, c.id)
 	c.open(nil)
-	c.wantError("not-found")
+	c.wantError("gone")
 }
 
 // opened opens a session with start, as a client of that id, and awaits opened.

@@ -229,11 +229,15 @@ func parseControl(b []byte) (any, error) {
 	return m, err
 }
 
-// WriteControl writes one control message within d.
+// WriteControl writes one control message within d. One that no peer would take
+// is an [ErrTooLong].
 func (c *Conn) WriteControl(m any, d time.Duration) error {
 	b, err := proto.Marshal(m)
 	if err != nil {
 		return err
+	}
+	if len(b) > proto.MaxOpen {
+		return fmt.Errorf("%w: %d bytes", ErrTooLong, len(b))
 	}
 	c.net.SetWriteDeadline(time.Now().Add(d))
 	defer c.net.SetWriteDeadline(time.Time{})

@@ -19,20 +19,41 @@ func ignored(sig syscall.Signal) bool { return signal.Ignored(sig) }
 
 func getsid(pid int) (int, error) { return unix.Getsid(pid) }
 
-// groupProcesses returns the living processes of a group, the leader included.
-func groupProcesses(pgid int) []Member {
-	kinfo, err := unix.SysctlKinfoProcSlice("kern.proc.pgrp", pgid)
-	if err != nil {
-		return nil
-	}
-	var ms []Member
-	for _, k := range kinfo {
-		if k.Proc.P_stat != zombie {
-			ms = append(ms, Member{Pid: int(k.Proc.P_pid), Name: unix.ByteSliceToString(k.Proc.P_comm[:])})
-		}
-	}
-	return ms
+// A process is one that is listed: its number, name, group and session.
+type process struct {
+	pid, pgrp, sid int
+	name           string
 }
+
+// processes lists the living processes. An error says that it could not.
+func processes() ([]process, error) {
+	kinfo, err := unix.SysctlKinfoProcSlice("kern.proc.all")
+	if err != nil {
+		return nil, err
+	}
+	var ps []process
+	for _, k := range kinfo {
+		if k.Proc.P_stat == zombie {
+			continue
+		}
+		pid := int(k.Proc.P_pid)
+		sid, _ := getsid(pid) // 0 if it has ended
+		ps = append(ps, process{pid: pid, pgrp: int(k.Eproc.Pgid), sid: sid, name: unix.ByteSliceToString(k.Proc.P_comm[:])})
+	}
+	return ps, nil
+}
+
+// signalMember signals one process if it is of that session.
+func signalMember(pid, sid int, sig syscall.Signal) {
+	if s, err := getsid(pid); err == nil && s == sid {
+		syscall.Kill(pid, sig)
+	}
+}
+
+// holds: what another process has open is not to be known here.
+func holds(int, []int, int) bool { return true }
+
+func terminalNumber(int) int { return -1 }
 
 // queuedInput: there is no TIOCGPTPEER, and FIONREAD of the master is the other direction.
 func queuedInput(int) (n int, ok bool) { return 0, false }

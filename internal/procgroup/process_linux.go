@@ -2,6 +2,7 @@ package procgroup
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -34,44 +35,122 @@ func ignoredSignals() uint64 {
 
 func getsid(pid int) (int, error) { return unix.Getsid(pid) }
 
-// groupProcesses looks through /proc for the living processes of a group, the leader included.
-func groupProcesses(pgid int) []Member {
+// A process is one that is listed: its number, name, group and session.
+type process struct {
+	pid, pgrp, sid int
+	name           string
+}
+
+// processes looks through /proc for the living processes. An error says that it could not look.
+func processes() ([]process, error) {
 	d, err := os.Open("/proc")
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	var ms []Member
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var ps []process
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil {
 			continue
 		}
 		b, err := os.ReadFile("/proc/" + name + "/stat")
-		if err != nil {
+		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH) {
 			continue // it has ended
 		}
-		if comm, state, group, ok := parseStat(b); ok && group == pgid && state != 'Z' && state != 'X' && state != 'x' {
-			ms = append(ms, Member{Pid: pid, Name: comm})
+		if err != nil {
+			return nil, err
+		}
+		if p, state, ok := parseStat(b); ok && state != 'Z' && state != 'X' && state != 'x' {
+			p.pid = pid
+			ps = append(ps, p)
 		}
 	}
-	return ms
+	return ps, nil
 }
 
-// parseStat reads "pid (comm) state ppid pgrp …" of man 5 proc_pid_stat. A process chooses its comm, which can hold
-// blanks and parentheses; no later field does, so the last parenthesis ends it.
-func parseStat(b []byte) (comm string, state byte, pgrp int, ok bool) {
+// parseStat reads "pid (comm) state ppid pgrp session …" of man 5 proc_pid_stat. A process chooses its comm, which can
+// hold blanks and parentheses; no later field does, so the last parenthesis ends it.
+func parseStat(b []byte) (p process, state byte, ok bool) {
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 0 || end < open {
-		return "", 0, 0, false
+		return process{}, 0, false
 	}
 	f := bytes.Fields(b[end+1:])
-	if len(f) < 3 || len(f[0]) != 1 {
-		return "", 0, 0, false
+	if len(f) < 4 || len(f[0]) != 1 {
+		return process{}, 0, false
 	}
 	pgrp, err := strconv.Atoi(string(f[2]))
-	return string(b[open+1 : end]), f[0][0], pgrp, err == nil
+	sid, serr := strconv.Atoi(string(f[3]))
+	return process{pgrp: pgrp, sid: sid, name: string(b[open+1 : end])}, f[0][0], err == nil && serr == nil
+}
+
+// signalMember signals one process if it is of that session: held by a pidfd while that is looked at, its number cannot
+// become a stranger's in between.
+func signalMember(pid, sid int, sig syscall.Signal) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ENOSYS { // Linux before 5.3
+		if s, err := getsid(pid); err == nil && s == sid {
+			syscall.Kill(pid, sig)
+		}
+		return
+	}
+	if err != nil {
+		return // it has ended; or there is no descriptor, and the caller comes again
+	}
+	defer unix.Close(fd)
+	if s, err := getsid(pid); err == nil && s == sid {
+		unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+}
+
+// holds reports whether a process has one of the files open that these descriptors of ours are the other ends of: the
+// same pipe, or the terminal of that number.
+func holds(pid int, ours []int, tty int) bool {
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
+	d, err := os.Open(dir)
+	if err != nil {
+		return true // it cannot be known
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	var pipes []unix.Stat_t
+	for _, fd := range ours {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil {
+			pipes = append(pipes, st)
+		}
+	}
+	for _, name := range names {
+		var st unix.Stat_t
+		if unix.Stat(dir+name, &st) != nil {
+			continue
+		}
+		for _, p := range pipes {
+			if st.Dev == p.Dev && st.Ino == p.Ino {
+				return true
+			}
+		}
+		// Numbers of devices: Documentation/admin-guide/devices.txt.
+		if major, minor := unix.Major(st.Rdev), int(unix.Minor(st.Rdev)); tty >= 0 && st.Mode&unix.S_IFMT == unix.S_IFCHR &&
+			(major >= 136 && major <= 143 && int(major-136)<<20|minor == tty || major == 5 && minor == 0) {
+			return true // its own name, or /dev/tty
+		}
+	}
+	return false
+}
+
+// terminalNumber is N of /dev/pts/N, -1 if that is not known.
+func terminalNumber(master int) int {
+	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // withPeer calls f with the command's side of the terminal, opened for the moment. By the master (Linux 4.13), since the

@@ -6,14 +6,15 @@
 //	g, err := procgroup.Start(spec)   // errors.Is: ErrNotFound, ErrNotExecutable, ErrBadDirectory
 //	g.Stdout().Read(p) …              // until io.EOF
 //	<-g.Exited()                      // the leader has ended; its zombie still holds pid and pgid
-//	g.Members(); g.Signal(…)          // what it left behind, safely: the number cannot have been reused
+//	g.Members(); g.SignalAll(…)       // what it left behind, safely: the number cannot have been reused
 //	status := g.Reap()                // last
 //
 // The number of a process group can be given to a stranger as soon as its leader is reaped and the group is empty. So
 // the leader's exit is watched without reaping, and Reap and Signal exclude each other: no signal ever reaches a
 // process that is not ours. Whoever starts a Group must Reap it; nobody in the process may call wait4(-1).
 //
-// Only the process group is ended by signals. What has called setsid is out of reach here.
+// Signals go to the process group, SignalAll to the whole session: also to the groups that an interactive shell makes for
+// its jobs. What has called setsid is out of reach here.
 //
 // All methods may be called from several goroutines at once, except that an Output has one reader and an Input one
 // writer at a time.
@@ -58,10 +59,11 @@ type Spec struct {
 	Merge bool
 }
 
-// Member is a living process of a group.
+// Member is a living process of a command's session.
 type Member struct {
-	Pid  int
-	Name string // as the kernel has it: up to 15 bytes, chosen by the process
+	Pid     int
+	Name    string // as the kernel has it: up to 15 bytes, chosen by the process
+	Holding bool   // it has an output of the command open; also true where that cannot be known (darwin)
 }
 
 // Status is how the leader of a group ended.

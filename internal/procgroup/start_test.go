@@ -472,7 +472,7 @@ func TestBlockedSignalsAreNot(t *testing.T) {
 func TestGroupSignalReachesGrandchildren(t *testing.T) {
 	g := start(t, Spec{Args: sh("sh -c 'sleep 1000 & sleep 1000' & echo up; wait")})
 	expect(t, g.Stdout(), "up\n")
-	eventually(t, "three others", func() bool { return len(g.Members()) == 3 })
+	eventually(t, "three others", func() bool { return len(members(t, g)) == 3 })
 	if err := g.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -493,13 +493,13 @@ func TestSignalAfterExit(t *testing.T) {
 		}
 		exited(t, g)
 		// Once it has come: between fork and exec it has the shell's name.
-		eventually(t, "the child is sleep", func() bool { m := g.Members(); return len(m) == 1 && m[0] == (Member{child, "sleep"}) })
+		eventually(t, "the child is sleep", func() bool { m := members(t, g); return len(m) == 1 && m[0] == (Member{child, "sleep", true}) })
 		if !reaped {
 			if err := g.Signal(syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
 			all(t, g.Stdout()) // its end of the pipe is closed
-			eventually(t, "no member is alive", func() bool { return len(g.Members()) == 0 })
+			eventually(t, "no member is alive", func() bool { return len(members(t, g)) == 0 })
 			if err := g.Signal(syscall.SIGTERM); err != nil {
 				t.Errorf("to a group of zombies: %v", err)
 			}
@@ -512,7 +512,7 @@ func TestSignalAfterExit(t *testing.T) {
 		if err := g.Signal(syscall.SIGKILL); err != nil {
 			t.Errorf("after Reap: %v", err)
 		}
-		if m := g.Members(); m != nil {
+		if m := members(t, g); m != nil {
 			t.Errorf("members after Reap: %v", m)
 		}
 		// Nothing that was sent KILL stops.
@@ -530,7 +530,7 @@ func TestZombieIsNoMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the child is a zombie", func() bool { return state(child) == 'Z' })
-	if m := g.Members(); len(m) != 0 {
+	if m := members(t, g); len(m) != 0 {
 		t.Errorf("members %v", m)
 	}
 }
@@ -543,19 +543,87 @@ func TestParseStat(t *testing.T) {
 		pgrp  int
 		ok    bool
 	}{
-		{"12 (sleep) S 1 34 34 0", "sleep", 'S', 34, true},
-		{"12 (a) Z 9 9) R 1 34 34 0", "a) Z 9 9", 'R', 34, true},
-		{"12 () R 1 34", "", 'R', 34, true},
-		{"12 (((\n)) Z 1 34 0", "((\n)", 'Z', 34, true},
-		{"12 (sleep) S 1", "", 0, 0, false},
+		{"12 (sleep) S 1 34 35 0", "sleep", 'S', 34, true},
+		{"12 (a) Z 9 9) R 1 34 35 0", "a) Z 9 9", 'R', 34, true},
+		{"12 () R 1 34 35", "", 'R', 34, true},
+		{"12 (((\n)) Z 1 34 35", "((\n)", 'Z', 34, true},
+		{"12 (sleep) S 1 34", "", 0, 0, false},
 		{"12 )sleep( S 1 2", "", 0, 0, false},
 		{"", "", 0, 0, false},
 	} {
-		comm, state, pgrp, ok := parseStat([]byte(c.in))
-		if ok != c.ok || ok && (comm != c.comm || state != c.state || pgrp != c.pgrp) {
-			t.Errorf("%q: %q %c %d %t", c.in, comm, state, pgrp, ok)
+		p, state, ok := parseStat([]byte(c.in))
+		if want := (process{pgrp: c.pgrp, sid: 35, name: c.comm}); ok != c.ok || ok && (p != want || state != c.state) {
+			t.Errorf("%q: %+v %c %t", c.in, p, state, ok)
 		}
 	}
+}
+
+// members must be able to look.
+func members(t testing.TB, g *Group) []Member {
+	t.Helper()
+	m, err := g.Members()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// Each job of an interactive shell has a group of its own: it was neither seen nor ended when the shell had. And only
+// what has an output open holds it.
+func TestJobsOfAShellAreMembers(t *testing.T) {
+	for _, tty := range []*Winsize{nil, size} {
+		g := start(t, Spec{Args: sh("set -m; trap '' HUP; sleep 1000 & echo $!; sleep 1001 >/dev/null 2>&1 </dev/null & echo $!; exit 4"), TTY: tty})
+		var pids []int
+		for range 2 {
+			pid, err := strconv.Atoi(strings.TrimSpace(expect(t, g.Stdout(), "\n")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+		exited(t, g)
+		eventually(t, "both are sleep", func() bool {
+			m := members(t, g)
+			slices.SortFunc(m, func(a, b Member) int { return a.Pid - b.Pid })
+			return len(m) == 2 && m[0] == (Member{pids[0], "sleep", true}) && m[1] == (Member{pids[1], "sleep", false})
+		})
+		if err := g.SignalAll(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "they have ended", func() bool { return len(members(t, g)) == 0 })
+		if got := g.Reap(); got != (Status{Code: 4}) {
+			t.Errorf("%+v", got)
+		}
+		if err := g.SignalAll(syscall.SIGKILL); err != nil {
+			t.Errorf("after Reap: %v", err)
+		}
+	}
+}
+
+// Without descriptors nobody can be looked for, which is not the same as that nobody is there: processes survived.
+func TestMembersWithoutDescriptors(t *testing.T) {
+	g := start(t, Spec{Args: sh("sleep 1000 & echo up; exit 4")})
+	expect(t, g.Stdout(), "up\n")
+	exited(t, g)
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	low := old
+	low.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	m, err := g.Members()
+	if rerr := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); rerr != nil {
+		t.Fatal(rerr)
+	}
+	if err == nil {
+		t.Errorf("members %v and no error", m)
+	}
+	g.SignalAll(syscall.SIGKILL)
+	all(t, g.Stdout())
+	g.Reap()
 }
 
 func TestHangup(t *testing.T) {
@@ -596,7 +664,7 @@ func TestHangupOfStopped(t *testing.T) {
 // state returns the state of a process as in man 5 proc_pid_stat, 0 if there is no such process.
 func state(pid int) byte {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, s, _, _ := parseStat(b)
+	_, s, _ := parseStat(b)
 	return s
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -132,7 +133,7 @@ func newPipe(side pipeSide) (r, w *os.File, err error) {
 	return os.NewFile(uintptr(p[0]), "|0"), os.NewFile(uintptr(p[1]), "|1"), nil
 }
 
-// A Group is a command that was started, and all processes of its process group.
+// A Group is a command that was started, and all processes of the session that it leads.
 type Group struct {
 	pid    int // of the leader, and the number of the group and the session
 	stdin  *Input
@@ -161,20 +162,67 @@ func (g *Group) Stderr() *Output { return g.stderr }
 // Exited returns a channel that is closed when the leader has ended. Its zombie is kept until Reap.
 func (g *Group) Exited() <-chan struct{} { return g.exited }
 
-// Members returns the living processes of the group other than the leader. Zombies are not living.
-func (g *Group) Members() []Member {
+// Members returns the living processes of the session that the command leads, its process group and those that a shell
+// made for jobs, without the leader. Zombies are not living. An error says that they could not be looked for; there may
+// be some then.
+func (g *Group) Members() ([]Member, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.reaped {
-		return nil // the number may be a stranger's by now
+		return nil, nil // the number may be a stranger's by now
+	}
+	ps, err := g.others()
+	if err != nil {
+		return nil, err
 	}
 	var ms []Member
-	for _, p := range groupProcesses(g.pid) {
-		if p.Pid != g.pid {
-			ms = append(ms, p)
+	ours, tty := g.outputs()
+	for _, p := range ps {
+		ms = append(ms, Member{Pid: p.pid, Name: p.name, Holding: holds(p.pid, ours, tty)})
+	}
+	return ms, nil
+}
+
+// others lists the living processes of the session other than the leader. The caller holds mu.
+func (g *Group) others() ([]process, error) {
+	ps, err := processes()
+	return slices.DeleteFunc(ps, func(p process) bool { return p.sid != g.pid || p.pid == g.pid }), err
+}
+
+// outputs returns our ends of the command's outputs that are open, and the number of its terminal, or -1.
+func (g *Group) outputs() (ours []int, tty int) {
+	tty = -1
+	for _, o := range []*Output{g.stdout, g.stderr} {
+		if o == nil {
+			continue
+		}
+		control(o.raw, func(fd int) {
+			if o.tty {
+				tty = terminalNumber(fd)
+			} else {
+				ours = append(ours, fd)
+			}
+		})
+	}
+	return ours, tty
+}
+
+// SignalAll sends sig to everything that Members returns, and to the leader's group at once. Processes that are made
+// meanwhile can be missed outside of that; it is called again while there are Members.
+func (g *Group) SignalAll(sig syscall.Signal) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.reaped {
+		return nil
+	}
+	err := g.kill(g.pid, sig)
+	ps, perr := g.others()
+	for _, p := range ps {
+		if p.pgrp != g.pid {
+			signalMember(p.pid, g.pid, sig)
 		}
 	}
-	return ms
+	return errors.Join(err, perr)
 }
 
 // Signal sends sig, and no other, to the group. With a terminal INT, QUIT and TSTP go to the terminal's foreground
@@ -212,7 +260,7 @@ func (g *Group) kill(pgid int, sig syscall.Signal) error {
 		panic(fmt.Sprintf("procgroup: internal error: signal to process group %d", pgid))
 	}
 	err := syscall.Kill(-pgid, sig)
-	if err == syscall.EPERM && len(groupProcesses(pgid)) == 0 {
+	if err == syscall.EPERM && !groupLives(pgid) {
 		return nil // darwin says EPERM for a group of zombies only
 	}
 	if err == nil || err == syscall.ESRCH {
@@ -228,12 +276,14 @@ func inSession(pgid, sid int) bool {
 		return true
 	}
 	// The leader of the group may have gone before the others, as in `true | sleep 9`.
-	for _, p := range groupProcesses(pgid) {
-		if s, err := getsid(p.Pid); err == nil && s == sid {
-			return true
-		}
-	}
-	return false
+	ps, _ := processes()
+	return slices.ContainsFunc(ps, func(p process) bool { return p.pgrp == pgid && p.sid == sid })
+}
+
+// groupLives reports whether a group has a process that is no zombie.
+func groupLives(pgid int) bool {
+	ps, err := processes()
+	return err != nil || slices.ContainsFunc(ps, func(p process) bool { return p.pgrp == pgid })
 }
 
 // Hangup does what the loss of the line does. A terminal is closed: the kernel sends HUP and CONT to the leader and the

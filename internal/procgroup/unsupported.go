@@ -21,16 +21,17 @@ func ResetSignals() {}
 // uses them compiles.
 type Group struct{}
 
-func (*Group) Pid() int                    { return 0 }
-func (*Group) Stdin() *Input               { return nil }
-func (*Group) Stdout() *Output             { return nil }
-func (*Group) Stderr() *Output             { return nil }
-func (*Group) Exited() <-chan struct{}     { return nil }
-func (*Group) Members() []Member           { return nil }
-func (*Group) Signal(syscall.Signal) error { return errUnsupported }
-func (*Group) Hangup() error               { return errUnsupported }
-func (*Group) Resize(Winsize) error        { return errUnsupported }
-func (*Group) Reap() Status                { return Status{Code: -1} }
+func (*Group) Pid() int                       { return 0 }
+func (*Group) Stdin() *Input                  { return nil }
+func (*Group) Stdout() *Output                { return nil }
+func (*Group) Stderr() *Output                { return nil }
+func (*Group) Exited() <-chan struct{}        { return nil }
+func (*Group) Members() ([]Member, error)     { return nil, errUnsupported }
+func (*Group) SignalAll(syscall.Signal) error { return errUnsupported }
+func (*Group) Signal(syscall.Signal) error    { return errUnsupported }
+func (*Group) Hangup() error                  { return errUnsupported }
+func (*Group) Resize(Winsize) error           { return errUnsupported }
+func (*Group) Reap() Status                   { return Status{Code: -1} }
 
 // An Input cannot exist on this system.
 type Input struct{}

@@ -34,14 +34,14 @@
 // A refusal is an HTTP response with a problem document (RFC 9457,
 // application/problem+json, members type, title, status, detail):
 //
-//	400  bad id, or the subprotocol wsexec.v1 was not offered
+//	400  bad id or Sec-WebSocket-Key, or the subprotocol wsexec.v1 was not offered
 //	401  no token or a wrong one
 //	403  an Origin header that does not name this host
-//	426  not a request to upgrade to WebSocket, and no session of that id
+//	426  not a request to upgrade to WebSocket 13, and no session of that id
 //	503  the id is unknown and the server is full or stopping; see Retry-After
 //
 // A client that has not sent open yet takes every refusal as final, later only
-// those below 500.
+// those from 400 to 499, without 408 and 429, which are a proxy's.
 //
 // The 101 response carries the header Wsexec-Instance, random for each start of
 // the server. No compression extension is negotiated.
@@ -61,9 +61,11 @@
 // A text message is one control object, a JSON object with a member "type". A
 // binary message is a frame. Members that are not known are ignored; a type, a
 // kind or a stream that is not known, or a message that breaks a rule of this
-// page, closes the connection with close code 1002 and a reason, and harms no
-// other session. A client that closes so, or gets 1002, does not connect again:
-// the same would happen. A message that ends too early may be the trace of a peer that
+// page, closes the connection with close code 1002 (1009 if it is too long) and a
+// reason, and harms no other session. A client that closes so, or gets one of
+// these codes, does not connect again: the same would happen. A name that differs
+// from one of this page only in case, a name that comes twice in an object, and a
+// null in an array are such breaches. A message that ends too early may be the trace of a peer that
 // died (see the note at the end) and is a lost connection, no more.
 //
 // # Streams and frames
@@ -127,7 +129,8 @@
 // SIGPIPE); with a PTY the terminal is hung up.
 //
 // GAP comes only from a server that was told to drop. The receiver goes on at
-// the offset, says so to the user, and does not check the checksum.
+// the offset, says so to the user, and does not check the checksum. No more than 64
+// may come for which it has not consumed what is before them.
 //
 // # Signals
 //
@@ -182,11 +185,14 @@
 // response to its upgrade carried the same Wsexec-Instance as that of the first
 // connection on which it sent open, since another instance cannot know whether the
 // first started the command: the client gives up and says that this is not known.
-// Once opened was seen, start is never sent again. An open without start for an
-// id that is not there is error gone if there was one that ended without bye, otherwise not-found.
+// (So it does if the header is missing.) Once opened was seen, start is never sent
+// again. An open, with start or without, for an id that is not there any more is
+// error gone, so that a start which was delayed on the way does not run again; the
+// server remembers 65,536 ids for its bound of linger, and as many of sessions
+// that ended without bye. An open without start for any other id is not-found.
 //
 // A client other than the present one takes the session over with an open
-// without start. The one that loses it gets error replaced, also when it comes
+// without start, or with the same start. The one that loses it gets error replaced, also when it comes
 // back later. The server closes the older connection before it serves the newer
 // one.
 //
@@ -210,27 +216,31 @@
 //
 //	resize  {"rows":R,"cols":C}  the terminal's new size, 1..65535 each; an error without a PTY.
 //	                             Sent again after each opened.
-//	detach  {}                   the session lives until its command ends; the server closes the connection
+//	detach  {}                   the session lives until its command ends; answered with detached
 //	hangup  {}                   end the session: HUP, CONT, TERM, and KILL after kill_after
 //	bye     {}                   the client has the exit and all output; the server forgets the session and closes
 //
 // From the server:
 //
 //	exit    {"code":N} or {"signal":N,"core":BOOL}, with "reason", "stdin", "left_behind"
+//	detached {}                  the session goes on without the client, which tells what it consumed (an
+//	                             ACK of each of its streams) and closes the connection
 //	notice  {"text":T}           for a person
 //	error   {"code":C,"title":T,"detail":T,"status":N}  final; see below
 //
 // exit follows the END of every output, on each connection, also after a
 // replay; it is the only control message that waits for data. reason is absent
-// when the command ended by itself, otherwise timeout, hangup, linger or
+// when the command ended by itself, whatever came after that, otherwise timeout, hangup, linger or
 // shutdown (the server ended it for that), or incomplete (it ended, but not all
 // of its output could be kept). stdin is the number of bytes of stdin that the
 // command consumed. left_behind lists processes that were ended after the
 // command: [{"pid":P,"name":T,"holding":BOOL}], holding if one kept an output
 // open. A client is done when it has exit and has written, or stopped, every
 // output; then it sends bye, and the server forgets the session and closes the
-// connection (wait for that at most 1 s). Without bye, the session is kept for
-// linger after the connection is gone.
+// connection (wait for that at most 1 s). Without a connection a client that has
+// all that ends without bye. Without bye, the session is kept for linger after the
+// connection is gone (a detached one for the server's bound of linger), unless too
+// many wait so: the server keeps as many as it lets run, and forgets the oldest.
 //
 // A client program returns code, or 128 plus signal; with reason timeout 124, with
 // hangup, linger and incomplete 125, and with shutdown 125 in place of 0, since
@@ -246,7 +256,7 @@
 //	not-executable     126  nothing was run
 //	bad-directory      125  nothing was run
 //	bad-request        125  nothing was run: the start breaks a rule (detail says which)
-//	too-large          125  nothing was run: arguments and environment exceed a bound
+//	too-large          126  nothing was run: open exceeds its bound
 //	conflict           125  the id or the name is taken by another session
 //	limit              125  nothing was run: a bound of the server (detail says which)
 //	not-found, gone    125  there is no such session; there was one

@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -104,6 +105,15 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
 	}
 	if !hasToken(r.Header, "Sec-WebSocket-Protocol", proto.Subprotocol) {
 		problem(w, http.StatusBadRequest, "no common subprotocol", "this server speaks "+proto.Subprotocol)
+		return
+	}
+	if r.Header.Get("Sec-WebSocket-Version") != "13" {
+		w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455 §4.4
+		problem(w, http.StatusUpgradeRequired, "unknown version of WebSocket", "this server speaks version 13")
+		return
+	}
+	if key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key")); err != nil || len(key) != 16 {
+		problem(w, http.StatusBadRequest, "bad Sec-WebSocket-Key", "it is 16 bytes in base64")
 		return
 	}
 	if reason, full := s.full(k); full {

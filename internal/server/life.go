@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"wsexec/internal/procgroup"
@@ -48,7 +49,7 @@ func (x *session) launch() {
 		x.mu.Lock()
 		x.forgot = true
 		x.mu.Unlock()
-		x.srv.remove(x, false)
+		x.srv.remove(x, true)
 		x.srv.vacate()
 		close(x.ready)
 		x.srv.lives.Done()
@@ -80,8 +81,8 @@ func startError(err error) *proto.Error {
 // ends; the leader is reaped; and only then is the exit told.
 func (x *session) life() {
 	defer x.srv.lives.Done()
-	fed := make(chan int64, 1)
-	go func() { fed <- x.feed() }()
+	x.feeders.Add(1)
+	go x.feed()
 	var pumps []*pump
 	for i, s := range x.out {
 		if o := x.output(i); o != nil {
@@ -104,6 +105,7 @@ func (x *session) life() {
 	case <-x.ending:
 		x.terminate()
 	}
+	x.leaderEnded()
 	if timer != nil {
 		// A command that has ended was in time; what is left of the time still
 		// bounds the wait for what it left behind.
@@ -119,7 +121,8 @@ func (x *session) life() {
 	// Nobody reads stdin any more.
 	x.stdin.Stop()
 	x.proc.Stdin().Close()
-	exit := &proto.Exit{Stdin: <-fed}
+	x.feeders.Wait()
+	exit := new(proto.Exit)
 
 	for _, p := range pumps {
 		p.drain()
@@ -131,7 +134,7 @@ func (x *session) life() {
 			p.settle()
 		}
 	}
-	exit.LeftBehind = x.endLeftovers(pumps)
+	exit.LeftBehind = x.endLeftovers()
 
 	lost := false
 	for _, p := range pumps {
@@ -145,6 +148,8 @@ func (x *session) life() {
 		lost = lost || p.lost
 	}
 
+	// Only now: what the command left behind may have read on.
+	exit.Stdin = x.fed.Load() - int64(x.proc.Stdin().Unread())
 	status := x.proc.Reap()
 	if status.Signal != 0 {
 		exit.Signal, exit.Core = linuxSignal(status.Signal), status.CoreDumped
@@ -169,10 +174,7 @@ func (x *session) publish(exit *proto.Exit, lost bool) {
 	}
 	x.exit = exit
 	l := x.link
-	abandoned := x.expired && l == nil
-	if l == nil && !x.forgot && x.detached {
-		x.startTimer()
-	}
+	expired := x.expired
 	x.mu.Unlock()
 	if l != nil {
 		l.Send(exit)
@@ -185,8 +187,8 @@ func (x *session) publish(exit *proto.Exit, lost bool) {
 	}
 	x.srv.boundEnded()
 	log.Info("ended", "reason", exit.Reason, "duration", time.Since(x.created).Round(time.Millisecond), "left_behind", len(exit.LeftBehind))
-	if abandoned {
-		x.forget()
+	if expired {
+		x.forgetAbandoned()
 	}
 }
 
@@ -212,95 +214,153 @@ func (x *session) terminate() {
 	<-x.proc.Exited()
 }
 
-// endLeftovers ends what the command has left behind in its group, while its
+// endLeftovers ends what the command has left behind in its session, while its
 // output is still read, and says what that was.
-func (x *session) endLeftovers(pumps []*pump) []proto.Process {
-	members := x.proc.Members()
-	if len(members) == 0 {
+func (x *session) endLeftovers() []proto.Process {
+	members, err := x.proc.Members()
+	if err == nil && len(members) == 0 {
 		return nil
-	}
-	holding := false
-	for _, p := range pumps {
-		holding = holding || !p.ended()
 	}
 	var left []proto.Process
 	for _, m := range members[:min(len(members), maxLeftBehind)] {
-		left = append(left, proto.Process{PID: m.Pid, Name: m.Name, Holding: holding})
+		left = append(left, proto.Process{PID: m.Pid, Name: m.Name, Holding: m.Holding})
 	}
-	x.proc.Signal(sigTERM)
-	x.proc.Signal(sigCONT)
-	deadline := time.Now().Add(leftoverGrace)
-	killed := false
+	log := x.srv.cfg.Log.With("session", x.id)
+	if err != nil {
+		log.Warn("cannot look for what the command left behind, ending its group blindly", "error", err)
+	}
+	// CONT goes along since a stopped process takes no other signal but KILL.
+	x.proc.SignalAll(sigTERM)
+	x.proc.SignalAll(sigCONT)
+	kill := time.Now().Add(leftoverGrace)
+	giveUp := kill.Add(leftoverGrace)
 	// They are no children of ours, so nobody tells us when they have ended.
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for len(x.proc.Members()) > 0 {
-		<-tick.C
-		if time.Now().Before(deadline) {
-			continue
+	for {
+		if members, err = x.proc.Members(); err == nil && len(members) == 0 {
+			return left
 		}
-		if killed {
+		switch now := <-tick.C; {
+		case now.After(giveUp):
 			// Not even KILL: a process in an uninterruptible sleep.
-			x.srv.cfg.Log.Warn("processes do not end", "session", x.id, "count", len(x.proc.Members()))
-			break
+			log.Warn("processes do not end", "count", len(members), "error", err)
+			return left
+		case now.After(kill):
+			x.proc.SignalAll(sigKILL) // again and again, for those that are being made
 		}
-		x.proc.Signal(sigKILL)
-		killed = true
-		deadline = deadline.Add(leftoverGrace)
 	}
-	return left
 }
 
-// feed writes stdin to the command until either has ended, and returns how many
-// bytes the command has taken.
-func (x *session) feed() int64 {
+// feed writes stdin to the command until either has ended.
+func (x *session) feed() {
+	defer x.feeders.Done()
 	in := x.proc.Stdin()
-	var written int64
-	write, end := in.Write, func() bool { in.Close(); return true }
 	if x.start.TTY != nil {
-		write, end = in.Feed, func() bool { return x.feedEOF(in) }
+		x.feedTerminal(in)
+		return
 	}
 	for {
 		p, err := x.stdin.Next()
 		if err == io.EOF {
-			if !end() {
-				continue
-			}
-			break
+			in.Close()
+			return
 		}
 		if err != nil {
-			if errors.Is(err, stream.ErrChecksum) {
-				x.failStream(err)
-			}
-			break
+			x.checkStream(err)
+			return
 		}
-		n, err := write(p)
-		written += int64(n)
-		x.stdin.Consumed(n)
-		if err == nil && n == 0 {
-			err = in.WaitWritable()
-		}
+		n, err := in.Write(p)
+		x.consume(n)
 		if err != nil {
 			x.stdin.Stop()
+			return
+		}
+	}
+}
+
+// consume says that n bytes of stdin were written.
+func (x *session) consume(n int) {
+	x.fed.Add(int64(n))
+	x.stdin.Consumed(n)
+}
+
+// feedTerminal types stdin at the command's terminal.
+func (x *session) feedTerminal(in *procgroup.Input) {
+	var all []byte
+	var seen int64 // up to which offset it was shown what waits
+	for {
+		p, err := x.stdin.Next()
+		if err == io.EOF {
+			if x.feedEOF(in) {
+				return
+			}
+			break
+		}
+		if err != nil {
+			x.checkStream(err)
+			return
+		}
+		n, err := in.Feed(p)
+		x.consume(n)
+		if err == nil && n < len(p) && x.stdin.Pending() > seen {
+			// It takes no more now. But an interrupt must not wait for that, so it
+			// is shown all that waits, once.
+			if all, err = x.stdin.TryAll(all); err != nil {
+				continue
+			}
+			seen = x.fed.Load() + int64(len(all))
+			n, err = in.Feed(all)
+			x.consume(n)
+		}
+		if err == nil && n == 0 {
+			err = in.WaitWritable()
+		} else if n > 0 {
+			all = nil
+		}
+		if err != nil && !x.reopened(err) {
 			break
 		}
 	}
-	// What it will take of the rest is known when it has ended.
-	<-x.proc.Exited()
-	return written - int64(in.Unread())
+	x.stdin.Stop()
 }
 
-// feedEOF tells a terminal that its input has ended. It returns false when
-// there may be more input after all, since another client took over.
+// reopened waits, after an error of the terminal's input, until it is worth to try
+// again: nobody has the terminal open, but while the command lives somebody may
+// open it again.
+func (x *session) reopened(err error) bool {
+	if !errors.Is(err, syscall.EIO) {
+		return false
+	}
+	select {
+	case <-x.proc.Exited():
+		return false
+	case <-time.After(reopenCheck):
+		return true
+	}
+}
+
+// feedEOF tells a terminal that its input has ended. It returns false when the
+// terminal is gone.
 func (x *session) feedEOF(in *procgroup.Input) bool {
 	for {
 		done, err := in.EOF()
-		if done || err != nil {
+		if done {
 			return true
 		}
-		if in.WaitWritable() != nil {
-			return true
+		if err == nil {
+			err = in.WaitWritable()
 		}
+		if err != nil && !x.reopened(err) {
+			return false
+		}
+	}
+}
+
+// checkStream ends the session if stdin is not what the client sent.
+func (x *session) checkStream(err error) {
+	if errors.Is(err, stream.ErrChecksum) {
+		x.failStream(err)
 	}
 }
 
@@ -330,8 +390,7 @@ type pump struct {
 	mu    sync.Mutex
 	phase phase
 	held  int64 // bytes that the output held at the leader's exit, or when told to finish
-	eof   bool
-	rest  bool // settled is closed
+	rest  bool  // settled is closed
 }
 
 // phase is what a pump waits for.
@@ -389,13 +448,6 @@ func (p *pump) finish() {
 // abort ends the stream where it is, of a pump that was told to finish.
 func (p *pump) abort() { p.snd.Abort(errCut) }
 
-// ended reports whether the output has.
-func (p *pump) ended() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.eof
-}
-
 // run reads until the output ends or the pump is told to finish.
 func (p *pump) run() {
 	defer close(p.done)
@@ -432,9 +484,6 @@ func (p *pump) run() {
 			continue
 		}
 		if err != nil {
-			p.mu.Lock()
-			p.eof = err == io.EOF
-			p.mu.Unlock()
 			if err != io.EOF {
 				p.out.Close()
 			}

@@ -54,8 +54,6 @@ const (
 
 	// openTimeout is how long a client may take from the upgrade to open.
 	openTimeout = 10 * time.Second
-	// maxGone bounds how many ids of forgotten sessions are remembered.
-	maxGone = 1 << 16
 )
 
 // A Server runs sessions.
@@ -71,10 +69,11 @@ type Server struct {
 	sessions map[key]*session
 	live     int                 // sessions whose command has not ended
 	opening  map[*link.Conn]bool // upgraded, and open has not come
-	gone     map[key]time.Time
-	goneList []key // in the order of their times
-	stopping bool  // no new sessions
-	closed   bool  // no new connections
+	gone     past                // that ended without bye
+	done     past                // with bye; apart, since there are many more of them
+	stopping bool                // no new sessions
+	closed   bool                // no new connections
+	shut     bool                // no connections that wait for their open
 }
 
 // key names a session: ids are their owner's, so that nobody can find out
@@ -103,7 +102,6 @@ func New(cfg Config) *Server {
 		token:    sha256.Sum256([]byte(cfg.Token)),
 		instance: proto.NewID(),
 		sessions: map[key]*session{},
-		gone:     map[key]time.Time{},
 		opening:  map[*link.Conn]bool{},
 	}
 	s.http = &http.Server{
@@ -178,6 +176,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 		x.forget()
 	}
 	s.mu.Lock()
+	s.shut = true
 	for c := range s.opening {
 		go c.Close() // which may wait for a reader to let go
 	}
@@ -214,16 +213,21 @@ func (s *Server) limitDetail() string {
 }
 
 // session returns the session of that key: the one there is, or for an open
-// with start a new one, whose command the caller has to start.
-func (s *Server) session(k key, o *proto.Open) (x *session, created bool, _ *proto.Error) {
+// with start a new one, whose command the caller has to start. The start has been
+// checked; startJSON is its canonical form.
+func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, created bool, _ *proto.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if x := s.sessions[k]; x != nil {
 		return x, false, nil
 	}
-	s.purgeGone()
-	if _, ok := s.gone[k]; ok {
-		return nil, false, fail(proto.CodeGone, "the session is gone", "nobody came back for it in time")
+	switch {
+	case s.gone.has(k):
+		return nil, false, fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
+	case s.done.has(k):
+		// Also for a start: one that was delayed on the way, or that is sent again
+		// by a client that knows nothing of its session's end, must not run again.
+		return nil, false, fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
 	}
 	if o.Start == nil {
 		return nil, false, fail(proto.CodeNotFound, "no such session", k.id)
@@ -239,9 +243,6 @@ func (s *Server) session(k key, o *proto.Open) (x *session, created bool, _ *pro
 			return nil, false, fail(proto.CodeBadOffset, "the session cannot go on where this client is", fmt.Sprintf("stream %d: a new session has nothing before offset %d", n, have.Offset))
 		}
 	}
-	if err := o.Start.Check(); err != nil {
-		return nil, false, fail(proto.CodeBadRequest, "the request cannot be served", err.Error())
-	}
 	if o.Start.Name != "" {
 		for other, x := range s.sessions {
 			if other.principal == k.principal && x.start.Name == o.Start.Name && !x.hasEnded() {
@@ -249,7 +250,7 @@ func (s *Server) session(k key, o *proto.Open) (x *session, created bool, _ *pro
 			}
 		}
 	}
-	x = newSession(s, k, o)
+	x = newSession(s, k, o, startJSON)
 	s.sessions[k] = x
 	s.live++
 	s.lives.Add(1)
@@ -265,34 +266,19 @@ func (s *Server) vacate() {
 	s.mu.Unlock()
 }
 
-// remove takes a session out of the table. Its id is remembered if somebody may
-// still come back for it.
-func (s *Server) remove(x *session, remember bool) {
+// remove takes a session out of the table. Its id is remembered, so that a
+// command is not started again. Told says whether a client knows how it ended.
+func (s *Server) remove(x *session, told bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[x.key] != x {
 		return
 	}
 	delete(s.sessions, x.key)
-	if remember {
-		s.purgeGone()
-		s.gone[x.key] = time.Now().Add(s.cfg.MaxLinger)
-		s.goneList = append(s.goneList, x.key)
-	}
-}
-
-// purgeGone drops remembered ids whose time is over, and the oldest when there
-// are too many.
-func (s *Server) purgeGone() {
-	now := time.Now()
-	n := 0
-	for n < len(s.goneList) && (len(s.goneList)-n >= maxGone || now.After(s.gone[s.goneList[n]])) {
-		delete(s.gone, s.goneList[n])
-		n++
-	}
-	s.goneList = s.goneList[n:]
-	if len(s.goneList) == 0 {
-		s.goneList = nil
+	if told {
+		s.done.add(x.key, s.cfg.MaxLinger)
+	} else {
+		s.gone.add(x.key, s.cfg.MaxLinger)
 	}
 }
 
@@ -330,15 +316,21 @@ func (s *Server) admit() bool {
 	return !s.closed
 }
 
-// setOpening keeps the set of connections that nobody else knows of.
-func (s *Server) setOpening(c *link.Conn, is bool) {
+// opens notes a connection that waits for its open, of which nobody else knows,
+// unless it is too late for that.
+func (s *Server) opens(c *link.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if is {
+	if !s.shut {
 		s.opening[c] = true
-	} else {
-		delete(s.opening, c)
 	}
+	return !s.shut
+}
+
+func (s *Server) opened(c *link.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.opening, c)
 }
 
 // boundEnded forgets the oldest of the ended sessions that nobody is attached to,
@@ -357,16 +349,27 @@ func (s *Server) boundEnded() {
 	all = slices.DeleteFunc(all, func(x *session) bool { return !x.abandoned() })
 	slices.SortFunc(all, func(a, b *session) int { return a.created.Compare(b.created) })
 	for _, x := range all[:max(len(all)-s.cfg.MaxSessions, 0)] {
-		x.forget()
+		x.forgetAbandoned()
 	}
 }
 
 // serve runs one connection from its open to its end.
 func (s *Server) serve(c *link.Conn, k key) {
 	defer s.conns.Done()
-	s.setOpening(c, true)
+	if !s.opens(c) {
+		c.Close()
+		return
+	}
 	m, err := c.ReadControl(proto.MaxOpen, openTimeout)
-	s.setOpening(c, false)
+	s.opened(c)
+	refuse := func(e *proto.Error) {
+		s.cfg.Log.Info("refused", "session", k.id, "principal", k.principal, "code", e.Code, "title", e.Title, "detail", e.Detail)
+		c.Fail(e)
+	}
+	if errors.Is(err, link.ErrTooLong) {
+		refuse(fail(proto.CodeTooLarge, "the command is too large", fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent", proto.MaxOpen)))
+		return
+	}
 	if err != nil {
 		if errors.Is(err, link.ErrProtocol) {
 			c.Refuse(err.Error())
@@ -380,15 +383,18 @@ func (s *Server) serve(c *link.Conn, k key) {
 		c.Refuse("open must come first")
 		return
 	}
-	refuse := func(e *proto.Error) {
-		s.cfg.Log.Info("refused", "session", k.id, "principal", k.principal, "code", e.Code, "detail", e.Detail)
-		c.Fail(e)
-	}
 	if o.Watch {
 		refuse(fail(proto.CodeBadRequest, "the request cannot be served", "this server has no watchers"))
 		return
 	}
-	x, created, e := s.session(k, o)
+	if o.Start != nil {
+		if err := o.Start.Check(); err != nil {
+			refuse(fail(proto.CodeBadRequest, "the request cannot be served", err.Error()))
+			return
+		}
+	}
+	startJSON := canonical(o.Start)
+	x, created, e := s.session(k, o, startJSON)
 	if e != nil {
 		refuse(e)
 		return
@@ -396,13 +402,13 @@ func (s *Server) serve(c *link.Conn, k key) {
 	if created {
 		x.launch()
 	}
-	if e := x.serve(c, o, created); e != nil {
+	if e := x.serve(c, o, startJSON, created); e != nil {
 		refuse(e)
 	}
 }
 
 // statuses are the exit statuses of errors that do not have 125.
-var statuses = map[string]int{proto.CodeCommandNotFound: 127, proto.CodeNotExecutable: 126}
+var statuses = map[string]int{proto.CodeCommandNotFound: 127, proto.CodeNotExecutable: 126, proto.CodeTooLarge: 126}
 
 // fail makes a final error.
 func fail(code, title, detail string) *proto.Error {
@@ -410,5 +416,5 @@ func fail(code, title, detail string) *proto.Error {
 	if !ok {
 		status = 125
 	}
-	return &proto.Error{Code: code, Title: title, Detail: detail, Status: status}
+	return proto.NewError(code, title, detail, status)
 }

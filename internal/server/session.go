@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wsexec/internal/link"
@@ -32,34 +33,42 @@ type session struct {
 	ending chan struct{} // closed when the session is told to end
 	cut    chan struct{} // closed when nobody waits for output any more
 
+	feeders sync.WaitGroup // goroutines that write stdin, one after the other
+	fed     atomic.Int64   // bytes of stdin written
+
 	// Set before ready is closed, and constant then.
 	proc     *procgroup.Group
 	startErr *proto.Error
 
-	mu       sync.Mutex
-	reason   string // why the session was told to end; "" if it was not
-	isCut    bool
-	exit     *proto.Exit
-	client   string // that has, or last had, the session
-	try      int
-	losers   []string // clients that were replaced, oldest first
-	claim    int      // counts the connections that wanted the session
-	waiting  int      // of them, those that wait for the one before to end
-	link     *link.Link
-	linkDone chan struct{} // closed when nothing of link touches the session
-	detached bool
-	timer    *time.Timer // until the session is given up, while there is no link
-	expired  bool        // that time is over
-	forgot   bool
+	mu         sync.Mutex
+	reason     string // why the session was told to end; "" if it was not
+	isCut      bool
+	leaderGone bool // the command has ended, by itself if reason is ""
+	exit       *proto.Exit
+	client     string // that has, or last had, the session
+	try        int
+	takeover   bool     // client is another than the one whose streams these are
+	losers     []string // clients that were replaced, oldest first
+	claim      int      // counts the connections that wanted the session
+	waiting    int      // of them, those that wait for the one before to end
+	link       *link.Link
+	linkDone   chan struct{} // closed when nothing of link touches the session
+	detached   bool
+	timer      *time.Timer // until the session is given up, while there is no link
+	expired    bool        // that time is over
+	forgot     bool
 }
 
 // maxLosers bounds how many replaced clients a session remembers.
 const maxLosers = 256
 
-func newSession(s *Server, k key, o *proto.Open) *session {
+// newSession makes the session of the client of o, so that whoever else comes,
+// even before that client's connection is served, takes it over.
+func newSession(s *Server, k key, o *proto.Open, startJSON string) *session {
 	st := o.Start
 	x := &session{
-		key: k, srv: s, start: st, startJSON: canonical(st), created: time.Now(),
+		key: k, srv: s, start: st, startJSON: startJSON, created: time.Now(),
+		client:    o.Client,
 		linger:    min(orDefault(st.Linger, defaultLinger), s.cfg.MaxLinger),
 		killAfter: orDefault(st.KillAfter, s.cfg.KillAfter),
 		keepalive: orDefault(st.Keepalive, defaultKeepalive),
@@ -83,7 +92,11 @@ func orDefault(m *proto.Millis, d time.Duration) time.Duration {
 	return m.Duration()
 }
 
+// canonical is a start's one form in JSON, "" for none.
 func canonical(st *proto.Start) string {
+	if st == nil {
+		return ""
+	}
 	b, err := json.Marshal(st)
 	if err != nil {
 		panic("server: internal error: " + err.Error())
@@ -93,7 +106,7 @@ func canonical(st *proto.Start) string {
 
 // serve gives the session to a connection until that ends. It returns an error
 // for the client if it does not get the session.
-func (x *session) serve(c *link.Conn, o *proto.Open, created bool) *proto.Error {
+func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created bool) *proto.Error {
 	<-x.ready
 	if x.startErr != nil {
 		return x.startErr
@@ -104,7 +117,7 @@ func (x *session) serve(c *link.Conn, o *proto.Open, created bool) *proto.Error 
 		Probe:     proto.Stdin,
 		Control:   x.control,
 	})
-	opened, done, e := x.attach(l, o, created)
+	opened, done, e := x.attach(l, o, startJSON, created)
 	if e != nil {
 		return e
 	}
@@ -120,14 +133,16 @@ func (x *session) serve(c *link.Conn, o *proto.Open, created bool) *proto.Error 
 
 // attach makes l the connection of the session, once the one before it has
 // ended.
-func (x *session) attach(l *link.Link, o *proto.Open, created bool) (*proto.Opened, chan struct{}, *proto.Error) {
+func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created bool) (*proto.Opened, chan struct{}, *proto.Error) {
 	x.mu.Lock()
-	if e := x.refusal(o); e != nil {
+	if e := x.refusal(o, startJSON); e != nil {
 		x.mu.Unlock()
 		return nil, nil, e
 	}
-	takeover := x.client != "" && x.client != o.Client
-	if takeover {
+	another := x.client != o.Client
+	if another {
+		// Until a connection of the new client is served: it can come twice before.
+		x.takeover = true
 		x.losers = append(x.losers, x.client)
 		if len(x.losers) > maxLosers {
 			x.losers = slices.Delete(x.losers, 0, 1)
@@ -141,7 +156,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, created bool) (*proto.Open
 	x.mu.Unlock()
 
 	if old != nil {
-		if takeover {
+		if another {
 			old.Fail(replaced)
 		} else {
 			old.Close(errors.New("the client has a newer connection"))
@@ -163,8 +178,13 @@ func (x *session) attach(l *link.Link, o *proto.Open, created bool) (*proto.Open
 		x.startTimer()
 		return nil, nil, e
 	}
-	if takeover {
-		x.stdin.ForgetEnd()
+	if x.takeover {
+		// At a terminal there can be typed again.
+		if x.stdin.ForgetEnd(x.start.TTY != nil) && !x.leaderGone {
+			x.feeders.Add(1)
+			go x.feed()
+		}
+		x.takeover, x.detached = false, false
 	}
 	opened := &proto.Opened{
 		PID: x.proc.Pid(), Resumed: !created, TTY: x.start.TTY != nil,
@@ -199,19 +219,16 @@ func (x *session) attach(l *link.Link, o *proto.Open, created bool) (*proto.Open
 	} else if o.Size != nil && x.start.TTY != nil {
 		x.proc.Resize(procgroup.Winsize(*o.Size))
 	}
-	if takeover {
-		x.detached = false
-	}
 	x.link, x.linkDone = l, make(chan struct{})
 	return opened, x.linkDone, nil
 }
 
 // refusal says why the client of o cannot have the session, if so. x.mu is held.
-func (x *session) refusal(o *proto.Open) *proto.Error {
+func (x *session) refusal(o *proto.Open, startJSON string) *proto.Error {
 	switch {
 	case x.forgot:
 		return fail(proto.CodeGone, "the session is gone", "")
-	case o.Start != nil && canonical(o.Start) != x.startJSON:
+	case o.Start != nil && startJSON != x.startJSON:
 		return fail(proto.CodeConflict, "the id is taken", "a session of this id runs another command")
 	case slices.Contains(x.losers, o.Client):
 		return replaced
@@ -222,7 +239,8 @@ func (x *session) refusal(o *proto.Open) *proto.Error {
 }
 
 // badOffset says which of the offsets that a client has cannot be served, if one
-// cannot. A client that is refused harms nobody and changes nothing.
+// cannot. A client that is refused so harms nobody and changes nothing, unless the
+// one before it has consumed more while it was being told.
 func (x *session) badOffset(o *proto.Open) *proto.Error {
 	for n, have := range o.Have {
 		if err := x.out[n-proto.Stdout].Keeps(have.Offset); err != nil {
@@ -239,12 +257,15 @@ func (x *session) detach(l *link.Link, done chan struct{}, err error) {
 	x.mu.Lock()
 	x.detachStreams()
 	x.link = nil
-	forgot := x.forgot
+	forgot, ended := x.forgot, x.exit != nil
 	if !forgot {
 		x.startTimer()
 	}
 	x.mu.Unlock()
 	close(done)
+	if ended && !forgot {
+		x.srv.boundEnded()
+	}
 	if !forgot && !errors.Is(err, link.ErrBye) {
 		x.srv.cfg.Log.Info("connection lost", "session", x.id, "reason", err)
 	}
@@ -267,7 +288,7 @@ func (x *session) startTimer() {
 	}
 	d := x.linger
 	if x.detached {
-		if x.exit == nil {
+		if !x.leaderGone {
 			return // it lives until its command ends
 		}
 		d = x.srv.cfg.MaxLinger
@@ -282,33 +303,30 @@ func (x *session) startTimer() {
 // expire gives the session up, if nobody came since.
 func (x *session) expire(claim int) {
 	x.mu.Lock()
-	over := x.claim == claim && x.link == nil && x.waiting == 0
-	ended := x.exit != nil
-	x.expired = x.expired || over
-	x.mu.Unlock()
-	if !over {
+	if x.claim != claim || x.link != nil || x.waiting > 0 || x.forgot {
+		x.mu.Unlock()
 		return
 	}
-	if ended {
-		x.forget()
-	} else {
-		x.end(proto.ReasonLinger)
+	x.expired = true
+	if x.exit != nil {
+		x.mu.Unlock()
+		x.forgetAbandoned()
+		return
 	}
+	x.endLocked(proto.ReasonLinger)
+	x.mu.Unlock()
+	x.cutOff() // nobody is there to read
 }
 
 // end tells the session to end. The first reason counts.
 func (x *session) end(reason string) {
 	x.mu.Lock()
-	first := x.reason == "" && x.exit == nil
-	if first {
-		x.reason = reason
-		close(x.ending)
-	}
+	x.endLocked(reason)
 	x.mu.Unlock()
-	switch {
-	case reason == proto.ReasonLinger, reason == proto.ReasonHangup:
+	switch reason {
+	case proto.ReasonHangup:
 		x.cutOff() // nobody is there to read
-	case reason == proto.ReasonShutdown:
+	case proto.ReasonShutdown:
 		// The server's grace counts, however long a client asked for: whoever
 		// stops it would otherwise kill it at last, and leave all behind.
 		time.AfterFunc(min(x.killAfter, x.srv.cfg.KillAfter), func() {
@@ -316,6 +334,28 @@ func (x *session) end(reason string) {
 			time.AfterFunc(time.Second, x.cutOff)
 		})
 	}
+}
+
+// endLocked notes why the session ends, and tells its life. x.mu is held.
+func (x *session) endLocked(reason string) {
+	select {
+	case <-x.ending:
+		return
+	default:
+		close(x.ending)
+	}
+	if !x.leaderGone {
+		x.reason = reason
+	}
+}
+
+// leaderEnded notes that the command has ended: what ends the session from now on
+// is not why.
+func (x *session) leaderEnded() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.leaderGone = true
+	x.startTimer() // that of a detached session
 }
 
 // cutOff stops waiting for output to be read.
@@ -346,6 +386,21 @@ func (x *session) killGroup() {
 // forget takes the session, whose command has ended, out of the table.
 func (x *session) forget() {
 	x.mu.Lock()
+	x.forgetLocked()
+}
+
+// forgetAbandoned does so if nobody is attached, or about to be.
+func (x *session) forgetAbandoned() {
+	x.mu.Lock()
+	if x.exit == nil || x.link != nil || x.waiting > 0 {
+		x.mu.Unlock()
+		return
+	}
+	x.forgetLocked()
+}
+
+// forgetLocked is called with x.mu held, and gives it up.
+func (x *session) forgetLocked() {
 	if x.forgot {
 		x.mu.Unlock()
 		return
@@ -356,7 +411,7 @@ func (x *session) forget() {
 	}
 	l := x.link
 	x.mu.Unlock()
-	x.srv.remove(x, true)
+	x.srv.remove(x, false)
 	if l != nil {
 		l.Close(errors.New("the session is forgotten"))
 	}
@@ -377,8 +432,12 @@ func (x *session) control(m any) error {
 	case *proto.Detach:
 		x.mu.Lock()
 		x.detached = true
+		l := x.link
 		x.mu.Unlock()
-		return link.ErrBye
+		if l != nil {
+			l.Send(&proto.Detached{}) // upon which the client closes
+		}
+		return nil
 	case *proto.Bye:
 		x.mu.Lock()
 		ended := x.exit != nil
@@ -397,7 +456,7 @@ func (x *session) acknowledged() {
 	x.mu.Lock()
 	x.forgot = true
 	x.mu.Unlock()
-	x.srv.remove(x, false)
+	x.srv.remove(x, true)
 }
 
 // typed is called by the link's reader when stdin came: a terminal that takes
@@ -487,7 +546,7 @@ func (x *session) info() proto.Info {
 	switch {
 	case x.exit != nil:
 		i.State = "ended"
-	case x.reason != "":
+	case x.reason != "" || x.leaderGone:
 		i.State = "ending"
 	case x.link != nil:
 		i.State = "running"

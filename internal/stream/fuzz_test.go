@@ -67,7 +67,7 @@ func runProgram(t testing.TB, program []byte) {
 			case arg < 64:
 				p.close()
 			case arg < 96 && !p.up:
-				p.takeOver()
+				p.takeOver(arg%2 == 1)
 			}
 		case 13:
 			// What measure does, without its clock.

@@ -76,8 +76,13 @@ func (p *pair) lose() {
 }
 
 // takeOver puts another sender in the place of the one whose connection was lost, which goes on with bytes of its own.
-func (p *pair) takeOver() {
-	p.r.ForgetEnd()
+func (p *pair) takeOver(reopen bool) {
+	told := p.err == io.EOF
+	if again := p.r.ForgetEnd(reopen); again != (told && reopen && !p.stopped) {
+		p.t.Fatalf("ForgetEnd(%t) = %t, where the destination got %v", reopen, again, p.err)
+	} else if again {
+		p.err = nil
+	}
 	off, limit := p.r.Attach(func() { p.rcv = true })
 	pos, crc := p.r.Position()
 	if pos != off {

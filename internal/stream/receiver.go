@@ -41,6 +41,7 @@ type Receiver struct {
 	endCRC   uint32
 	stopped  bool
 	over     bool // as if stopped, for the sender alone: the stream ended with the one before it
+	eof      bool // the destination was told of the end
 	abort    error
 
 	// Where the present sender begins, if the destination still holds bytes of
@@ -157,6 +158,7 @@ func (r *Receiver) take(wait bool) ([]byte, error) {
 			if r.corrupt() {
 				return nil, ErrChecksum
 			}
+			r.eof = true
 			return nil, io.EOF
 		case !wait:
 			return nil, nil
@@ -311,9 +313,10 @@ func (r *Receiver) Begin(off int64, w Window) {
 // ForgetEnd makes the stream open again if its end has not been reached: the
 // peer that sent it is replaced by one that goes on with bytes of its own. It
 // does so after what the destination has in its hands, which cannot be taken
-// back. If the end has been reached, the new peer is told to stop. Only without
-// a connection.
-func (r *Receiver) ForgetEnd() {
+// back. If the end has been reached, the new peer is told to stop; or, with
+// reopen, the stream is opened again all the same. It reports whether the
+// destination was told of an end that is none now. Only without a connection.
+func (r *Receiver) ForgetEnd(reopen bool) (again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.base, r.baseCRC = r.consumed, r.crc
@@ -321,10 +324,14 @@ func (r *Receiver) ForgetEnd() {
 		r.base = r.queue[i].end()
 		r.baseCRC = crc32.Update(r.baseCRC, castagnoli, r.queue[i].data())
 	}
-	if r.ended && r.consumed < r.end {
+	if r.ended && (r.consumed < r.end || reopen && !r.stopped) {
 		r.ended = false
 	}
 	r.over = r.ended
+	if !r.ended {
+		again, r.eof = r.eof, false
+	}
+	return again
 }
 
 // Attach begins a connection and returns what to tell the sender. wake is

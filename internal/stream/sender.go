@@ -145,18 +145,6 @@ func (s *Sender) Close() {
 	}
 }
 
-// TryWrite writes all of p if that needs no waiting, and otherwise nothing.
-func (s *Sender) TryWrite(p []byte) bool {
-	s.mu.Lock()
-	ok := !s.stopped && s.abort == nil && s.space() >= int64(len(p))
-	s.mu.Unlock()
-	if !ok {
-		return false
-	}
-	_, err := s.Write(p)
-	return err == nil
-}
-
 // For the owner.
 
 // Begin makes the stream go on at off, where crc is the CRC-32C of what came

@@ -204,7 +204,7 @@ func TestBoundIsOfTheConnection(t *testing.T) {
 	p := newPair(t, FixedWindow(64*ChunkSize), 32*ChunkSize)
 	p.lose()
 	p.bound = DefaultBound
-	p.takeOver()
+	p.takeOver(false)
 	p.r.SetBound(32 * ChunkSize)
 	p.r.SetBound(0)
 	for range 10 {
@@ -602,7 +602,7 @@ func TestTakeOver(t *testing.T) {
 							p.check()
 						}
 						step("before")
-						p.takeOver()
+						p.takeOver(false)
 						step("between")
 						// Once more before anything was sent: the sender goes on where it began.
 						p.lose()
@@ -629,7 +629,7 @@ func TestTakeOverKeepsBytes(t *testing.T) {
 	b, _ := r.Next() // the command's pipe is full, and the destination waits with this in its hands
 	r.Consumed(2)
 	r.Detach()
-	r.ForgetEnd()
+	r.ForgetEnd(false)
 	off, _ := r.Attach(nil)
 	pos, crc := r.Position()
 	if off != 5 || pos != 5 || crc != crc32.Checksum([]byte("first"), castagnoli) {
@@ -663,7 +663,7 @@ func TestTakeOverAfterTheEnd(t *testing.T) {
 			p.next()
 		}
 		p.lose()
-		p.takeOver()
+		p.takeOver(false)
 		p.write(10)
 		p.settle() // fails if the data is refused
 		if !p.s.Stopped() {
@@ -763,9 +763,6 @@ func TestStop(t *testing.T) {
 			}
 			if n, err := p.s.Write([]byte("x")); n != 0 || err != ErrStopped {
 				t.Errorf("Write: %d, %v", n, err)
-			}
-			if p.s.TryWrite([]byte("x")) {
-				t.Error("TryWrite took something")
 			}
 			if _, _, n := p.s.Next(p.scratch); n > 0 {
 				t.Error("a stopped sender sends")
@@ -968,27 +965,10 @@ func TestAttachLetsGo(t *testing.T) {
 	}
 }
 
-func TestTryWrite(t *testing.T) {
+func TestWriteAfterAbort(t *testing.T) {
 	s := NewSender(10, nil)
-	s.Attach(0, 4, nil)
-	for _, tt := range []struct {
-		n  int
-		ok bool
-	}{{5, false}, {3, true}, {2, false}, {1, true}, {1, false}} {
-		_, before := s.Position()
-		if got := s.TryWrite(make([]byte, tt.n)); got != tt.ok {
-			t.Errorf("TryWrite of %d: %v", tt.n, got)
-		}
-		if _, after := s.Position(); after != before+int64(tt.n)*map[bool]int64{true: 1}[tt.ok] {
-			t.Errorf("TryWrite of %d wrote %d", tt.n, after-before)
-		}
-	}
-	s.Next(NewChunk())
-	s.Ack(4, 10)
+	s.Attach(0, 10, nil)
 	s.Abort(io.ErrClosedPipe)
-	if s.TryWrite([]byte("x")) {
-		t.Error("TryWrite after Abort")
-	}
 	if _, err := s.Write([]byte("x")); err != io.ErrClosedPipe {
 		t.Errorf("Write after Abort: %v", err)
 	}
@@ -1753,7 +1733,7 @@ func TestAllThatWaits(t *testing.T) {
 				r.Detach()
 				want := n
 				if takeOver {
-					r.ForgetEnd()
+					r.ForgetEnd(false)
 					want = len(text)
 				}
 				off, _ := r.Attach(nil)
@@ -1787,12 +1767,46 @@ func TestStopSaysWhatHaveSays(t *testing.T) {
 	r.Next()
 	r.Consumed(40)
 	r.Detach()
-	r.ForgetEnd()
+	r.ForgetEnd(false)
 	r.Attach(nil)
 	r.Stop()
 	stop, ok := r.NextStop()
 	r.Detach()
 	if off, _ := r.Attach(nil); !ok || stop != off {
 		t.Errorf("STOP at %d, have %d", stop, off)
+	}
+}
+
+// A stream that ended with one client goes on with another, where its destination can take more: a terminal.
+func TestReopen(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		r := NewReceiver(FixedWindow(100), nil, nil)
+		r.Attach(nil)
+		give(r, 0, "first")
+		b, _ := r.Next()
+		r.Consumed(len(b))
+		r.End(5, crc32.Checksum([]byte("first"), castagnoli))
+		if told {
+			if _, err := r.Next(); err != io.EOF {
+				t.Fatal(err)
+			}
+		}
+		r.Detach()
+		if again := r.ForgetEnd(true); again != told {
+			t.Errorf("ForgetEnd = %t, want %t", again, told)
+		}
+		off, _ := r.Attach(nil)
+		if _, ok := r.NextStop(); ok || off != 5 {
+			t.Errorf("goes on at %d, stop %t", off, ok)
+		}
+		give(r, 5, "more")
+		if b, err := r.Next(); string(b) != "more" {
+			t.Errorf("Next: %q, %v", b, err)
+		}
+		r.Consumed(4)
+		r.End(9, crc32.Checksum([]byte("firstmore"), castagnoli))
+		if _, err := r.Next(); err != io.EOF {
+			t.Errorf("at the end: %v", err)
+		}
 	}
 }
