@@ -209,7 +209,7 @@ class Session:
             while True: ws.receive()
         except (Lost, OSError):
             status = self.exit["code"] if "code" in self.exit else 128 + self.exit["signal"]
-            return {None: status, "timeout": 124}.get(self.exit.get("reason"), 125)
+            return {None: status, "shutdown": status or 125, "timeout": 124}.get(self.exit.get("reason"), 125)
     def handle(self, ws, opcode, payload):
         if opcode == 2:
             self.streams[payload[1]].receive(payload[0], int.from_bytes(payload[2:10], "big"), payload[10:])

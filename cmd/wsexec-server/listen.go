@@ -200,6 +200,9 @@ const minToken = 22
 func loadToken(path string) (string, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, lerr := os.Lstat(path); lerr == nil {
+			return "", fmt.Errorf("token file %s is a symbolic link to nothing; remove it, or make what it points to", path)
+		}
 		return makeToken(path)
 	}
 	if err != nil {

@@ -140,6 +140,10 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	// A reader of our stderr that goes (wsexec-server | tee) must not end us and
+	// leave every command behind: Go lets a failed write to 1 or 2 kill the program
+	// unless PIPE is caught.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	// Signals that this server was started to ignore would be ignored by every
 	// command, too.
 	procgroup.ResetSignals()
@@ -157,7 +161,8 @@ func serve(c *cli.Context) error {
 	ls.announce()
 
 	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
+	// QUIT, too: Go's default prints stacks and leaves every command behind.
+	signal.Notify(stop, syscall.SIGTERM, os.Interrupt, syscall.SIGQUIT)
 	// The default would end the server and leave every command behind.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

@@ -19,7 +19,7 @@ func attachCommand(status *int) *cli.Command {
 		UsageText:       "wsexec attach [flags] ID",
 		Description:     attachHelp,
 		HideHelpCommand: true,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		OnUsageError:    usage,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}, Usage: "leave the session's stdin as it is", DisableDefaultText: true},
 		}, connectionFlags()...),

@@ -40,7 +40,7 @@ func runCommand(status *int) *cli.Command {
 		UsageText:       "wsexec run [flags] [--] COMMAND [ARG...]",
 		Description:     runHelp,
 		HideHelpCommand: true, // run help: a command of that name
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		OnUsageError:    usage,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "with a terminal (default: when stdin, stdout and stderr are all terminals)", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "no-tty", Aliases: []string{"T"}, Usage: "with pipes", DisableDefaultText: true},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -35,9 +36,52 @@ type session struct {
 
 func newSession(c *cli.Context) *session {
 	return &session{
-		say:     &messages{verbose: c.Bool("verbose"), quiet: c.Bool("quiet")},
+		say:     &messages{verbose: c.Bool("verbose"), quiet: c.Bool("quiet"), attach: attachWords(c)},
 		noStdin: c.Bool("no-stdin"),
 	}
+}
+
+// usage is cli's OnUsageError for a command with a session: a status file that was
+// named before the mistake must not tell of an earlier run.
+func usage(c *cli.Context, err error, _ bool) error {
+	if name := statusFileBefore(os.Args[2:], c.Command.Flags); name != "" {
+		s := newSession(c)
+		s.status = statusFailed
+		if s.file, _ = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666); s.file != nil {
+			s.writeStatus("usage", new(client.Result), err)
+		}
+	}
+	return usageError{err}
+}
+
+// statusFileBefore is the value of --status-file among the flags at the beginning
+// of args, up to the first that is not known: cli keeps nothing of a command line
+// that it cannot parse.
+func statusFileBefore(args []string, flags []cli.Flag) (file string) {
+	takesValue := map[string]bool{}
+	for _, f := range flags {
+		d, ok := f.(cli.DocGenerationFlag)
+		for _, name := range f.Names() {
+			takesValue[name] = ok && d.TakesValue()
+		}
+	}
+	for i := 0; i < len(args) && len(args[i]) > 1 && args[i][0] == '-' && args[i] != "--"; i++ {
+		name, value, given := strings.Cut(strings.TrimPrefix(args[i][1:], "-"), "=")
+		takes, known := takesValue[name]
+		if !known {
+			break
+		}
+		if takes && !given {
+			if i++; i == len(args) {
+				break
+			}
+			value = args[i]
+		}
+		if name == "status-file" {
+			file = value
+		}
+	}
+	return file
 }
 
 // perform makes the command and runs it, and returns the exit status. Whatever
@@ -95,6 +139,7 @@ func (s *session) run(cmd *client.Cmd) int {
 			e := &escapes{ReadCloser: in, char: s.escape, atStart: true, act: func(a action) { s.act(cmd, a) }}
 			e.on = s.tty.Load
 			in = e
+			cmd.ReadOn = s.tty.Load // or ~. would be dead in a raw terminal
 		}
 		cmd.Stdin = in
 	}

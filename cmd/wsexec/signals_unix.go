@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/term"
+
 	"wsexec/internal/client"
 )
 
@@ -62,6 +64,7 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 				if wasRaw {
 					s.term.raw()
 				}
+				s.term.rawAgain()
 				if s.tty.Load() {
 					cmd.Resize(terminalSize())
 				}
@@ -75,6 +78,16 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 	return func() {
 		close(quit)
 		<-done
+	}
+}
+
+// rawAgain makes a terminal raw that should be: a shell resets its modes when we
+// are stopped by what cannot be caught.
+func (t *terminal) rawAgain() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.saved != nil && !t.over && !inBackground() {
+		term.MakeRaw(0)
 	}
 }
 

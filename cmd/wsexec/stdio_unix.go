@@ -63,6 +63,9 @@ func (s *stdinFile) Read(p []byte) (int, error) {
 			continue
 		case err == unix.EIO && isTerminal(0):
 			return 0, io.EOF // the terminal is gone
+		case err == unix.EBADF:
+			// There is nothing to read: GNU nohup opens /dev/null for writing only.
+			return 0, io.EOF
 		case err != nil:
 			return 0, err
 		case n == 0:
@@ -186,7 +189,7 @@ func watchOutputs(stop func(i int)) (end func()) {
 				return
 			}
 			for i := range fds[:last] {
-				if fds[i].Fd >= 0 && fds[i].Revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
+				if fds[i].Fd >= 0 && fds[i].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 { // HUP: a socket whose peer closed
 					fds[i].Fd = -1 // ignored by poll from now on
 					stop(index[i])
 				}

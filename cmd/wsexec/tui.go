@@ -18,6 +18,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
+
+	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
 	"wsexec/internal/proto"
@@ -106,6 +109,7 @@ var errHungUp = errors.New("hung up")
 type messages struct {
 	verbose, quiet bool
 	id             string
+	attach         string // the words before the id to come back to it
 
 	mu      sync.Mutex
 	waiting *time.Timer // until the loss of a connection is worth a word
@@ -128,6 +132,22 @@ func (m *messages) info(format string, args ...any) {
 
 func (m *messages) opened(o *proto.Opened) {
 	m.info("session %s, pid %d", m.id, o.PID)
+}
+
+// attachWords is "wsexec attach " with the flags that name the same server.
+func attachWords(c *cli.Context) string {
+	words := "wsexec attach "
+	for _, f := range []struct{ flag, env string }{{"server", "WSEXEC_SERVER"}, {"token-file", "WSEXEC_TOKEN_FILE"}} {
+		if v := c.String(f.flag); v != "" && v != os.Getenv(f.env) {
+			if strings.ContainsFunc(v, func(r rune) bool {
+				return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/:._-%+=@,", r)
+			}) {
+				v = "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
+			}
+			words += "--" + f.flag + " " + v + " "
+		}
+	}
+	return words
 }
 
 // event tells of what happens to the connection. On a terminal the line is taken
@@ -215,7 +235,7 @@ func (m *messages) serverError(e *proto.Error) {
 		sayError(e)
 	}
 	if e.Code == proto.CodeReplaced {
-		sayHint("wsexec attach " + m.id)
+		sayHint(m.attach + m.id)
 	}
 }
 
@@ -281,7 +301,7 @@ func (m *messages) lost(err error, r *client.Result) {
 
 func (m *messages) comeBack(what string, r *client.Result) {
 	sayError(fmt.Errorf("%s; the session lives until %s", what, r.Until.Format(time.TimeOnly)))
-	sayHint("wsexec attach " + m.id)
+	sayHint(m.attach + m.id)
 }
 
 func (m *messages) hungUp(r *client.Result, err error) {
@@ -296,7 +316,7 @@ func (m *messages) hungUp(r *client.Result, err error) {
 func (m *messages) detached() {
 	m.warn(errors.New("detached"))
 	if !m.quiet {
-		sayHint("wsexec attach " + m.id)
+		sayHint(m.attach + m.id)
 	}
 }
 

@@ -70,6 +70,9 @@ type Cmd struct {
 	// Stdin is read only when the command runs. Close must end a Read that
 	// blocks. Nil is empty.
 	Stdin io.ReadCloser
+	// ReadOn, if not nil, reports whether Stdin is read on, and what comes dropped,
+	// when the session wants no more of it: whoever reads it acts on what is typed.
+	ReadOn func() bool
 	// Stdout and Stderr get the command's output; nil discards it. A Write that fails closes the
 	// command's end of it.
 	Stdout, Stderr io.Writer
@@ -225,7 +228,7 @@ func (c *Cmd) makeStreams() {
 		c.out[i] = stream.NewReceiver(w, nil, func(gap int64) { c.event(Gap{n, gap}) })
 	}
 	c.stdin = stream.NewSender(Window, func() {
-		if c.Stdin != nil {
+		if c.Stdin != nil && !c.readsOn() {
 			c.Stdin.Close()
 		}
 	})
@@ -642,6 +645,8 @@ func (c *Cmd) fail(err error) {
 	c.cancel(err)
 }
 
+func (c *Cmd) readsOn() bool { return c.ReadOn != nil && c.ReadOn() }
+
 // readStdin moves the local stdin into its stream.
 func (c *Cmd) readStdin() {
 	if c.Stdin == nil {
@@ -650,10 +655,19 @@ func (c *Cmd) readStdin() {
 	}
 	for {
 		buf, err := c.stdin.Buffer()
-		if err != nil {
+		stopped := errors.Is(err, stream.ErrStopped) && c.readsOn()
+		if stopped {
+			buf = make([]byte, 1024)
+		} else if err != nil {
 			return
 		}
 		n, err := c.Stdin.Read(buf)
+		if stopped {
+			if err != nil {
+				return
+			}
+			continue
+		}
 		c.stdin.Commit(n)
 		switch {
 		case err == io.EOF:

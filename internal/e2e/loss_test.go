@@ -879,7 +879,7 @@ func TestGiveUpAndComeBack(t *testing.T) {
 			t.Errorf("%v: got %v, want status 125 and stdout %q", sig, res, "one\n")
 		}
 		checkComplaint(t, "wsexec", withoutReconnecting(res.stderr), "lives until")
-		if !strings.Contains(res.stderr, "wsexec: hint: wsexec attach "+id+"\n") {
+		if !strings.Contains(res.stderr, "wsexec: hint: wsexec attach --server "+r.url+" "+id+"\n") {
 			t.Errorf("%v: stderr %s does not say what to type: wsexec attach %s", sig, quote(res.stderr), id)
 		}
 		if m := livesUntil.FindStringSubmatch(res.stderr); m == nil {
@@ -934,7 +934,7 @@ func TestGiveUpOnTerminal(t *testing.T) {
 	c.expect(t, "connection lost, trying again until")
 	c.send(t, "\r~.")
 	c.expect(t, "lives until")
-	c.expect(t, "wsexec attach "+id)
+	c.expect(t, "wsexec attach --server "+r.url+" "+id)
 	c.wantStatus(t, 125)
 	if i := s.only(t); i.State != "lost" {
 		t.Errorf("the session is %s, want lost", i.State)

@@ -3,12 +3,14 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -228,10 +230,15 @@ func TestServerRefusesToStart(t *testing.T) {
 	empty := s.writeFile(t, "empty", "", 0o600)
 	plain := s.writeFile(t, "plain-file", "", 0o600)
 	token := func(args ...string) []string { return append([]string{"--token-file", dir + "/token2"}, args...) }
+	dangling := filepath.Join(dir, "dangling")
+	if err := os.Symlink("nothing", dangling); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args  []string
 		words []string
 	}{
+		{[]string{"--listen", "127.0.0.1:0", "--token-file", dangling}, []string{dangling, "symbolic link"}}, // looped
 		{token("--listen", port), []string{port, "in use"}},
 		{[]string{"--listen", "127.0.0.1:0", "--token-file", dir}, []string{dir}}, // a directory: unreadable for root, too
 		{[]string{"--listen", "127.0.0.1:0", "--token-file", dir + "/no/such/directory/token"}, []string{"/no/such/directory/token"}},
@@ -577,6 +584,55 @@ func TestSecondSIGTERMEndsTheServerAtOnce(t *testing.T) {
 	if r := c.wait(t, patience); r.status != 125 && r.status != 137 {
 		t.Errorf("got %v, want status 125, or 137 if the exit came through", r)
 	}
+}
+
+// SIGQUIT crashed the server, and left every command behind.
+func TestServerEndsOnSIGQUITToo(t *testing.T) {
+	s := startServer(t)
+	arg := uniqueSleep()
+	s.background(t, "sleep", arg)
+	awaitSleepers(t, 1, arg)
+	s.cmd.Process.Signal(syscall.SIGQUIT)
+	if status := s.waitExit(t, patience); status != 0 {
+		t.Errorf("status %d, want 0", status)
+	}
+	awaitSleepers(t, 0, arg)
+}
+
+// A reader of the server's stderr that goes away (wsexec-server | tee) must not end
+// it: SIGPIPE did, with the next line of the log, and left every command behind.
+func TestServerWithoutReaderOfStderr(t *testing.T) {
+	s := newServer(t)
+	r, w := pipe(t)
+	cmd := exec.Command(serverBin, "--listen", "127.0.0.1:0", "--token-file", s.tokenFile)
+	cmd.Env, cmd.Stderr = s.environment(s.mark), w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var log []byte
+	for addressLine.Find(log) == nil || !bytes.Contains(log, []byte("try:")) {
+		b := make([]byte, 1000)
+		n, err := r.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log = append(log, b[:n]...)
+	}
+	s.url = string(addressLine.Find(log))
+	r.Close()
+	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+	arg := uniqueSleep()
+	c := s.background(t, "sleep", arg)
+	awaitSleepers(t, 1, arg)
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the server ended with %v", err)
+	}
+	if r := c.wait(t, patience); r.status != 128+15 {
+		t.Errorf("got %v, want status 143", r)
+	}
+	awaitSleepers(t, 0, arg)
 }
 
 func TestServerEndsOnSIGINTToo(t *testing.T) {

@@ -46,11 +46,11 @@ func (u usage) String() string {
 	return fmt.Sprintf("%d descriptors, %d threads, %d KiB", u.descriptors, u.threads, u.resident>>10)
 }
 
-// goroutines ends a server with SIGQUIT, upon which a Go program prints its
+// goroutines ends a server with SIGABRT, upon which a Go program prints its
 // stacks, and counts them.
 func (s *server) goroutines(t testing.TB) int {
 	t.Helper()
-	s.cmd.Process.Signal(syscall.SIGQUIT)
+	s.cmd.Process.Signal(syscall.SIGABRT)
 	s.waitExit(t, patience)
 	return strings.Count(s.log.String(), "\ngoroutine ")
 }

@@ -392,6 +392,16 @@ func TestStatusFile(t *testing.T) {
 	}
 }
 
+// A status file that was there told of an earlier success.
+func TestStatusFileOfBadUsage(t *testing.T) {
+	s := startServer(t)
+	path := s.writeFile(t, "status", `{"origin":"command","code":0}`, 0o600)
+	capture(t, s.wsexec("run", "--status-file", path, "--timeout", "5", "true")).wantComplaint(t, 125, "timeout")
+	if got := readReport(t, path); got.Origin != "usage" || got.Code == nil || *got.Code != 125 {
+		t.Errorf("origin %q, want usage and code 125", got.Origin)
+	}
+}
+
 func TestNameIsTaken(t *testing.T) {
 	s := startServer(t)
 	first := s.background(t, "--name", "build", "sh", "-c", "echo ready; exec sleep "+uniqueSleep())

@@ -248,3 +248,10 @@ func TestStdinThatCannotBeRead(t *testing.T) {
 		t.Errorf("want status 125 and a word on stdin: %v", r)
 	}
 }
+
+// GNU nohup opens /dev/null for writing only as stdin: a command was hung up with
+// 125 since that cannot be read.
+func TestStdinThatIsOnlyForWriting(t *testing.T) {
+	s := startServer(t)
+	capture(t, s.bash("wsexec run sh -c 'cat; echo done' 0>/dev/null")).want(t, 0, "done\n", "")
+}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -334,6 +335,33 @@ func TestReaderThatLeaves(t *testing.T) {
 	// The same with stderr.
 	r = capture(t, s.bash("{ wsexec run sh -c 'yes >&2' 2>&1 >/dev/null; echo $? >status; } | head -n 1; cat status"))
 	r.want(t, 0, "y\n141\n", "")
+}
+
+// A socket whose peer has closed (Node.js gives its children sockets) is no reader
+// either. poll says HUP of it and not ERR, again and again: the client took all of a
+// CPU, and the command was not told.
+func TestSocketAsStdoutWhosePeerLeaves(t *testing.T) {
+	s := startServer(t)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	cmd := s.wsexec("run", "-T", "-n", "sh", "-c", "echo ready >&2; sleep 1.5; exec yes")
+	cmd.Stdout = theirs
+	c := startClient(t, cmd)
+	theirs.Close()
+	eventually(t, patience, "the command runs", func() error {
+		if c.stderr.String() != "ready\n" {
+			return fmt.Errorf("stderr is %q", c.stderr.String())
+		}
+		return nil
+	})
+	ours.Close()
+	r := c.wait(t, patience)
+	if cpu := r.state.UserTime() + r.state.SystemTime(); r.status != 128+13 || cpu > time.Second {
+		t.Errorf("%v of CPU: %v; want status 141 and nearly none", cpu, r)
+	}
 }
 
 // With SIGPIPE ignored, as under some daemons and in Python's subprocesses of

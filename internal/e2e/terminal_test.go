@@ -132,7 +132,7 @@ func (c *terminal) end(t testing.TB) {
 
 func (c *terminal) resize(t testing.TB, rows, cols uint16) {
 	t.Helper()
-	raw, err := c.master.SyscallConn()
+	raw, err := c.slave.SyscallConn()
 	if err == nil {
 		err2 := raw.Control(func(fd uintptr) {
 			err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
@@ -175,6 +175,19 @@ func (c *terminal) wantAsBefore(t testing.TB) {
 	t.Helper()
 	if now := c.termios(t); now != c.before {
 		t.Errorf("the terminal is not as it was before:\n  got  %+v\n  want %+v", now, c.before)
+	}
+}
+
+// cook gives the terminal the settings that it had, as a shell does.
+func (c *terminal) cook(t testing.TB) {
+	t.Helper()
+	raw, err := c.slave.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.IoctlSetTermios(int(fd), unix.TCSETS, &c.before) })
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -611,6 +624,46 @@ func TestClientIsStoppedAndContinued(t *testing.T) {
 	}
 	c.send(t, "\x04")
 	c.wantStatus(t, 0)
+}
+
+// A stop that cannot be caught leaves a terminal whose modes the shell has reset: the
+// client did not make it raw again.
+func TestClientIsKilledWithSTOPAndContinued(t *testing.T) {
+	s := startServer(t)
+	c := s.terminal(t, "cat")
+	c.awaitRaw(t)
+	pid := c.clientPid(t)
+	syscall.Kill(pid, syscall.SIGSTOP)
+	eventually(t, patience, "the client is stopped, and the terminal the shell's", func() error {
+		if p, ok := readProcess(pid); !ok || p.state != 'T' {
+			return fmt.Errorf("it is %v", p)
+		}
+		return nil
+	})
+	c.cook(t)
+	syscall.Kill(pid, syscall.SIGCONT)
+	c.awaitRaw(t)
+	c.send(t, "again\r")
+	c.expect(t, "again\r\nagain\r\n")
+	c.send(t, "\x04")
+	c.wantStatus(t, 0)
+}
+
+// A terminal whose stdin the session does not want any more was a trap, here while
+// output of what the command left behind is waited for: not even ~. was read.
+func TestEscapeAfterTheEndOfStdin(t *testing.T) {
+	s := startServer(t)
+	c := s.terminal(t, "--drain", "eof", "sh", "-c", "trap '' HUP; sleep "+uniqueSleep()+" & echo left")
+	c.expect(t, "left\r\n")
+	c.awaitRaw(t)
+	eventually(t, patience, "the command has ended", func() error {
+		if i := s.only(t); i.State != "ending" {
+			return fmt.Errorf("it is %s", i.State)
+		}
+		return nil
+	})
+	c.send(t, "\r~.")
+	c.wantStatus(t, 125)
 }
 
 // A window that is closed: the client gets SIGHUP, and so does the command.
