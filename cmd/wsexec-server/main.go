@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -82,7 +83,7 @@ func run(args []string) int {
 func usageError(err error) error { return fmt.Errorf("%w (see wsexec-server --help)", err) }
 
 // config reads the flags that are not about listeners.
-func config(c *cli.Context) (server.Config, error) {
+func config(c *cli.Context, log io.Writer) (server.Config, error) {
 	cfg := server.Config{
 		MaxSessions: c.Int("max-sessions"),
 		MaxLinger:   c.Duration("max-linger"),
@@ -106,9 +107,9 @@ func config(c *cli.Context) (server.Config, error) {
 	}
 	switch f := c.String("log-format"); f {
 	case "text":
-		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+		cfg.Log = slog.New(slog.NewTextHandler(log, nil))
 	case "json":
-		cfg.Log = slog.New(slog.NewJSONHandler(os.Stderr, nil))
+		cfg.Log = slog.New(slog.NewJSONHandler(log, nil))
 	default:
 		return cfg, usageError(fmt.Errorf("--log-format %q is neither text nor json", f))
 	}
@@ -136,7 +137,9 @@ const (
 )
 
 func serve(c *cli.Context) error {
-	cfg, err := config(c)
+	log := newLogWriter(os.Stderr)
+	defer log.flush()
+	cfg, err := config(c, log)
 	if err != nil {
 		return err
 	}

@@ -635,6 +635,64 @@ func TestServerWithoutReaderOfStderr(t *testing.T) {
 	awaitSleepers(t, 0, arg)
 }
 
+// A stderr that takes nothing (a stopped pager, Ctrl-S) held up every session, and
+// the server did not end on SIGTERM.
+func TestServerWhoseStderrIsNotRead(t *testing.T) {
+	s := newServer(t)
+	r, w := pipe(t)
+	cmd := exec.Command(serverBin, "--listen", "127.0.0.1:0", "--token-file", s.tokenFile)
+	cmd.Env, cmd.Stderr = s.environment(s.mark), w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var log []byte
+	for addressLine.Find(log) == nil || !bytes.Contains(log, []byte("try:")) {
+		b := make([]byte, 1000)
+		n, err := r.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log = append(log, b[:n]...)
+	}
+	s.url = string(addressLine.Find(log))
+	// Fill the pipe to the last byte, as a log does in time.
+	raw, err := w.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { syscall.SetNonblock(int(fd), true) })
+	fill := make([]byte, 4096)
+	raw.Control(func(fd uintptr) {
+		for n := len(fill); n > 0; {
+			if _, err := syscall.Write(int(fd), fill[:n]); err != nil {
+				n /= 2
+			}
+		}
+		syscall.SetNonblock(int(fd), false)
+	})
+	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+	arg := uniqueSleep()
+	c := s.background(t, "sleep", arg)
+	awaitSleepers(t, 1, arg)
+	cmd.Process.Signal(syscall.SIGTERM)
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	select {
+	case err := <-exited:
+		if err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the server does not end")
+		cmd.Process.Kill()
+		<-exited
+	}
+	if r := c.wait(t, patience); r.status != 128+15 {
+		t.Errorf("got %v, want status 143", r)
+	}
+	awaitSleepers(t, 0, arg)
+}
+
 func TestServerEndsOnSIGINTToo(t *testing.T) {
 	s := startServer(t)
 	s.cmd.Process.Signal(syscall.SIGINT)
