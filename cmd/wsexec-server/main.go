@@ -53,7 +53,7 @@ func run(args []string) int {
 		Writer:                    os.Stdout,
 		ErrWriter:                 os.Stderr,
 		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError(err) },
+		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError(local.FlagError(err)) },
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen on `ADDR`: HOST:PORT (port 0: any) or unix:/path (repeatable)", EnvVars: []string{"WSEXEC_SERVER_LISTEN"}},
 			&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token for TCP; made if it is missing", EnvVars: []string{"WSEXEC_SERVER_TOKEN_FILE"}},

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
+	"wsexec/internal/local"
 	"wsexec/internal/proto"
 )
 
@@ -51,7 +52,7 @@ func usage(c *cli.Context, err error, _ bool) error {
 			s.writeStatus("usage", new(client.Result), err)
 		}
 	}
-	return usageError{err}
+	return usageError{local.FlagError(err)}
 }
 
 // statusFileBefore is the value of --status-file among the flags at the beginning

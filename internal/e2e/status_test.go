@@ -396,7 +396,7 @@ func TestStatusFile(t *testing.T) {
 func TestStatusFileOfBadUsage(t *testing.T) {
 	s := startServer(t)
 	path := s.writeFile(t, "status", `{"origin":"command","code":0}`, 0o600)
-	capture(t, s.wsexec("run", "--status-file", path, "--timeout", "5", "true")).wantComplaint(t, 125, "timeout")
+	capture(t, s.wsexec("run", "--status-file", path, "--timeout", "5", "true")).wantComplaint(t, 125, "timeout", "5s")
 	if got := readReport(t, path); got.Origin != "usage" || got.Code == nil || *got.Code != 125 {
 		t.Errorf("origin %q, want usage and code 125", got.Origin)
 	}

@@ -67,6 +67,15 @@ func UnsetEmpty() {
 	}
 }
 
+// FlagError adds to cli's error for a value of a flag what it does not say: that a
+// time has a unit.
+func FlagError(err error) error {
+	if s := err.Error(); strings.HasPrefix(s, "invalid value") && strings.HasSuffix(s, "parse error") {
+		return fmt.Errorf("%w (a number is one like 5, a time has a unit, as in 200ms, 5s or 1h30m)", err)
+	}
+	return err
+}
+
 // Version is a program's version in one line. linked is what the linker set, or
 // empty for a build without.
 func Version(program, linked string) string {
