@@ -599,17 +599,17 @@ func TestServerEndsOnSIGQUITToo(t *testing.T) {
 	awaitSleepers(t, 0, arg)
 }
 
-// A reader of the server's stderr that goes away (wsexec-server | tee) must not end
-// it: SIGPIPE did, with the next line of the log, and left every command behind.
-func TestServerWithoutReaderOfStderr(t *testing.T) {
-	s := newServer(t)
-	r, w := pipe(t)
-	cmd := exec.Command(serverBin, "--listen", "127.0.0.1:0", "--token-file", s.tokenFile)
+// startOnPipe starts a server whose stderr is a pipe, of which both ends are the
+// test's, and reads what it says at its start.
+func startOnPipe(t testing.TB) (s *server, cmd *exec.Cmd, r, w *os.File) {
+	t.Helper()
+	s = newServer(t)
+	r, w = pipe(t)
+	cmd = exec.Command(serverBin, "--listen", "127.0.0.1:0", "--token-file", s.tokenFile)
 	cmd.Env, cmd.Stderr = s.environment(s.mark), w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
 	var log []byte
 	for addressLine.Find(log) == nil || !bytes.Contains(log, []byte("try:")) {
 		b := make([]byte, 1000)
@@ -620,6 +620,14 @@ func TestServerWithoutReaderOfStderr(t *testing.T) {
 		log = append(log, b[:n]...)
 	}
 	s.url = string(addressLine.Find(log))
+	return s, cmd, r, w
+}
+
+// A reader of the server's stderr that goes away (wsexec-server | tee) must not end
+// it: SIGPIPE did, with the next line of the log, and left every command behind.
+func TestServerWithoutReaderOfStderr(t *testing.T) {
+	s, cmd, r, w := startOnPipe(t)
+	w.Close()
 	r.Close()
 	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
 	arg := uniqueSleep()
@@ -638,23 +646,7 @@ func TestServerWithoutReaderOfStderr(t *testing.T) {
 // A stderr that takes nothing (a stopped pager, Ctrl-S) held up every session, and
 // the server did not end on SIGTERM.
 func TestServerWhoseStderrIsNotRead(t *testing.T) {
-	s := newServer(t)
-	r, w := pipe(t)
-	cmd := exec.Command(serverBin, "--listen", "127.0.0.1:0", "--token-file", s.tokenFile)
-	cmd.Env, cmd.Stderr = s.environment(s.mark), w
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var log []byte
-	for addressLine.Find(log) == nil || !bytes.Contains(log, []byte("try:")) {
-		b := make([]byte, 1000)
-		n, err := r.Read(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		log = append(log, b[:n]...)
-	}
-	s.url = string(addressLine.Find(log))
+	s, cmd, _, w := startOnPipe(t)
 	// Fill the pipe to the last byte, as a log does in time.
 	raw, err := w.SyscallConn()
 	if err != nil {
