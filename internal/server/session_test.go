@@ -409,18 +409,23 @@ func TestTypingAtAClosedTerminal(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
 	gate := filepath.Join(t.TempDir(), "gate")
 	c := client.New(at(sock), terminal("sh", "-c",
-		"stty -echo; trap '' HUP; exec <&- >&- 2>&-; until [ -e "+gate+" ]; do sleep 0.01; done; exec </dev/tty >/dev/tty; head -n 4000 | wc -c"))
+		"stty -echo; echo up; trap '' HUP; exec <&- >&- 2>&-; until [ -e "+gate+" ]; do sleep 0.01; done; exec </dev/tty >/dev/tty; head -n 4000 | wc -c"))
 	text := strings.Repeat("123456789\n", 4000)
 	typed := make(chan struct{})
 	r, w := io.Pipe()
 	defer w.Close()
-	go func() {
-		io.WriteString(w, text)
-		close(typed)
-	}()
 	c.Stdin = r
 	var out bytes.Buffer
-	c.Stdout = &out
+	begin := sync.OnceFunc(func() {
+		go func() {
+			io.WriteString(w, text)
+			close(typed)
+		}()
+	})
+	c.Stdout = writerFunc(func(p []byte) (int, error) {
+		begin() // now nothing of it is echoed
+		return out.Write(p)
+	})
 	go func() {
 		<-typed
 		time.Sleep(300 * time.Millisecond) // for the server to find the terminal closed: nobody tells
@@ -429,8 +434,8 @@ func TestTypingAtAClosedTerminal(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	res, err := c.Run(ctx)
-	if err != nil || strings.TrimSpace(out.String()) != fmt.Sprint(len(text)) {
-		t.Errorf("%+v, %v: %q, want %d", res.Exit, err, &out, len(text))
+	if err != nil || out.String() != fmt.Sprintf("up\r\n%d\r\n", len(text)) {
+		t.Errorf("%+v, %v: %.100q, want %d", res.Exit, err, &out, len(text))
 	}
 }
 
