@@ -610,6 +610,7 @@ func startOnPipe(t testing.TB) (s *server, cmd *exec.Cmd, r, w *os.File) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { cmd.Process.Kill() }) // of a test that failed; otherwise it was waited for
 	var log []byte
 	for addressLine.Find(log) == nil || !bytes.Contains(log, []byte("try:")) {
 		b := make([]byte, 1000)
