@@ -27,9 +27,9 @@ func enableOutput() func() { return func() {} }
 // relaySignals passes signals on to the command until stop is called.
 func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 	ch := make(chan os.Signal, 16)
-	// A signal that we were started to ignore (nohup, a background job of a
-	// script) stays ignored. PIPE is caught since it would end us before we can
-	// tell the server.
+	// HUP or INT that we were started to ignore (nohup, a background job of a
+	// script) stays ignored; of others os/signal does not know whether they were.
+	// PIPE is caught since it would end us before we can tell the server.
 	for _, sig := range []os.Signal{
 		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
 		syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGPIPE,
