@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"wsexec/internal/client"
@@ -56,6 +57,9 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 			case syscall.SIGWINCH:
 				cmd.Resize(terminalSize())
 			case syscall.SIGTSTP:
+				if orphaned() {
+					continue
+				}
 				s.say.suspended(cmd.Linger())
 				wasRaw = s.term.suspend()
 				// Once caught, TSTP never stops us again; STOP does.
@@ -79,6 +83,15 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 		close(quit)
 		<-done
 	}
+}
+
+// orphaned reports whether nobody in our session could continue us (a session
+// leader, as of ssh -t HOST wsexec). The kernel then discards TSTP's default
+// (man 7 signal), but not the STOP that we send ourselves in its place.
+func orphaned() bool {
+	ours, err := unix.Getsid(0)
+	parents, perr := unix.Getsid(os.Getppid())
+	return err == nil && (perr != nil || ours != parents)
 }
 
 // rawAgain makes a terminal raw that should be: a shell resets its modes when we

@@ -231,6 +231,21 @@ echo ready; while :; do sleep 0.02; done`
 	}
 }
 
+// Where nobody can continue it, as with a session leader, the kernel lets no program
+// be stopped by TSTP. The client stopped itself, for ever.
+func TestTSTPOfSessionLeader(t *testing.T) {
+	s := startServer(t)
+	cmd := s.wsexec("run", "-T", "sh", "-c", "echo ready; "+s.until("go")+"; exit 4")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	c := startClient(t, cmd)
+	c.expect(t, "ready\n")
+	c.signal(t, syscall.SIGTSTP)
+	c.signal(t, syscall.SIGUSR1) // handled after it; ends sh
+	if r := c.wait(t, patience); r.status != 128+10 {
+		t.Errorf("got %v, want status 138", r)
+	}
+}
+
 func TestThirdInterruptKills(t *testing.T) {
 	s := startServer(t)
 	for _, mode := range []string{"-T", "-t"} {
