@@ -287,7 +287,6 @@ func (x *session) consume(n int) {
 
 // feedTerminal types stdin at the command's terminal.
 func (x *session) feedTerminal(in *procgroup.Input) {
-	var all []byte
 	var seen int64 // up to which offset it was shown what waits
 	for {
 		p, err := x.stdin.Next()
@@ -306,7 +305,8 @@ func (x *session) feedTerminal(in *procgroup.Input) {
 		if err == nil && n < len(p) && x.stdin.Pending() > seen {
 			// It takes no more now. But an interrupt must not wait for that, so it
 			// is shown all that waits, once.
-			if all, err = x.stdin.TryAll(all); err != nil {
+			var all []byte
+			if all, err = x.stdin.TryAll(); err != nil {
 				continue
 			}
 			seen = x.fed.Load() + int64(len(all))
@@ -315,8 +315,6 @@ func (x *session) feedTerminal(in *procgroup.Input) {
 		}
 		if err == nil && n == 0 {
 			err = in.WaitWritable()
-		} else if n > 0 {
-			all = nil
 		}
 		if err != nil && !x.reopened(err) {
 			break

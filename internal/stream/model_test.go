@@ -261,7 +261,7 @@ func (p *pair) next() bool { return p.got(p.r.TryNext()) }
 
 // all takes all of it at once.
 func (p *pair) all() bool {
-	b, err := p.r.TryAll(make([]byte, 0, 100))
+	b, err := p.r.TryAll()
 	if err == nil && len(p.r.queue) > 0 {
 		if end := p.r.queue[len(p.r.queue)-1].end(); p.read+int64(len(b)) != end {
 			p.t.Fatalf("%d bytes at %d are not all that waits, up to %d", len(b), p.read, end)

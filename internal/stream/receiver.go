@@ -27,7 +27,8 @@ type Receiver struct {
 	onGap  func(n int64)
 
 	// Owned by the destination.
-	lent []byte // what Next returned and Consumed did not get yet
+	lent   []byte // what Next returned and Consumed did not get yet
+	joined []byte // memory of TryAll, kept while nothing is consumed
 
 	mu       sync.Mutex
 	data     sync.Cond // data, the end, a stop or an abort has come
@@ -113,9 +114,9 @@ func (r *Receiver) Pending() int64 {
 }
 
 // TryAll is TryNext for a destination that has to see all that waits, up to a gap:
-// where that is in several pieces, it is copied behind one another into buf, which
-// grows as append lets it.
-func (r *Receiver) TryAll(buf []byte) ([]byte, error) {
+// where that is in several pieces, they are copied behind one another, into memory
+// of the receiver's own, which is valid until the next call of TryAll.
+func (r *Receiver) TryAll() ([]byte, error) {
 	first, err := r.take(false)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,17 +124,17 @@ func (r *Receiver) TryAll(buf []byte) ([]byte, error) {
 	if err != nil || len(first) == 0 || len(r.queue) < 2 || r.queue[1].gap > 0 {
 		return first, err
 	}
-	buf = buf[:0]
+	r.joined = r.joined[:0]
 	for i := range r.queue {
 		q := &r.queue[i]
 		if q.gap > 0 {
 			break
 		}
-		buf = append(buf, q.data()...)
+		r.joined = append(r.joined, q.data()...)
 		r.taken = max(r.taken, q.end())
 	}
-	r.lent = buf
-	return buf, nil
+	r.lent = r.joined
+	return r.lent, nil
 }
 
 func (r *Receiver) take(wait bool) ([]byte, error) {
@@ -199,6 +200,7 @@ func (r *Receiver) Consumed(n int) {
 	}
 	crc := crc32.Update(r.crc, castagnoli, r.lent[:n])
 	r.lent = r.lent[n:]
+	r.joined = nil
 
 	r.mu.Lock()
 	if r.stopped {

@@ -1725,7 +1725,7 @@ func TestAllThatWaits(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if b, err := r.TryAll(nil); err != nil || !bytes.Equal(b, text) {
+				if b, err := r.TryAll(); err != nil || !bytes.Equal(b, text) {
 					t.Fatalf("TryAll: %d bytes of %d, %v", len(b), len(text), err)
 				}
 				r.Consumed(n)
@@ -1751,11 +1751,42 @@ func TestAllThatWaits(t *testing.T) {
 					}
 					rest, off = rest[k:], off+int64(k)
 				}
-				if b, err := r.TryAll(nil); err != nil || string(b) != string(text[n:])+"more" {
+				if b, err := r.TryAll(); err != nil || string(b) != string(text[n:])+"more" {
 					t.Fatalf("after the loss there are %d bytes, want %d: %v", len(b), len(text)-n+4, err)
 				}
 			})
 		}
+	}
+}
+
+// What TryAll joined, it joined in the memory of the message that it had returned the time before, when that had been the
+// only one: the rest of that was overwritten, and the next look at it found other bytes than had come.
+func TestAllAgain(t *testing.T) {
+	r := NewReceiver(FixedWindow(1<<20), nil, nil)
+	r.Attach(nil)
+	text := make([]byte, 3*ChunkSize)
+	for i := range text {
+		text[i] = byte(i) ^ byte(i>>8) ^ byte(i>>16)
+	}
+	done := 0
+	look := func(what string, f func() ([]byte, error), consume int) {
+		b, err := f()
+		if err != nil || len(b) == 0 || !bytes.Equal(b, text[done:][:len(b)]) {
+			t.Fatalf("%s at %d: %d bytes that are not those that came, or %v", what, done, len(b), err)
+		}
+		n := min(consume, len(b))
+		r.Consumed(n)
+		done += n
+	}
+	for off := 0; off < len(text); off += ChunkSize {
+		if err := give(r, int64(off), string(text[off:off+ChunkSize])); err != nil {
+			t.Fatal(err)
+		}
+		look("TryAll", r.TryAll, 0)
+		look("Next", r.Next, 1000)
+	}
+	for done < len(text) {
+		look("Next", r.Next, ChunkSize)
 	}
 }
 
