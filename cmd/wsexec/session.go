@@ -144,7 +144,7 @@ func (s *session) run(cmd *client.Cmd) int {
 		}
 		cmd.Stdin = in
 	}
-	cmd.Stdout, cmd.Stderr, cmd.Gone = output(1), output(2), goneFunc()
+	cmd.Stdout, cmd.Stderr, cmd.Room, cmd.Gone = newOutput(1), newOutput(2), awaitRoom, goneFunc()
 	if size := terminalSize(); s.tty.Load() || cmd.Start == nil && isTerminal(0) {
 		cmd.Size = &size
 	}

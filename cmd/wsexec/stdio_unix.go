@@ -125,27 +125,77 @@ func (s *stdinFile) giveBack(consumed int64) {
 	}
 }
 
-// output writes to a descriptor, also to one that somebody has made
-// non-blocking.
-type output int
+// output writes to a descriptor what goes without waiting, so that what was written
+// is known at any time. Its flags belong to others, too, so it is never made
+// non-blocking; but it may be.
+type output struct {
+	fd    int
+	piece int // at most so much in one write(2)
+	try   func(fd int, p []byte) (int, error)
+}
 
-func (o output) Write(p []byte) (int, error) {
+// terminalPiece is how much is written at once to a terminal that has room, which
+// may be for less: one that is held (Ctrl-S) then holds us in the middle of it.
+const terminalPiece = 4 << 10
+
+func newOutput(fd int) *output {
+	o := &output{fd: fd, piece: 1 << 30, try: unix.Write}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return o
+	}
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFIFO:
+		o.try = tryPipe
+	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:
+		o.try = trySocket
+	case isTerminal(fd):
+		o.piece, o.try = terminalPiece, tryPolled
+	}
+	return o
+}
+
+// Write writes all of p, or as much as there is room for.
+func (o *output) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
-		k, err := unix.Write(int(o), p[n:])
+		k, err := o.try(o.fd, p[n:min(n+o.piece, len(p))])
 		if k > 0 {
 			n += k
 		}
 		switch err {
 		case nil, unix.EINTR:
 		case unix.EAGAIN:
-			fds := []unix.PollFd{{Fd: int32(o), Events: unix.POLLOUT}}
-			unix.Poll(fds, -1)
+			return n, nil
 		default:
 			return n, err
 		}
 	}
 	return n, nil
+}
+
+func trySocket(fd int, p []byte) (int, error) {
+	return unix.SendmsgN(fd, p, nil, nil, unix.MSG_DONTWAIT)
+}
+
+// tryPolled writes p where poll(2) says that there is room; a pipe then has it for
+// pipePiece.
+func tryPolled(fd int, p []byte) (int, error) {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	if n, err := unix.Poll(fds, 0); n == 0 || err != nil {
+		return 0, unix.EAGAIN
+	}
+	return unix.Write(fd, p)
+}
+
+// awaitRoom waits until a descriptor takes more, or an error.
+func awaitRoom(fd int) {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	for {
+		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			return
+		}
+	}
 }
 
 // goneFunc returns what reports whether an error of a write means that nobody

@@ -39,6 +39,9 @@ const (
 	connectTimeout = 10 * time.Second
 	// byeTimeout bounds the wait for the server to take leave.
 	byeTimeout = time.Second
+	// writeTimeout bounds the wait for a Write that is under way when the session
+	// is another's: it may take longer than it should.
+	writeTimeout = 500 * time.Millisecond
 	// detachTimeout bounds the wait for the server's word that it lets go.
 	detachTimeout = 5 * time.Second
 
@@ -74,8 +77,12 @@ type Cmd struct {
 	// when the session wants no more of it: whoever reads it acts on what is typed.
 	ReadOn func() bool
 	// Stdout and Stderr get the command's output; nil discards it. A Write that fails closes the
-	// command's end of it.
+	// command's end of it. One may write less, without an error, where the rest would have to
+	// wait; then Room is called. What is written is so known at any time, and a client that takes
+	// the session over goes on right behind it.
 	Stdout, Stderr io.Writer
+	// Room waits until Stdout (1) or Stderr (2) takes more. It is needed if their Writes can be short.
+	Room func(fd int)
 	// Gone reports whether an error of Stdout (1) or Stderr (2) means that nobody
 	// reads it any more, which is no failure.
 	Gone func(fd int, err error) bool
@@ -99,6 +106,7 @@ type Cmd struct {
 	stdinBase int64 // where in the session's stdin this client began
 	signals   *stream.Sender
 	out       [2]*stream.Receiver
+	writing   [2]chan struct{} // of size one, full during a Write, and for good when nothing more is to be written
 	began     time.Time
 	connected time.Time // when the last connection was opened
 	client    string
@@ -225,6 +233,7 @@ func (c *Cmd) makeStreams() {
 	}
 	for i := range c.out {
 		n := uint8(proto.Stdout + i)
+		c.writing[i] = make(chan struct{}, 1)
 		c.out[i] = stream.NewReceiver(w, nil, func(gap int64) { c.event(Gap{n, gap}) })
 	}
 	c.stdin = stream.NewSender(Window, func() {
@@ -583,11 +592,13 @@ func (c *Cmd) control(m any) error {
 		c.checkDone()
 		return nil
 	case *proto.Detached:
+		c.stopWriting()
 		return link.ErrLeave
 	case *proto.Notice:
 		c.event(Notice{m.Text})
 		return nil
 	case *proto.Error:
+		c.stopWriting()
 		return m
 	}
 	return fmt.Errorf("%w: %T is not for a client in a session", link.ErrProtocol, m)
@@ -702,8 +713,21 @@ func (c *Cmd) write(i int, w io.Writer) {
 		case err != nil:
 			return
 		}
+		select {
+		case c.writing[i] <- struct{}{}:
+		case <-c.ended:
+			return
+		}
 		n, err := w.Write(p)
 		r.Consumed(n)
+		<-c.writing[i]
+		switch {
+		case err != nil || n == len(p):
+		case c.Room != nil:
+			c.Room(1 + i)
+		default:
+			err = io.ErrShortWrite
+		}
 		if err != nil {
 			if c.Gone == nil || !c.Gone(1+i, err) {
 				c.mu.Lock()
@@ -713,6 +737,20 @@ func (c *Cmd) write(i int, w io.Writer) {
 				c.mu.Unlock()
 			}
 			c.StopOutput(i)
+			return
+		}
+	}
+}
+
+// stopWriting lets nothing more be written, for good: the link says what was, as
+// its last word, and whoever has the session next goes on there.
+func (c *Cmd) stopWriting() {
+	late := time.NewTimer(writeTimeout)
+	defer late.Stop()
+	for _, w := range c.writing {
+		select {
+		case w <- struct{}{}:
+		case <-late.C:
 			return
 		}
 	}

@@ -832,6 +832,18 @@ func pipe(t testing.TB) (r, w *os.File) {
 	return r, w
 }
 
+// socketpair makes two connected sockets.
+func socketpair(t testing.TB) (a, b *os.File) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b = os.NewFile(uintptr(fds[0]), "one end"), os.NewFile(uintptr(fds[1]), "the other end")
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a, b
+}
+
 // writeFile makes a file below the server's directory and returns its path.
 func (s *server) writeFile(t testing.TB, name, content string, mode os.FileMode) string {
 	t.Helper()

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -342,11 +341,7 @@ func TestReaderThatLeaves(t *testing.T) {
 // CPU, and the command was not told.
 func TestSocketAsStdoutWhosePeerLeaves(t *testing.T) {
 	s := startServer(t)
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	ours, theirs := socketpair(t)
 	cmd := s.wsexec("run", "-T", "-n", "sh", "-c", "echo ready >&2; sleep 1.5; exec yes")
 	cmd.Stdout = theirs
 	c := startClient(t, cmd)

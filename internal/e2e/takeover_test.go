@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"net/http"
 	"strings"
 	"syscall"
@@ -348,24 +349,51 @@ func TestTakeoverDuringOutput(t *testing.T) {
 		if newer.status == 125 && res.status == 3 {
 			return // the older one was done just before
 		}
-		// Of what the older client had read and not yet acknowledged, the newer one
-		// gets as much again; it is at most a window and a chunk.
-		got, want := res.stdout, new(strings.Builder)
-		if _, err := fmt.Fprint(want, readAll(seededBytes(8, n))); err != nil {
-			t.Fatal(err)
-		}
-		all := want.String()
-		if !strings.HasPrefix(all, got) || !strings.HasSuffix(all, newer.stdout) {
-			t.Errorf("the older client's %d bytes are the beginning of the output: %v; the newer one's %d bytes are its end: %v",
-				len(got), strings.HasPrefix(all, got), len(newer.stdout), strings.HasSuffix(all, newer.stdout))
-		}
-		if both := len(got) + len(newer.stdout); both < n || both > n+1<<20+64<<10 {
-			t.Errorf("the older client has %d bytes and the newer one %d, %d in all; want all %d between them and at most a window twice",
-				len(got), len(newer.stdout), both, n)
-		}
+		wantJoined(t, readAll(seededBytes(8, n)), res.stdout, newer.stdout)
 		if res.status != 125 || newer.status != 3 {
 			t.Errorf("the older client's status is %d, want 125; the newer one's %d, want 3", res.status, newer.status)
 		}
+	}
+}
+
+// wantJoined checks that what two clients wrote is all, once.
+func wantJoined(t *testing.T, all, older, newer string) {
+	t.Helper()
+	if !strings.HasPrefix(all, older) || !strings.HasSuffix(all, newer) || len(older)+len(newer) != len(all) {
+		t.Errorf("the older client's %d bytes are the beginning of the output: %v; the newer one's %d bytes are its end: %v; they are %d of %d in all",
+			len(older), strings.HasPrefix(all, older), len(newer), strings.HasSuffix(all, newer), len(older)+len(newer), len(all))
+	}
+}
+
+// The older client's reader is slow, so that it was in the middle of a write: what
+// was written of that was not known, and the newer client got it again.
+func TestTakeoverDuringWrite(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const n = 3 << 20
+	file := s.file(t, 9, n)
+	for _, kind := range []string{"pipe", "socket"} {
+		r, w := pipe(t)
+		if kind == "socket" {
+			r, w = socketpair(t)
+		}
+		cmd := s.wsexec("run", "sh", "-c", "cat "+file+"; exit 3")
+		cmd.Stdout = w
+		older := startClient(t, cmd)
+		w.Close()
+		var got strings.Builder
+		if _, err := io.CopyN(&got, r, 300_000); err != nil { // and then nothing more
+			t.Fatal(err)
+		}
+		newer := capture(t, s.wsexec("attach", s.only(t).ID))
+		if _, err := io.Copy(&got, r); err != nil {
+			t.Fatal(err)
+		}
+		if res := older.wait(t, patience); res.status != 125 || newer.status != 3 {
+			t.Errorf("%s: the older client's status is %d, want 125; the newer one's %d, want 3", kind, res.status, newer.status)
+		}
+		wantJoined(t, readAll(seededBytes(9, n)), got.String(), newer.stdout)
+		s.awaitNoSession(t)
 	}
 }
 
