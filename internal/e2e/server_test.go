@@ -579,10 +579,9 @@ func TestSecondSIGTERMEndsTheServerAtOnce(t *testing.T) {
 	}
 	// At once is no reason to leave anything behind.
 	eventually(t, patience, "the command is gone", s.noneMarked)
-	// If the client could not learn the status any more, it is let go.
-	c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-	if r := c.wait(t, patience); r.status != 125 && r.status != 137 {
-		t.Errorf("got %v, want status 125, or 137 if the exit came through", r)
+	// Nor is it one to leave the client without the status.
+	if r := c.wait(t, patience); r.status != 128+9 || !strings.Contains(r.stderr, "the server is stopping") {
+		t.Errorf("got %v, want status 137 and the reason", r)
 	}
 }
 

@@ -54,6 +54,11 @@ const (
 
 	// openTimeout is how long a client may take from the upgrade to open.
 	openTimeout = 10 * time.Second
+
+	// lastWords is how long the clients of a server that ends may take to fetch
+	// what is left and say bye; lastWordsKilled, of one that ends at once.
+	lastWords       = time.Second
+	lastWordsKilled = 200 * time.Millisecond
 )
 
 // A Server runs sessions.
@@ -136,7 +141,8 @@ func (s *Server) Serve(ln net.Listener) error {
 
 // Shutdown ends every session in order (TERM, CONT, after its kill-after KILL),
 // delivers how they ended to the clients that are there, and returns when
-// nothing is left. When ctx is done it does not wait any longer and kills.
+// nothing is left. When ctx is done it does not wait any longer and kills; how that
+// ended them is still told, to clients that listen.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	s.stopping = true
@@ -156,7 +162,6 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.lives.Wait()
 	stop()
 
-	// The clients now have a second to take what is left and say bye.
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -165,24 +170,38 @@ func (s *Server) Shutdown(ctx context.Context) {
 		s.conns.Wait()
 		close(done)
 	}()
-	t := time.NewTimer(time.Second)
+	t := time.NewTimer(lastWords)
 	defer t.Stop()
 	select {
 	case <-done:
 	case <-t.C:
 	case <-ctx.Done():
+		// An exit that was queued a moment ago is on its way, and what comes after
+		// it is bye: nobody who listens makes this wait.
+		s.shutOpening()
+		t.Reset(lastWordsKilled)
+		select {
+		case <-done:
+		case <-t.C:
+		}
 	}
 	for _, x := range all {
 		x.forget()
 	}
+	s.shutOpening()
+	s.http.Close()
+	<-done
+}
+
+// shutOpening closes the connections that wait for their open, now and from now
+// on.
+func (s *Server) shutOpening() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.shut = true
 	for c := range s.opening {
 		go c.Close() // which may wait for a reader to let go
 	}
-	s.mu.Unlock()
-	s.http.Close()
-	<-done
 }
 
 // lookup finds a session of principal by id.

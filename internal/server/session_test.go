@@ -347,6 +347,41 @@ func TestShutdownBesideConnections(t *testing.T) {
 	}
 }
 
+// A server that was told to end at once forgot its sessions before the exit of the
+// commands that it had killed was written: their clients tried to come back for the
+// whole of linger, and never learned the status.
+func TestKilledIsTold(t *testing.T) {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	for round := range 10 {
+		srv, sock, _ := start(t, server.Config{})
+		st := command("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.01; done")
+		linger := proto.MillisOf(time.Second)
+		st.Linger = &linger
+		c := client.New(at(sock), st)
+		up := make(chan struct{})
+		once := sync.OnceFunc(func() { close(up) })
+		c.Stdout = writerFunc(func(p []byte) (int, error) { once(); return len(p), nil })
+		var r *client.Result
+		var err error
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			r, err = c.Run(context.Background())
+		}()
+		<-up
+		srv.Shutdown(now)
+		<-over
+		if err != nil || r.Exit.Signal != 9 || r.Exit.Reason != proto.ReasonShutdown {
+			t.Fatalf("round %d: exit %+v, %v; want KILL, because of the shutdown", round, r.Exit, err)
+		}
+	}
+	// A client that takes nothing holds up nobody.
+	srv, sock, _ := start(t, server.Config{})
+	mustOpen(t, dial(t, sock, proto.NewID()), &proto.Open{Client: proto.NewID(), Try: 1, Start: command("sleep", "1000")})
+	srv.Shutdown(now)
+}
+
 func terminal(argv ...string) *proto.Start {
 	st := command(argv...)
 	st.TTY = &proto.TTY{Term: "dumb", Winsize: proto.Winsize{Rows: 24, Cols: 80}}
