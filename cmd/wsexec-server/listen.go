@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -125,19 +126,34 @@ func (ls *listeners) tcp(addr string, plaintext bool) error {
 }
 
 // unix listens on a socket that this user alone can open. One that a server left
-// behind is replaced.
-func (ls *listeners) unix(path string) error {
+// behind is replaced. Of the servers that want the same socket one has PATH.lock,
+// so that none takes for left behind what another is about to listen on.
+func (ls *listeners) unix(path string) (err error) {
 	if !filepath.IsAbs(path) {
 		return usageError(fmt.Errorf("--listen unix:%s is not an absolute path", path))
 	}
+	taken := fmt.Errorf("cannot listen on unix:%s: another server is listening there", path)
+	held, ours, err := lock(path + ".lock")
+	if err != nil {
+		return listenError("unix:"+path, err)
+	}
+	if !ours {
+		return taken
+	}
+	defer func() {
+		if err != nil {
+			unlock(held)
+		}
+	}()
 	if st, err := os.Lstat(path); err == nil {
 		if st.Mode().Type() != fs.ModeSocket {
 			return fmt.Errorf("cannot listen on unix:%s: there is a file of that name, which is no socket", path)
 		}
+		// It may be that of a program that knows nothing of the lock.
 		c, err := net.Dial("unix", path)
 		if err == nil {
 			c.Close()
-			return fmt.Errorf("cannot listen on unix:%s: another server is listening there", path)
+			return taken
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return listenError("unix:"+path, err)
@@ -153,9 +169,39 @@ func (ls *listeners) unix(path string) error {
 	if err != nil {
 		return listenError("unix:"+path, err)
 	}
-	ls.all = append(ls.all, l)
+	u := &unixListener{UnixListener: l.(*net.UnixListener), lock: held}
+	u.SetUnlinkOnClose(false) // Close does it, if it is ours
+	if u.file, err = os.Lstat(path); err != nil {
+		u.UnixListener.Close()
+		return listenError("unix:"+path, err)
+	}
+	ls.all = append(ls.all, u)
 	ls.urls = append(ls.urls, "unix:"+path)
 	return nil
+}
+
+// A unixListener takes its socket along when it is closed, and no other that has
+// taken its place.
+type unixListener struct {
+	*net.UnixListener
+	file fs.FileInfo
+	lock *os.File
+	once sync.Once
+	err  error
+}
+
+// Close implements [net.Listener]. The server calls it, and so do we.
+func (u *unixListener) Close() error {
+	u.once.Do(func() {
+		// While it is open, its inode's number is nobody else's.
+		path := u.Addr().String()
+		if st, err := os.Lstat(path); err == nil && os.SameFile(st, u.file) {
+			os.Remove(path)
+		}
+		u.err = u.UnixListener.Close()
+		unlock(u.lock)
+	})
+	return u.err
 }
 
 func listenError(addr string, err error) error {

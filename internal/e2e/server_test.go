@@ -366,6 +366,102 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
+// awaitSocket waits until a server says that it listens on a socket, or has ended.
+func (s *server) awaitSocket(t testing.TB, sock string) {
+	t.Helper()
+	eventually(t, patience, "the server listens on its socket, or ends", func() error {
+		if log := s.log.String(); !strings.Contains(log, "listening on unix:"+sock) && !s.hasExited() {
+			return fmt.Errorf("its log is %q", log)
+		}
+		return nil
+	})
+}
+
+// Of servers that started at once on a socket that another had left behind, the
+// later ones took the first one's new socket for the one that was left behind: all
+// of them ran, and one could be reached.
+func TestServersOfOneSocket(t *testing.T) {
+	t.Parallel()
+	for range 10 {
+		dir := newServer(t).dir
+		sock := filepath.Join(dir, "sock")
+		left, err := net.ListenUnix("unix", &net.UnixAddr{Name: sock, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		left.SetUnlinkOnClose(false)
+		left.Close()
+		var all, listening []*server
+		for range 4 {
+			all = append(all, startServerWith(t, serverOptions{bare: true, args: []string{"--listen", "unix:" + sock}}))
+		}
+		for _, s := range all {
+			s.awaitSocket(t, sock)
+			if !s.hasExited() {
+				listening = append(listening, s)
+				continue
+			}
+			if status := s.waitExit(t, patience); status != 1 {
+				t.Errorf("status %d of a server that came late, want 1", status)
+			}
+			checkComplaint(t, "wsexec-server", s.log.String(), sock, "another server is listening there")
+		}
+		if len(listening) != 1 {
+			t.Fatalf("%d servers listen, want 1", len(listening))
+		}
+		s := listening[0]
+		s.run(t, "--server", "unix:"+sock, "echo", "hi").want(t, 0, "hi\n", "")
+		s.cmd.Process.Signal(syscall.SIGTERM)
+		s.waitExit(t, patience)
+		for _, name := range []string{sock, sock + ".lock"} {
+			if _, err := os.Lstat(name); err == nil {
+				t.Errorf("%s is still there after the last server's end", name)
+			}
+		}
+	}
+}
+
+// A server that ended removed whatever stood where its socket had been.
+func TestServerLeavesAnothersSocket(t *testing.T) {
+	t.Parallel()
+	sock := filepath.Join(newServer(t).dir, "sock")
+	s := startServerWith(t, serverOptions{bare: true, args: []string{"--listen", "unix:" + sock}})
+	s.awaitSocket(t, sock)
+	if err := os.Remove(sock); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if status := s.waitExit(t, patience); status != 0 {
+		t.Errorf("status %d, want 0", status)
+	}
+	if _, err := os.Lstat(sock); err != nil {
+		t.Errorf("the socket of another is gone: %v", err)
+	}
+}
+
+// What a server that was killed leaves behind is in nobody's way.
+func TestSocketOfAKilledServer(t *testing.T) {
+	t.Parallel()
+	sock := filepath.Join(newServer(t).dir, "sock")
+	for range 2 {
+		s := startServerWith(t, serverOptions{bare: true, args: []string{"--listen", "unix:" + sock}})
+		s.awaitSocket(t, sock)
+		s.run(t, "--server", "unix:"+sock, "echo", "hi").want(t, 0, "hi\n", "")
+		s.cmd.Process.Kill()
+		s.waitExit(t, patience)
+		for _, name := range []string{sock, sock + ".lock"} {
+			if st, err := os.Lstat(name); err != nil || st.Mode().Perm() != 0o600 {
+				t.Errorf("%s is %v, %v, want mode 0600", name, st, err)
+			}
+		}
+	}
+}
+
 func TestSeveralListeners(t *testing.T) {
 	t.Parallel()
 	sock := "unix:" + filepath.Join(newServer(t).dir, "sock")
