@@ -147,6 +147,10 @@ func serve(c *cli.Context) error {
 	// leave every command behind: Go lets a failed write to 1 or 2 kill the program
 	// unless PIPE is caught.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	// What a script starts with & ignores INT and QUIT: Ctrl-C in the script's
+	// terminal is not for it. Only of INT can it be seen, and only before the next
+	// call: QUIT the runtime catches in any case.
+	background := signal.Ignored(os.Interrupt)
 	// Signals that this server was started to ignore would be ignored by every
 	// command, too.
 	procgroup.ResetSignals()
@@ -164,8 +168,13 @@ func serve(c *cli.Context) error {
 	ls.announce()
 
 	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM)
 	// QUIT, too: Go's default prints stacks and leaves every command behind.
-	signal.Notify(stop, syscall.SIGTERM, os.Interrupt, syscall.SIGQUIT)
+	keys := stop
+	if background {
+		keys = make(chan os.Signal, 1) // that nobody reads
+	}
+	signal.Notify(keys, os.Interrupt, syscall.SIGQUIT)
 	// The default would end the server and leave every command behind.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

@@ -786,3 +786,19 @@ func TestServerEndsOnSIGINTToo(t *testing.T) {
 	s.cmd.Process.Signal(syscall.SIGINT)
 	s.waitExit(t, patience)
 }
+
+// A server that a script had started with & ended at Ctrl-C in the script's terminal,
+// though it was started with INT and QUIT ignored. Its commands are not.
+func TestServerInTheBackgroundOfAScript(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, serverOptions{wrap: []string{"sh", "-c", `trap "" INT QUIT; exec "$@"`, "sh"}})
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
+		s.cmd.Process.Signal(sig)
+		s.run(t, "sh", "-c", "kill -INT $$; echo ignored").want(t, 128+2, "", "")
+		s.run(t, "sh", "-c", "ulimit -c 0; kill -QUIT $$; echo ignored").want(t, 128+3, "", "")
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if status := s.waitExit(t, patience); status != 0 || !strings.Contains(s.log.String(), "msg=stopping signal=terminated") {
+		t.Errorf("status %d, want 0, and the end only because of TERM", status)
+	}
+}
