@@ -244,12 +244,17 @@ const minToken = 22
 
 // loadToken reads the token, or makes it.
 func loadToken(path string) (string, error) {
-	f, err := os.Open(path)
+	// NONBLOCK: a FIFO must not hold us up until somebody writes to it.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, lerr := os.Lstat(path); lerr == nil {
 			return "", fmt.Errorf("token file %s is a symbolic link to nothing; remove it, or make what it points to", path)
 		}
 		return makeToken(path)
+	}
+	irregular := fmt.Errorf("token file %s is not a regular file; name one, or one that is not there to have it made", path)
+	if errors.Is(err, syscall.ENXIO) {
+		return "", irregular // a socket
 	}
 	if err != nil {
 		return "", fmt.Errorf("token file: %w", err)
@@ -260,7 +265,7 @@ func loadToken(path string) (string, error) {
 		return "", fmt.Errorf("token file: %w", err)
 	}
 	if !st.Mode().IsRegular() {
-		return "", fmt.Errorf("token file %s is not a regular file", path)
+		return "", irregular
 	}
 	if p := st.Mode().Perm(); p&0o077 != 0 && privateModes {
 		return "", fmt.Errorf("token file %s can be read by others (mode %04o); say: chmod 600 %s", path, p, path)

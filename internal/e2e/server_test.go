@@ -234,10 +234,22 @@ func TestServerRefusesToStart(t *testing.T) {
 	if err := os.Symlink("nothing", dangling); err != nil {
 		t.Fatal(err)
 	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sock := filepath.Join(dir, "a-socket")
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 	for _, c := range []struct {
 		args  []string
 		words []string
 	}{
+		{[]string{"--listen", "127.0.0.1:0", "--token-file", fifo}, []string{fifo, "not a regular file"}}, // hung
+		{[]string{"--listen", "127.0.0.1:0", "--token-file", sock}, []string{sock, "not a regular file"}},
 		{[]string{"--listen", "127.0.0.1:0", "--token-file", dangling}, []string{dangling, "symbolic link"}}, // looped
 		{token("--listen", port), []string{port, "in use"}},
 		{[]string{"--listen", "127.0.0.1:0", "--token-file", dir}, []string{dir}}, // a directory: unreadable for root, too
@@ -800,5 +812,32 @@ func TestServerInTheBackgroundOfAScript(t *testing.T) {
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	if status := s.waitExit(t, patience); status != 0 || !strings.Contains(s.log.String(), "msg=stopping signal=terminated") {
 		t.Errorf("status %d, want 0, and the end only because of TERM", status)
+	}
+}
+
+// A server that was started without 0, 1 and 2 has /dev/null there (by Go's runtime):
+// otherwise its log would go into whatever was opened first.
+func TestServerWithoutStandardStreams(t *testing.T) {
+	t.Parallel()
+	sock := filepath.Join(newServer(t).dir, "sock")
+	s := startServerWith(t, serverOptions{bare: true, args: []string{"--listen", "unix:" + sock},
+		wrap: []string{"sh", "-c", `exec "$@" <&- >&- 2>&-`, "sh"}})
+	eventually(t, patience, "the server listens", func() error {
+		c, err := net.Dial("unix", sock)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	for fd := range 3 {
+		if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", s.pid, fd)); to != os.DevNull {
+			t.Errorf("its descriptor %d is %q, %v; want %s", fd, to, err, os.DevNull)
+		}
+	}
+	r := s.run(t, "--server", "unix:"+sock, "sh", "-c", "cat; echo out; echo err >&2; exit 3")
+	r.want(t, 3, "out\n", "err\n")
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if status := s.waitExit(t, patience); status != 0 {
+		t.Errorf("status %d, want 0", status)
 	}
 }
