@@ -45,7 +45,7 @@ func (x *session) launch() {
 	log := x.srv.cfg.Log.With("session", x.id, "principal", x.principal, "command", spec.Args[0], "args", len(spec.Args)-1)
 	if err != nil {
 		x.startErr = startError(err)
-		log.Info("not started", "code", x.startErr.Code, "detail", x.startErr.Detail)
+		log.Info("not started", "code", x.startErr.Code, "reason", err)
 		x.mu.Lock()
 		x.forgot = true
 		x.mu.Unlock()

@@ -421,7 +421,11 @@ func (s *Server) serve(c *link.Conn, k key) {
 	if created {
 		x.launch()
 	}
-	if e := x.serve(c, o, startJSON, created); e != nil {
+	switch e := x.serve(c, o, startJSON, created); {
+	case e == nil:
+	case e == x.startErr:
+		c.Fail(e) // launch has logged it
+	default:
 		refuse(e)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -83,6 +84,33 @@ func run(t testing.TB, s client.Server, st *proto.Start, stdin io.Reader, stdout
 		t.Fatal(err)
 	}
 	return r
+}
+
+// A command that could not be started had two lines in the audit log, the first
+// without the reason.
+func TestNotStartedIsLoggedOnce(t *testing.T) {
+	for _, tt := range []struct {
+		start        *proto.Start
+		code, reason string
+	}{
+		{command("no-such-command"), proto.CodeCommandNotFound, "no-such-command"},
+		{command("/etc/passwd"), proto.CodeNotExecutable, "/etc/passwd"},
+		{&proto.Start{Argv: command("true").Argv, Dir: []byte("/no/such/dir")}, proto.CodeBadDirectory, "/no/such/dir"},
+	} {
+		var log bytes.Buffer
+		srv, sock, _ := start(t, server.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		_, err := client.New(at(sock), tt.start).Run(context.Background())
+		var word *proto.Error
+		if !errors.As(err, &word) || word.Code != tt.code {
+			t.Errorf("%s: %v", tt.code, err)
+		}
+		srv.Shutdown(context.Background()) // all that was to be logged is
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) != 1 || !strings.Contains(lines[0], `msg="not started"`) || !strings.Contains(lines[0], "code="+tt.code) ||
+			!strings.Contains(lines[0], tt.reason) || !strings.Contains(lines[0], "principal=owner") {
+			t.Errorf("%s: the log is %q, want one line with the reason", tt.code, lines)
+		}
+	}
 }
 
 func TestRefusals(t *testing.T) {
