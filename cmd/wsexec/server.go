@@ -46,11 +46,11 @@ func findServer(c *cli.Context) (client.Server, error) {
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return client.Server{}, usageError{errors.New("--server takes no user, password or query; the token goes into a file or $WSEXEC_TOKEN")}
 	}
-	token, err := findToken(c, u)
+	token, from, err := findToken(c, u)
 	if err != nil {
 		return client.Server{}, err
 	}
-	return client.Server{URL: strings.TrimSuffix(u.String(), "/"), Token: token}, nil
+	return client.Server{URL: strings.TrimSuffix(u.String(), "/"), Token: token, TokenFrom: from}, nil
 }
 
 func unixServer(path string) client.Server {
@@ -63,26 +63,34 @@ func unixServer(path string) client.Server {
 }
 
 // findToken finds the token: the one that was given, or, for this machine only,
-// the one of the server of this user.
-func findToken(c *cli.Context, u *url.URL) (string, error) {
+// the one of the server of this user. It also says where, as who gave it would
+// write it.
+func findToken(c *cli.Context, u *url.URL) (token, from string, err error) {
 	if f := c.String("token-file"); f != "" {
-		return readToken(f)
+		from = "--token-file " + f
+		if f == os.Getenv("WSEXEC_TOKEN_FILE") {
+			from = "WSEXEC_TOKEN_FILE=" + f
+		}
+		token, err = readToken(f)
+		return token, from, err
 	}
 	if t := strings.TrimSpace(os.Getenv("WSEXEC_TOKEN")); t != "" {
-		return t, nil
+		return t, "WSEXEC_TOKEN", nil
 	}
 	if (u.Scheme == "ws" || u.Scheme == "http") && local.IsLoopback(u.Hostname()) {
 		dir, err := local.StateDir()
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
-		t, err := readToken(local.TokenFile(dir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
+		token, err = readToken(local.TokenFile(dir))
+		switch {
+		case err == nil:
+			return token, local.TokenFile(dir), nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", "", err
 		}
-		return t, nil
 	}
-	return "", nil
+	return "", "", nil
 }
 
 func readToken(path string) (string, error) {

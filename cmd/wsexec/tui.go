@@ -248,6 +248,8 @@ func (m *messages) noServer(e errNoServer) {
 func (m *messages) connectError(e *client.ConnectError) {
 	var dns *net.DNSError
 	switch {
+	case e.Problem != nil && e.Status == http.StatusUnauthorized:
+		sayError(fmt.Errorf("%s: %s", e.URL, e.Problem.Title))
 	case e.Problem != nil:
 		sayError(fmt.Errorf("the server refused (%d): %s: %s", e.Status, e.Problem.Title, e.Problem.Detail))
 	case e.Status != 0:
@@ -256,6 +258,8 @@ func (m *messages) connectError(e *client.ConnectError) {
 		sayError(fmt.Errorf("cannot reach the server: %w", shorter(e.Err)))
 	}
 	switch {
+	case e.Status == http.StatusUnauthorized && e.TokenFrom != "":
+		sayHint("the token came from " + oneLine(e.TokenFrom) + "; give the server's with --token-file FILE")
 	case e.Status == http.StatusUnauthorized:
 		sayHint("give the server's token with --token-file FILE or WSEXEC_TOKEN")
 	case e.Status == http.StatusServiceUnavailable:

@@ -61,6 +61,8 @@ type Server struct {
 	URL   string // ws, wss, http or https, without a path
 	Dial  link.Dialer
 	Token string
+	// TokenFrom says where Token was found, for who reads a [ConnectError].
+	TokenFrom string
 }
 
 // A Cmd is a command on a server. Its fields are set before Run.
@@ -179,9 +181,11 @@ var (
 // A ConnectError says why a server could not be reached at all, or let nobody
 // in.
 type ConnectError struct {
-	Status  int            // of the HTTP response, 0 if there was none
-	Problem *proto.Problem // if the response had one
-	Err     error
+	URL       string         // the server's
+	TokenFrom string         // the server's, too; "" if no token was sent
+	Status    int            // of the HTTP response, 0 if there was none
+	Problem   *proto.Problem // if the response had one
+	Err       error
 }
 
 func (e *ConnectError) Error() string { return e.Err.Error() }
@@ -461,7 +465,7 @@ func (c *Cmd) dial(ctx context.Context) (*link.Conn, error) {
 	if cause := context.Cause(ctx); ctx.Err() != nil && cause != nil {
 		err = cause
 	}
-	ce := &ConnectError{Err: err}
+	ce := &ConnectError{URL: c.Server.URL, TokenFrom: c.Server.TokenFrom, Err: err}
 	if resp != nil {
 		ce.Status = resp.StatusCode
 		ce.Problem = readProblem(resp)

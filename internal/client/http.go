@@ -48,11 +48,11 @@ func Sessions(ctx context.Context, s Server) ([]proto.Info, error) {
 	}
 	resp, err := t.RoundTrip(req)
 	if err != nil {
-		return nil, &ConnectError{Err: err}
+		return nil, &ConnectError{URL: s.URL, TokenFrom: s.TokenFrom, Err: err}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, &ConnectError{Status: resp.StatusCode, Problem: readProblem(resp), Err: fmt.Errorf("the server answered %s", resp.Status)}
+		return nil, &ConnectError{URL: s.URL, TokenFrom: s.TokenFrom, Status: resp.StatusCode, Problem: readProblem(resp), Err: fmt.Errorf("the server answered %s", resp.Status)}
 	}
 	var list struct {
 		Sessions []proto.Info `json:"sessions"`

@@ -117,6 +117,7 @@ func TestRefusals(t *testing.T) {
 		{"a long id", path + "a", 400, s.upgrade(t)},
 		{"no token", path, 401, s.upgrade(t, "Authorization: ")},
 		{"a wrong token", path, 401, s.upgrade(t, "Authorization: Bearer wrong")},
+		{"an empty token", path, 401, s.upgrade(t, "Authorization: Bearer ")},
 		{"another scheme", path, 401, s.upgrade(t, "Authorization: Basic "+s.token(t))},
 		{"half of the token", path, 401, s.upgrade(t, "Authorization: Bearer "+s.token(t)[:10])},
 		{"the token in the URL", path + "?token=" + s.token(t) + "&access_token=" + s.token(t), 401, s.upgrade(t, "Authorization: ")},
@@ -129,8 +130,15 @@ func TestRefusals(t *testing.T) {
 	} {
 		r := s.ask(t, "GET", c.path, "", c.header...)
 		r.wantProblem(t, c.what, c.status)
-		if c.status == 401 && r.header.Get("Www-Authenticate") == "" {
-			t.Errorf("%s: no WWW-Authenticate (RFC 9110 §15.5.2)", c.what)
+		// Only who sent a token hears that it is wrong (RFC 6750 §3.1).
+		if sent := strings.Contains(c.what, "wrong") || strings.Contains(c.what, "half"); c.status == 401 {
+			title, challenge := "no token was sent", `Bearer realm="wsexec"`
+			if sent {
+				title, challenge = "the token is not the server's", challenge+`, error="invalid_token"`
+			}
+			if got := r.header.Get("Www-Authenticate"); r.problem.Title != title || got != challenge {
+				t.Errorf("%s: %q, and WWW-Authenticate %q; want %q and %q", c.what, r.problem.Title, got, title, challenge)
+			}
 		}
 		if strings.Contains(r.body, s.token(t)) {
 			t.Errorf("%s: the answer holds the token: %s", c.what, r.body)
@@ -140,6 +148,42 @@ func TestRefusals(t *testing.T) {
 	r.wantProblem(t, "a signal to an unknown session", 404)
 	// None of them started anything or did harm.
 	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+}
+
+// The client says of a refused token where it has it from, and of none how to give
+// one: the server's words were the same for both.
+func TestRefusedTokenIsNamed(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	wrong := s.writeFile(t, "wrong", strings.Repeat("w", 43)+"\n", 0o600)
+	const notIts, none = "the token is not the server's", "no token was sent"
+	for _, c := range []struct {
+		what, says, hint string
+		args, env        []string
+	}{
+		{"a flag", notIts, "--token-file " + wrong, []string{"--token-file", wrong}, nil},
+		{"a variable's file", notIts, "WSEXEC_TOKEN_FILE=" + wrong, nil, []string{"WSEXEC_TOKEN_FILE=" + wrong}},
+		{"a variable", notIts, "WSEXEC_TOKEN;", nil, []string{"WSEXEC_TOKEN_FILE=", "WSEXEC_TOKEN=wrong"}},
+		{"nothing", none, "--token-file FILE or WSEXEC_TOKEN", nil, []string{"WSEXEC_TOKEN_FILE="}},
+		{"the default file", notIts, filepath.Join(s.state, "wsexec", "token"), nil, []string{"WSEXEC_TOKEN_FILE="}},
+	} {
+		if c.what == "the default file" { // that of another server of this user
+			if err := os.Mkdir(filepath.Join(s.state, "wsexec"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			s.writeFile(t, "state/wsexec/token", strings.Repeat("w", 43)+"\n", 0o600)
+		}
+		cmd := s.wsexec(append(append([]string{"run"}, c.args...), "echo", "hi")...)
+		cmd.Env = append(cmd.Env, c.env...)
+		r := capture(t, cmd)
+		r.wantComplaint(t, 125, "wsexec: "+s.url+": "+c.says+"\n")
+		if _, hint, _ := strings.Cut(r.stderr, "hint: "); !strings.Contains(hint, c.hint) {
+			t.Errorf("%s: %s, want a hint with %q", c.what, quote(r.stderr), c.hint)
+		}
+	}
+	// Also where no session is asked for.
+	r := capture(t, s.wsexec("attach", "--token-file", wrong, "name"))
+	r.wantComplaint(t, 125, s.url+": "+notIts)
 }
 
 func TestFullServerRefuses(t *testing.T) {

@@ -38,11 +38,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "bad session id", "an id is 26 characters of a-z2-7")
 		return
 	}
-	principal, ok := s.authenticate(r)
-	if !ok {
-		s.cfg.Log.Info("refused", "reason", "no valid token", "from", r.RemoteAddr)
-		w.Header().Set("WWW-Authenticate", `Bearer realm="wsexec"`)
-		problem(w, http.StatusUnauthorized, "not authorized", "this listener wants the header Authorization: Bearer TOKEN")
+	principal, sent := s.authenticate(r)
+	if principal == "" {
+		challenge, title, detail := `Bearer realm="wsexec"`, "no token was sent", "this listener wants the header Authorization: Bearer TOKEN"
+		if sent {
+			challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
+			title, detail = "the token is not the server's", "the server's is in the file that it named when it was started"
+		}
+		s.cfg.Log.Info("refused", "reason", title, "from", r.RemoteAddr)
+		w.Header().Set("WWW-Authenticate", challenge)
+		problem(w, http.StatusUnauthorized, title, detail)
 		return
 	}
 	// A page in a browser can reach loopback; only pages that this server
@@ -71,18 +76,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// authenticate says who sends a request.
-func (s *Server) authenticate(r *http.Request) (principal string, ok bool) {
+// authenticate says who sends a request, "" for a stranger, and whether a token
+// came with it.
+func (s *Server) authenticate(r *http.Request) (principal string, sent bool) {
 	if r.Context().Value(trustedKey{}) != nil {
-		return owner, true
+		return owner, false
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if s.cfg.Token == "" || !strings.EqualFold(scheme, "Bearer") {
+	token = strings.TrimSpace(token)
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return "", false
 	}
 	// Hashed, so that the time tells nothing about the length either.
-	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	return owner, subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
+	sum := sha256.Sum256([]byte(token))
+	if s.cfg.Token == "" || subtle.ConstantTimeCompare(sum[:], s.token[:]) != 1 {
+		return "", true
+	}
+	return owner, true
 }
 
 func sameHost(origin, host string) bool {
