@@ -6,14 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fork starts the command. watch blocks until the leader has ended, and leaves the zombie. (The mask stays the one this
-// process was started with: x/sys has no way to set it here.)
-func fork(path string, args []string, attr *syscall.ProcAttr) (pid int, watch func(), err error) {
-	pid, err = syscall.ForkExec(path, args, attr)
+// fork starts the command. (The mask stays the one this process was started with: x/sys has no way to set it here.)
+func (*Cleaner) fork(path string, args []string, attr *syscall.ProcAttr) (*child, error) {
+	pid, err := syscall.ForkExec(path, args, attr)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	return pid, func() { waitExit(pid) }, nil
+	return inSessionOf(pid, func() { waitExit(pid) }), nil
 }
 
 // waitExit blocks in kqueue, not in waitid: that returns for a stopped process too, although asked for WEXITED

@@ -9,14 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fork starts the command. watch blocks until the leader has ended, and leaves the zombie.
-func fork(path string, args []string, attr *syscall.ProcAttr) (pid int, watch func(), err error) {
+// forkHere starts the command as a child of this process.
+func forkHere(path string, args []string, attr *syscall.ProcAttr) (pid int, watch func(), err error) {
 	pidfd := -1
 	attr.Sys.PidFD = &pidfd
-	if err := withEmptyMask(func() error {
-		pid, err = syscall.ForkExec(path, args, attr)
-		return err
-	}); err != nil {
+	pid, err = forkOwn(func() (pid int, err error) {
+		err = withEmptyMask(func() error {
+			pid, err = syscall.ForkExec(path, args, attr)
+			return err
+		})
+		return pid, err
+	})
+	if err != nil {
 		return 0, nil, err
 	}
 	if pidfd < 0 || syscall.SetNonblock(pidfd, true) != nil || !usePidfd {

@@ -20,6 +20,7 @@ import (
 // TestMain lets the test binary play the commands that the tests start, and fails if they leave a goroutine or a child
 // behind.
 func TestMain(m *testing.M) {
+	Helper()
 	if len(os.Args) > 2 && os.Args[1] == "helper" {
 		helpers[os.Args[2]](os.Args[3:])
 		os.Exit(0)
@@ -28,12 +29,25 @@ func TestMain(m *testing.M) {
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
+	if way := os.Getenv("PROCGROUP_TEST_WAY"); way != "" {
+		var err error
+		if testCleaner, err = NewCleaner(way, quiet); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	code := m.Run()
+	testCleaner.Close()
 	if code == 0 {
 		code = leaks()
 	}
 	os.Exit(code)
 }
+
+// testCleaner is what start starts commands with: TestEveryWay runs the tests in each way.
+var testCleaner = new(Cleaner)
+
+func quiet(string, ...any) {}
 
 func leaks() int {
 	var stacks string
@@ -207,13 +221,18 @@ var helpers = map[string]func(args []string){
 // start starts a command that is ended with the test.
 func start(t testing.TB, spec Spec) *Group {
 	t.Helper()
+	return startBy(t, testCleaner, spec)
+}
+
+func startBy(t testing.TB, c *Cleaner, spec Spec) *Group {
+	t.Helper()
 	if spec.Env == nil {
 		spec.Env = os.Environ()
 	}
 	if spec.Dir == "" {
 		spec.Dir = "/"
 	}
-	g, err := Start(spec)
+	g, err := c.Start(spec)
 	if err != nil {
 		t.Fatalf("Start: %v", err)
 	}

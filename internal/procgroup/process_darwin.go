@@ -43,9 +43,9 @@ func processes() ([]process, error) {
 	return ps, nil
 }
 
-// signalMember signals one process if it is of that session.
-func signalMember(pid, sid int, sig syscall.Signal) {
-	if s, err := getsid(pid); err == nil && s == sid {
+// signalIf signals one process if ours says that it is one of ours.
+func signalIf(pid int, sig syscall.Signal, ours func() bool) {
+	if ours() {
 		syscall.Kill(pid, sig)
 	}
 }

@@ -35,10 +35,10 @@ func ignoredSignals() uint64 {
 
 func getsid(pid int) (int, error) { return unix.Getsid(pid) }
 
-// A process is one that is listed: its number, name, group and session.
+// A process is one that is listed: its number, name, parent, group and session.
 type process struct {
-	pid, pgrp, sid int
-	name           string
+	pid, ppid, pgrp, sid int
+	name                 string
 }
 
 // processes looks through /proc for the living processes. An error says that it could not look.
@@ -58,19 +58,29 @@ func processes() ([]process, error) {
 		if err != nil {
 			continue
 		}
-		b, err := os.ReadFile("/proc/" + name + "/stat")
-		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH) {
-			continue // it has ended
-		}
+		p, ok, err := readProcess(pid)
 		if err != nil {
 			return nil, err
 		}
-		if p, state, ok := parseStat(b); ok && state != 'Z' && state != 'X' && state != 'x' {
-			p.pid = pid
+		if ok {
 			ps = append(ps, p)
 		}
 	}
 	return ps, nil
+}
+
+// readProcess reads what there is to know of a process. ok is false if it does not live.
+func readProcess(pid int) (p process, ok bool, err error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH) {
+		return process{}, false, nil
+	}
+	if err != nil {
+		return process{}, false, err
+	}
+	p, state, ok := parseStat(b)
+	p.pid = pid
+	return p, ok && state != 'Z' && state != 'X' && state != 'x', nil
 }
 
 // parseStat reads "pid (comm) state ppid pgrp session …" of man 5 proc_pid_stat. A process chooses its comm, which can
@@ -84,17 +94,18 @@ func parseStat(b []byte) (p process, state byte, ok bool) {
 	if len(f) < 4 || len(f[0]) != 1 {
 		return process{}, 0, false
 	}
-	pgrp, err := strconv.Atoi(string(f[2]))
+	ppid, err := strconv.Atoi(string(f[1]))
+	pgrp, gerr := strconv.Atoi(string(f[2]))
 	sid, serr := strconv.Atoi(string(f[3]))
-	return process{pgrp: pgrp, sid: sid, name: string(b[open+1 : end])}, f[0][0], err == nil && serr == nil
+	return process{ppid: ppid, pgrp: pgrp, sid: sid, name: string(b[open+1 : end])}, f[0][0], err == nil && gerr == nil && serr == nil
 }
 
-// signalMember signals one process if it is of that session: held by a pidfd while that is looked at, its number cannot
+// signalIf signals one process if ours says that it is one of ours: held by a pidfd while that is asked, its number cannot
 // become a stranger's in between.
-func signalMember(pid, sid int, sig syscall.Signal) {
+func signalIf(pid int, sig syscall.Signal, ours func() bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == unix.ENOSYS { // Linux before 5.3
-		if s, err := getsid(pid); err == nil && s == sid {
+		if ours() {
 			syscall.Kill(pid, sig)
 		}
 		return
@@ -103,7 +114,7 @@ func signalMember(pid, sid int, sig syscall.Signal) {
 		return // it has ended; or there is no descriptor, and the caller comes again
 	}
 	defer unix.Close(fd)
-	if s, err := getsid(pid); err == nil && s == sid {
+	if ours() {
 		unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
 }

@@ -13,8 +13,15 @@
 // the leader's exit is watched without reaping, and Reap and Signal exclude each other: no signal ever reaches a
 // process that is not ours. Whoever starts a Group must Reap it; nobody in the process may call wait4(-1).
 //
-// Signals go to the process group, SignalAll to the whole session: also to the groups that an interactive shell makes for
-// its jobs. What has called setsid is out of reach here.
+// Signals go to the process group, SignalAll to everything that the command has started and that still runs. What that
+// is, a Cleaner knows in one of three ways:
+//
+//   - cgroup: each command is started in a cgroup (v2) of its own, which its descendants cannot leave but by privilege. A
+//     guard process beside this one ends them all if this one is killed.
+//   - walk: each command has a small parent process that is the reaper of all its orphaned descendants (PR_SET_CHILD_SUBREAPER,
+//     man 2 prctl), so that they are found by walking down from it, however they tried to get away. It ends them all when
+//     told to, and also when this process is killed.
+//   - session: the Unix session that the command leads. What calls setsid escapes.
 //
 // All methods may be called from several goroutines at once, except that an Output has one reader and an Input one
 // writer at a time.
@@ -59,7 +66,15 @@ type Spec struct {
 	Merge bool
 }
 
-// Member is a living process of a command's session.
+// The ways in which a Cleaner finds what a command has started.
+const (
+	ByAuto    = "auto" // the first of those below that works
+	ByCgroup  = "cgroup"
+	ByWalk    = "walk"
+	bySession = "session"
+)
+
+// Member is a living process that a command has started, itself or by others.
 type Member struct {
 	Pid     int
 	Name    string // as the kernel has it: up to 15 bytes, chosen by the process

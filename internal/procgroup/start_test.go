@@ -508,7 +508,7 @@ func TestSignalAfterExit(t *testing.T) {
 			}
 			continue
 		}
-		g.Reap()
+		g.ReapAndLeave()
 		if err := g.Signal(syscall.SIGKILL); err != nil {
 			t.Errorf("after Reap: %v", err)
 		}
@@ -552,7 +552,7 @@ func TestParseStat(t *testing.T) {
 		{"", "", 0, 0, false},
 	} {
 		p, state, ok := parseStat([]byte(c.in))
-		if want := (process{pgrp: c.pgrp, sid: 35, name: c.comm}); ok != c.ok || ok && (p != want || state != c.state) {
+		if want := (process{ppid: 1, pgrp: c.pgrp, sid: 35, name: c.comm}); ok != c.ok || ok && (p != want || state != c.state) {
 			t.Errorf("%q: %+v %c %t", c.in, p, state, ok)
 		}
 	}

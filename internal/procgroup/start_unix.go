@@ -17,7 +17,10 @@ import (
 // The command leads a new session and process group, has default signal dispositions and an empty signal mask (see
 // ResetSignals), and 0, 1 and 2 as its descriptors, besides those that this process itself was started with and nobody
 // has marked close-on-exec.
-func Start(spec Spec) (*Group, error) {
+func Start(spec Spec) (*Group, error) { return new(Cleaner).Start(spec) }
+
+// Start is Start for a command whose descendants are found in the Cleaner's way.
+func (c *Cleaner) Start(spec Spec) (*Group, error) {
 	if len(spec.Args) == 0 || spec.Args[0] == "" {
 		return nil, fmt.Errorf("empty command: %w", ErrNotFound)
 	}
@@ -71,18 +74,72 @@ func Start(spec Spec) (*Group, error) {
 	} else if spec.Merge {
 		attr.Files = append(attr.Files, attr.Files[1])
 	}
-	pid, watch, err := fork(path, spec.Args, attr)
+	g.child, err = c.fork(path, spec.Args, attr)
 	if err != nil {
 		g.closeStreams()
 		return nil, execError(spec, path, err)
 	}
-	g.pid = pid
+	g.pid = g.child.pid
 	go func() {
 		// Ends with the leader; Reap waits for it.
-		watch()
+		g.child.watch()
 		close(g.exited)
 	}()
 	return g, nil
+}
+
+// A child is a command that was started.
+type child struct {
+	pid   int
+	watch func()                         // blocks until it has ended, and leaves the zombie
+	reap  func() Status                  // takes its status; it has ended
+	kill  func(sig syscall.Signal) error // sends a signal to its process group; ESRCH if that is gone
+	scope scope
+}
+
+// A scope is everything that a command has started.
+type scope interface {
+	// others lists the living processes other than the command's leader.
+	others() ([]process, error)
+	// signal sends a signal to one of them, if it still is one.
+	signal(p process, sig syscall.Signal)
+	// killAll kills as many of them as it can at once.
+	killAll()
+	// release ends what is left of them, or lets it go if leave is set. Nothing is called any more.
+	release(leave bool)
+}
+
+// session is the scope of the Unix session that a leader of that number leads.
+type session int
+
+func (s session) others() ([]process, error) {
+	ps, err := processes()
+	return slices.DeleteFunc(ps, func(p process) bool { return p.sid != int(s) || p.pid == int(s) }), err
+}
+
+func (s session) signal(p process, sig syscall.Signal) {
+	signalIf(p.pid, sig, func() bool {
+		sid, err := getsid(p.pid)
+		return err == nil && sid == int(s)
+	})
+}
+
+func (s session) killAll() {
+	ps, _ := s.others()
+	for _, p := range ps {
+		s.signal(p, syscall.SIGKILL)
+	}
+}
+
+func (session) release(bool) {}
+
+// inSessionOf is the child whose descendants are those of its session.
+func inSessionOf(pid int, watch func()) *child {
+	return &child{
+		pid: pid, watch: watch, scope: session(pid),
+		reap: func() Status { return reap(pid) },
+		kill: func(sig syscall.Signal) error { return syscall.Kill(-pid, sig) },
+	}
 }
 
 func (g *Group) openPipes(merge bool) (theirs []*os.File, err error) {
@@ -133,8 +190,9 @@ func newPipe(side pipeSide) (r, w *os.File, err error) {
 	return os.NewFile(uintptr(p[0]), "|0"), os.NewFile(uintptr(p[1]), "|1"), nil
 }
 
-// A Group is a command that was started, and all processes of the session that it leads.
+// A Group is a command that was started, and everything that it has started.
 type Group struct {
+	child  *child
 	pid    int // of the leader, and the number of the group and the session
 	stdin  *Input
 	stdout *Output
@@ -144,7 +202,9 @@ type Group struct {
 
 	mu     sync.Mutex // between the signals and the reaping
 	reaped bool
-	status Status
+
+	reaping sync.Once
+	status  Status // set by it
 }
 
 // Pid returns the number of the leader, which is the group's and the session's as well.
@@ -162,16 +222,15 @@ func (g *Group) Stderr() *Output { return g.stderr }
 // Exited returns a channel that is closed when the leader has ended. Its zombie is kept until Reap.
 func (g *Group) Exited() <-chan struct{} { return g.exited }
 
-// Members returns the living processes of the session that the command leads, its process group and those that a shell
-// made for jobs, without the leader. Zombies are not living. An error says that they could not be looked for; there may
-// be some then.
+// Members returns the living processes that the command has started, without itself. Zombies are not living. An error
+// says that they could not be looked for; there may be some then.
 func (g *Group) Members() ([]Member, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.reaped {
 		return nil, nil // the number may be a stranger's by now
 	}
-	ps, err := g.others()
+	ps, err := g.child.scope.others()
 	if err != nil {
 		return nil, err
 	}
@@ -181,12 +240,6 @@ func (g *Group) Members() ([]Member, error) {
 		ms = append(ms, Member{Pid: p.pid, Name: p.name, Holding: holds(p.pid, ours, tty)})
 	}
 	return ms, nil
-}
-
-// others lists the living processes of the session other than the leader. The caller holds mu.
-func (g *Group) others() ([]process, error) {
-	ps, err := processes()
-	return slices.DeleteFunc(ps, func(p process) bool { return p.sid != g.pid || p.pid == g.pid }), err
 }
 
 // outputs returns our ends of the command's outputs that are open, and the number of its terminal, or -1.
@@ -216,10 +269,14 @@ func (g *Group) SignalAll(sig syscall.Signal) error {
 		return nil
 	}
 	err := g.kill(g.pid, sig)
-	ps, perr := g.others()
+	if sig == syscall.SIGKILL {
+		g.child.scope.killAll()
+		return err
+	}
+	ps, perr := g.child.scope.others()
 	for _, p := range ps {
 		if p.pgrp != g.pid {
-			signalMember(p.pid, g.pid, sig)
+			g.child.scope.signal(p, sig)
 		}
 	}
 	return errors.Join(err, perr)
@@ -259,7 +316,12 @@ func (g *Group) kill(pgid int, sig syscall.Signal) error {
 		// kill(-1) is everybody, kill(0) is ourselves.
 		panic(fmt.Sprintf("procgroup: internal error: signal to process group %d", pgid))
 	}
-	err := syscall.Kill(-pgid, sig)
+	var err error
+	if pgid == g.pid {
+		err = g.child.kill(sig)
+	} else {
+		err = syscall.Kill(-pgid, sig)
+	}
 	if err == syscall.EPERM && !groupLives(pgid) {
 		return nil // darwin says EPERM for a group of zombies only
 	}
@@ -305,17 +367,24 @@ func (g *Group) Resize(size Winsize) error {
 	return g.tty.resize(size)
 }
 
-// Reap waits for the leader's exit, takes its status from the kernel, and closes what is left of the streams: output
-// that nobody has read is lost. From then on Signal does nothing. Every call returns the same.
-func (g *Group) Reap() Status {
+// Reap waits for the leader's exit, takes its status from the kernel, ends the Members that there still are, and closes
+// what is left of the streams: output that nobody has read is lost. From then on Signal does nothing. Every call returns
+// the same.
+func (g *Group) Reap() Status { return g.reap(false) }
+
+// ReapAndLeave is Reap, but lets the Members live on.
+func (g *Group) ReapAndLeave() Status { return g.reap(true) }
+
+func (g *Group) reap(leave bool) Status {
 	<-g.exited
 	g.mu.Lock()
-	if !g.reaped {
-		g.status = reap(g.pid)
-		g.reaped = true
-	}
+	g.reaped = true // so that from now on nobody signals a number that may become a stranger's
 	g.mu.Unlock()
-	g.closeStreams()
+	g.reaping.Do(func() {
+		g.child.scope.release(leave)
+		g.status = g.child.reap()
+		g.closeStreams()
+	})
 	return g.status
 }
 
@@ -328,11 +397,16 @@ func reap(pid int) Status {
 			continue
 		case err != nil:
 			return Status{Code: -1}
-		case ws.Signaled():
-			return Status{Signal: ws.Signal(), CoreDumped: ws.CoreDump()}
 		}
-		return Status{Code: ws.ExitStatus()}
+		return statusOf(ws)
 	}
+}
+
+func statusOf(ws syscall.WaitStatus) Status {
+	if ws.Signaled() {
+		return Status{Signal: ws.Signal(), CoreDumped: ws.CoreDump()}
+	}
+	return Status{Code: ws.ExitStatus()}
 }
 
 // closeStreams also serves a Start that failed half-way.

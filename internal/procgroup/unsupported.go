@@ -14,6 +14,9 @@ var errUnsupported = errors.New("commands cannot be run on " + runtime.GOOS + ":
 // Start returns an error.
 func Start(Spec) (*Group, error) { return nil, errUnsupported }
 
+// Start returns an error.
+func (*Cleaner) Start(Spec) (*Group, error) { return nil, errUnsupported }
+
 // ResetSignals does nothing.
 func ResetSignals() {}
 
@@ -32,6 +35,7 @@ func (*Group) Signal(syscall.Signal) error    { return errUnsupported }
 func (*Group) Hangup() error                  { return errUnsupported }
 func (*Group) Resize(Winsize) error           { return errUnsupported }
 func (*Group) Reap() Status                   { return Status{Code: -1} }
+func (*Group) ReapAndLeave() Status           { return Status{Code: -1} }
 
 // An Input cannot exist on this system.
 type Input struct{}

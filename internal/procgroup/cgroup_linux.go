@@ -1,0 +1,361 @@
+package procgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// cgroupPrefix begins the name of the cgroup of a Cleaner, which is below that of its process.
+	cgroupPrefix = "wsexec-server."
+	// killWait bounds the wait for processes that were killed: one in an uninterruptible sleep does not end.
+	killWait = 2 * time.Second
+)
+
+// cgroups is the cgroup of a Cleaner, below which each command has one. No controller is enabled there, so that "no
+// internal processes" does not apply (Documentation/admin-guide/cgroup-v2.rst).
+type cgroups struct {
+	own  string // that of this process
+	path string
+	lock *os.File // of path; held as long as this process lives
+	last atomic.Int64
+}
+
+// newCgroups makes the cgroup, proves that commands can be started and ended in it, and sweeps those that dead servers
+// have left.
+func newCgroups(log func(string, ...any)) (*cgroups, error) {
+	own, err := ownCgroup()
+	if err != nil {
+		return nil, err
+	}
+	sweep(own, log)
+	c := &cgroups{own: own}
+	// Of two that come at once, one may sweep what the other has made and not locked yet.
+	for try := 0; c.lock == nil; try++ {
+		path := filepath.Join(own, fmt.Sprintf("%s%d-%d", cgroupPrefix, os.Getpid(), time.Now().UnixNano()))
+		if err := os.Mkdir(path, 0o755); err != nil {
+			return nil, err
+		}
+		if c.lock, err = lockCgroup(path); err == nil {
+			c.path = path
+			break
+		}
+		os.Remove(path)
+		if try == 10 {
+			return nil, err
+		}
+	}
+	if err := c.probe(); err != nil {
+		c.remove()
+		return nil, err
+	}
+	return c, nil
+}
+
+// ownCgroup returns the directory of the cgroup (v2) that this process is in, also where that is mounted beside those of
+// version 1.
+func ownCgroup() (string, error) {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	path, found := "", false
+	for line := range strings.Lines(string(b)) {
+		if path, found = strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); found {
+			break
+		}
+	}
+	if !found {
+		return "", errors.New("there is no cgroup v2")
+	}
+	b, err = os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		// 36 35 98:0 /root /mountpoint options … - cgroup2 source options (man 5 proc_pid_mountinfo)
+		f := strings.Fields(line)
+		sep := strings.Index(line, " - cgroup2 ")
+		if sep < 0 || len(f) < 5 {
+			continue
+		}
+		rest, below := strings.CutPrefix(path, strings.TrimSuffix(unescape(f[3]), "/"))
+		if !below || rest != "" && rest[0] != '/' {
+			continue // what is mounted there is another part of the tree
+		}
+		return filepath.Join(unescape(f[4]), rest), nil
+	}
+	return "", errors.New("cgroup v2 is not mounted where this process could see its own")
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	for _, c := range []string{" ", "\t", "\n", "\\"} {
+		s = strings.ReplaceAll(s, fmt.Sprintf("\\%03o", c[0]), c)
+	}
+	return s
+}
+
+var errLocked = errors.New("the server that made it lives")
+
+// lockCgroup opens a cgroup's directory and locks it. That no process of a dead server can hold the lock is because the
+// descriptor is closed on exec.
+func lockCgroup(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	var there, ours unix.Stat_t
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		err = errLocked
+	}
+	if err == nil {
+		err = unix.Fstat(int(f.Fd()), &ours)
+	}
+	if err == nil {
+		err = unix.Stat(path, &there)
+	}
+	if err == nil && there.Ino != ours.Ino {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// sweep ends what servers that are dead have left below a cgroup.
+func sweep(own string, log func(string, ...any)) {
+	dirs, _ := filepath.Glob(filepath.Join(own, cgroupPrefix+"*"))
+	for _, dir := range dirs {
+		lock, err := lockCgroup(dir)
+		if err != nil {
+			continue
+		}
+		n := 0
+		if ps, err := cgroupMembers(dir); err == nil {
+			n = len(ps)
+		}
+		err = endCgroup(dir)
+		lock.Close()
+		log("swept a cgroup that a server had left", "cgroup", dir, "processes", n, "error", err)
+	}
+}
+
+// probe starts a process in a cgroup and ends it.
+func (c *cgroups) probe() error {
+	dir, fd, err := c.make()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	pid, watch, err := startHelper(syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}, nil, probeName)
+	if err != nil {
+		os.Remove(dir)
+		return fmt.Errorf("a process cannot be started in a cgroup: %w", err)
+	}
+	watch()
+	st := reapOwn(pid)
+	if err := endCgroup(dir); err != nil {
+		return err
+	}
+	if st != (Status{}) {
+		return errNoHelper
+	}
+	return nil
+}
+
+// make makes the cgroup of a command, and opens it.
+func (c *cgroups) make() (dir string, fd int, err error) {
+	dir = filepath.Join(c.path, strconv.FormatInt(c.last.Add(1), 10))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", -1, err
+	}
+	if fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		os.Remove(dir)
+		return "", -1, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	return dir, fd, nil
+}
+
+// fork starts a command in a cgroup of its own.
+func (c *cgroups) fork(path string, args []string, attr *syscall.ProcAttr) (*child, error) {
+	dir, fd, err := c.make()
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
+	}
+	defer unix.Close(fd)
+	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
+	pid, watch, err := forkHere(path, args, attr)
+	if err != nil {
+		os.Remove(dir)
+		return nil, err
+	}
+	ch := inSessionOf(pid, watch)
+	ch.reap = func() Status { return reapOwn(pid) }
+	ch.scope = &cgroupScope{all: c, dir: dir, leader: pid}
+	return ch, nil
+}
+
+// remove removes the cgroup of the Cleaner, which has no processes any more.
+func (c *cgroups) remove() {
+	endCgroup(c.path)
+	c.lock.Close()
+}
+
+// cgroupScope is what is in one cgroup and those below it.
+type cgroupScope struct {
+	all    *cgroups
+	dir    string
+	leader int
+}
+
+func (s *cgroupScope) others() ([]process, error) {
+	ps, err := cgroupMembers(s.dir)
+	for i, p := range ps {
+		if p.pid == s.leader {
+			ps = append(ps[:i], ps[i+1:]...)
+			break
+		}
+	}
+	return ps, err
+}
+
+func (s *cgroupScope) signal(p process, sig syscall.Signal) {
+	signalIf(p.pid, sig, func() bool {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/cgroup")
+		name := strings.TrimPrefix(s.dir, s.all.own) // below the path of our own
+		return err == nil && (bytes.Contains(b, []byte(name+"\n")) || bytes.Contains(b, []byte(name+"/")))
+	})
+}
+
+func (s *cgroupScope) killAll() { killCgroup(s.dir) }
+
+func (s *cgroupScope) release(leave bool) {
+	if leave {
+		moveProcesses(s.dir, s.all.own)
+	}
+	endCgroup(s.dir)
+}
+
+// killCgroup kills everything in a cgroup and those below, also what is being made meanwhile (cgroup.kill, Linux 5.14).
+func killCgroup(dir string) error {
+	return os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
+}
+
+// endCgroup kills everything in a cgroup and removes it, with those below.
+func endCgroup(dir string) error {
+	late := time.Now().Add(killWait)
+	for {
+		err := killCgroup(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			err = removeCgroup(dir)
+		}
+		if err == nil || time.Now().After(late) {
+			return err
+		}
+		time.Sleep(time.Millisecond) // EBUSY until the last has ended
+	}
+}
+
+// removeCgroup removes a cgroup without processes, with those below.
+func removeCgroup(dir string) error {
+	err := unix.Rmdir(dir)
+	if err != unix.EBUSY {
+		if err == unix.ENOENT {
+			return nil
+		}
+		return err
+	}
+	below, rerr := os.ReadDir(dir)
+	if rerr != nil {
+		return rerr
+	}
+	for _, e := range below {
+		if e.IsDir() {
+			removeCgroup(filepath.Join(dir, e.Name()))
+		}
+	}
+	return unix.Rmdir(dir)
+}
+
+// cgroupMembers lists the living processes of a cgroup and those below.
+func cgroupMembers(dir string) ([]process, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Contains(b, []byte("populated 0")) {
+		return nil, nil
+	}
+	var ps []process
+	err = eachCgroup(dir, func(dir string) error {
+		b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil {
+			return err
+		}
+		for _, f := range bytes.Fields(b) {
+			pid, err := strconv.Atoi(string(f))
+			if err != nil || pid == 0 { // 0: of another pid namespace
+				continue
+			}
+			p, ok, err := readProcess(pid)
+			if err != nil {
+				return err
+			}
+			if ok {
+				ps = append(ps, p)
+			}
+		}
+		return nil
+	})
+	return ps, err
+}
+
+// eachCgroup calls f for a cgroup and all below.
+func eachCgroup(dir string, f func(dir string) error) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // removed meanwhile
+		case err != nil:
+			return err
+		case !d.IsDir():
+			return nil
+		}
+		if err := f(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV) {
+			return err
+		}
+		return nil
+	})
+}
+
+// moveProcesses moves the processes of a cgroup and those below to another.
+func moveProcesses(from, to string) {
+	late := time.Now().Add(killWait)
+	for time.Now().Before(late) { // they may go on to fork
+		ps, err := cgroupMembers(from)
+		if err != nil || len(ps) == 0 {
+			return
+		}
+		for _, p := range ps {
+			os.WriteFile(filepath.Join(to, "cgroup.procs"), []byte(strconv.Itoa(p.pid)), 0)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package procgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Cleaner knows how to find everything that a command has started. The zero Cleaner does it by the Unix session.
+type Cleaner struct {
+	way     string // ByCgroup, ByWalk or ""
+	cgroups *cgroups
+	guard   *guard
+}
+
+// NewCleaner makes the Cleaner of this process that works in the given way. With ByAuto it says of a way that it passes
+// over why. log gets what happens later, in words for the operator. This process must call [Helper] at its beginning.
+func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error) {
+	if isInit {
+		go reapStrangers() // as long as the program
+	}
+	switch way {
+	case ByWalk:
+		return &Cleaner{way: ByWalk}, probeWalk()
+	case ByCgroup, ByAuto:
+	default:
+		return nil, fmt.Errorf("there is no clean-up %q; there are %s, %s and %s", way, ByAuto, ByCgroup, ByWalk)
+	}
+	cg, err := newCgroups(log)
+	if err == nil {
+		c := &Cleaner{way: ByCgroup, cgroups: cg}
+		if c.guard, err = newGuard(cg.path, log); err == nil {
+			return c, nil
+		}
+		cg.remove()
+	}
+	if way == ByCgroup {
+		return nil, fmt.Errorf("clean-up by cgroup is not possible here: %w", err)
+	}
+	log("no cgroup for each session, so a parent process for each", "reason", err)
+	return &Cleaner{way: ByWalk}, probeWalk()
+}
+
+// Way is the way that was chosen, with what belongs to it.
+func (c *Cleaner) Way() string {
+	if c.cgroups != nil {
+		return c.way + " below " + c.cgroups.path
+	}
+	return c.way
+}
+
+// Close ends what belongs to the Cleaner. All groups must have been reaped.
+func (c *Cleaner) Close() {
+	if c.guard != nil {
+		c.guard.close()
+	}
+	if c.cgroups != nil {
+		c.cgroups.remove()
+	}
+}
+
+func (c *Cleaner) fork(path string, args []string, attr *syscall.ProcAttr) (*child, error) {
+	switch c.way {
+	case ByCgroup:
+		return c.cgroups.fork(path, args, attr)
+	case ByWalk:
+		return forkBelowParent(path, args, attr)
+	}
+	pid, watch, err := forkHere(path, args, attr)
+	if err != nil {
+		return nil, err
+	}
+	return inSessionOf(pid, watch), nil
+}
+
+// What this binary is when it is started under one of these names.
+const (
+	guardName  = "wsexec-guard"
+	parentName = "wsexec-parent"
+	probeName  = "wsexec-probe"
+)
+
+// Helper has to be called first of all by a program that makes a Cleaner. A process that is one of a Cleaner's helpers,
+// which are that program under another name, does its work there and does not return from it.
+func Helper() {
+	switch os.Args[0] {
+	case guardName:
+		guardMain(os.Args[1])
+	case parentName:
+		parentMain()
+	case probeName:
+	default:
+		return
+	}
+	syscall.Exit(0) // nothing is to be tidied up
+}
+
+// startHelper starts this binary under another name, in a session of its own so that no terminal's signal reaches it. Its
+// descriptors are files, from 0 on.
+func startHelper(sys syscall.SysProcAttr, files []uintptr, args ...string) (pid int, watch func(), err error) {
+	sys.Setsid = true
+	// By this name it is the file that runs, also when another has taken its place. Nothing in the environment is for it.
+	return forkHere("/proc/self/exe", args, &syscall.ProcAttr{Dir: "/", Files: files, Sys: &sys})
+}
+
+// deafen makes signals that are meant for the server, or for everything in its cgroup, do nothing here: who cleans up
+// must be the last to go.
+func deafen() {
+	unheard := make(chan os.Signal, 1)
+	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP} {
+		signal.Notify(unheard, sig)
+	}
+}
+
+// Of a process with number 1, the children that somebody waits for. It is the reaper of everybody's orphans (man 7
+// pid_namespaces), and must not take theirs from the others.
+var own struct {
+	sync.RWMutex // held for reading while a child is made, for writing while one is reaped
+	sync.Map     // by number
+}
+
+// errNoHelper: what was started as a helper did not behave as one.
+var errNoHelper = errors.New("the program does not call procgroup.Helper at its beginning")
+
+// probeWalk finds out whether ByWalk works.
+func probeWalk() error {
+	if _, err := children(os.Getpid()); err != nil {
+		return fmt.Errorf("clean-up by walk is not possible here: %w", err)
+	}
+	pid, watch, err := startHelper(syscall.SysProcAttr{}, nil, probeName)
+	if err != nil {
+		return fmt.Errorf("clean-up by walk is not possible here: %w", err)
+	}
+	watch()
+	if reapOwn(pid) != (Status{}) {
+		return errNoHelper
+	}
+	return nil
+}
+
+// isInit is false in nearly every process, which then has nothing to do with own.
+var isInit = os.Getpid() == 1
+
+// forkOwn calls fork, which starts a child that somebody waits for.
+func forkOwn(fork func() (pid int, err error)) (int, error) {
+	if !isInit {
+		return fork()
+	}
+	own.RLock()
+	defer own.RUnlock()
+	pid, err := fork()
+	if err == nil {
+		own.Store(pid, nil)
+	}
+	return pid, err
+}
+
+// reapOwn reaps such a child, which has ended.
+func reapOwn(pid int) Status {
+	if !isInit {
+		return reap(pid)
+	}
+	own.Lock()
+	defer own.Unlock()
+	own.Delete(pid)
+	return reap(pid)
+}
+
+// reapStrangers reaps what ends and is nobody's.
+func reapStrangers() {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
+	for ; ; <-ended {
+		kids, err := children(os.Getpid())
+		if err != nil {
+			continue
+		}
+		own.Lock()
+		for _, pid := range kids {
+			if _, ours := own.Load(pid); !ours {
+				syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+			}
+		}
+		own.Unlock()
+	}
+}

@@ -1,0 +1,25 @@
+//go:build !linux
+
+package procgroup
+
+import "fmt"
+
+// A Cleaner knows how to find everything that a command has started: here, by the Unix session.
+type Cleaner struct{}
+
+// NewCleaner makes a Cleaner. Of the ways there are, only [ByAuto] is possible here.
+func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error) {
+	if way != ByAuto {
+		return nil, fmt.Errorf("clean-up %q is for Linux; here there is %q", way, ByAuto)
+	}
+	return new(Cleaner), nil
+}
+
+// Way is the way that was chosen.
+func (*Cleaner) Way() string { return bySession }
+
+// Close does nothing.
+func (*Cleaner) Close() {}
+
+// Helper does nothing: there are no helpers.
+func Helper() {}

@@ -1,0 +1,354 @@
+//go:build linux
+
+package procgroup
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// cleaners makes a Cleaner of each way that nothing escapes.
+func cleaners(t *testing.T, f func(t *testing.T, c *Cleaner)) {
+	for _, way := range []string{ByCgroup, ByWalk} {
+		t.Run(way, func(t *testing.T) {
+			c, err := NewCleaner(way, func(msg string, args ...any) { t.Log(append([]any{msg}, args...)...) })
+			if err != nil {
+				if way == ByCgroup && (os.Getuid() != 0 || os.Getenv("CI") == "") {
+					t.Skip(err) // an ordinary user, or a kernel without
+				}
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close) // after what the test has started is reaped
+			f(t, c)
+		})
+	}
+}
+
+// marked lists the living processes that have mark as their last argument, and are what they are to become.
+func marked(t testing.TB, mark string) (pids []int) {
+	t.Helper()
+	ps, err := processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range ps {
+		if b, _ := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/cmdline"); p.name != "setsid" && p.name != "nohup" && p.name != "env" && bytes.HasSuffix(b, []byte("\x00"+mark+"\x00")) {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+// newMark is a number of seconds that nobody else sleeps.
+func newMark() string { return fmt.Sprintf("1000.%09d", rand.N(1_000_000_000)) }
+
+// forker goes on for ever, each generation a process in a session of its own whose parent has ended.
+const forker = `import os, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True:
+    if os.fork(): os._exit(0)
+    os.setsid()
+`
+
+// escapes are the ways in which a command can try to leave something behind: scripts that start sleep MARK, and how many.
+var escapes = map[string]struct {
+	script string
+	n      int
+}{
+	"background":    {"sleep MARK &", 1},
+	"nohup":         {"nohup sleep MARK >/dev/null 2>&1 &", 1},
+	"setsid":        {"setsid sleep MARK &", 1},
+	"double fork":   {"(setsid sh -c 'sleep MARK & exec sleep MARK' &) &", 2},
+	"env -i":        {"env -i setsid -f /bin/sleep MARK", 1},
+	"ignores":       {"(trap '' HUP INT TERM; exec setsid sleep MARK) &", 1},
+	"stopped":       {"setsid sh -c 'kill -STOP $$; exec sleep MARK' MARK &", 1},
+	"job":           {"set -m; sleep MARK &", 1},
+	"storm":         {"i=0; while [ $i -lt 200 ]; do setsid sleep MARK & i=$((i+1)); done", 200},
+	"forks forever": {"python3 -c \"$FORKER\" MARK & ", 1},
+}
+
+// Whatever a command starts is found and ended: what called setsid had escaped.
+func TestNothingEscapes(t *testing.T) {
+	cleaners(t, func(t *testing.T, c *Cleaner) {
+		stranger := exec.Command("setsid", "sleep", newMark())
+		if err := stranger.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if stranger.Process.Kill(); stranger.Wait().(*exec.ExitError).Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				t.Error("a process of nobody's was ended")
+			}
+		}()
+		for name, e := range escapes {
+			for _, tty := range []*Winsize{nil, size} {
+				t.Run(fmt.Sprintf("%s,tty=%t", name, tty != nil), func(t *testing.T) {
+					mark := newMark()
+					g := startBy(t, c, Spec{
+						Args: sh(strings.ReplaceAll(e.script, "MARK", mark) + "\nread x; exit 7"), TTY: tty,
+						Env: append(os.Environ(), "FORKER="+forker),
+					})
+					eventually(t, "all are there", func() bool { return len(marked(t, mark)) >= e.n })
+					beside := startBy(t, c, Spec{Args: sh("setsid sleep 1000 & read x; exit 8")})
+					eventually(t, "the other's process is there", func() bool { return len(members(t, beside)) == 1 })
+					if tty != nil {
+						if _, err := g.Stdin().Feed([]byte("\r")); err != nil {
+							t.Fatal(err)
+						}
+					} else {
+						g.Stdin().Close()
+					}
+					exited(t, g)
+					if name != "forks forever" {
+						// Some of them die of the hangup.
+						var found []int
+						for _, m := range members(t, g) {
+							found = append(found, m.Pid)
+						}
+						for _, pid := range marked(t, mark) {
+							if !slices.Contains(found, pid) {
+								t.Errorf("process %d is not found among %v", pid, found)
+							}
+						}
+					}
+					if err := g.SignalAll(syscall.SIGTERM); err != nil {
+						t.Error(err)
+					}
+					g.SignalAll(syscall.SIGCONT)
+					began := time.Now()
+					eventually(t, "nobody is left", func() bool {
+						g.SignalAll(syscall.SIGKILL)
+						return len(members(t, g)) == 0 && len(marked(t, mark)) == 0
+					})
+					t.Logf("%v to the end", time.Since(began))
+					if st := g.Reap(); st != (Status{Code: 7}) {
+						t.Errorf("status %+v, want code 7", st)
+					}
+					if n := len(members(t, beside)); n < 1 {
+						t.Errorf("another command's processes were ended, too: %d are left", n)
+					}
+					beside.Stdin().Close()
+					exited(t, beside)
+					if st := beside.Reap(); st != (Status{Code: 8}) {
+						t.Errorf("the other command's status %+v, want code 8", st)
+					}
+				})
+			}
+		}
+	})
+}
+
+// Reap alone ends what there is: whoever does not care what it was gets no less.
+func TestReapEndsEverything(t *testing.T) {
+	cleaners(t, func(t *testing.T, c *Cleaner) {
+		for name, e := range escapes {
+			mark := newMark()
+			g := startBy(t, c, Spec{Args: sh(strings.ReplaceAll(e.script, "MARK", mark) + "\nread x"), Env: append(os.Environ(), "FORKER="+forker)})
+			eventually(t, "all are there", func() bool { return len(marked(t, mark)) >= e.n })
+			g.Stdin().Close()
+			g.Reap()
+			if left := marked(t, mark); len(left) > 0 {
+				t.Errorf("%s: %v are left", name, left)
+			}
+		}
+	})
+}
+
+// Whoever asks for it can leave something running, which then belongs to nobody here.
+func TestReapAndLeave(t *testing.T) {
+	for _, way := range []string{ByCgroup, ByWalk} {
+		c, err := NewCleaner(way, quiet)
+		if err != nil {
+			t.Skip(err)
+		}
+		mark := newMark()
+		g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " >/dev/null 2>&1 & sleep " + mark + " >/dev/null 2>&1 & read x")})
+		eventually(t, "both are there", func() bool { return len(marked(t, mark)) == 2 })
+		g.Stdin().Close()
+		exited(t, g)
+		g.ReapAndLeave()
+		c.Close()
+		left := marked(t, mark)
+		if len(left) != 2 {
+			t.Errorf("%s: %d of 2 processes are left", way, len(left))
+		}
+		for _, pid := range left {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		eventually(t, "they have ended", func() bool { return len(marked(t, mark)) == 0 })
+	}
+}
+
+// The program that starts commands is killed: what it had started ends, also when it was the guard or the parents that
+// were killed before.
+func TestKilledServer(t *testing.T) {
+	for _, way := range []string{ByCgroup, ByWalk} {
+		for _, how := range []string{"", "guard"} {
+			if way == ByWalk && how == "guard" {
+				continue // each command's parent is its guard
+			}
+			t.Run(way+how, func(t *testing.T) {
+				mark := newMark()
+				cmd := exec.Command(helper()[0], append(helper("serve", way), mark, "")[1:]...)
+				out, err := cmd.StdoutPipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				cmd.Stderr = os.Stderr
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				line := make([]byte, 200)
+				n, _ := out.Read(line)
+				cgroup := strings.TrimSpace(string(line[:n]))
+				if strings.HasPrefix(cgroup, "skip") {
+					cmd.Wait()
+					t.Skip(cgroup)
+				}
+				eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 8 })
+				if how == "guard" {
+					killed := false
+					kids, err := children(cmd.Process.Pid)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, pid := range kids {
+						if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(b), guardName+"\x00") {
+							killed = syscall.Kill(pid, syscall.SIGKILL) == nil
+						}
+					}
+					if !killed {
+						t.Fatalf("no guard among %v", kids)
+					}
+					eventually(t, "there is another guard", func() bool {
+						now, _ := children(cmd.Process.Pid)
+						for _, pid := range now {
+							b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+							if !slices.Contains(kids, pid) && strings.HasPrefix(string(b), guardName+"\x00") {
+								return true
+							}
+						}
+						return false
+					})
+				}
+				cmd.Process.Kill()
+				cmd.Wait()
+				eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
+				if way == ByCgroup {
+					eventually(t, "the cgroup is removed", func() bool {
+						_, err := os.Stat(cgroup)
+						return os.IsNotExist(err)
+					})
+				}
+			})
+		}
+	}
+}
+
+func init() {
+	// serve WAY MARK: starts commands that leave things running, and prints its cgroup
+	helpers["serve"] = func(args []string) {
+		c, err := NewCleaner(args[0], quiet)
+		if err != nil {
+			fmt.Println("skip:", err)
+			return
+		}
+		if c.cgroups != nil {
+			fmt.Println(c.cgroups.path)
+		} else {
+			fmt.Println("-")
+		}
+		for range 2 {
+			if _, err := c.Start(Spec{Args: sh(strings.ReplaceAll("setsid sleep MARK & nohup sleep MARK & (trap '' TERM HUP; exec sleep MARK) & exec sleep MARK", "MARK", args[1])), Env: os.Environ(), Dir: "/"}); err != nil {
+				fmt.Println(err)
+				return
+			}
+		}
+		select {}
+	}
+}
+
+// A parent process that is killed takes its command along, and no status is made up.
+func TestKilledParent(t *testing.T) {
+	c, err := NewCleaner(ByWalk, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := newMark()
+	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & exec sleep " + mark)})
+	eventually(t, "both are there", func() bool { return len(marked(t, mark)) == 2 })
+	p, _, err := readProcess(g.Pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(p.ppid, syscall.SIGKILL)
+	exited(t, g)
+	eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
+	if st := g.Reap(); st != (Status{Code: -1}) {
+		t.Errorf("status %+v, want code -1", st)
+	}
+}
+
+// What a server that is dead has left is ended when another begins, and what belongs to a living one is not.
+func TestSweep(t *testing.T) {
+	alive, err := NewCleaner(ByCgroup, quiet)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer alive.Close()
+	mark, dead := newMark(), newMark()
+	g := startBy(t, alive, Spec{Args: []string{"sleep", mark}})
+	// As a server and its guard that were killed at once leave it.
+	dir := filepath.Join(alive.cgroups.own, cgroupPrefix+"1-1")
+	if err := os.MkdirAll(filepath.Join(dir, "1", "nested"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	left := exec.Command("sleep", dead)
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "1", "nested", "cgroup.procs"), []byte(strconv.Itoa(left.Process.Pid)), 0); err != nil {
+		t.Fatal(err)
+	}
+	next, err := NewCleaner(ByCgroup, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Close()
+	left.Wait()
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the cgroup of a dead server is still there: %v", err)
+	}
+	if n := len(marked(t, mark)); n != 1 {
+		t.Errorf("%d processes of a living server, want 1", n)
+	}
+	g.Signal(syscall.SIGKILL)
+	g.Reap()
+}
+
+// The tests of what a command is and does, in each way.
+func TestEveryWay(t *testing.T) {
+	if os.Getenv("PROCGROUP_TEST_WAY") != "" {
+		t.Skip("this is one of them")
+	}
+	for _, way := range []string{ByCgroup, ByWalk} {
+		cmd := exec.Command(helper()[0], "-test.run", "^Test(ExitCode|Killed|CoreFlag|Reap|Cannot|Lookup|EveryByte|Session|Streams|Merge|Descriptors|Ignored|Blocked|Group|Signal|Zombie|Jobs|Hangup|Output|Input|Unread|Close|Size|LastByte|Interrupt|Foreground)", "-test.skip", "TestKilledServer|TestKilledParent|TestReapEnds|TestReapAndLeave")
+		cmd.Env = append(os.Environ(), "PROCGROUP_TEST_WAY="+way)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			if way == ByCgroup && strings.Contains(string(out), "clean-up by cgroup is not possible here") {
+				t.Log(string(out))
+				continue
+			}
+			t.Errorf("%s: %v\n%s", way, err, out)
+		}
+	}
+}
