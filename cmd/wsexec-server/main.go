@@ -37,7 +37,10 @@ Each flag can be set by a variable: --max-sessions by WSEXEC_SERVER_MAX_SESSIONS
 SIGTERM or SIGINT ends every command in order and then the server; a second one
 at once.`
 
-func main() { os.Exit(run(os.Args)) }
+func main() {
+	procgroup.Helper()
+	os.Exit(run(os.Args))
+}
 
 func run(args []string) int {
 	local.UnsetEmpty()
@@ -62,6 +65,7 @@ func run(args []string) int {
 			&cli.DurationFlag{Name: "max-linger", Usage: "`TIME` that a session may live on without a connection", Value: server.DefaultMaxLinger, EnvVars: []string{"WSEXEC_SERVER_MAX_LINGER"}},
 			&cli.DurationFlag{Name: "kill-after", Usage: "`TIME` between TERM and KILL", Value: server.DefaultKillAfter, EnvVars: []string{"WSEXEC_SERVER_KILL_AFTER"}},
 			&cli.StringFlag{Name: "window", Usage: "`BYTES` kept of each stream, such as 1MiB", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_WINDOW"}},
+			&cli.StringFlag{Name: "cleanup", Usage: "`WAY` to find all that a command has started: cgroup (a cgroup for each), walk (a parent process for each), or auto", Value: procgroup.ByAuto, EnvVars: []string{"WSEXEC_SERVER_CLEANUP"}},
 			&cli.StringFlag{Name: "log-format", Usage: "`FORMAT` of the log on stderr: text or json", Value: "text", EnvVars: []string{"WSEXEC_SERVER_LOG_FORMAT"}},
 			&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true},
 		},
@@ -160,6 +164,11 @@ func serve(c *cli.Context) error {
 	}
 	defer ls.close()
 	cfg.Token = ls.token
+	if cfg.Cleaner, err = procgroup.NewCleaner(c.String("cleanup"), cfg.Log.Info); err != nil {
+		return err
+	}
+	defer cfg.Cleaner.Close()
+	cfg.Log.Info("clean-up", "way", cfg.Cleaner.Way())
 	srv := server.New(cfg)
 	failed := make(chan error, len(ls.all))
 	for _, l := range ls.all {

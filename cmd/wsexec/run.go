@@ -52,6 +52,7 @@ func runCommand(status *int) *cli.Command {
 			&cli.DurationFlag{Name: "kill-after", Usage: "`TIME` between TERM and KILL", DefaultText: "the server's, 5s"},
 			&cli.DurationFlag{Name: "linger", Usage: "`TIME` that the command lives on, and reconnecting is tried, without a connection", DefaultText: "5m, at most the server's --max-linger"},
 			&cli.DurationFlag{Name: "keepalive", Usage: "nothing heard for twice `TIME` is a dead connection", DefaultText: "15s"},
+			&cli.BoolFlag{Name: "leave-running", Usage: "do not end what the command leaves behind when it has ended by itself", DisableDefaultText: true},
 			&cli.StringFlag{Name: "drain", Usage: "`TIME` of silence, or eof, until output of what the command left behind is not waited for", DefaultText: "250ms, 2s in all"},
 			&cli.StringFlag{Name: "name", Usage: "a `NAME` for the session"},
 		}, connectionFlags()...),
@@ -78,7 +79,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 	if c.Bool("tty") && c.Bool("no-tty") {
 		return nil, usageError{errors.New("--tty and --no-tty exclude each other")}
 	}
-	st := &proto.Start{Dir: []byte(c.String("workdir")), Name: c.String("name")}
+	st := &proto.Start{Dir: []byte(c.String("workdir")), Name: c.String("name"), LeaveRunning: c.Bool("leave-running")}
 	for _, a := range args {
 		st.Argv = append(st.Argv, []byte(a))
 	}

@@ -342,16 +342,25 @@ func (m *messages) incomplete() {
 }
 
 // leftBehind names what was ended after the command: what held its output open,
-// or with -v all.
+// or with -v all; and what was not ended.
 func (m *messages) leftBehind(ps []proto.Process) {
-	var names []string
+	var ended, running []string
 	for _, p := range ps {
-		if p.Holding && !m.quiet || m.verbose {
-			names = append(names, fmt.Sprintf("%s (pid %d)", p.Name, p.PID))
+		name := fmt.Sprintf("%s (pid %d)", p.Name, p.PID)
+		switch {
+		case p.Running && !m.quiet:
+			running = append(running, name)
+		case !p.Running && (p.Holding && !m.quiet || m.verbose):
+			ended = append(ended, name)
 		}
 	}
-	if names != nil {
-		line("wsexec: ended what the command left behind: " + oneLine(strings.Join(names, ", ")))
+	for _, l := range []struct {
+		what  string
+		names []string
+	}{{"ended what the command left behind", ended}, {"left running", running}} {
+		if l.names != nil {
+			line("wsexec: " + l.what + ": " + oneLine(strings.Join(l.names, ", ")))
+		}
 	}
 }
 

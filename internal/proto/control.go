@@ -158,7 +158,8 @@ type Exit struct {
 type Process struct {
 	PID     int    `json:"pid"`
 	Name    string `json:"name"`
-	Holding bool   `json:"holding,omitempty"`
+	Holding bool   `json:"holding,omitempty"` // it had an output of the command open
+	Running bool   `json:"running,omitempty"` // it was not ended
 }
 
 // Notice is text for a person.
@@ -555,8 +556,6 @@ func (s *Start) Check() error {
 		return errors.New("this server does not run commands as another user")
 	case s.OnFull != "" && s.OnFull != "block":
 		return fmt.Errorf("this server does not know on_full %.40q", s.OnFull)
-	case s.LeaveRunning:
-		return errors.New("this server leaves no process running after its session")
 	}
 	return nil
 }

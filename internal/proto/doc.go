@@ -235,7 +235,7 @@
 // of its output could be kept). stdin is the number of bytes of stdin that the
 // command consumed. left_behind lists processes that were ended after the
 // command: [{"pid":P,"name":T,"holding":BOOL}], holding if one kept an output
-// open. A client is done when it has exit and has written, or stopped, every
+// open; with "running":true it was not ended (leave_running). A client is done when it has exit and has written, or stopped, every
 // output; then it sends bye, and the server forgets the session and closes the
 // connection (wait for that at most 1 s). Without a connection a client that has
 // all that ends without bye. Without bye, the session is kept for linger after the

@@ -41,7 +41,7 @@ func (x *session) launch() {
 		size := procgroup.Winsize(st.TTY.Winsize)
 		spec.TTY = &size
 	}
-	g, err := procgroup.Start(spec)
+	g, err := x.srv.cfg.Cleaner.Start(spec)
 	log := x.srv.cfg.Log.With("session", x.id, "principal", x.principal, "command", spec.Args[0], "args", len(spec.Args)-1)
 	if err != nil {
 		x.startErr = startError(err)
@@ -134,7 +134,11 @@ func (x *session) life() {
 			p.settle()
 		}
 	}
-	exit.LeftBehind = x.endLeftovers()
+	leave := x.mayLeave()
+	exit.LeftBehind = x.leftovers(leave)
+	if !leave && exit.LeftBehind != nil {
+		x.endLeftovers()
+	}
 
 	lost := false
 	for _, p := range pumps {
@@ -150,7 +154,12 @@ func (x *session) life() {
 
 	// Only now: what the command left behind may have read on.
 	exit.Stdin = x.fed.Load() - int64(x.proc.Stdin().Unread())
-	status := x.proc.Reap()
+	var status procgroup.Status
+	if leave {
+		status = x.proc.ReapAndLeave()
+	} else {
+		status = x.proc.Reap()
+	}
 	if status.Signal != 0 {
 		exit.Signal, exit.Core = linuxSignal(status.Signal), status.CoreDumped
 	} else {
@@ -214,38 +223,51 @@ func (x *session) terminate() {
 	<-x.proc.Exited()
 }
 
-// endLeftovers ends what the command has left behind in its session, while its
-// output is still read, and says what that was.
-func (x *session) endLeftovers() []proto.Process {
+// mayLeave reports whether what the command has left behind may go on: it was asked
+// for, and the command ended by itself.
+func (x *session) mayLeave() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.start.LeaveRunning && x.reason == ""
+}
+
+// leftovers says what the command has left behind; not nil if there may be something.
+func (x *session) leftovers(leave bool) []proto.Process {
 	members, err := x.proc.Members()
 	if err == nil && len(members) == 0 {
 		return nil
 	}
-	var left []proto.Process
-	for _, m := range members[:min(len(members), maxLeftBehind)] {
-		left = append(left, proto.Process{PID: m.Pid, Name: m.Name, Holding: m.Holding})
-	}
-	log := x.srv.cfg.Log.With("session", x.id)
 	if err != nil {
-		log.Warn("cannot look for what the command left behind, ending its group blindly", "error", err)
+		x.srv.cfg.Log.Warn("cannot look for what the command left behind, ending it blindly", "session", x.id, "error", err)
 	}
+	left := []proto.Process{}
+	for _, m := range members[:min(len(members), maxLeftBehind)] {
+		left = append(left, proto.Process{PID: m.Pid, Name: m.Name, Holding: m.Holding, Running: leave})
+	}
+	return left
+}
+
+// endLeftovers ends what the command has left behind, while its output is still
+// read.
+func (x *session) endLeftovers() {
 	// CONT goes along since a stopped process takes no other signal but KILL.
 	x.proc.SignalAll(sigTERM)
 	x.proc.SignalAll(sigCONT)
 	kill := time.Now().Add(leftoverGrace)
 	giveUp := kill.Add(leftoverGrace)
-	// They are no children of ours, so nobody tells us when they have ended.
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if members, err = x.proc.Members(); err == nil && len(members) == 0 {
-			return left
+	// They are no children of ours, so nobody tells us when they have ended. Most do
+	// at once; looking often for those that do not would take the time of others.
+	const first, most = time.Millisecond, 64 * time.Millisecond
+	for wait := first; ; wait = min(2*wait, most) {
+		members, err := x.proc.Members()
+		if err == nil && len(members) == 0 {
+			return
 		}
-		switch now := <-tick.C; {
+		switch now := <-time.After(wait); {
 		case now.After(giveUp):
 			// Not even KILL: a process in an uninterruptible sleep.
-			log.Warn("processes do not end", "count", len(members), "error", err)
-			return left
+			x.srv.cfg.Log.Warn("processes do not end", "session", x.id, "count", len(members), "error", err)
+			return
 		case now.After(kill):
 			x.proc.SignalAll(sigKILL) // again and again, for those that are being made
 		}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"wsexec/internal/link"
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 )
 
@@ -28,6 +29,9 @@ import (
 type Config struct {
 	// Token lets in whoever knows it, over TCP. Empty: nobody.
 	Token string
+	// Cleaner starts the commands and finds what they leave behind. Nil: one that
+	// does so by the Unix session.
+	Cleaner *procgroup.Cleaner
 	// MaxSessions bounds the sessions whose command has not ended. 100.
 	MaxSessions int
 	// MaxLinger bounds how long a session lives on without a connection. 1h.
@@ -98,6 +102,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.Window == 0 {
 		cfg.Window = DefaultWindow
+	}
+	if cfg.Cleaner == nil {
+		cfg.Cleaner = new(procgroup.Cleaner)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

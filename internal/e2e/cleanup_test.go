@@ -1,0 +1,311 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What a command leaves behind, however it tried, has ended when its session ends,
+// or the server does, in whatever way. WSEXEC_E2E_CLEANUP=walk runs all the other
+// tests in the second way.
+
+// ways runs a test in each way to find what a command has started.
+func ways(t *testing.T, f func(t *testing.T, way string)) {
+	for _, way := range []string{"cgroup", "walk"} {
+		t.Run(way, func(t *testing.T) {
+			if way == "cgroup" && os.Getuid() != 0 {
+				t.Skip("as an ordinary user there is no cgroup to make others in")
+			}
+			f(t, way)
+		})
+	}
+}
+
+// escapes are ways to get away; each starts n "sleep $A".
+var escapes = []struct {
+	name, script string
+	n            int
+}{
+	{"background", "sleep $A &", 1},
+	{"nohup", "nohup sleep $A >nohup.out 2>&1 &", 1},
+	{"setsid", "setsid sleep $A </dev/null >/dev/null 2>&1 &", 1},
+	{"double fork", "(setsid sh -c 'sleep $A & exec sleep $A' </dev/null >/dev/null 2>&1 &) &", 2},
+	{"env -i", "env -i setsid -f sleep $A </dev/null >/dev/null 2>&1", 1},
+	{"ignoring signals", "(trap '' HUP INT TERM; exec setsid sleep $A </dev/null >/dev/null 2>&1) &", 1},
+	{"job", "set -m; sleep $A &", 1},
+	{"storm", "i=0; while [ $i -lt 200 ]; do setsid sleep $A </dev/null >/dev/null 2>&1 & i=$((i+1)); done", 200},
+}
+
+func TestNothingEscapes(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, way string) {
+		s := startServer(t, "--cleanup", way)
+		bystander := uniqueSleep()
+		b := s.background(t, "sh", "-c", "setsid sleep "+bystander+" & exec sleep 1000000")
+		awaitSleepers(t, 1, bystander)
+		for _, e := range escapes {
+			for _, tty := range []string{"-T", "-t"} {
+				arg := uniqueSleep()
+				status := filepath.Join(s.dir, "status")
+				// It goes on when all are there.
+				c := s.background(t, "-q", tty, "--status-file", status, "-e", "A="+arg, "sh", "-c",
+					e.script+"\n"+fmt.Sprintf("while [ $(pgrep -xfc \"sleep $A\") -lt %d ]; do sleep 0.01; done; exit 9", e.n))
+				r := c.wait(t, patience)
+				if left := sleepers(arg); len(left) > 0 {
+					t.Errorf("%s %s: there is still %v", e.name, tty, left)
+				}
+				if r.status != 9 {
+					t.Errorf("%s %s: %v, want status 9", e.name, tty, r)
+				}
+				var st struct {
+					LeftBehind []struct{ Name string } `json:"left_behind"`
+				}
+				b, err := os.ReadFile(status)
+				if err == nil {
+					err = json.Unmarshal(b, &st)
+				}
+				// A terminal's hangup ends what is still in its session.
+				if err != nil || tty == "-T" && len(st.LeftBehind) == 0 {
+					t.Errorf("%s %s: status file %s, %v; want what was left behind", e.name, tty, b, err)
+				}
+			}
+		}
+		if len(sleepers(bystander)) != 1 {
+			t.Error("another session's process was ended")
+		}
+		b.signal(t, syscall.SIGTERM)
+		b.wait(t, patience)
+		awaitSleepers(t, 0, bystander)
+	})
+}
+
+// With --leave-running it stays, and is named; but not when the command was ended.
+func TestLeaveRunning(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, way string) {
+		s := startServer(t, "--cleanup", way)
+		arg, other := uniqueSleep(), uniqueSleep()
+		start := func(arg string) string {
+			return fmt.Sprintf("setsid sleep %[1]s </dev/null >/dev/null 2>&1 & until pgrep -xf 'sleep %[1]s' >/dev/null; do sleep 0.01; done; ", arg)
+		}
+		r := s.run(t, "--leave-running", "sh", "-c", start(arg)+"echo done")
+		if r.status != 0 || r.stdout != "done\n" || !strings.HasPrefix(r.stderr, "wsexec: left running: sleep (pid ") {
+			t.Errorf("got %v, want a word of what is left running", r)
+		}
+		r = s.run(t, "--leave-running", "--timeout", "1s", "sh", "-c", start(other)+"sleep "+other)
+		if r.status != 124 {
+			t.Errorf("got %v, want status 124", r)
+		}
+		awaitSleepers(t, 0, other)
+		if n := len(sleepers(arg)); n != 1 {
+			t.Errorf("%d processes are left running, want 1", n)
+		}
+		s.cmd.Process.Signal(syscall.SIGTERM)
+		s.waitExit(t, patience)
+		left := sleepers(arg)
+		if len(left) != 1 {
+			t.Errorf("after the server's end %d processes are left running, want 1", len(left))
+		}
+		for _, p := range left {
+			syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+		awaitSleepers(t, 0, arg)
+	})
+}
+
+// The server is killed: nothing of any session is left, and the clients say 125.
+func TestKilledServerLeavesNothing(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, way string) {
+		s := startServer(t, "--cleanup", way)
+		var args []string
+		var clients []*client
+		for _, e := range escapes[:7] {
+			for _, tty := range []string{"-T", "-t"} {
+				arg := uniqueSleep()
+				args = append(args, arg)
+				clients = append(clients, s.background(t, "-q", "--linger", "500ms", tty, "-e", "A="+arg, "sh", "-c", e.script+"\nexec sleep $A"))
+			}
+		}
+		for i, arg := range args {
+			awaitSleepers(t, 1+escapes[i/2].n, arg)
+		}
+		s.cmd.Process.Kill()
+		s.waitExit(t, patience)
+		awaitSleepers(t, 0, args...)
+		for _, c := range clients {
+			if r := c.wait(t, patience); r.status != 125 {
+				t.Errorf("got %v, want status 125", r)
+			}
+		}
+		// The guard, and the cgroup, go as well.
+		eventually(t, patience, "no helper is left", func() error {
+			for _, p := range processes() {
+				if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/exe", p.pid)); err == nil && string(env) == serverBin {
+					return fmt.Errorf("there is %v", p)
+				}
+			}
+			if left, _ := filepath.Glob(fmt.Sprintf("/sys/fs/cgroup/*/wsexec-server.%d-*", s.pid)); len(left) > 0 {
+				return fmt.Errorf("there is %v", left)
+			}
+			return nil
+		})
+	})
+}
+
+// A hundred commands that ignore TERM: all have ended within kill-after and a
+// second, and each client was told how.
+func TestServerEndsAHundredStubbornCommands(t *testing.T) {
+	heavy(t)
+	ways(t, func(t *testing.T, way string) {
+		s := startServer(t, "--cleanup", way, "--kill-after", "1s")
+		arg := uniqueSleep()
+		clients := make([]*client, 100)
+		for i := range clients {
+			clients[i] = s.background(t, "-q", "sh", "-c", "trap '' TERM HUP; setsid sleep "+arg+" & exec sleep "+arg)
+		}
+		awaitSleepers(t, 200, arg)
+		s.cmd.Process.Signal(syscall.SIGTERM)
+		begin := time.Now()
+		s.waitExit(t, patience)
+		t.Logf("took %v", time.Since(begin))
+		if left := sleepers(arg); len(left) > 0 {
+			t.Errorf("%d processes are left, such as %v", len(left), left[0])
+		}
+		for _, c := range clients {
+			if r := c.wait(t, patience); r.status != 128+9 {
+				t.Fatalf("got %v, want status 137", r)
+			}
+		}
+		if !strings.Contains(s.log.String(), "msg=stopped") {
+			t.Error("the server did not end in order")
+		}
+		// Kill-after and a second it is, but on a machine that has nothing else to do. One after the other, it
+		// would be a hundred of them.
+		if took := stopTime(t, s); took < time.Second || took > 6*time.Second {
+			t.Errorf("the server says that it took %v, want kill-after and a second", took)
+		}
+	})
+}
+
+// stopTime is how long the server says it took to stop.
+func stopTime(t testing.TB, s *server) time.Duration {
+	t.Helper()
+	_, rest, _ := strings.Cut(s.log.String(), "msg=stopped after=")
+	word, _, _ := strings.Cut(rest, "\n")
+	d, err := time.ParseDuration(word)
+	if err != nil {
+		t.Fatalf("the log has no time: %v", err)
+	}
+	return d
+}
+
+// As the first process of a container the server is the reaper of what loses its
+// parent, and of what somebody else starts in there.
+func TestServerWithNumberOne(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("a pid namespace needs root")
+	}
+	t.Parallel()
+	ways(t, func(t *testing.T, way string) {
+		s := startServerWith(t, serverOptions{args: []string{"--cleanup", way}, wrap: []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}})
+		r := s.run(t, "sh", "-c", "readlink /proc/1/exe; setsid sh -c 'sleep 0.1 & exit' ; sleep 0.3; ps -eo state= | grep -c Z")
+		if r.status != 1 || r.stdout != serverBin+"\n0\n" {
+			t.Errorf("got %v, want no zombie", r)
+		}
+		defer func() { // unshare would not pass it on
+			for _, p := range processes() {
+				if p.ppid == s.pid {
+					syscall.Kill(p.pid, syscall.SIGTERM)
+				}
+			}
+			s.waitExit(t, patience)
+		}()
+		arg := uniqueSleep()
+		s.run(t, "-q", "sh", "-c", "setsid sleep "+arg+" & exit 5").want(t, 5, "", "")
+		awaitSleepers(t, 0, arg)
+		// From outside, as docker exec does.
+		eventually(t, patience, "no zombie is there", func() error {
+			if r := s.run(t, "sh", "-c", "ps -eo state= | grep Z; exit 0"); r.stdout != "" {
+				return fmt.Errorf("got %v", r)
+			}
+			return nil
+		})
+	})
+}
+
+// An ordinary user's server has no cgroup to make others in, and does without.
+func TestCleanupOfOrdinaryUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("every server here is one")
+	}
+	t.Parallel()
+	s := newServer(t)
+	for _, dir := range []string{s.dir, s.home, s.state} {
+		if err := os.Chown(dir, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start(t, serverOptions{wrap: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}})
+	s.awaitListening(t)
+	arg := uniqueSleep()
+	s.run(t, "-q", "sh", "-c", "setsid sleep "+arg+" & exit 5").want(t, 5, "", "")
+	awaitSleepers(t, 0, arg)
+	eventually(t, patience, "the log says how", func() error {
+		if !strings.Contains(s.log.String(), "way=walk") {
+			return fmt.Errorf("log %s", s.log.String())
+		}
+		return nil
+	})
+	wantStartFailure(t, serverOptions{
+		args: []string{"--cleanup", "cgroup", "--listen", "127.0.0.1:0", "--token-file", filepath.Join(s.dir, "other")}, bare: true,
+		wrap: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"},
+	}, "clean-up by cgroup")
+}
+
+// What servers that were killed together with their guards have left is ended by
+// the next.
+func TestCgroupsOfTheDeadAreSwept(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("as an ordinary user there is no cgroup to make others in")
+	}
+	s := startServer(t, "--cleanup", "cgroup")
+	arg := uniqueSleep()
+	s.background(t, "-q", "--linger", "500ms", "sh", "-c", "setsid sleep "+arg+" & exec sleep "+arg)
+	awaitSleepers(t, 2, arg)
+	var guard int
+	for _, p := range processes() {
+		if p.ppid == s.pid && bytes.Equal([]byte(p.args[0]), []byte("wsexec-guard")) {
+			guard = p.pid
+		}
+	}
+	if guard == 0 {
+		t.Fatal("there is no guard")
+	}
+	// Both at once: the guard must not see that the server has gone.
+	for _, pid := range []int{guard, s.pid} {
+		syscall.Kill(pid, syscall.SIGSTOP)
+	}
+	for _, pid := range []int{guard, s.pid} {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	s.waitExit(t, patience)
+	if n := len(sleepers(arg)); n != 2 {
+		t.Fatalf("%d processes are left for the test, want 2", n)
+	}
+	next := startServer(t, "--cleanup", "cgroup")
+	awaitSleepers(t, 0, arg)
+	if left, _ := filepath.Glob(fmt.Sprintf("/sys/fs/cgroup/*/wsexec-server.%d-*", s.pid)); len(left) > 0 {
+		t.Errorf("there is still %v", left)
+	}
+	next.run(t, "true").want(t, 0, "", "")
+}
