@@ -222,6 +222,56 @@ func TestEndOfStdinOnPTY(t *testing.T) {
 	// Raw: the command reads what was sent, and then nothing, for as long as it
 	// likes to wait (a second here; min 0 makes the read return empty).
 	onceReady(t, s, "stty raw -echo min 0 time 10; echo ready; cat | od -An -tx1", "ab").want(t, 0, "ready\n 61 62\n", "")
+	onceReady(t, s, "stty -icanon -echo min 0 time 10; echo ready; cat | od -An -tx1", "ab").want(t, 0, "ready\r\n 61 62\r\n", "")
+	// Until it is canonical again.
+	onceReady(t, s, "stty raw -echo; echo ready; head -c 2 >/dev/null; stty sane -echo; cat; echo end", "ab").want(t, 0, "ready\nend\r\n", "")
+	// As with a file, it is the end for each who reads.
+	onceReady(t, s, "stty -echo; echo ready; cat; cat; read x || echo end", "x\n").want(t, 0, "ready\r\nx\r\nend\r\n", "")
+}
+
+// The end of one client's stdin is none for the next one, who has a terminal to type at.
+func TestEndOfStdinOnPTYIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	stdin, w := pipe(t)
+	cmd := s.wsexec("run", "-t", "sh", "-c", "stty raw -echo; echo ready; head -c 1; stty sane -echo; sleep 0.6; read l && echo got $l")
+	cmd.Stdin = stdin
+	older := startClient(t, cmd)
+	stdin.Close()
+	older.expect(t, "ready")
+	w.Close()
+	stdin, w = pipe(t)
+	cmd = s.wsexec("attach", s.only(t).ID)
+	cmd.Stdin = stdin
+	newer := startClient(t, cmd)
+	stdin.Close()
+	older.wait(t, patience)
+	io.WriteString(w, "g")
+	newer.expect(t, "g")
+	eventually(t, patience, "it reads", func() error {
+		if n := len(s.marked()); n != 1 { // sleep has come and gone
+			return fmt.Errorf("%d processes", n)
+		}
+		return nil
+	})
+	io.WriteString(w, "two\n")
+	newer.expect(t, "got two\r\n")
+	if r := newer.wait(t, patience); r.status != 0 {
+		t.Errorf("got %v, want status 0", r)
+	}
+}
+
+// A shell with readline was never told of the end, since it reads in a mode of its
+// own: it waited for ever.
+func TestEndOfStdinOfInteractiveShell(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, input := range []string{"", "echo $((40+2))\n", "cat\n", "sleep 0.1\n"} {
+		r := s.runWith(t, input, "-t", "bash", "--norc", "--noprofile")
+		if want := map[bool]string{true: "42\r\n"}[strings.HasPrefix(input, "echo")]; r.status != 0 || !strings.Contains(r.stdout, want) {
+			t.Errorf("%q: got %v, want status 0 and %q", input, r, want)
+		}
+	}
 }
 
 // onceReady runs script on a PTY with a stdin that is written, and ends, once

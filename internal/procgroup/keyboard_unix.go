@@ -37,16 +37,20 @@ func (i *Input) Feed(p []byte) (n int, err error) {
 	return n, err
 }
 
-// EOF tells the terminal that what is typed has ended, after everything was fed. In canonical mode that is the VEOF
-// character, at the start of a line once, otherwise twice (the first only ends the read, man 3 termios). In other modes
-// there is no way to say it and nothing is done. done is false when the terminal had no room: WaitWritable and call it
-// again.
-func (i *Input) EOF() (done bool, err error) {
+// EOF tells whoever reads the terminal that what is typed has ended, after everything was fed; once, so it is called
+// again for as long as that is so: as with a file, each read is to find the end. In canonical mode that is the VEOF
+// character, at the start of a line once, otherwise twice (the first only ends the read, man 3 termios). A line editor
+// is sent the character, too. In other modes there is no way to say it.
+//
+// said is false when nothing was said, because of the mode, or since what was typed before, which may be the last VEOF,
+// was not read yet. A VEOF that is still there when the mode changes would be read as a byte, NUL. (Where TIOCGPTPEER is
+// missing that is not known, and the end is said once.)
+func (i *Input) EOF() (said bool, err error) {
 	err = i.terminal(func(fd int) error {
-		done, err = i.keys.eof(fd)
+		said, err = i.keys.eof(fd)
 		return err
 	})
-	return done, err
+	return said, err
 }
 
 func (i *Input) terminal(f func(fd int) error) error {
@@ -124,7 +128,8 @@ type keyboard struct {
 	refused   bool    // the last write came up short
 	quoted    bool    // the last byte was VLNEXT, unquoted: the next one means nothing special
 	partial   bool    // the last byte did not end a line
-	veofs     int     // VEOFs still to be written by eof, plus one; 0: not yet decided
+	ended     bool    // the end was said
+	told      int     // how often, to the line editor that reads now
 
 	// For a guess at what is queued in the kernel.
 	recent   int       // bytes written since the last pause of settleTime
@@ -321,32 +326,45 @@ func (k *keyboard) jammed(fd int, t *unix.Termios) bool {
 	return queued+recent >= queueFull
 }
 
-func (k *keyboard) eof(fd int) (done bool, err error) {
+// maxTold bounds how often a line editor is told, which takes the character for another key where its line is not empty.
+// bash with IGNOREEOF wants it eleven times (man 1 bash).
+const maxTold = 12
+
+func (k *keyboard) eof(fd int) (said bool, err error) {
 	t, err := termios(fd)
-	if err != nil {
+	if err != nil || ready(fd, 0) {
 		return false, syscall.EIO
 	}
-	c := t.Cc[unix.VEOF] // VEOF is an index
-	if t.Lflag&unix.ICANON == 0 || c == vdisable {
-		return true, nil
+	c, canonical := t.Cc[unix.VEOF], t.Lflag&unix.ICANON != 0 // VEOF is an index
+	editor := lineEditor(t)
+	if !editor {
+		k.told = 0
 	}
-	if k.veofs == 0 {
-		k.veofs = 1 + 1
-		if k.partial {
-			k.veofs++
-		}
-		if k.quoted {
-			k.veofs++
+	if c == vdisable || !canonical && !editor || k.told == maxTold {
+		return false, nil
+	}
+	if waits, known := inputWaits(fd); waits || !known && k.ended {
+		return false, nil
+	}
+	for again := true; again; {
+		again = canonical && (k.partial || k.quoted)
+		if n, err := k.put(fd, t, []byte{c}); n == 0 {
+			return false, err
 		}
 	}
-	for k.veofs > 1 {
-		n, err := ignoreEINTR(func() (int, error) { return unix.Write(fd, []byte{c}) })
-		if n == 0 {
-			return false, writeError(fd, n, err)
-		}
-		k.veofs--
+	k.ended = true
+	if editor {
+		k.told++
 	}
 	return true, nil
+}
+
+// lineEditor reports whether a line editor has set the modes: readline (rltty.c), which bash, python3, gdb and others
+// read their lines with, or zsh's. It takes keys one by one, has the VEOF character mean the end of input at the start of
+// a line, and does the quoting itself, for which it takes VLNEXT away (that means nothing outside of canonical mode, so
+// nobody else has a reason to; only less does it too, and keeps ICRNL). Other programs without ICANON are after bytes.
+func lineEditor(t *unix.Termios) bool {
+	return t.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) == unix.ISIG && t.Iflag&unix.ICRNL == 0 && t.Cc[unix.VLNEXT] == vdisable
 }
 
 // interruptAfter returns the index of the first interrupt character in p[from:] and its signal, or len(p) and 0. quoted

@@ -185,6 +185,16 @@ func queuedInput(master int) (n int, ok bool) {
 	return n, err == nil
 }
 
+// inputWaits reports whether a read of the terminal would return at once: with what was typed, or with an end, which
+// FIONREAD does not count.
+func inputWaits(master int) (waits, known bool) {
+	err := withPeer(master, func(fd int) error {
+		waits = ready(fd, unix.POLLIN)
+		return nil
+	})
+	return waits, err == nil
+}
+
 // flushInput drops what was typed and not read.
 func flushInput(master int) {
 	if withPeer(master, func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) }) != nil {

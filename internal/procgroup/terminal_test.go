@@ -356,6 +356,18 @@ func TestQuotedInterrupt(t *testing.T) {
 	}
 }
 
+// sayEnd calls EOF until it has said it.
+func sayEnd(t *testing.T, g *Group) {
+	t.Helper()
+	eventually(t, "what was typed is read, and the end is said", func() bool {
+		said, err := g.Stdin().EOF()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return said
+	})
+}
+
 func TestEOF(t *testing.T) {
 	for _, c := range []struct{ typed, want string }{
 		{"", ""},
@@ -369,12 +381,7 @@ func TestEOF(t *testing.T) {
 			t.Run(fmt.Sprintf("%q,%s", c.typed, mode), func(t *testing.T) {
 				g := typist(t, mode, "read")
 				feed(t, g, c.typed)
-				if done, err := g.Stdin().EOF(); !done || err != nil {
-					t.Fatal(done, err)
-				}
-				if done, err := g.Stdin().EOF(); !done || err != nil { // types nothing more
-					t.Fatal(done, err)
-				}
+				sayEnd(t, g)
 				got := strings.ReplaceAll(expect(t, g.Stdout(), "end\r\n"), "\r", "")
 				var data strings.Builder
 				for line := range strings.Lines(got) {
@@ -401,21 +408,72 @@ func TestEOFTimes(t *testing.T) {
 		g := start(t, Spec{Args: sh("stty -echo; echo go; cat; echo .; cat; echo ,"), TTY: size})
 		expect(t, g.Stdout(), "go\r\n")
 		feed(t, g, typed)
-		if done, err := g.Stdin().EOF(); !done || err != nil {
-			t.Fatal(done, err)
-		}
+		sayEnd(t, g)
 		expect(t, g.Stdout(), ".\r\n")
 		feed(t, g, "second\n")
 		if got := expect(t, g.Stdout(), "second\r\n"); strings.Contains(got, ",") {
 			t.Errorf("%q: %q: also the second got an end", typed, got)
+		}
+		// It does when it is said once more; and nothing is said to nobody.
+		sayEnd(t, g)
+		expect(t, g.Stdout(), ",\r\n")
+	}
+}
+
+// While nobody reads, the end is there once: the next mode would make bytes of more, and of one that comes too early.
+func TestEOFIsSaidWhenTheRestIsRead(t *testing.T) {
+	for _, typed := range []string{"", "line\n"} {
+		g := start(t, Spec{Args: sh("stty -echo; echo go; read go; stty raw; echo raw; exec od -An -tx1 -v -w1"), TTY: size})
+		expect(t, g.Stdout(), "go\r\n")
+		feed(t, g, "go\n"+typed)
+		for range 3 {
+			if _, err := g.Stdin().EOF(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect(t, g.Stdout(), "raw\n")
+		for range 3 {
+			if said, err := g.Stdin().EOF(); said || err != nil {
+				t.Errorf("%q: EOF in raw mode: %t, %v", typed, said, err)
+			}
+		}
+	}
+}
+
+// A line editor has another mode than raw, and what a byte 4 is for it is its own to say: here readline's, in which it is
+// the end. Not for ever: where the line is not empty it is another key.
+func TestEOFOfLineEditor(t *testing.T) {
+	for mode, want := range map[string]int{
+		"-icanon -echo -icrnl lnext undef":       maxTold,
+		"-icanon -echo -icrnl":                   0, // curses
+		"-icanon -echo lnext undef":              0, // less
+		"-icanon -icrnl lnext undef":             0,
+		"-icanon -echo -icrnl -isig lnext undef": 0,
+		"raw -echo lnext undef":                  0,
+	} {
+		g := start(t, Spec{Args: sh("stty -opost " + mode + "; echo go; exec cat -v"), TTY: size})
+		expect(t, g.Stdout(), "go\n")
+		got := 0
+		for range 3 * maxTold {
+			said, err := g.Stdin().EOF()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said {
+				got++
+				expect(t, g.Stdout(), "^D")
+			}
+		}
+		if got != want {
+			t.Errorf("%s: it was said %d times, want %d", mode, got, want)
 		}
 	}
 }
 
 func TestEOFRawIsNothing(t *testing.T) {
 	g := typist(t, "raw", "read")
-	if done, err := g.Stdin().EOF(); !done || err != nil {
-		t.Fatal(done, err)
+	if said, err := g.Stdin().EOF(); said || err != nil {
+		t.Fatal(said, err)
 	}
 	feed(t, g, "q")
 	if got := expect(t, g.Stdout(), "\"\r\n"); got != "read \"q\"\r\n" {
@@ -425,29 +483,18 @@ func TestEOFRawIsNothing(t *testing.T) {
 
 func TestEOFWaitsForRoom(t *testing.T) {
 	g := typist(t)
-	rest := full(t, g, strings.Repeat("line\n", 5000))
-	if done, err := g.Stdin().EOF(); done || err != nil {
-		t.Fatal(done, err)
+	full(t, g, strings.Repeat("line\n", 5000))
+	if said, err := g.Stdin().EOF(); said || err != nil {
+		t.Fatal(said, err)
 	}
-	_ = rest
 	g.Signal(syscall.SIGINT) // now it reads
-	fed := make(chan error, 1)
+	read := make(chan struct{})
 	go func() {
-		for {
-			done, err := g.Stdin().EOF()
-			if err == nil && !done {
-				err = g.Stdin().WaitWritable()
-			}
-			if done || err != nil {
-				fed <- err
-				return
-			}
-		}
+		defer close(read)
+		expect(t, g.Stdout(), "end\r\n")
 	}()
-	expect(t, g.Stdout(), "end\r\n")
-	if err := <-fed; err != nil {
-		t.Error(err)
-	}
+	sayEnd(t, g)
+	<-read
 }
 
 func TestKick(t *testing.T) {
@@ -544,8 +591,8 @@ func TestFeedWithoutTerminal(t *testing.T) {
 			break
 		}
 	}
-	if done, err := g.Stdin().EOF(); done || err != syscall.EIO {
-		t.Errorf("EOF: %t, %v", done, err)
+	if said, err := g.Stdin().EOF(); said || err != syscall.EIO {
+		t.Errorf("EOF: %t, %v", said, err)
 	}
 }
 

@@ -360,19 +360,38 @@ func (x *session) reopened(err error) bool {
 	}
 }
 
-// feedEOF tells a terminal that its input has ended. It returns false when the
-// terminal is gone.
+// Bounds of how often a terminal whose input has ended is looked at: no event tells
+// that somebody reads it again, or in another mode.
+const (
+	eofCheckMin = 5 * time.Millisecond
+	eofCheckMax = 250 * time.Millisecond
+)
+
+// feedEOF tells a terminal that its input has ended, whoever reads it, for as long as
+// that is so. It returns false when the terminal is gone.
 func (x *session) feedEOF(in *procgroup.Input) bool {
-	for {
-		done, err := in.EOF()
-		if done {
+	for wait := eofCheckMin; ; wait = min(2*wait, eofCheckMax) {
+		// Under mu, since whoever takes the session over types again (attach).
+		x.mu.Lock()
+		ended := x.stdin.Finished()
+		var err error
+		if ended {
+			_, err = in.EOF()
+		}
+		x.mu.Unlock()
+		switch {
+		case !ended:
 			return true
+		case err != nil:
+			if !x.reopened(err) {
+				return false
+			}
+			continue
 		}
-		if err == nil {
-			err = in.WaitWritable()
-		}
-		if err != nil && !x.reopened(err) {
-			return false
+		select {
+		case <-x.proc.Exited():
+			return true
+		case <-time.After(wait):
 		}
 	}
 }
