@@ -128,7 +128,11 @@ func (s *session) run(cmd *client.Cmd) int {
 
 	var in io.ReadCloser
 	if !s.noStdin && !s.keepStdin {
-		s.stdin = newStdin()
+		s.stdin = newStdin(func() {
+			if taken, _ := s.term.take(); taken {
+				cmd.Resize(terminalSize()) // whose changes are not told in the background
+			}
+		})
 		in = s.stdin
 	} else if s.keepStdin {
 		in = newSilent()
@@ -163,7 +167,7 @@ func (s *session) run(cmd *client.Cmd) int {
 	cmd.Opened = func(o *proto.Opened) {
 		s.say.opened(o)
 		s.tty.Store(o.TTY)
-		if o.TTY && isTerminal(0) {
+		if o.TTY && isTerminal(0) && s.stdin != nil { // or Ctrl-C would be a key that nobody reads
 			if err := s.term.raw(); err != nil {
 				s.say.warn(fmt.Errorf("terminal: %w", err))
 			}
@@ -174,12 +178,12 @@ func (s *session) run(cmd *client.Cmd) int {
 	stopWatch := watchOutputs(cmd.StopOutput)
 	result, err := cmd.Run(context.Background())
 	stopWatch()
-	stop()
 	s.term.restore()
 	if s.stdin != nil {
 		s.stdin.giveBack(result.StdinTaken)
 	}
 	s.report(result, err)
+	stop()
 	return s.status
 }
 

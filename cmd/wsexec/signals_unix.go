@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"wsexec/internal/client"
 )
@@ -44,7 +43,6 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 	go func() {
 		defer close(done)
 		var hits strikes
-		wasRaw := false
 		for {
 			var sig os.Signal
 			select {
@@ -61,16 +59,17 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 					continue
 				}
 				s.say.suspended(cmd.Linger())
-				wasRaw = s.term.suspend()
+				s.term.suspend()
 				// Once caught, TSTP never stops us again; STOP does.
 				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 			case syscall.SIGCONT:
-				if wasRaw {
-					s.term.raw()
-				}
-				s.term.rawAgain()
+				s.term.continued()
+				s.term.take()
 				if s.tty.Load() {
 					cmd.Resize(terminalSize())
+				}
+				if s.stdin != nil {
+					s.stdin.look() // with fg or with bg
 				}
 			case syscall.SIGINT, syscall.SIGTERM:
 				s.interrupt(cmd, sig, &hits)
@@ -92,16 +91,6 @@ func orphaned() bool {
 	ours, err := unix.Getsid(0)
 	parents, perr := unix.Getsid(os.Getppid())
 	return err == nil && (perr != nil || ours != parents)
-}
-
-// rawAgain makes a terminal raw that should be: a shell resets its modes when we
-// are stopped by what cannot be caught.
-func (t *terminal) rawAgain() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.saved != nil && !t.over && !inBackground() {
-		term.MakeRaw(0)
-	}
 }
 
 // interrupt passes an INT or TERM on. Without a connection it gives up; while

@@ -16,7 +16,8 @@ import (
 // shell, too, so it is never made non-blocking. poll with a pipe to wake it up
 // works for every kind of file.
 type stdinFile struct {
-	wake [2]int // a pipe; something in it ends a Read
+	wake       [2]int // a pipe; something in it makes a Read look around
+	foreground func() // called by a Read that is about to wait in the foreground
 
 	mu      sync.Mutex // held while reading, not while waiting
 	closed  bool
@@ -24,11 +25,12 @@ type stdinFile struct {
 	taken   int64 // bytes read, of a regular file
 }
 
-func newStdin() *stdinFile {
-	s := &stdinFile{wake: [2]int{-1, -1}}
+func newStdin(foreground func()) *stdinFile {
+	s := &stdinFile{wake: [2]int{-1, -1}, foreground: foreground}
 	if err := unix.Pipe(s.wake[:]); err == nil {
 		unix.CloseOnExec(s.wake[0])
 		unix.CloseOnExec(s.wake[1])
+		unix.SetNonblock(s.wake[1], true)
 	}
 	var st unix.Stat_t
 	s.regular = unix.Fstat(0, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
@@ -39,22 +41,22 @@ func newStdin() *stdinFile {
 func (s *stdinFile) Read(p []byte) (int, error) {
 	for {
 		fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}, {Fd: int32(s.wake[0]), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
-			return 0, os.NewSyscallError("poll", err)
-		}
-		if fds[1].Revents != 0 {
-			return 0, io.ErrClosedPipe
-		}
-		if fds[0].Revents == 0 {
-			continue
-		}
+		timeout := -1
 		if inBackground() {
 			// A read would stop us, and the command's output with us, as soon
 			// as somebody types at the shell (SIGTTIN). What is typed now is
 			// not for us.
-			if unix.Poll(fds[1:], int(backgroundCheck/time.Millisecond)); fds[1].Revents != 0 {
-				return 0, io.ErrClosedPipe
-			}
+			fds[0].Fd, timeout = -1, int(backgroundCheck/time.Millisecond)
+		} else {
+			s.foreground()
+		}
+		if _, err := unix.Poll(fds, timeout); err != nil && err != unix.EINTR {
+			return 0, os.NewSyscallError("poll", err)
+		}
+		if fds[1].Revents != 0 && s.woken() {
+			return 0, io.ErrClosedPipe
+		}
+		if fds[0].Revents == 0 || inBackground() {
 			continue
 		}
 		n, err := s.read(p)
@@ -99,6 +101,19 @@ func (s *stdinFile) read(p []byte) (int, error) {
 		return n, err
 	}
 	return unix.Read(0, p)
+}
+
+// look makes a Read that waits look whether we are in the background now.
+func (s *stdinFile) look() { unix.Write(s.wake[1], []byte{0}) }
+
+// woken takes what is in the wake pipe, and reports whether it is for ever there.
+func (s *stdinFile) woken() (closed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		unix.Read(s.wake[0], make([]byte, 1))
+	}
+	return s.closed
 }
 
 // Close ends a Read, now or later.

@@ -23,7 +23,10 @@ type stdinFile struct {
 	taken  atomic.Int64 // bytes read
 }
 
-func newStdin() *stdinFile { return &stdinFile{closed: make(chan struct{})} }
+func newStdin(func()) *stdinFile { return &stdinFile{closed: make(chan struct{})} }
+
+// inBackground: there are no background jobs here.
+func inBackground() bool { return false }
 
 func (s *stdinFile) Read(p []byte) (int, error) {
 	select {

@@ -12,11 +12,14 @@ import (
 // rawMode is set while the terminal is raw.
 var rawMode atomic.Bool
 
-// A terminal is the local one, which is given back on every way out.
+// A terminal is the local one, which is given back on every way out. It is ours only
+// in the foreground: in the background, changing its modes would stop us (SIGTTOU)
+// until somebody continues us, and not even TERM would end us before.
 type terminal struct {
 	mu    sync.Mutex
-	saved *term.State
-	over  bool // restored for good
+	want  bool        // raw
+	saved *term.State // what to give back
+	over  bool        // restored for good
 	undo  func()
 }
 
@@ -24,41 +27,60 @@ func newTerminal() *terminal { return new(terminal) }
 
 func isTerminal(fd int) bool { return term.IsTerminal(fd) }
 
-// raw makes the terminal pass on every key.
+// raw makes the terminal pass on every key: now, or when take finds us in the
+// foreground.
 func (t *terminal) raw() error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.over || t.saved != nil {
-		return nil
-	}
-	// In the background this stops us until we are in the foreground, as it
-	// stops any program (SIGTTOU).
-	saved, err := term.MakeRaw(0)
-	if err != nil {
-		return err
-	}
-	t.saved, t.undo = saved, enableOutput()
-	rawMode.Store(true)
-	return nil
+	t.want = true
+	t.mu.Unlock()
+	_, err := t.take()
+	return err
 }
 
-// suspend gives the terminal back until raw is called again, and reports
-// whether it was raw.
-func (t *terminal) suspend() bool {
+// take makes the terminal raw if it should be, is not, and is ours. It reports
+// whether it did so.
+func (t *terminal) take() (taken bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.giveBack()
+	if !t.want || t.over || rawMode.Load() || inBackground() {
+		return false, nil
+	}
+	saved, err := term.MakeRaw(0)
+	if err != nil {
+		return false, err
+	}
+	if t.saved == nil {
+		t.saved, t.undo = saved, enableOutput()
+	}
+	rawMode.Store(true)
+	return true, nil
 }
 
-func (t *terminal) giveBack() bool {
+// suspend gives the terminal back until it is taken again.
+func (t *terminal) suspend() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.giveBack()
+}
+
+// continued notes that a shell may have reset the modes: we could have been stopped
+// by what cannot be caught.
+func (t *terminal) continued() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	rawMode.Store(false)
+}
+
+func (t *terminal) giveBack() {
 	if t.saved == nil {
-		return false
+		return
 	}
-	term.Restore(0, t.saved)
+	if !inBackground() { // where the shell has its own modes by now
+		term.Restore(0, t.saved)
+	}
 	t.undo()
 	t.saved = nil
 	rawMode.Store(false)
-	return true
 }
 
 // restore gives the terminal back for good. It may be called often.
