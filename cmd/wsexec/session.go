@@ -31,8 +31,12 @@ type session struct {
 	term      *terminal
 	id        string
 	status    int
-	killed    bool        // by the third interrupt; of the goroutine that relays signals
+	endedBy   int         // the signal that ended the command
 	left      atomic.Bool // by ~.
+
+	// Of the goroutine that relays signals.
+	killed      bool // by the third interrupt
+	interrupted bool // by SIGINT
 }
 
 func newSession(c *cli.Context) *session {
@@ -184,6 +188,9 @@ func (s *session) run(cmd *client.Cmd) int {
 	}
 	s.report(result, err)
 	stop()
+	if s.interrupted && s.endedBy == 2 && s.status == statusSignal+2 {
+		dieInterrupted()
+	}
 	return s.status
 }
 
@@ -286,7 +293,8 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 	if r.Exit.Code != nil {
 		s.status = *r.Exit.Code
 	} else {
-		s.status = statusSignal + r.Exit.Signal
+		s.endedBy = r.Exit.Signal
+		s.status = statusSignal + s.endedBy
 	}
 	return "command"
 }

@@ -28,8 +28,12 @@ func enableOutput() func() { return func() {} }
 func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 	ch := make(chan os.Signal, 16)
 	// HUP or INT that we were started to ignore (nohup, a background job of a
-	// script) stays ignored; of others os/signal does not know whether they were.
+	// script) stays ignored; of others os/signal does not know whether they were,
+	// but a shell that ignores INT for such a job ignores QUIT too (POSIX sh, 2.11).
 	// PIPE is caught since it would end us before we can tell the server.
+	if signal.Ignored(syscall.SIGINT) {
+		signal.Ignore(syscall.SIGQUIT)
+	}
 	for _, sig := range []os.Signal{
 		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
 		syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGPIPE,
@@ -72,6 +76,7 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 					s.stdin.look() // with fg or with bg
 				}
 			case syscall.SIGINT, syscall.SIGTERM:
+				s.interrupted = s.interrupted || sig == syscall.SIGINT
 				s.interrupt(cmd, sig, &hits)
 			default:
 				cmd.Signal(linuxNumbers[sig])
@@ -91,6 +96,18 @@ func orphaned() bool {
 	ours, err := unix.Getsid(0)
 	parents, perr := unix.Getsid(os.Getppid())
 	return err == nil && (perr != nil || ours != parents)
+}
+
+// dieInterrupted ends us as SIGINT ends a program, by which a shell knows that its
+// loop is interrupted too (https://www.cons.org/cracauer/sigint.html). It returns
+// where that cannot be done.
+func dieInterrupted() {
+	if os.Getpid() == 1 {
+		return // the kernel discards it (man 7 pid_namespaces)
+	}
+	signal.Reset(syscall.SIGINT)
+	syscall.Kill(os.Getpid(), syscall.SIGINT)
+	time.Sleep(time.Second) // another thread may get it
 }
 
 // interrupt passes an INT or TERM on. Without a connection it gives up; while

@@ -91,6 +91,9 @@ func enableOutput() func() {
 	return func() { windows.SetConsoleMode(h, mode) }
 }
 
+// dieInterrupted does nothing: no signal ends a program here.
+func dieInterrupted() {}
+
 // relaySignals passes Ctrl-C on, and the size of the console, of which no
 // signal tells, once a second.
 func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {

@@ -5,13 +5,16 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// The client as a job of a shell: in the background and back.
+// The client as a job of a shell: in the background and back, and interrupted in a
+// loop.
 
 // interactive starts bash on a terminal, as people have it.
 func (s *server) interactive(t testing.TB) *terminal {
@@ -33,6 +36,14 @@ func (c *terminal) job(t testing.TB) (p process) {
 		return errors.New("it is not there")
 	})
 	return p
+}
+
+// wantInterrupted checks that SIGINT ended the client.
+func (r result) wantInterrupted(t testing.TB, stdout string) {
+	t.Helper()
+	if w := r.state.Sys().(syscall.WaitStatus); !w.Signaled() || w.Signal() != syscall.SIGINT || r.stdout != stdout || r.stderr != "" {
+		t.Errorf("got %v\n  want it ended by SIGINT, stdout %s and nothing on stderr", r, quote(stdout))
+	}
 }
 
 // A client in the background was stopped since it made the terminal raw (SIGTTOU), and
@@ -142,4 +153,61 @@ func TestCtrlCWithoutStdin(t *testing.T) {
 	c.expect(t, "local> ")
 	c.send(t, "exit $?\r")
 	c.wantStatus(t, 130)
+}
+
+// A shell ignores INT and QUIT for the background jobs of a script; QUIT was relayed.
+func TestIgnoredInterruptAndQuit(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	cmd := s.bash(`trap "" INT; exec wsexec run sh -c 'trap "echo INT" INT; trap "echo QUIT" QUIT; trap "echo USR1; exit 3" USR1; echo ready; while :; do sleep 0.02; done'`)
+	c := startClient(t, cmd)
+	c.expect(t, "ready\n")
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1} {
+		c.signal(t, sig)
+	}
+	if r := c.wait(t, patience); r.status != 3 || r.stdout != "ready\nUSR1\n" { // sh may have a word on its sleep on stderr
+		t.Errorf("got %v, want status 3 and USR1 alone", r)
+	}
+}
+
+// Whoever is interrupted by a signal that it has relayed ends by it: a shell goes on with
+// its loop otherwise.
+func TestInterruptedClient(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, mode := range []string{"-T", "-t"} {
+		file := filepath.Join(s.dir, "status")
+		c := s.background(t, mode, "--status-file", file, "sh", "-c", "stty -echo 2>&-; echo ready; exec sleep "+uniqueSleep())
+		c.expect(t, "ready")
+		c.signal(t, syscall.SIGINT)
+		r := c.wait(t, patience)
+		r.stdout = strings.ReplaceAll(r.stdout, "\r", "")
+		r.wantInterrupted(t, "ready\n")
+		if got := readReport(t, file); got.Origin != "command" || got.Code == nil || *got.Code != 130 {
+			t.Errorf("%s: the status file: origin %q, code %v; want command, 130", mode, got.Origin, got.Code)
+		}
+	}
+	// Whose command takes the signal for something else does not.
+	c := s.background(t, "sh", "-c", "trap 'exit 130' INT; echo ready; while :; do sleep 0.02; done")
+	c.expect(t, "ready\n")
+	c.signal(t, syscall.SIGINT)
+	c.wait(t, patience).want(t, 130, "ready\n", "")
+
+	arg := uniqueSleep()
+	x := s.interactive(t)
+	x.send(t, "while :; do wsexec run -T sleep "+arg+"; done\r")
+	awaitSleepers(t, 1, arg)
+	x.send(t, "\x03")
+	x.expect(t, "local> ")
+	x.send(t, "echo st$((1))=$?\r")
+	x.expect(t, "st1=130\r\n")
+	awaitSleepers(t, 0, arg)
+	// A Ctrl-C that is a key is for the command alone.
+	x.send(t, "for i in 1; do wsexec run sleep "+arg+"; echo st$((i+1))=$?; done\r")
+	awaitSleepers(t, 1, arg)
+	x.awaitRaw(t)
+	x.send(t, "\x03")
+	x.expect(t, "st2=130\r\n")
+	x.send(t, "exit 0\r")
+	x.wantStatus(t, 0)
 }
