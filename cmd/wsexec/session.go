@@ -187,7 +187,8 @@ func (s *session) run(cmd *client.Cmd) int {
 		s.stdin.giveBack(result.StdinTaken)
 	}
 	s.report(result, err)
-	stop()
+	flush()
+	stop() // not before: nobody may read what we say
 	if s.interrupted && s.endedBy == 2 && s.status == statusSignal+2 {
 		dieInterrupted()
 	}

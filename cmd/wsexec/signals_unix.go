@@ -76,8 +76,12 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 					s.stdin.look() // with fg or with bg
 				}
 			case syscall.SIGINT, syscall.SIGTERM:
+				hurry()
 				s.interrupted = s.interrupted || sig == syscall.SIGINT
 				s.interrupt(cmd, sig, &hits)
+			case syscall.SIGHUP, syscall.SIGQUIT:
+				hurry()
+				fallthrough
 			default:
 				cmd.Signal(linuxNumbers[sig])
 			}

@@ -116,6 +116,7 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 					cmd.Resize(size)
 				}
 			case sig := <-ch:
+				hurry()
 				n := byte(2)
 				if sig == syscall.SIGTERM {
 					n = 15

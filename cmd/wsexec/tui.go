@@ -16,6 +16,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -68,17 +69,71 @@ what nobody has read yet. Whoever had the session before ends with status 125.
 Example:
    wsexec attach build`
 
-var outMu sync.Mutex
+// unreadGrace is how long we wait for somebody to read our words, once we were told
+// to end.
+const unreadGrace = time.Second
 
-// line writes one line to stderr.
-func line(text string) {
+var (
+	outMu sync.Mutex
+	last  = make(chan struct{}) // closed when the last word is written
+
+	hurrying = make(chan struct{})
+	hurry    = sync.OnceFunc(func() { close(hurrying) }) // we were told to end
+	unread   atomic.Bool                                 // nobody reads our words
+)
+
+func init() { close(last) }
+
+// enqueue has text written to stderr after what came before. Whoever cannot wait for
+// its reader (a pipe may be full, a terminal stopped by Ctrl-S) need not.
+func enqueue(text string) (written chan struct{}) {
 	outMu.Lock()
 	defer outMu.Unlock()
-	end := "\n"
-	if rawMode.Load() {
-		end = "\r\n"
+	before, done := last, make(chan struct{})
+	last = done
+	go func() { // not waited for: see await
+		<-before
+		fmt.Fprint(os.Stderr, text)
+		close(done)
+	}()
+	return done
+}
+
+// await waits until a text is written, for ever unless we were told to end.
+func await(written chan struct{}) {
+	select {
+	case <-written:
+		return
+	case <-hurrying:
 	}
-	fmt.Fprint(os.Stderr, text, end)
+	if unread.Load() {
+		return
+	}
+	select {
+	case <-written:
+	case <-time.After(unreadGrace):
+		unread.Store(true)
+	}
+}
+
+// flush waits until all is written.
+func flush() {
+	outMu.Lock()
+	all := last
+	outMu.Unlock()
+	await(all)
+}
+
+func say(text string) { await(enqueue(text)) }
+
+// line writes one line to stderr.
+func line(text string) { say(text + lineEnd()) }
+
+func lineEnd() string {
+	if rawMode.Load() {
+		return "\r\n"
+	}
+	return "\n"
 }
 
 func sayError(err error)  { line("wsexec: " + oneLine(err.Error())) }
@@ -126,7 +181,7 @@ func (m *messages) fail(err error) { sayError(err) }
 
 func (m *messages) info(format string, args ...any) {
 	if m.verbose {
-		line("wsexec: " + oneLine(fmt.Sprintf(format, args...)))
+		enqueue("wsexec: " + oneLine(fmt.Sprintf(format, args...)) + lineEnd()) // the connection does not wait for it
 	}
 }
 
@@ -179,9 +234,7 @@ func (m *messages) event(e client.Event) {
 		if m.shown {
 			m.shown = false
 			if isTerminal(2) {
-				outMu.Lock()
-				fmt.Fprint(os.Stderr, "\r\x1b[K")
-				outMu.Unlock()
+				say("\r\x1b[K")
 			} else {
 				line(fmt.Sprintf("wsexec: connected again after %v", e.After.Round(100*time.Millisecond)))
 			}
@@ -202,9 +255,7 @@ func (m *messages) showLost(e client.Lost) {
 	}
 	text := fmt.Sprintf("wsexec: connection lost, trying again until %s (%s)", e.Until.Format(time.TimeOnly), giveUp)
 	if isTerminal(2) {
-		outMu.Lock()
-		fmt.Fprint(os.Stderr, "\r\x1b[K"+text)
-		outMu.Unlock()
+		say("\r\x1b[K" + text)
 		return
 	}
 	line(text)
@@ -219,9 +270,7 @@ func (m *messages) clear() {
 		m.waiting = nil
 	}
 	if m.shown && isTerminal(2) {
-		outMu.Lock()
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
-		outMu.Unlock()
+		say("\r\x1b[K")
 	}
 	m.shown = false
 }
@@ -365,12 +414,16 @@ func (m *messages) leftBehind(ps []proto.Process) {
 }
 
 func (m *messages) suspended(linger time.Duration) {
-	m.warn(fmt.Errorf("stopped; the session waits for %v", linger))
+	if m.quiet {
+		return
+	}
+	select {
+	case <-enqueue(fmt.Sprintf("wsexec: stopped; the session waits for %v", linger) + lineEnd()):
+	case <-time.After(unreadGrace): // signals are not relayed meanwhile
+	}
 }
 
 func (m *messages) escapeHelp(char byte) {
-	outMu.Lock()
-	defer outMu.Unlock()
 	for _, l := range []string{
 		"",
 		"wsexec: at the start of a line:",
@@ -379,7 +432,7 @@ func (m *messages) escapeHelp(char byte) {
 		fmt.Sprintf("  %c?  this help", char),
 		fmt.Sprintf("  %c%c  the character itself", char, char),
 	} {
-		fmt.Fprint(os.Stderr, l, "\r\n")
+		line(l)
 	}
 }
 

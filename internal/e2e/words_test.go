@@ -1,0 +1,69 @@
+//go:build linux
+
+package e2e
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What wsexec says, and that it never waits for ever for somebody to hear it.
+
+// fullPipe returns the writing end of a pipe that is full, and that nobody reads.
+func fullPipe(t testing.TB) *os.File {
+	t.Helper()
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	r, w := os.NewFile(uintptr(p[0]), "r"), os.NewFile(uintptr(p[1]), "w")
+	t.Cleanup(func() { r.Close(); w.Close() })
+	if err := unix.SetNonblock(p[1], true); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := unix.Write(p[1], make([]byte, 4096)); errors.Is(err, unix.EAGAIN) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.SetNonblock(p[1], false); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// A word to a stderr that nobody reads could not be interrupted: not the first, upon which
+// the command had no connection, nor the last.
+func TestNobodyReadsStderr(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, c := range []struct {
+		args   []string
+		status int
+		ends   bool // by itself, but for its words
+	}{
+		{[]string{"-v", "sleep"}, 128 + 15, false},
+		{[]string{"--timeout", "500ms", "sleep"}, 124, true},
+		{[]string{"-t", "--timeout", "500ms", "sleep"}, 124, true},
+	} {
+		arg := uniqueSleep()
+		cmd := s.wsexec(append(append([]string{"run"}, c.args...), arg)...)
+		cmd.Stderr = fullPipe(t)
+		k := startClient(t, cmd)
+		awaitSleepers(t, 1, arg)
+		if c.ends {
+			s.awaitNoSession(t)
+		}
+		k.signal(t, syscall.SIGTERM)
+		if r := k.wait(t, patience); r.status != c.status {
+			t.Errorf("got %v, want status %d", r, c.status)
+		}
+		awaitSleepers(t, 0, arg)
+	}
+}
