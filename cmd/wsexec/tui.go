@@ -359,11 +359,15 @@ func (m *messages) comeBack(what string, r *client.Result) {
 
 func (m *messages) hungUp(r *client.Result, err error) {
 	m.clear()
-	if errors.Is(err, client.ErrGivenUp) && !r.Until.IsZero() {
+	switch {
+	case r.Until.IsZero():
+		m.warn(errors.New("hung up"))
+	case errors.Is(err, errHungUp): // it was not even told
 		m.comeBack("hung up without a connection", r)
-		return
+	default:
+		sayError(fmt.Errorf("hung up, but the server has not said that the command ended; the session may live until %s", r.Until.Format(time.TimeOnly)))
+		sayHint(m.attach + m.id + " (~. there ends it)")
 	}
-	m.warn(errors.New("hung up"))
 }
 
 func (m *messages) detached() {

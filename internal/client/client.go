@@ -268,7 +268,7 @@ func (c *Cmd) result(err error) (*Result, error) {
 	if c.localErr != nil && (err == nil || c.hungUp) {
 		err = c.localErr
 	}
-	if c.opened != nil && c.exit == nil && !c.hungUp {
+	if c.opened != nil && c.exit == nil { // also when it was told to end: nobody said that it will
 		r.Until = c.until
 		if c.link != nil || r.Until.IsZero() {
 			r.Until = time.Now().Add(c.opened.Linger.Duration())

@@ -5,6 +5,7 @@ package e2e
 import (
 	"errors"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -66,4 +67,26 @@ func TestNobodyReadsStderr(t *testing.T) {
 		}
 		awaitSleepers(t, 0, arg)
 	}
+}
+
+// On a connection that is dead and not yet known to be, ~. said only "hung up", while the
+// session lived on for as long as the server knew nothing of it.
+func TestEscapeOnDeadConnection(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	c := s.terminal(t, "--server", r.url, "--linger", "90s", "cat")
+	c.awaitRaw(t)
+	c.send(t, "x\r")
+	c.expect(t, "x\r\nx\r\n")
+	id := s.only(t).ID
+	r.harm(stall)
+	c.send(t, "~.")
+	shown := c.wantStatus(t, 125)
+	for _, want := range []string{"may live until ", "wsexec: hint: wsexec attach --server " + r.url + " " + id} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("it says %s, want %q", quote(shown), want)
+		}
+	}
+	s.kill(t, id)
 }
