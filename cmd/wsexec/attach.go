@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -39,37 +41,52 @@ func (s *session) attachment(c *cli.Context) (*client.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := findSession(srv, c.Args().First())
+	id, name, err := findSession(srv, c.Args().First())
 	if err != nil {
 		return nil, err
 	}
-	s.keepStdin = c.Bool("no-stdin")
+	s.attached, s.keepStdin = cmp.Or(name, id), c.Bool("no-stdin")
 	return &client.Cmd{Server: srv, ID: id}, nil
 }
 
-// findSession finds the id of the session that a word means: an exact name, an
-// id, or a unique prefix of one.
-func findSession(srv client.Server, word string) (string, error) {
+// findSession finds the session that a word means: an exact name, an id, or a
+// unique prefix of one. Not every session has a name.
+func findSession(srv client.Server, word string) (id, name string, err error) {
 	list, err := client.Sessions(context.Background(), srv)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	var found []string
+	var found []proto.Info
 	for _, i := range list {
 		if i.Name == word && i.State != "ended" {
-			return i.ID, nil
+			return i.ID, i.Name, nil
 		}
 		if i.Name == word || strings.HasPrefix(i.ID, word) {
-			found = append(found, i.ID)
+			found = append(found, i)
 		}
 	}
 	switch {
 	case len(found) == 1:
-		return found[0], nil
+		return found[0].ID, found[0].Name, nil
 	case len(found) > 1:
-		return "", fmt.Errorf("%q is the beginning of %d sessions; give more of the id", word, len(found))
+		return "", "", fmt.Errorf("%q is the beginning of %d sessions; give more of the id", word, len(found))
 	case proto.ValidID(word):
-		return word, nil // the server knows whether there ever was one
+		return word, "", nil // the server knows whether there ever was one
 	}
-	return "", fmt.Errorf("no session %q on this server", word)
+	return "", "", fmt.Errorf("no session %q on this server", word)
+}
+
+// A program that has painted the screen paints it again only when its size changes. So
+// a terminal that takes a session over is a row smaller at first, for redrawDelay: the
+// program may not see the smaller size if it is gone too soon.
+const redrawDelay = 100 * time.Millisecond
+
+// smaller is a size with another number of rows.
+func smaller(s proto.Winsize) proto.Winsize {
+	if s.Rows > 1 {
+		s.Rows--
+	} else {
+		s.Rows++
+	}
+	return s
 }

@@ -23,7 +23,8 @@ import (
 type session struct {
 	say       *messages
 	tty       atomic.Bool
-	keepStdin bool // attach: leave the session's stdin open and send nothing
+	attached  string // the session that attach takes over
+	keepStdin bool   // attach: leave the session's stdin open and send nothing
 	noStdin   bool
 	escape    byte // 0: none
 	file      *os.File
@@ -153,7 +154,10 @@ func (s *session) run(cmd *client.Cmd) int {
 		cmd.Stdin = in
 	}
 	cmd.Stdout, cmd.Stderr, cmd.Room, cmd.Gone = newOutput(1), newOutput(2), awaitRoom, goneFunc()
-	if size := terminalSize(); s.tty.Load() || cmd.Start == nil && isTerminal(0) {
+	if size := terminalSize(); s.tty.Load() {
+		cmd.Size = &size
+	} else if s.attached != "" && isTerminal(0) {
+		size = smaller(size)
 		cmd.Size = &size
 	}
 	cmd.Go = func(f func()) {
@@ -169,11 +173,17 @@ func (s *session) run(cmd *client.Cmd) int {
 		}()
 	}
 	cmd.Opened = func(o *proto.Opened) {
-		s.say.opened(o)
 		s.tty.Store(o.TTY)
 		if o.TTY && isTerminal(0) && s.stdin != nil { // or Ctrl-C would be a key that nobody reads
 			if err := s.term.raw(); err != nil {
 				s.say.warn(fmt.Errorf("terminal: %w", err))
+			}
+		}
+		s.say.opened(o)
+		if s.attached != "" {
+			s.say.attached(s.attached)
+			if o.TTY && cmd.Size != nil {
+				time.AfterFunc(redrawDelay, func() { cmd.Resize(terminalSize()) })
 			}
 		}
 	}

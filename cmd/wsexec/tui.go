@@ -67,7 +67,13 @@ const attachHelp = `ID is a session's id, a unique prefix of it, or its name. Ou
 what nobody has read yet. Whoever had the session before ends with status 125.
 
 Example:
-   wsexec attach build`
+   wsexec attach build
+
+Exit status, signals and what happens without a connection are as with run: 0 to
+255 and 128+N as the command ended, 124 for its --timeout, 125 where wsexec
+failed, 0 after ~d. INT TERM HUP QUIT USR1 USR2 go on to the command, so that TERM
+ends it and not wsexec alone; the third INT or TERM within two seconds is a KILL.
+To leave and let it run: ~d on a terminal.`
 
 // unreadGrace is how long we wait for somebody to read our words, once we were told
 // to end.
@@ -187,6 +193,13 @@ func (m *messages) info(format string, args ...any) {
 
 func (m *messages) opened(o *proto.Opened) {
 	m.info("session %s, pid %d", m.id, o.PID)
+}
+
+// attached says so where otherwise nothing shows it.
+func (m *messages) attached(session string) {
+	if !m.quiet && isTerminal(2) {
+		enqueue("wsexec: attached to " + oneLine(session) + lineEnd())
+	}
 }
 
 // attachWords is "wsexec attach " with the flags that name the same server.

@@ -370,3 +370,38 @@ func TestTmuxJobControlOfTheClient(t *testing.T) {
 	x.typeLine(t, "clear; echo ended-$?; exit")
 	x.await(t, "ended-0")
 }
+
+// Who takes over a program that has painted its screen saw nothing of it, with a
+// terminal of the same size: the program painted again only what it changed.
+func TestTmuxAttach(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	x := s.screen(t, "vim", "less", "top", "bash")
+	file := s.writeFile(t, "lines", strings.Repeat("a line\n", 100)+"the end\n", 0o600)
+	for _, p := range []struct {
+		args  []string
+		shows string // once
+		quit  string
+	}{
+		{[]string{"vim", "-u", "NONE", "-i", "NONE", "-n", "-N", "+$", file}, "the end", ":q\n"},
+		{[]string{"less", "+G", file}, "the end", "q"},
+		{[]string{"top", "-d", "1000"}, "load average", "q"},
+		{[]string{"bash", "--norc", "--noprofile", "-i"}, "bash-", "exit\n"},
+	} {
+		c := s.terminal(t, p.args...)
+		c.resize(t, 30, 100)
+		c.expect(t, p.shows)
+		c.awaitRaw(t)
+		x.typeLine(t, "clear; wsexec attach "+s.only(t).ID+`; echo "[sta""tus $?]"`)
+		x.await(t, p.shows)
+		c.wantStatus(t, 125)
+		if p.args[0] == "less" { // which drops keys that come while it paints
+			x.awaitScreen(t, "less has the last line, too", func(text string) bool {
+				lines := strings.Split(text, "\n")
+				return len(lines) >= 30 && strings.Contains(lines[29], "(END)")
+			})
+		}
+		x.tmux(t, "send-keys", "-l", p.quit)
+		x.done(t, 0)
+	}
+}

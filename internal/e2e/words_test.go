@@ -90,3 +90,20 @@ func TestEscapeOnDeadConnection(t *testing.T) {
 	}
 	s.kill(t, id)
 }
+
+// Whoever attaches on a terminal is told to what; nobody else, and not with -q.
+func TestAttachSaysSo(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	first := s.background(t, "-t", "--name", "build", "sh", "-c", "echo ready; "+s.until("go"))
+	first.expect(t, "ready")
+	c := s.onTerminal(t, clientBin, "attach", "build")
+	c.expect(t, "wsexec: attached to build\r\n")
+	q := s.onTerminal(t, clientBin, "attach", "-q", s.only(t).ID)
+	c.wantStatus(t, 125)
+	q.awaitRaw(t)
+	s.touch(t, "go")
+	if shown := q.wantStatus(t, 0); strings.Contains(shown, "attached") {
+		t.Errorf("with -q it shows %s", quote(shown))
+	}
+}
