@@ -68,7 +68,7 @@ func lookPath(name string, env []string, dir string) (string, error) {
 	if unusable != nil {
 		return "", unusable
 	}
-	return "", fmt.Errorf("%q: %w in PATH %q", name, ErrNotFound, path)
+	return "", &NotInPathError{name, path}
 }
 
 func checkExecutable(path, dir string) error {

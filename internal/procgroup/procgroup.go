@@ -32,6 +32,7 @@ package procgroup
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 )
 
@@ -46,6 +47,14 @@ var (
 	// ErrBadDirectory: Spec.Dir is not an absolute path of a directory that can be entered.
 	ErrBadDirectory = errors.New("bad working directory")
 )
+
+// A NotInPathError is an ErrNotFound of a name that was looked up.
+type NotInPathError struct{ Name, Path string }
+
+func (e *NotInPathError) Error() string {
+	return fmt.Sprintf("%q: %v in PATH %q", e.Name, ErrNotFound, e.Path)
+}
+func (e *NotInPathError) Unwrap() error { return ErrNotFound }
 
 // Winsize is the size of a terminal in character cells.
 type Winsize struct{ Rows, Cols uint16 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -63,7 +64,10 @@ func (x *session) launch() {
 
 // startError puts why a command could not be started into words for its user.
 func startError(err error) *proto.Error {
+	var lookup *procgroup.NotInPathError
 	switch {
+	case errors.As(err, &lookup):
+		return fail(proto.CodeCommandNotFound, fmt.Sprintf("%q: %v in PATH on the server", lookup.Name, procgroup.ErrNotFound), "PATH is "+lookup.Path)
 	case errors.Is(err, procgroup.ErrNotFound):
 		return fail(proto.CodeCommandNotFound, err.Error(), "")
 	case errors.Is(err, procgroup.ErrNotExecutable):
