@@ -35,7 +35,7 @@ func attachCommand(status *int) *cli.Command {
 // attachment makes the Cmd of an attach.
 func (s *session) attachment(c *cli.Context) (*client.Cmd, error) {
 	if c.Args().Len() != 1 || c.Args().First() == "" {
-		return nil, usageError{errors.New("attach takes one session: its id, a unique prefix of it, or its name")}
+		return nil, usageError{err: errors.New("attach takes one session: its id, a unique prefix of it, or its name")}
 	}
 	srv, err := findServer(c)
 	if err != nil {

@@ -35,11 +35,11 @@ func run(args []string) int {
 		Writer:                    os.Stdout,
 		ErrWriter:                 os.Stderr,
 		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err: err} },
 		Commands:                  []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 0 {
-				return usageError{fmt.Errorf("unknown command %q", c.Args().First())}
+				return usageError{err: fmt.Errorf("unknown command %q", c.Args().First())}
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -47,7 +47,7 @@ func run(args []string) int {
 	if err := app.Run(args); err != nil {
 		var u usageError
 		if errors.As(err, &u) {
-			sayUsage(u.err)
+			sayUsage(u.err, u.command)
 			return statusFailed
 		}
 		sayError(err)
@@ -57,7 +57,10 @@ func run(args []string) int {
 }
 
 // A usageError is a command line that cannot be understood.
-type usageError struct{ err error }
+type usageError struct {
+	err     error
+	command string // of wsexec, whose line it is; "" if of none, or not known here
+}
 
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
@@ -67,10 +70,10 @@ func versionCommand() *cli.Command {
 		Name:            "version",
 		Usage:           "print the version",
 		HideHelpCommand: true,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err: err} },
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 0 {
-				return usageError{fmt.Errorf("version takes no arguments, not %q", c.Args().First())}
+				return usageError{err: fmt.Errorf("version takes no arguments, not %q", c.Args().First())}
 			}
 			printVersion()
 			return nil

@@ -43,6 +43,7 @@ func runCommand(status *int) *cli.Command {
 		OnUsageError:    usage,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "with a terminal (default: when stdin, stdout and stderr are all terminals)", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Hidden: true}, // docker's -it: stdin is always passed on
 			&cli.BoolFlag{Name: "no-tty", Aliases: []string{"T"}, Usage: "with pipes", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}, Usage: "stdin is empty", DisableDefaultText: true},
 			&cli.GenericFlag{Name: "env", Usage: "or -e `K=V`: set an environment variable; with K alone pass ours on (repeatable)", Value: env},
@@ -74,10 +75,10 @@ func (e *envFlag) String() string     { return "" }
 func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 	args := c.Args().Slice()
 	if len(args) == 0 {
-		return nil, usageError{errors.New("no command given to run")}
+		return nil, usageError{err: errors.New("no command given to run")}
 	}
 	if c.Bool("tty") && c.Bool("no-tty") {
-		return nil, usageError{errors.New("--tty and --no-tty exclude each other")}
+		return nil, usageError{err: errors.New("--tty and --no-tty exclude each other")}
 	}
 	st := &proto.Start{Dir: []byte(c.String("workdir")), Name: c.String("name"), LeaveRunning: c.Bool("leave-running")}
 	for _, a := range args {
@@ -108,7 +109,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 		if c.IsSet(d.name) {
 			v := c.Duration(d.name)
 			if v < d.min {
-				return nil, usageError{fmt.Errorf("--%s %v is too short (at least %v)", d.name, v, d.min)}
+				return nil, usageError{err: fmt.Errorf("--%s %v is too short (at least %v)", d.name, v, d.min)}
 			}
 			m := proto.MillisOf(v)
 			*d.to = &m
@@ -119,7 +120,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 		if v := c.String("drain"); v != "eof" {
 			d, err := time.ParseDuration(v)
 			if err != nil || d < 0 {
-				return nil, usageError{fmt.Errorf("--drain %q is neither a time like 250ms nor eof", v)}
+				return nil, usageError{err: fmt.Errorf("--drain %q is neither a time like 250ms nor eof", v)}
 			}
 			m = proto.MillisOf(d)
 		}
@@ -137,7 +138,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 		st.Merge = sameFile(1, 2)
 	}
 	if err := st.Check(); err != nil {
-		return nil, usageError{err}
+		return nil, usageError{err: err}
 	}
 	srv, err := findServer(c)
 	if err != nil {

@@ -35,16 +35,16 @@ func findServer(c *cli.Context) (client.Server, error) {
 	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
 		path = strings.TrimPrefix(path, "//")
 		if !filepath.IsAbs(path) {
-			return client.Server{}, usageError{fmt.Errorf("--server %q is not unix: and an absolute path", raw)}
+			return client.Server{}, usageError{err: fmt.Errorf("--server %q is not unix: and an absolute path", raw)}
 		}
 		return unixServer(path), nil
 	}
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "https":
-		return client.Server{}, usageError{fmt.Errorf("--server %q is not ws://HOST:PORT, wss://HOST:PORT or unix:/PATH", raw)}
+		return client.Server{}, usageError{err: fmt.Errorf("--server %q is not ws://HOST:PORT, wss://HOST:PORT or unix:/PATH", raw)}
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return client.Server{}, usageError{errors.New("--server takes no user, password or query; the token goes into a file or $WSEXEC_TOKEN")}
+		return client.Server{}, usageError{err: errors.New("--server takes no user, password or query; the token goes into a file or $WSEXEC_TOKEN")}
 	}
 	token, from, err := findToken(c, u)
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 // local side of it.
 type session struct {
 	say       *messages
+	verb      string // of wsexec: run or attach
 	tty       atomic.Bool
 	attached  string // the session that attach takes over
 	keepStdin bool   // attach: leave the session's stdin open and send nothing
@@ -43,6 +44,7 @@ type session struct {
 func newSession(c *cli.Context) *session {
 	return &session{
 		say:     &messages{verbose: c.Bool("verbose"), quiet: c.Bool("quiet"), attach: attachWords(c)},
+		verb:    c.Command.Name,
 		noStdin: c.Bool("no-stdin"),
 	}
 }
@@ -57,7 +59,7 @@ func usage(c *cli.Context, err error, _ bool) error {
 			s.writeStatus("usage", new(client.Result), err)
 		}
 	}
-	return usageError{local.FlagError(err)}
+	return usageError{local.FlagError(err), c.Command.Name}
 }
 
 // statusFileBefore is the value of --status-file among the flags at the beginning
@@ -119,7 +121,7 @@ func (s *session) prepare(c *cli.Context) error {
 	case len(e) == 1 && e[0] > ' ' && e[0] < 0x7f:
 		s.escape = e[0]
 	default:
-		return usageError{fmt.Errorf("--escape %q is neither one character nor none", e)}
+		return usageError{err: fmt.Errorf("--escape %q is neither one character nor none", e)}
 	}
 	return nil
 }
@@ -259,7 +261,7 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 		s.say.hungUp(r, err)
 		return "cancel"
 	case errors.As(err, &usage):
-		sayUsage(usage.err)
+		sayUsage(usage.err, s.verb)
 		return "usage"
 	case errors.As(err, &word):
 		if word.Status > 0 && word.Status < 256 {
@@ -274,7 +276,9 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 		s.say.noServer(none)
 		return "transport"
 	case errors.As(err, &refused):
-		s.say.connectError(refused)
+		if !s.say.unreachable(refused) {
+			s.say.connectError(refused)
+		}
 		return "transport"
 	case errors.Is(err, client.ErrGivenUp):
 		s.say.givenUp(err, r)

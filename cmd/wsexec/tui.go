@@ -8,11 +8,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -24,6 +26,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
+	"wsexec/internal/local"
 	"wsexec/internal/proto"
 )
 
@@ -144,7 +147,13 @@ func lineEnd() string {
 
 func sayError(err error)  { line("wsexec: " + oneLine(err.Error())) }
 func sayHint(text string) { line("wsexec: hint: " + text) }
-func sayUsage(err error)  { sayError(err); sayHint("wsexec run --help") }
+
+// sayUsage says what is wrong with the line of a command of wsexec, "" for its own.
+func sayUsage(err error, command string) {
+	sayError(err)
+	sayHint(strings.TrimSpace("wsexec "+command) + " --help")
+}
+
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\r' {
@@ -207,15 +216,20 @@ func attachWords(c *cli.Context) string {
 	words := "wsexec attach "
 	for _, f := range []struct{ flag, env string }{{"server", "WSEXEC_SERVER"}, {"token-file", "WSEXEC_TOKEN_FILE"}} {
 		if v := c.String(f.flag); v != "" && v != os.Getenv(f.env) {
-			if strings.ContainsFunc(v, func(r rune) bool {
-				return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/:._-%+=@,", r)
-			}) {
-				v = "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
-			}
-			words += "--" + f.flag + " " + v + " "
+			words += "--" + f.flag + " " + shellWord(v) + " "
 		}
 	}
 	return words
+}
+
+// shellWord is a word as it is typed at a shell.
+func shellWord(v string) string {
+	if strings.ContainsFunc(v, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/:._-%+=@,", r)
+	}) {
+		return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
+	}
+	return v
 }
 
 // event tells of what happens to the connection. On a terminal the line is taken
@@ -290,9 +304,12 @@ func (m *messages) clear() {
 
 func (m *messages) serverError(e *proto.Error) {
 	m.clear()
-	switch e.Code {
-	case proto.CodeNotFound:
+	switch {
+	case e.Code == proto.CodeNotFound:
 		sayError(fmt.Errorf("%w; it is not known how the command ended", e))
+	case e.Code == proto.CodeCommandNotFound && !m.verbose && e.Detail != "":
+		sayError(errors.New(e.Title)) // the PATH is long, and seldom wrong
+		sayHint("wsexec run -v shows the PATH")
 	default:
 		sayError(e)
 	}
@@ -304,6 +321,53 @@ func (m *messages) serverError(e *proto.Error) {
 func (m *messages) noServer(e errNoServer) {
 	sayError(e)
 	sayHint("start one with: wsexec-server")
+}
+
+// unreachable says why there was no answer, or one of something else than a server of
+// ours. It reports whether that was so.
+func (m *messages) unreachable(e *client.ConnectError) bool {
+	var plain tls.RecordHeaderError
+	where := e.URL
+	op, _ := shorter(e.Err).(*net.OpError)
+	if op != nil && op.Net == "unix" {
+		where = "unix:" + op.Addr.String()
+	}
+	scheme, rest, _ := strings.Cut(where, ":")
+	secure := scheme == "wss" || scheme == "https"
+	switch {
+	case secure && (errors.Is(e.Err, http.ErrSchemeMismatch) || errors.As(e.Err, &plain)):
+		sayError(fmt.Errorf("cannot reach the server at %s: what answers there does not speak TLS", where))
+		sayHint("is it --server ws:" + rest + "?")
+	case !secure && (e.Status == http.StatusBadRequest && e.Problem == nil || strings.Contains(e.Err.Error(), "malformed HTTP response")):
+		why := "HTTP status 400" // of Go's own TLS servers, among others
+		if e.Status == 0 {
+			why = shorter(e.Err).Error()
+		}
+		sayError(fmt.Errorf("cannot reach the server at %s: what answers there may speak TLS: %s", where, why))
+		sayHint("is it --server wss:" + rest + "?")
+	case e.Status != 0:
+		return false
+	default:
+		sayError(fmt.Errorf("cannot reach the server at %s: %w", where, shorter(e.Err)))
+		m.reachHint(e.Err, where)
+	}
+	return true
+}
+
+func (m *messages) reachHint(err error, where string) {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		sayHint("check the host name in --server or WSEXEC_SERVER")
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		start := "wsexec-server"
+		if dir, err := local.StateDir(); strings.HasPrefix(where, "unix:") && (err != nil || where != "unix:"+local.Socket(dir)) {
+			start += " --listen " + shellWord(where)
+		}
+		sayHint("is it running? start it with: " + start)
+	case errors.Is(err, context.DeadlineExceeded):
+		sayHint("check the address in --server or WSEXEC_SERVER")
+	}
 }
 
 // connectError says why there was no connection in the first place.
@@ -340,6 +404,10 @@ func shorter(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		return op
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
 	}
 	return err
 }

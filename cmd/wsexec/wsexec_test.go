@@ -116,7 +116,7 @@ func TestJudge(t *testing.T) {
 		{"broken", nil, client.ErrBroken, 125, "transport"},
 		{"given up", nil, client.ErrGivenUp, 125, "cancel"},
 		{"detached", nil, client.ErrDetached, 0, "cancel"},
-		{"usage", nil, usageError{errors.New("x")}, 125, "usage"},
+		{"usage", nil, usageError{err: errors.New("x")}, 125, "usage"},
 		{"no server", nil, errNoServer{"x"}, 125, "transport"},
 	} {
 		s := &session{say: &messages{}}

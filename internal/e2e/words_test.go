@@ -4,6 +4,11 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"syscall"
@@ -106,4 +111,80 @@ func TestAttachSaysSo(t *testing.T) {
 	if shown := q.wantStatus(t, 0); strings.Contains(shown, "attached") {
 		t.Errorf("with -q it shows %s", quote(shown))
 	}
+}
+
+// A mistake in the command line was always answered with the help of run.
+func TestUsageNamesTheHelp(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, c := range []struct {
+		args []string
+		help string
+	}{
+		{[]string{"no-such-command"}, "wsexec --help"},
+		{[]string{"--no-such-flag"}, "wsexec --help"},
+		{[]string{"version", "x"}, "wsexec --help"},
+		{[]string{"run"}, "wsexec run --help"},
+		{[]string{"run", "--no-such-flag"}, "wsexec run --help"},
+		{[]string{"run", "--server", "ftp://x", "true"}, "wsexec run --help"},
+		{[]string{"attach"}, "wsexec attach --help"},
+		{[]string{"attach", "--no-such-flag"}, "wsexec attach --help"},
+		{[]string{"attach", "--server", "ftp://x", "y"}, "wsexec attach --help"},
+	} {
+		r := capture(t, s.wsexec(c.args...))
+		r.wantComplaint(t, 125)
+		if !strings.HasSuffix(r.stderr, "\nwsexec: hint: "+c.help+"\n") {
+			t.Errorf("%q: stderr %s, want the hint %q", c.args, quote(r.stderr), c.help)
+		}
+	}
+	help := capture(t, s.wsexec("attach", "--help")).stdout
+	for _, word := range []string{"Exit status", "125", "128+N", "TERM", "~d"} {
+		if !strings.Contains(help, word) {
+			t.Errorf("the help of attach does not say %q:\n%s", word, help)
+		}
+	}
+	// As with docker.
+	s.run(t, "-it", "sh", "-c", "test -t 0 && echo terminal").want(t, 0, "terminal\r\n", "")
+	s.runWith(t, "x\n", "-i", "cat").want(t, 0, "x\n", "")
+}
+
+// A server that cannot be spoken to is named, and the hint is the exact thing to type.
+func TestUnreachableServerIsNamed(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	tls := strings.TrimPrefix(secure.URL, "https")
+	plain := strings.TrimPrefix(s.url, "ws")
+	refused := fmt.Sprintf("://127.0.0.1:%d", unusedPort(t))
+	sock := s.dir + "/no socket"
+	for _, c := range []struct{ server, says, hint string }{
+		{"wss" + plain, "wss" + plain + ": what answers there does not speak TLS", "ws" + plain},
+		{"ws" + tls, "ws" + tls + ": what answers there may speak TLS", "wss" + tls},
+		{"ws" + refused, "ws" + refused + ": ", "start it with: wsexec-server\n"},
+		{"unix:" + sock, "unix:" + sock + ": ", "wsexec-server --listen 'unix:" + sock + "'\n"},
+		{"unix:" + s.state + "/wsexec/sock", "unix:" + s.state + "/wsexec/sock: ", "start it with: wsexec-server\n"},
+	} {
+		for _, args := range [][]string{{"run", "--server", c.server, "true"}, {"attach", "--server", c.server, "x"}} {
+			r := capture(t, s.wsexec(args...))
+			r.wantComplaint(t, 125, "cannot reach the server at "+c.says)
+			if _, hint, _ := strings.Cut(r.stderr, "\nwsexec: hint: "); !strings.Contains(hint, c.hint) {
+				t.Errorf("%q: the hint is %q, want it to say %q", args, hint, c.hint)
+			}
+		}
+	}
+}
+
+// The PATH in which a command was not found is for -v: it is long.
+func TestPATHIsNotSaid(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.run(t, "-e", "PATH=/no/such/place", "no-such-command")
+	r.wantComplaint(t, 127, `"no-such-command": command not found in PATH on the server`)
+	if strings.Contains(r.stderr, "/no/such/place") || !strings.Contains(r.stderr, "hint: wsexec run -v ") {
+		t.Errorf("it says %s, want no PATH, and how to see it", quote(r.stderr))
+	}
+	s.run(t, "-v", "-e", "PATH=/no/such/place", "no-such-command").wantComplaint(t, 127, "PATH is /no/such/place")
 }
