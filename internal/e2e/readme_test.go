@@ -110,3 +110,40 @@ func TestDocumentation(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What scripts/install needs and does not find is one line, and nothing is made.
+func TestInstallSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	tools := filepath.Join(dir, "tools") // all that it uses, without go
+	if err := os.Mkdir(tools, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"bash", "env", "mkdir", "dirname", "mktemp", "rm", "mv", "git"} {
+		path, err := exec.LookPath(name)
+		if err == nil {
+			err = os.Symlink(path, filepath.Join(tools, name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		env  []string
+		says string
+	}{
+		{[]string{"PATH=" + os.Getenv("PATH")}, "HOME is not set"},
+		{[]string{"PATH=" + os.Getenv("PATH"), "HOME="}, "HOME is not set"},
+		{[]string{"PATH=" + tools, "HOME=" + dir}, "go is not in PATH"},
+	} {
+		cmd := exec.Command("bash", filepath.Join(repository, "scripts", "install"))
+		cmd.Env = c.env
+		r := capture(t, cmd)
+		if r.status != 1 || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "scripts/install: "+c.says+"; ") {
+			t.Errorf("%q: got %v, want status 1 and one line, that %s", c.env, r, c.says)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".local")); err == nil {
+		t.Error("a folder was made")
+	}
+}
