@@ -386,7 +386,7 @@ func (l *Link) dispatch(f proto.Frame, c *stream.Chunk) (kept bool, err error) {
 
 // write sends what is ready until the link is closed. The order within one
 // pass is: control, stops and acknowledgements, one message of each stream
-// (signals first), ends, exit. So control never waits behind more than one
+// (signals first) and the gap before it, ends, exit. So control never waits behind more than one
 // message of each stream, and exit, which alone says how the command ended,
 // comes after the end of every output.
 func (l *Link) write() error {
@@ -475,6 +475,12 @@ func (w *writer) pass() (progress bool, err error) {
 		}
 		if w.scratch == nil {
 			w.scratch = stream.NewChunk()
+		}
+		if off, ok := s.NextGap(); ok {
+			progress = true
+			if err := w.frame(proto.Frame{Kind: proto.Gap, Stream: i, Offset: off}); err != nil {
+				return false, err
+			}
 		}
 		if off, msg, n := s.Next(w.scratch); n > 0 {
 			progress = true

@@ -68,6 +68,8 @@ func runProgram(t testing.TB, program []byte) {
 				p.close()
 			case arg < 96 && !p.up:
 				p.takeOver(arg%2 == 1)
+			case arg >= 128 && p.gen == 0 && bound <= 64*w.Min: // only a server's sender drops, and it is never another
+				p.drop(arg%2 == 1)
 			}
 		case 13:
 			// What measure does, without its clock.
@@ -87,10 +89,13 @@ func runProgram(t testing.TB, program []byte) {
 }
 
 // FuzzStreams: what is read is a prefix of what was written and in the end all of it, with any interleaving of the two
-// ends, however often the connection is lost or another sender takes over; no bound is ever broken; nothing gets stuck.
+// ends, however often the connection is lost or another sender takes over; of a sender that may drop, all but gaps of
+// which the destination was told; no bound is ever broken; nothing gets stuck.
 func FuzzStreams(f *testing.F) {
 	// The destination consumes after the reconnect what it had before.
 	f.Add([]byte{5, 1, 0, 5, 4, 0, 5, 0, 9, 0, 11, 0, 11, 0, 10, 5, 6, 0, 8, 0})
+	// A sender that drops, with and without a connection.
+	f.Add([]byte{3, 4, 12, 129, 0, 6, 4, 0, 0, 6, 14, 0, 9, 0, 10, 2, 15, 0, 11, 0, 0, 7, 11, 0, 12, 128, 14, 0})
 	f.Fuzz(func(t *testing.T, program []byte) { runProgram(t, program) })
 }
 

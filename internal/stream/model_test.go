@@ -9,7 +9,7 @@ import (
 
 // A frame on the way between the two ends.
 type wire struct {
-	kind       string // data, end, ack or stop
+	kind       string // data, end, gap, ack or stop
 	off, limit int64
 	data       []byte
 	crc        uint32
@@ -26,7 +26,9 @@ type pair struct {
 	bound   int64
 	gen     byte   // of the sender; each has bytes of its own
 	truth   []byte // the stream as it must be read: what was written
-	read    int64  // how much of it was consumed
+	read    int64  // how much of it was consumed, or told to be dropped
+	gaps    int64  // how much of that was dropped
+	lossy   bool   // something may have been dropped
 	buf     []byte // from Buffer, to be committed
 	held    []byte // from Next, not consumed
 	was     []byte // a copy of it
@@ -42,14 +44,15 @@ type pair struct {
 	data, acks []wire
 	limit      int64 // as granted last
 	frames     int   // of data, sent
-	receiptsN  int   // acks sent
+	gapFrames  int
+	receiptsN  int // acks sent
 }
 
 // newPair returns a connected pair.
 func newPair(t testing.TB, w Window, bound int64) *pair {
 	p := &pair{t: t, window: w, bound: bound, scratch: NewChunk()}
 	p.s = NewSender(bound, nil)
-	p.r = NewReceiver(w, nil, func(int64) { t.Error("gap") })
+	p.r = NewReceiver(w, nil, p.gap)
 	p.r.SetBound(bound)
 	p.attach()
 	return p
@@ -57,6 +60,21 @@ func newPair(t testing.TB, w Window, bound int64) *pair {
 
 // at is the byte of the stream at off as the present sender writes it.
 func (p *pair) at(off int64) byte { return byte(off) ^ byte(off>>8)*31 ^ byte(off>>16)*7 ^ p.gen*97 }
+
+// drop says whether the sender drops what it has no room for.
+func (p *pair) drop(on bool) {
+	p.s.SetDrop(on)
+	p.lossy = p.lossy || on
+}
+
+// gap takes the word that the next n bytes are none.
+func (p *pair) gap(n int64) {
+	if !p.lossy || n <= 0 || p.read+n > p.s.base {
+		p.t.Fatalf("a gap of %d bytes at %d, where all from %d on is kept", n, p.read, p.s.base)
+	}
+	p.read += n
+	p.gaps += n
+}
 
 func (p *pair) attach() {
 	p.t.Helper()
@@ -94,7 +112,7 @@ func (p *pair) takeOver(reopen bool) {
 	ended := p.r.ended
 	p.gen++
 	p.truth = p.truth[:off]
-	p.s, p.buf, p.closed = NewSender(p.bound, nil), nil, false
+	p.s, p.buf, p.closed, p.lossy = NewSender(p.bound, nil), nil, false, false
 	p.s.Begin(off, crc)
 	if err := p.s.Attach(off, limit, func() { p.snd = true }); err != nil {
 		p.t.Fatalf("Attach after Begin: %v", err)
@@ -110,7 +128,7 @@ func (p *pair) room() int64 {
 	s := p.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return min(s.limit-s.written, s.bound-(s.written-s.acked))
+	return s.space()
 }
 
 // buffer takes memory for the next bytes, if that needs no waiting.
@@ -171,6 +189,11 @@ func (p *pair) send() bool {
 	if !p.up || !p.snd {
 		return false
 	}
+	if off, ok := p.s.NextGap(); ok {
+		p.gapFrames++
+		p.data = append(p.data, wire{kind: "gap", off: off})
+		return true
+	}
 	if off, msg, n := p.s.Next(p.scratch); n > 0 {
 		if len(msg) != Headroom+n || n > ChunkSize {
 			p.t.Fatalf("a message of %d bytes with %d of data", len(msg), n)
@@ -226,6 +249,12 @@ func (p *pair) deliver() bool {
 		}
 		return true
 	}
+	if w.kind == "gap" {
+		if err := p.r.Gap(w.off); err != nil {
+			p.t.Fatalf("Gap: %v", err)
+		}
+		return true
+	}
 	if !p.over && !bytes.Equal(w.data, p.truth[w.off:][:len(w.data)]) {
 		p.t.Fatalf("data at %d is not what was written", w.off)
 	}
@@ -259,11 +288,15 @@ func (p *pair) acknowledge() bool {
 // next takes what is there for the destination.
 func (p *pair) next() bool { return p.got(p.r.TryNext()) }
 
-// all takes all of it at once.
+// all takes all of it at once, up to a gap.
 func (p *pair) all() bool {
 	b, err := p.r.TryAll()
 	if err == nil && len(p.r.queue) > 0 {
-		if end := p.r.queue[len(p.r.queue)-1].end(); p.read+int64(len(b)) != end {
+		end := p.r.queue[0].off
+		for i := 0; i < len(p.r.queue) && p.r.queue[i].gap == 0; i++ {
+			end = p.r.queue[i].end()
+		}
+		if p.read+int64(len(b)) != end {
 			p.t.Fatalf("%d bytes at %d are not all that waits, up to %d", len(b), p.read, end)
 		}
 	}
@@ -382,18 +415,20 @@ func chunksFor(n int64) int { return int(n+n/10)/ChunkSize + 2 }
 // check fails if a bound is broken, or memory that was freed is still in use.
 func (p *pair) check() {
 	p.t.Helper()
-	if n := p.s.written - p.s.acked; n < 0 || n > p.bound {
+	if n := p.s.written - p.s.base; n < 0 || n > p.bound {
 		p.t.Fatalf("the sender keeps %d bytes, its bound is %d", n, p.bound)
+	} else if n < p.bound && p.s.base > p.s.acked && !p.lossy {
+		p.t.Fatalf("the sender has dropped %d bytes", p.s.base-p.s.acked)
 	}
 	if n := senderChunks(p.s); n > chunksFor(p.bound) {
 		p.t.Fatalf("the sender keeps %d chunks for %d bytes", n, p.bound)
 	}
 	// What another sender's predecessor left in the destination's hands comes on top.
 	most := p.window.Max + max(0, p.r.base-p.r.consumed)
-	if n := p.r.received - p.r.consumed; n > most {
+	if n := p.r.received - p.r.consumed - queuedGaps(p.r); n > most && !p.r.stopped {
 		p.t.Fatalf("the receiver holds %d bytes, its window is %d", n, p.window.Max)
 	}
-	if n := receiverChunks(p.r); n > chunksFor(most) {
+	if n := receiverChunks(p.r); n > chunksFor(most)+gapCount(p.r) { // data between two gaps has a chunk of its own
 		p.t.Fatalf("the receiver holds %d chunks for a window of %d", n, p.window.Max)
 	}
 	scribble(p.t)
@@ -431,6 +466,23 @@ func senderChunks(s *Sender) int {
 		}
 	}
 	return len(m)
+}
+
+// queuedGaps is how much of what was received and not consumed is none.
+func queuedGaps(r *Receiver) (n int64) {
+	for i := range r.queue {
+		n += r.queue[i].gap
+	}
+	return n
+}
+
+func gapCount(r *Receiver) (n int) {
+	for i := range r.queue {
+		if r.queue[i].gap > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func receiverChunks(r *Receiver) int {

@@ -83,7 +83,8 @@ const (
 	DefaultBound = 64 << 10
 
 	// maxGaps bounds the gaps that wait for the destination: data between two of
-	// them has a chunk of its own, however short it is.
+	// them has a chunk of its own, however short it is. A sender waits before it is
+	// told of more.
 	maxGaps = 64
 )
 
@@ -174,7 +175,8 @@ func (r *Receiver) skipGap() {
 	r.pop()
 	r.consumed += n
 	r.verify = false
-	wake := r.dueWake()
+	r.ackForced = true // a sender may wait for that with the next gap
+	wake := r.wake
 	r.mu.Unlock()
 	if wake != nil {
 		wake()

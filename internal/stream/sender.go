@@ -7,7 +7,9 @@ import (
 	"sync"
 )
 
-// A Sender keeps what its source wrote until the receiver has consumed it.
+// A Sender keeps what its source wrote until the receiver has consumed it. Where
+// that reaches its bound, the source waits; or, with SetDrop, the oldest of it goes,
+// and where the receiver has not got it, it is told of the gap.
 type Sender struct {
 	bound int64 // most bytes kept, whatever the receiver grants
 
@@ -17,10 +19,12 @@ type Sender struct {
 
 	mu      sync.Mutex
 	room    sync.Cond // the window opened, or the stream was stopped or aborted
-	queue   []kept    // kept bytes [acked, written), contiguous; the last one may be empty
+	queue   []kept    // kept bytes [base, written), contiguous; the last one may be empty
 	acked   int64     // everything before it is consumed
+	base    int64     // everything before it is consumed or dropped
 	written int64
-	sent    int64 // sent at least once, on any connection
+	sent    int64 // sent at least once, on any connection, or told to be dropped
+	drop    bool  // the source does not wait
 	ended   bool  // nothing follows written
 	endCRC  uint32
 	stopped bool
@@ -28,8 +32,9 @@ type Sender struct {
 	onStop  func()
 
 	// Of the present connection.
-	next    int64 // next byte to send
-	limit   int64 // granted by the receiver
+	next    int64   // next byte to send
+	limit   int64   // granted by the receiver
+	gaps    []int64 // the ends of those that it was told of and has not acknowledged
 	endSent bool
 	pinned  *Chunk // in the hands of the link, so it may not be used again when it is acknowledged
 	wake    func()
@@ -85,7 +90,12 @@ func (s *Sender) Full() bool {
 }
 
 // space is how much the source may write.
-func (s *Sender) space() int64 { return min(s.limit-s.written, s.bound-(s.written-s.acked)) }
+func (s *Sender) space() int64 {
+	if s.drop {
+		return s.bound
+	}
+	return min(s.limit-s.written, s.bound-(s.written-s.base))
+}
 
 // tail is the piece that the next bytes go to.
 func (s *Sender) tail() *kept {
@@ -110,6 +120,7 @@ func (s *Sender) Commit(n int) {
 	s.crc = crc
 	s.queue[len(s.queue)-1].n += n
 	s.written += int64(n)
+	s.base = max(s.base, s.written-s.bound) // drops, if there was no space
 	s.trim()
 	wake := s.wake
 	s.mu.Unlock()
@@ -152,7 +163,16 @@ func (s *Sender) Close() {
 func (s *Sender) Begin(off int64, crc uint32) {
 	s.mu.Lock()
 	s.crc, s.endCRC = crc, crc
-	s.acked, s.written, s.sent, s.next, s.limit = off, off, off, off, off
+	s.acked, s.base, s.written, s.sent, s.next, s.limit = off, off, off, off, off, off
+	s.mu.Unlock()
+}
+
+// SetDrop says whether what is written where there is no space takes the place of
+// the oldest that is kept, or waits.
+func (s *Sender) SetDrop(drop bool) {
+	s.mu.Lock()
+	s.drop = drop
+	s.room.Broadcast()
 	s.mu.Unlock()
 }
 
@@ -199,7 +219,7 @@ func (s *Sender) keeps(off int64) error {
 // Attach begins a connection whose receiver has consumed everything before off
 // and grants up to limit. wake is called, without a lock, whenever the link has
 // something to send. It fails, and changes nothing, when off is outside of what
-// is kept.
+// is kept or was dropped.
 func (s *Sender) Attach(off, limit int64, wake func()) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,8 +227,9 @@ func (s *Sender) Attach(off, limit int64, wake func()) error {
 		return err
 	}
 	s.acked = min(max(s.acked, off), s.written)
+	s.base = max(s.base, s.acked)
 	s.next = s.acked
-	s.limit, s.endSent, s.pinned, s.wake = limit, false, nil, wake
+	s.limit, s.gaps, s.endSent, s.pinned, s.wake = limit, nil, false, nil, wake
 	s.trim()
 	s.room.Broadcast()
 	return nil
@@ -223,6 +244,28 @@ func (s *Sender) Detach() {
 
 // For the link.
 
+// NextGap reports that what the receiver would get next was dropped, up to off. It
+// waits until the receiver can take something, so that all that is dropped until
+// then is one gap. More may be dropped before Next, which then returns nothing.
+func (s *Sender) NextGap() (off int64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next >= s.base || s.next >= s.limit {
+		return 0, false
+	}
+	switch n := len(s.gaps); {
+	case n > 0 && s.gaps[n-1] == s.next:
+		s.gaps[n-1] = s.base // one gap, for the receiver too
+	case n == maxGaps:
+		return 0, false
+	default:
+		s.gaps = append(s.gaps, s.base)
+	}
+	s.next = s.base
+	s.sent = max(s.sent, s.next)
+	return s.next, true
+}
+
 // Next takes the next data that the window lets go. The message is in memory of
 // the sender or in scratch, Headroom bytes and then the data, and is valid until
 // the next call. n is the length of the data, 0 if there is nothing to send.
@@ -231,7 +274,7 @@ func (s *Sender) Next(scratch *Chunk) (off int64, msg []byte, n int) {
 	defer s.mu.Unlock()
 	s.pinned = nil
 	avail := min(s.written, s.limit) - s.next
-	if avail <= 0 {
+	if avail <= 0 || s.next < s.base {
 		return 0, nil, 0
 	}
 	i := sort.Search(len(s.queue), func(i int) bool { return s.queue[i].off+int64(s.queue[i].n) > s.next })
@@ -292,6 +335,11 @@ func (s *Sender) Ack(off, limit int64) error {
 	}
 	opened := limit > s.limit && s.next < s.written
 	s.acked, s.limit = off, limit
+	s.base = max(s.base, off)
+	for len(s.gaps) > 0 && s.gaps[0] <= off {
+		s.gaps = s.gaps[1:]
+		opened = opened || s.next < s.base // one that had to wait
+	}
 	s.trim()
 	s.room.Broadcast()
 	wake := s.wake
@@ -302,12 +350,12 @@ func (s *Sender) Ack(off, limit int64) error {
 	return nil
 }
 
-// trim lets go of what is consumed.
+// trim lets go of what is consumed or dropped.
 func (s *Sender) trim() {
 	i := 0
 	for ; i < len(s.queue); i++ {
 		q := s.queue[i]
-		if q.off+int64(q.n) > s.acked || s.lent != nil && i == len(s.queue)-1 {
+		if q.off+int64(q.n) > s.base || s.lent != nil && i == len(s.queue)-1 {
 			break
 		}
 		if q.c != s.pinned {
@@ -331,7 +379,7 @@ func (s *Sender) Stop() {
 		return
 	}
 	s.stopped = true
-	s.acked, s.sent, s.next = s.written, s.written, s.written
+	s.acked, s.base, s.sent, s.next = s.written, s.written, s.written, s.written
 	s.queue = nil // not freed: the source and the link may still hold pieces
 	s.room.Broadcast()
 	wake, onStop := s.wake, s.onStop

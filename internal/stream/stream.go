@@ -6,7 +6,9 @@
 //
 // The sender's one buffer is send window, replay buffer and back-pressure at
 // once: it holds what was written and not acknowledged, and writing blocks when
-// that reaches the window that the receiver grants or the sender's own bound.
+// that reaches the window that the receiver grants or the sender's own bound. A
+// sender may instead drop the oldest that it holds; where the receiver has not got
+// that, it is told of a gap.
 //
 // The package does no I/O and starts no goroutine. A link moves data between
 // the two ends: it calls the methods grouped under "for the link", all from

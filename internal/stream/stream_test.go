@@ -1047,6 +1047,23 @@ func TestGap(t *testing.T) {
 	}
 }
 
+// A gap is acknowledged as soon as it was stepped over, however short: the sender may wait with the next one.
+func TestGapIsAcknowledged(t *testing.T) {
+	r := NewReceiver(FixedWindow(1000), nil, nil)
+	woken := false
+	r.Attach(func() { woken = true })
+	if err := r.Gap(1); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := r.Ack(false); ok || woken {
+		t.Error("ACK of a gap that was not stepped over")
+	}
+	r.TryNext()
+	if off, limit, ok := r.Ack(false); !ok || !woken || off != 1 || limit != 1001 {
+		t.Errorf("ACK of the gap: %d, %d, %v", off, limit, ok)
+	}
+}
+
 // A gap, of which a part was read on the connection before; one that is lost with its connection; and a stopped stream.
 func TestGapAndLoss(t *testing.T) {
 	gaps := []int64{}
@@ -1111,6 +1128,117 @@ func TestGapFlood(t *testing.T) {
 	}
 	if n := receiverChunks(r); n > maxGaps {
 		t.Errorf("%d chunks", n)
+	}
+}
+
+// A sender that drops never waits, keeps its bound, and tells of one gap where there is room for what follows; what it
+// kept arrives.
+func TestDrop(t *testing.T) {
+	for _, bound := range []int64{1, 10, ChunkSize - 1, ChunkSize, ChunkSize + 1, 3*ChunkSize + 5} {
+		for _, connected := range []bool{true, false} {
+			t.Run(fmt.Sprintf("bound=%d,connected=%v", bound, connected), func(t *testing.T) {
+				p := newPair(t, FixedWindow(bound), bound)
+				p.drop(true)
+				if !connected {
+					p.lose()
+				}
+				n := int(bound) // in flight
+				for p.write(n); p.send() || p.deliver(); {
+					p.check()
+				}
+				for range 10 { // nobody reads: of all this the last is kept
+					if k := p.write(n); k != n {
+						t.Fatalf("%d of %d bytes were written", k, n)
+					}
+					for p.send() || p.deliver() {
+						p.check()
+					}
+					p.check()
+				}
+				if acked, written := p.s.Position(); acked != 0 || written != 11*bound {
+					t.Fatalf("position %d, %d", acked, written)
+				}
+				want := int64(9) * bound
+				if !connected {
+					want += bound
+				}
+				p.finish()
+				if p.gaps != want || p.gapFrames != 1 {
+					t.Errorf("%d bytes are told to be dropped, want %d, by %d frames, want 1", p.gaps, want, p.gapFrames)
+				}
+			})
+		}
+	}
+}
+
+// Blocking again, a sender drops nothing more.
+func TestDropNoMore(t *testing.T) {
+	p := newPair(t, FixedWindow(10), 10)
+	p.drop(true)
+	p.write(15)
+	p.s.SetDrop(false)
+	if !p.s.Full() || p.buffer() {
+		t.Error("there is room")
+	}
+	p.finish()
+	if p.gaps != 5 {
+		t.Errorf("%d bytes are told to be dropped, want 5", p.gaps)
+	}
+	// A source that waits is let go when it need not any more.
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSender(10, nil)
+		done := make(chan struct{})
+		go func() {
+			s.Write(make([]byte, 100))
+			close(done)
+		}()
+		synctest.Wait()
+		s.SetDrop(true)
+		<-done
+	})
+}
+
+// A receiver takes no more than 64 gaps that it has not come to: the sender waits with more, on each connection, and
+// goes on as soon as it hears of one, though its window did not grow.
+func TestManyGaps(t *testing.T) {
+	const bound, piece = 10, 20
+	p := newPair(t, Window{bound, 1 << 20}, bound)
+	p.drop(true)
+	flood := func() {
+		t.Helper()
+		p.lose()
+		p.r.size = 1 << 20 // as it is after a time of much output
+		p.attach()
+		p.r.size = bound // and after a pause
+		for range 2 * maxGaps {
+			p.write(piece)
+			for p.send() || p.deliver() {
+			}
+			p.check()
+		}
+		if n := gapCount(p.r); n != maxGaps {
+			t.Errorf("%d gaps wait, want %d", n, maxGaps)
+		}
+	}
+	flood()
+	flood()
+	p.settle()
+	if p.read != int64(len(p.truth)) {
+		t.Errorf("%d of %d bytes were read: %s", p.read, len(p.truth), p)
+	}
+	p.finish()
+	// The same gap may grow as often as it likes.
+	s := NewSender(bound, nil)
+	s.SetDrop(true)
+	s.Attach(0, 1<<20, nil)
+	for i := range 2 * maxGaps {
+		s.Write(make([]byte, piece))
+		if _, ok := s.NextGap(); !ok {
+			t.Fatalf("gap %d has to wait", i)
+		}
+	}
+	if len(s.gaps) != 1 {
+		t.Errorf("it is taken for %d", len(s.gaps))
 	}
 }
 
