@@ -55,6 +55,7 @@ func runCommand(status *int) *cli.Command {
 			&cli.DurationFlag{Name: "keepalive", Usage: "nothing heard for twice `TIME` is a dead connection", DefaultText: "15s"},
 			&cli.BoolFlag{Name: "leave-running", Usage: "do not end what the command leaves behind when it has ended by itself", DisableDefaultText: true},
 			&cli.StringFlag{Name: "drain", Usage: "`TIME` of silence, or eof, until output of what the command left behind is not waited for", DefaultText: "250ms, 2s in all"},
+			&cli.StringFlag{Name: "on-full", Usage: "when nobody reads the output: block, the command waits, or drop, the oldest goes and the gap is told (`MODE`)", DefaultText: "block, and drop while it is detached"},
 			&cli.StringFlag{Name: "name", Usage: "a `NAME` for the session"},
 		}, connectionFlags()...),
 		Action: func(c *cli.Context) error {
@@ -125,6 +126,12 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 			m = proto.MillisOf(d)
 		}
 		st.Drain = &m
+	}
+	switch m := c.String("on-full"); m {
+	case "", proto.OnFullBlock, proto.OnFullDrop:
+		st.OnFull = m
+	default:
+		return nil, usageError{fmt.Errorf("--on-full %q is neither block nor drop", m)}
 	}
 	tty := c.Bool("tty") || !c.Bool("no-tty") && isTerminal(0) && isTerminal(1) && isTerminal(2)
 	s.tty.Store(tty)

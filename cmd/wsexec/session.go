@@ -324,6 +324,7 @@ type status struct {
 	Error      string           `json:"error,omitempty"`
 	Session    string           `json:"session,omitempty"`
 	Bytes      map[string]int64 `json:"bytes"`
+	Dropped    map[string]int64 `json:"dropped,omitempty"`
 	DurationMS int64            `json:"duration_ms"`
 	LeftBehind []proto.Process  `json:"left_behind"`
 	Reconnects int              `json:"reconnects"`
@@ -334,6 +335,9 @@ func (s *session) writeStatus(origin string, r *client.Result, err error) error 
 		Origin: origin, Code: s.status, Session: s.id,
 		Bytes:      map[string]int64{"stdin": r.StdinTaken, "stdout": r.Bytes[1], "stderr": r.Bytes[2]},
 		DurationMS: r.Duration.Milliseconds(), Reconnects: r.Reconnects, LeftBehind: []proto.Process{},
+	}
+	if r.Dropped != [2]int64{} {
+		st.Dropped = map[string]int64{"stdout": r.Dropped[0], "stderr": r.Dropped[1]}
 	}
 	if err != nil {
 		st.Error = err.Error()

@@ -237,7 +237,8 @@ func shellWord(v string) string {
 func (m *messages) event(e client.Event) {
 	switch e := e.(type) {
 	case client.Gap:
-		line(fmt.Sprintf("wsexec: %d bytes of %s were dropped by the server", e.N, [...]string{"stdin", "stdout", "stderr", ""}[e.Stream&3]))
+		// Also with -q: what is missing is never passed over.
+		sayError(fmt.Errorf("%d bytes of %s were dropped here: nobody had read them in time", e.N, [...]string{"stdin", "stdout", "stderr", ""}[e.Stream&3]))
 	case client.Notice:
 		m.warn(errors.New(e.Text))
 	case client.Lost:

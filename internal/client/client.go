@@ -125,6 +125,7 @@ type Cmd struct {
 	hungUp     bool
 	leaving    bool // by Detach
 	reconnects int
+	dropped    [2]int64  // of stdout and stderr
 	pending    chan byte // signals on their way to their stream
 	localErr   error     // a local write failed
 }
@@ -153,7 +154,9 @@ type (
 type Result struct {
 	Exit *proto.Exit // nil if that is not known
 	// Bytes that the local side read (stdin) and wrote (stdout, stderr).
-	Bytes      [3]int64
+	Bytes [3]int64
+	// Dropped bytes of stdout and stderr, of which there was an event each time.
+	Dropped    [2]int64
 	Reconnects int
 	Duration   time.Duration
 	// StdinTaken is how much of stdin the command consumed, as far as is known.
@@ -238,7 +241,7 @@ func (c *Cmd) makeStreams() {
 	for i := range c.out {
 		n := uint8(proto.Stdout + i)
 		c.writing[i] = make(chan struct{}, 1)
-		c.out[i] = stream.NewReceiver(w, nil, func(gap int64) { c.event(Gap{n, gap}) })
+		c.out[i] = stream.NewReceiver(w, nil, func(gap int64) { c.gap(n, gap) })
 	}
 	c.stdin = stream.NewSender(Window, func() {
 		if c.Stdin != nil && !c.readsOn() {
@@ -248,16 +251,26 @@ func (c *Cmd) makeStreams() {
 	c.signals = stream.NewSender(proto.SignalWindow, nil)
 }
 
+// gap says that n bytes of an output are none, between those that were written and
+// those that are next.
+func (c *Cmd) gap(output uint8, n int64) {
+	c.mu.Lock()
+	c.dropped[output-proto.Stdout] += n
+	c.mu.Unlock()
+	c.event(Gap{output, n})
+}
+
 var ttyOutput = stream.Window{Min: ttyWindow, Max: Window}
 
 func (c *Cmd) result(err error) (*Result, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := &Result{Exit: c.exit, Reconnects: c.reconnects, Duration: time.Since(c.began)}
+	r := &Result{Exit: c.exit, Reconnects: c.reconnects, Duration: time.Since(c.began), Dropped: c.dropped}
 	taken, read := c.stdin.Position()
 	r.Bytes[0], r.StdinTaken = read-c.stdinBase, taken-c.stdinBase
 	for i, o := range c.out {
 		r.Bytes[1+i], _ = o.Position()
+		r.Bytes[1+i] -= r.Dropped[i]
 	}
 	if c.exit != nil {
 		r.StdinTaken = max(c.exit.Stdin-c.stdinBase, 0)

@@ -90,12 +90,19 @@ type Start struct {
 	Linger    *Millis  `json:"linger,omitempty"`
 	Keepalive *Millis  `json:"keepalive,omitempty"`
 	Drain     *Millis  `json:"drain,omitempty"` // -1: until the end of output
+	OnFull    string   `json:"on_full,omitempty"`
 
 	// What the design names and this version refuses rather than ignores.
 	User         string `json:"user,omitempty"`
-	OnFull       string `json:"on_full,omitempty"`
 	LeaveRunning bool   `json:"leave_running,omitempty"`
 }
+
+// What happens to output that nobody takes, in [Start]. Without a word the command
+// waits, and once it is detached the oldest goes.
+const (
+	OnFullBlock = "block" // the command waits
+	OnFullDrop  = "drop"  // the oldest goes
+)
 
 // Open is the client's first message.
 type Open struct {
@@ -554,8 +561,8 @@ func (s *Start) Check() error {
 	switch {
 	case s.User != "":
 		return errors.New("this server does not run commands as another user")
-	case s.OnFull != "" && s.OnFull != "block":
-		return fmt.Errorf("this server does not know on_full %.40q", s.OnFull)
+	case s.OnFull != "" && s.OnFull != OnFullBlock && s.OnFull != OnFullDrop:
+		return fmt.Errorf("on_full %.40q is neither block nor drop", s.OnFull)
 	}
 	return nil
 }

@@ -33,11 +33,11 @@ func controls() []struct {
 		{&Open{Client: someID, Try: 1, Start: &Start{
 			Argv: [][]byte{[]byte("ls"), {}, {0xff, 0xfe}}, Env: [][]byte{[]byte("A=b")}, Dir: []byte("/x\xff"),
 			TTY: &TTY{"xterm", Winsize{1, 65535}}, Detach: true, Name: "n", Timeout: millis(0), KillAfter: millis(1),
-			Linger: millis(2), Keepalive: millis(100), Drain: millis(-1),
+			Linger: millis(2), Keepalive: millis(100), Drain: millis(-1), OnFull: OnFullBlock,
 		}}, `{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["bHM=","","//4="],"env":["QT1i"],"dir":"L3j/",` +
-			`"tty":{"term":"xterm","rows":1,"cols":65535},"detach":true,"name":"n","timeout":0,"kill_after":1,"linger":2,"keepalive":100,"drain":-1}}`},
-		{&Open{Client: someID, Try: 1, Watch: true, Start: &Start{Argv: [][]byte{[]byte("a")}, Merge: true, User: "u", OnFull: "drop", LeaveRunning: true}},
-			`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["YQ=="],"merge":true,"user":"u","on_full":"drop","leave_running":true},"watch":true}`},
+			`"tty":{"term":"xterm","rows":1,"cols":65535},"detach":true,"name":"n","timeout":0,"kill_after":1,"linger":2,"keepalive":100,"drain":-1,"on_full":"block"}}`},
+		{&Open{Client: someID, Try: 1, Watch: true, Start: &Start{Argv: [][]byte{[]byte("a")}, Merge: true, User: "u", OnFull: OnFullDrop, LeaveRunning: true}},
+			`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["YQ=="],"merge":true,"on_full":"drop","user":"u","leave_running":true},"watch":true}`},
 		{&Opened{PID: 4711, Resumed: true, TTY: true, Linger: 300000, Keepalive: 15000, CRC: math.MaxUint32,
 			Have: map[uint8]Position{0: {1, 2}, 3: {0, 64}}, From: map[uint8]int64{1: 3, 2: 0}, Window: 1 << 20},
 			`{"type":"opened","pid":4711,"resumed":true,"tty":true,"linger":300000,"keepalive":15000,"have":{"0":[1,2],"3":[0,64]},"from":{"1":3,"2":0},"crc":4294967295,"window":1048576}`},
@@ -354,7 +354,8 @@ func TestStartCheck(t *testing.T) {
 
 		{ls(func(s *Start) { s.User = "root" }), "another user"},
 		{ls(func(s *Start) { s.OnFull = "block" }), ""},
-		{ls(func(s *Start) { s.OnFull = "drop" }), "on_full"},
+		{ls(func(s *Start) { s.OnFull = "drop" }), ""},
+		{ls(func(s *Start) { s.OnFull = "Drop" }), `on_full "Drop" is neither`},
 		{ls(func(s *Start) { s.LeaveRunning = true }), ""},
 		{ls(func(s *Start) { s.Detach = true }), ""},
 	}

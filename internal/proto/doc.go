@@ -113,7 +113,8 @@
 // receiver grants: how much, it says as window in open or opened (65,536 bytes if
 // it does not). ACK is sent when a quarter of what was granted, or of the sender's
 // window if that is less, was consumed since the last one, when the
-// stream's END was reached, and as keepalive; not for each frame. What a
+// stream's END was reached, when a GAP was stepped over, and as keepalive; not for
+// each frame. What a
 // destination had from the connection before and consumed since is acknowledged
 // once this connection has brought it again.
 //
@@ -128,9 +129,14 @@
 // stream 1 or 2 the command's end of that pipe is closed (its next write is
 // SIGPIPE); with a PTY the terminal is hung up.
 //
-// GAP comes only from a server that was told to drop. The receiver goes on at
-// the offset, says so to the user, and does not check the checksum. No more than 64
-// may come for which it has not consumed what is before them.
+// GAP comes only for output that may be dropped (see on_full): where a sender keeps
+// all that it may, the oldest that is not acknowledged goes. What the receiver has,
+// or is still on its way, is not touched by that; what it has not is a gap, which it
+// may also find where it goes on after a lost connection. GAP is sent when the limit
+// allows at least a byte, and may go past it. The receiver writes what is before,
+// goes on at the offset, says so to the user, and does not check the checksum;
+// the bytes dropped count as consumed. No more than 64 may come that are not
+// acknowledged; such without DATA between them are one.
 //
 // # Signals
 //
@@ -175,6 +181,9 @@
 //	keepalive    see below
 //	drain        how long the output of what the command leaves behind is waited for once it is
 //	             quiet; -1: until its end
+//	on_full      what happens when output is not taken and the server keeps all that it may: "block", the
+//	             command waits; "drop", the oldest goes (GAP). Absent: block, and drop while the session is
+//	             detached and without a connection
 //
 // Durations are 0 to 3,153,600,000,000, keepalive at least 100. What is absent takes
 // the server's default: no environment but what every command gets, the home

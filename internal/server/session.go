@@ -220,7 +220,18 @@ func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created 
 		x.proc.Resize(procgroup.Winsize(*o.Size))
 	}
 	x.link, x.linkDone = l, make(chan struct{})
+	x.setDrop()
 	return opened, x.linkDone, nil
+}
+
+// setDrop says whether output that is not taken goes, or the command waits. Not
+// before there was a connection for the first time. x.mu is held.
+func (x *session) setDrop() {
+	drop := x.start.OnFull == proto.OnFullDrop ||
+		x.start.OnFull == "" && x.detached && x.link == nil
+	for _, s := range x.out {
+		s.SetDrop(drop)
+	}
 }
 
 // refusal says why the client of o cannot have the session, if so. x.mu is held.
@@ -257,6 +268,7 @@ func (x *session) detach(l *link.Link, done chan struct{}, err error) {
 	x.mu.Lock()
 	x.detachStreams()
 	x.link = nil
+	x.setDrop()
 	forgot, ended := x.forgot, x.exit != nil
 	if !forgot {
 		x.startTimer()
