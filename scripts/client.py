@@ -209,7 +209,8 @@ class Session:
             while True: ws.receive()
         except (Lost, OSError):
             status = self.exit["code"] if "code" in self.exit else 128 + self.exit["signal"]
-            return {None: status, "shutdown": status or 125, "timeout": 124}.get(self.exit.get("reason"), 125)
+            reason = self.exit.get("reason", "")
+            return 124 if reason.endswith("timeout") else {"": status, "shutdown": status or 125}.get(reason, 125)
     def handle(self, ws, opcode, payload):
         if opcode == 2:
             self.streams[payload[1]].receive(payload[0], int.from_bytes(payload[2:10], "big"), payload[10:])

@@ -63,6 +63,8 @@ func run(args []string) int {
 			&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without encryption", DisableDefaultText: true, EnvVars: []string{"WSEXEC_SERVER_INSECURE_PLAINTEXT"}},
 			&cli.IntFlag{Name: "max-sessions", Usage: "at most `N` commands at a time", Value: server.DefaultMaxSessions, EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS"}},
 			&cli.DurationFlag{Name: "max-linger", Usage: "`TIME` that a session may live on without a connection", Value: server.DefaultMaxLinger, EnvVars: []string{"WSEXEC_SERVER_MAX_LINGER"}},
+			&cli.DurationFlag{Name: "max-timeout", Usage: "`TIME` that a command may run", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_TIMEOUT"}},
+			&cli.DurationFlag{Name: "max-idle-timeout", Usage: "`TIME` in which no byte of a command's stdin, stdout or stderr moves", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_IDLE_TIMEOUT"}},
 			&cli.DurationFlag{Name: "kill-after", Usage: "`TIME` between TERM and KILL", Value: server.DefaultKillAfter, EnvVars: []string{"WSEXEC_SERVER_KILL_AFTER"}},
 			&cli.StringFlag{Name: "window", Usage: "`BYTES` kept of each stream, such as 1MiB", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_WINDOW"}},
 			&cli.StringFlag{Name: "cleanup", Usage: "`WAY` to find all that a command has started: cgroup (a cgroup for each), walk (a parent process for each), or auto", Value: procgroup.ByAuto, EnvVars: []string{"WSEXEC_SERVER_CLEANUP"}},
@@ -91,6 +93,8 @@ func config(c *cli.Context, log io.Writer) (server.Config, error) {
 	cfg := server.Config{
 		MaxSessions: c.Int("max-sessions"),
 		MaxLinger:   c.Duration("max-linger"),
+		MaxTimeout:  c.Duration("max-timeout"),
+		MaxIdle:     c.Duration("max-idle-timeout"),
 		KillAfter:   c.Duration("kill-after"),
 	}
 	if c.Args().Len() > 0 {
@@ -104,6 +108,11 @@ func config(c *cli.Context, log io.Writer) (server.Config, error) {
 	}
 	if cfg.KillAfter <= 0 {
 		return cfg, usageError(fmt.Errorf("--kill-after %v is not a positive time", cfg.KillAfter))
+	}
+	for _, name := range []string{"max-timeout", "max-idle-timeout"} {
+		if d := c.Duration(name); d < 0 || d == 0 && c.IsSet(name) {
+			return cfg, usageError(fmt.Errorf("--%s %v is not a positive time", name, d))
+		}
 	}
 	var err error
 	if cfg.Window, err = parseBytes(c.String("window")); err != nil {

@@ -49,7 +49,8 @@ func runCommand(status *int) *cli.Command {
 			&cli.GenericFlag{Name: "env", Usage: "or -e `K=V`: set an environment variable; with K alone pass ours on (repeatable)", Value: env},
 			&cli.GenericFlag{Name: "e", Value: env, Hidden: true}, // no alias: cli refuses two forms of one flag
 			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "working directory `DIR` (default: home)"},
-			&cli.DurationFlag{Name: "timeout", Usage: "end the command after `TIME` by the server's clock: TERM, then KILL; status 124", DefaultText: "none"},
+			&cli.DurationFlag{Name: "timeout", Usage: "end the command after `TIME` by the server's clock: TERM, then KILL; status 124", DefaultText: "none, at most the server's --max-timeout"},
+			&cli.DurationFlag{Name: "idle-timeout", Usage: "end the command when no byte of stdin, stdout or stderr has moved for `TIME`; status 124", DefaultText: "none, at most the server's --max-idle-timeout"},
 			&cli.DurationFlag{Name: "kill-after", Usage: "`TIME` between TERM and KILL", DefaultText: "the server's, 5s"},
 			&cli.DurationFlag{Name: "linger", Usage: "`TIME` that the command lives on, and reconnecting is tried, without a connection", DefaultText: "5m, at most the server's --max-linger"},
 			&cli.DurationFlag{Name: "keepalive", Usage: "nothing heard for twice `TIME` is a dead connection", DefaultText: "15s"},
@@ -103,6 +104,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 		min  time.Duration
 	}{
 		{"timeout", &st.Timeout, 0},
+		{"idle-timeout", &st.Idle, 0},
 		{"kill-after", &st.KillAfter, 0},
 		{"linger", &st.Linger, 0},
 		{"keepalive", &st.Keepalive, 100 * time.Millisecond},
@@ -131,7 +133,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 	case "", proto.OnFullBlock, proto.OnFullDrop:
 		st.OnFull = m
 	default:
-		return nil, usageError{fmt.Errorf("--on-full %q is neither block nor drop", m)}
+		return nil, usageError{err: fmt.Errorf("--on-full %q is neither block nor drop", m)}
 	}
 	tty := c.Bool("tty") || !c.Bool("no-tty") && isTerminal(0) && isTerminal(1) && isTerminal(2)
 	s.tty.Store(tty)

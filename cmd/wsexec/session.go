@@ -288,22 +288,24 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 		return "transport"
 	}
 	s.say.leftBehind(r.Exit.LeftBehind)
-	switch r.Exit.Reason {
-	case proto.ReasonTimeout:
+	if r.Exit.TimedOut() {
 		s.status = statusTimeout
-		s.say.timeout()
+		s.say.timeout(r.Exit.Reason)
 		return "timeout"
+	}
+	switch r.Exit.Reason {
 	case proto.ReasonIncomplete:
 		s.say.incomplete()
 		return "server"
-	case proto.ReasonLinger, proto.ReasonHangup:
-		s.say.ended(r.Exit.Reason)
-		return "server"
+	case "":
 	case proto.ReasonShutdown:
 		s.say.shutdown()
 		if r.Exit.Code != nil && *r.Exit.Code == 0 {
 			return "server" // it was told to end, and may not have done its work
 		}
+	default: // also one that only a newer server knows
+		s.say.ended(r.Exit.Reason)
+		return "server"
 	}
 	if r.Exit.Code != nil {
 		s.status = *r.Exit.Code

@@ -54,7 +54,7 @@ Examples:
    wsexec run -t htop
 
 Exit status: the command's own, 0 to 255, and
-   124      --timeout ended it
+   124      --timeout or --idle-timeout ended it
    125      wsexec itself failed: no connection, refused, lost for good, bad usage
    126      the command was found but cannot be run
    127      the command was not found
@@ -459,12 +459,26 @@ func (m *messages) detached() {
 	}
 }
 
-func (m *messages) timeout() { m.warn(errors.New("the command was ended: --timeout is over")) }
+func (m *messages) timeout(reason string) {
+	why := "--timeout is over"
+	switch reason {
+	case proto.ReasonMaxTimeout:
+		why = "it ran as long as the server lets a command run (--max-timeout of wsexec-server)"
+	case proto.ReasonIdle:
+		why = "nothing came from it or went to it for the time of --idle-timeout"
+	case proto.ReasonMaxIdle:
+		why = "nothing came from it or went to it for as long as the server allows (--max-idle-timeout of wsexec-server)"
+	}
+	m.warn(errors.New("the command was ended: " + why))
+}
 
 // ended: the server ended the command, and not because this client asked for it.
 func (m *messages) ended(reason string) {
-	why := "nobody was connected for the time of --linger"
-	if reason == proto.ReasonHangup {
+	why := reason
+	switch reason {
+	case proto.ReasonLinger:
+		why = "nobody was connected for the time of --linger"
+	case proto.ReasonHangup:
 		why = "another client hung up"
 	}
 	sayError(errors.New("the command was ended: " + why))

@@ -311,6 +311,8 @@ func TestServerRefusesToStart(t *testing.T) {
 		{token("--listen", "127.0.0.1:0", "--max-sessions", "many"), []string{"max-sessions"}},
 		{token("--listen", "127.0.0.1:0", "--max-linger", "banana"), []string{"max-linger"}},
 		{token("--listen", "127.0.0.1:0", "--kill-after", "-1s"), []string{"kill-after"}},
+		{token("--listen", "127.0.0.1:0", "--max-timeout", "-1s"), []string{"max-timeout"}},
+		{token("--listen", "127.0.0.1:0", "--max-idle-timeout", "0s"), []string{"max-idle-timeout"}},
 		{token("--listen", "127.0.0.1:0", "--window", "much"), []string{"window"}},
 		{token("--listen", "127.0.0.1:0", "--log-format", "xml"), []string{"log-format"}},
 		{token("--listen", "127.0.0.1:0", "word"), []string{"word"}},
@@ -598,7 +600,7 @@ func TestServerHelp(t *testing.T) {
 		t.Errorf("status %d, want 0", status)
 	}
 	help := s.out.String()
-	for _, word := range []string{"--listen", "--token-file", "--max-sessions", "--max-linger", "--kill-after", "--window", "--log-format", "WSEXEC_SERVER_"} {
+	for _, word := range []string{"--listen", "--token-file", "--max-sessions", "--max-linger", "--max-timeout", "--max-idle-timeout", "--kill-after", "--window", "--log-format", "WSEXEC_SERVER_"} {
 		if !strings.Contains(help, word) {
 			t.Errorf("the help does not say %q:\n%s", word, help)
 		}

@@ -86,6 +86,7 @@ type Start struct {
 	Detach    bool     `json:"detach,omitempty"`
 	Name      string   `json:"name,omitempty"`
 	Timeout   *Millis  `json:"timeout,omitempty"`
+	Idle      *Millis  `json:"idle_timeout,omitempty"`
 	KillAfter *Millis  `json:"kill_after,omitempty"`
 	Linger    *Millis  `json:"linger,omitempty"`
 	Keepalive *Millis  `json:"keepalive,omitempty"`
@@ -143,7 +144,10 @@ type (
 
 // Why the server ended a command, in [Exit].
 const (
-	ReasonTimeout    = "timeout"
+	ReasonTimeout    = "timeout"          // it ran as long as the client wanted
+	ReasonMaxTimeout = "max-timeout"      // or the server allows
+	ReasonIdle       = "idle-timeout"     // no byte moved for as long as the client wanted
+	ReasonMaxIdle    = "max-idle-timeout" // or the server allows
 	ReasonHangup     = "hangup"
 	ReasonLinger     = "linger"
 	ReasonShutdown   = "shutdown"
@@ -160,6 +164,9 @@ type Exit struct {
 	Stdin      int64     `json:"stdin"`
 	LeftBehind []Process `json:"left_behind,omitempty"`
 }
+
+// TimedOut reports whether the command was ended because its time was over.
+func (e *Exit) TimedOut() bool { return strings.HasSuffix(e.Reason, ReasonTimeout) }
 
 // Process is one that the command left behind.
 type Process struct {
@@ -551,7 +558,7 @@ func (s *Start) Check() error {
 		val  *Millis
 		min  Millis
 	}{
-		{"timeout", s.Timeout, 0}, {"kill_after", s.KillAfter, 0}, {"linger", s.Linger, 0},
+		{"timeout", s.Timeout, 0}, {"idle_timeout", s.Idle, 0}, {"kill_after", s.KillAfter, 0}, {"linger", s.Linger, 0},
 		{"keepalive", s.Keepalive, 100}, {"drain", s.Drain, -1},
 	} {
 		if d.val != nil && (*d.val < d.min || *d.val > maxMillis) {

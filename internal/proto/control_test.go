@@ -32,10 +32,10 @@ func controls() []struct {
 			`{"type":"open","client":"` + someID + `","try":7,"have":{"1":[5,6],"2":[0,9007199254740991]},"size":{"rows":24,"cols":80},"window":65536}`},
 		{&Open{Client: someID, Try: 1, Start: &Start{
 			Argv: [][]byte{[]byte("ls"), {}, {0xff, 0xfe}}, Env: [][]byte{[]byte("A=b")}, Dir: []byte("/x\xff"),
-			TTY: &TTY{"xterm", Winsize{1, 65535}}, Detach: true, Name: "n", Timeout: millis(0), KillAfter: millis(1),
+			TTY: &TTY{"xterm", Winsize{1, 65535}}, Detach: true, Name: "n", Timeout: millis(0), Idle: millis(3), KillAfter: millis(1),
 			Linger: millis(2), Keepalive: millis(100), Drain: millis(-1), OnFull: OnFullBlock,
 		}}, `{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["bHM=","","//4="],"env":["QT1i"],"dir":"L3j/",` +
-			`"tty":{"term":"xterm","rows":1,"cols":65535},"detach":true,"name":"n","timeout":0,"kill_after":1,"linger":2,"keepalive":100,"drain":-1,"on_full":"block"}}`},
+			`"tty":{"term":"xterm","rows":1,"cols":65535},"detach":true,"name":"n","timeout":0,"idle_timeout":3,"kill_after":1,"linger":2,"keepalive":100,"drain":-1,"on_full":"block"}}`},
 		{&Open{Client: someID, Try: 1, Watch: true, Start: &Start{Argv: [][]byte{[]byte("a")}, Merge: true, User: "u", OnFull: OnFullDrop, LeaveRunning: true}},
 			`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["YQ=="],"merge":true,"on_full":"drop","user":"u","leave_running":true},"watch":true}`},
 		{&Opened{PID: 4711, Resumed: true, TTY: true, Linger: 300000, Keepalive: 15000, CRC: math.MaxUint32,
@@ -365,6 +365,7 @@ func TestStartCheck(t *testing.T) {
 		min  int64
 	}{
 		{"timeout", func(s *Start, m *Millis) { s.Timeout = m }, 0},
+		{"idle_timeout", func(s *Start, m *Millis) { s.Idle = m }, 0},
 		{"kill_after", func(s *Start, m *Millis) { s.KillAfter = m }, 0},
 		{"linger", func(s *Start, m *Millis) { s.Linger = m }, 0},
 		{"keepalive", func(s *Start, m *Millis) { s.Keepalive = m }, 100},

@@ -175,7 +175,9 @@
 //	merge        true: one pipe for stdout and stderr; stream 2 ends at 0
 //	detach       true: the session begins detached, see below
 //	name         a name for people, [A-Za-z][A-Za-z0-9._-]{0,62}, unique among the owner's live sessions
-//	timeout      the command is ended after that long; absent or 0: never
+//	timeout      the command is ended after that long; absent or 0: never, or after the server's maximum
+//	idle_timeout the command is ended when no byte of any stream has moved for that long, while no output
+//	             waits for the client; absent or 0: never, or after the server's maximum
 //	kill_after   between TERM and KILL
 //	linger       how long the session lives on without a connection
 //	keepalive    see below
@@ -239,7 +241,8 @@
 //
 // exit follows the END of every output, on each connection, also after a
 // replay; it is the only control message that waits for data. reason is absent
-// when the command ended by itself, whatever came after that, otherwise timeout, hangup, linger or
+// when the command ended by itself, whatever came after that, otherwise timeout, max-timeout (the
+// server's maximum), idle-timeout, max-idle-timeout, hangup, linger or
 // shutdown (the server ended it for that), or incomplete (it ended, but not all
 // of its output could be kept). stdin is the number of bytes of stdin that the
 // command consumed. left_behind lists processes that were ended after the
@@ -251,9 +254,9 @@
 // connection is gone (a detached one for the server's bound of linger), unless too
 // many wait so: the server keeps as many as it lets run, and forgets the oldest.
 //
-// A client program returns code, or 128 plus signal; with reason timeout 124, with
-// hangup, linger and incomplete 125, and with shutdown 125 in place of 0, since
-// the command may not have done its work. bye before exit is an error.
+// A client program returns code, or 128 plus signal; with a reason that ends in timeout 124,
+// with shutdown 125 in place of 0, since the command may not have done its work, and
+// with any other reason 125. bye before exit is an error.
 //
 // error is final: whoever gets it does not connect again, and tells what it consumed
 // (an ACK of each of its streams) before it closes. The sender waits up to 1 s for

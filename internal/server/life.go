@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -90,19 +92,24 @@ func (x *session) life() {
 	var pumps []*pump
 	for i, s := range x.out {
 		if o := x.output(i); o != nil {
-			p := newPump(o, s, orDefault(x.start.Drain, defaultDrain), x.start.TTY != nil)
+			p := newPump(o, s, orDefault(x.start.Drain, defaultDrain), x.start.TTY != nil, x.idle.moved)
 			pumps = append(pumps, p)
 			go p.run()
 		} else {
 			s.Close() // it ends at 0
 		}
 	}
-	timeout := orDefault(x.start.Timeout, 0)
+	timeout, servers := bound(x.start.Timeout, x.srv.cfg.MaxTimeout)
 	began := time.Now()
 	var timer *time.Timer
 	if timeout > 0 {
-		timer = time.AfterFunc(timeout, func() { x.end(proto.ReasonTimeout) })
+		reason := proto.ReasonTimeout
+		if servers {
+			reason = proto.ReasonMaxTimeout
+		}
+		timer = time.AfterFunc(timeout, func() { x.end(reason) })
 	}
+	defer x.watchIdle(pumps)()
 
 	select {
 	case <-x.proc.Exited():
@@ -178,11 +185,38 @@ func (x *session) life() {
 	x.publish(exit, lost)
 }
 
+// watchIdle ends the session when nothing happens in it for too long, until stop is
+// called.
+func (x *session) watchIdle(pumps []*pump) (stop func()) {
+	limit, servers := bound(x.start.Idle, x.srv.cfg.MaxIdle)
+	if limit <= 0 {
+		return func() {}
+	}
+	reason := proto.ReasonIdle
+	if servers {
+		reason = proto.ReasonMaxIdle
+	}
+	x.idle.limit = limit
+	x.idle.held = func() bool {
+		return slices.ContainsFunc(pumps, func(p *pump) bool { return p.full.Load() })
+	}
+	x.idle.moved()
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		x.idle.watch(done, func() { x.end(reason) })
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
 // publish makes the exit known.
 func (x *session) publish(exit *proto.Exit, lost bool) {
 	x.mu.Lock()
 	exit.Reason = x.reason
-	if lost && exit.Reason != proto.ReasonTimeout {
+	if lost && !exit.TimedOut() {
 		exit.Reason = proto.ReasonIncomplete
 	}
 	x.exit = exit
@@ -308,6 +342,7 @@ func (x *session) feed() {
 // consume says that n bytes of stdin were written.
 func (x *session) consume(n int) {
 	x.fed.Add(int64(n))
+	x.idle.moved()
 	x.stdin.Consumed(n)
 }
 
@@ -429,6 +464,8 @@ type pump struct {
 	settled chan struct{} // closed when output has ended, or is at rest after the leader's exit
 	done    chan struct{} // closed when the stream has ended
 	lost    bool          // output was thrown away; read after done
+	moved   func()        // is called when something was read
+	full    atomic.Bool   // there is output, and no window for it
 
 	mu    sync.Mutex
 	phase phase
@@ -446,8 +483,8 @@ const (
 	finishing              // nothing: what is there is read, and that is the end
 )
 
-func newPump(o *procgroup.Output, s *stream.Sender, quiet time.Duration, tty bool) *pump {
-	return &pump{out: o, snd: s, quiet: quiet, tty: tty, left: make(chan struct{}), settled: make(chan struct{}), done: make(chan struct{})}
+func newPump(o *procgroup.Output, s *stream.Sender, quiet time.Duration, tty bool, moved func()) *pump {
+	return &pump{out: o, snd: s, quiet: quiet, tty: tty, moved: moved, left: make(chan struct{}), settled: make(chan struct{}), done: make(chan struct{})}
 }
 
 var errCut = errors.New("nobody reads the output any more")
@@ -589,6 +626,8 @@ func (p *pump) move() (n int, blocked time.Duration, err error) {
 		if n, err = p.out.TryRead(ahead[:]); n == 0 || err != nil {
 			return 0, 0, err
 		}
+		p.full.Store(true)
+		defer p.full.Store(false)
 	}
 	before := time.Now()
 	buf, err := p.snd.Buffer()
@@ -606,6 +645,9 @@ func (p *pump) move() (n int, blocked time.Duration, err error) {
 		err = nil // it is met again
 	}
 	n += more
+	if n > 0 {
+		p.moved()
+	}
 	p.snd.Commit(n)
 	return n, blocked, err
 }

@@ -39,6 +39,9 @@ type Config struct {
 	// KillAfter is the time between TERM and KILL where a client asks for no
 	// other. 5s.
 	KillAfter time.Duration
+	// MaxTimeout bounds the time that a command runs, and MaxIdle the time in which
+	// no byte of its streams moves. 0: no bound but the client's.
+	MaxTimeout, MaxIdle time.Duration
 	// Window bounds what is kept of each stream of a session, in bytes. 1 MiB.
 	Window int64
 	// Log gets the audit log: each start, refusal and end. Discarded.

@@ -24,6 +24,7 @@ type session struct {
 	created   time.Time
 
 	linger, killAfter, keepalive time.Duration
+	idle                         *idleness
 
 	// The streams, by descriptor. Their own locks are below mu.
 	stdin, signals *stream.Receiver
@@ -77,6 +78,7 @@ func newSession(s *Server, k key, o *proto.Open, startJSON string) *session {
 		cut:       make(chan struct{}),
 		detached:  st.Detach,
 	}
+	x.idle = &idleness{since: x.created}
 	x.stdin = stream.NewReceiver(stream.FixedWindow(s.cfg.Window), x.typed, nil)
 	x.signals = stream.NewReceiver(stream.FixedWindow(proto.SignalWindow), x.deliver, nil)
 	for i := range x.out {
@@ -474,6 +476,7 @@ func (x *session) acknowledged() {
 // typed is called by the link's reader when stdin came: a terminal that takes
 // no more may have to look at a Ctrl-C among it.
 func (x *session) typed() {
+	x.idle.moved()
 	if x.start.TTY != nil {
 		x.proc.Stdin().Kick()
 	}
@@ -498,6 +501,7 @@ func (x *session) deliver() {
 			}
 			x.signal(n)
 		}
+		x.idle.moved()
 		x.signals.Consumed(len(p))
 	}
 }
