@@ -18,6 +18,7 @@ import (
 
 	"wsexec/internal/local"
 	"wsexec/internal/procgroup"
+	"wsexec/internal/proto"
 	"wsexec/internal/server"
 )
 
@@ -62,6 +63,11 @@ func run(args []string) int {
 			&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token for TCP; made if it is missing", EnvVars: []string{"WSEXEC_SERVER_TOKEN_FILE"}},
 			&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without encryption", DisableDefaultText: true, EnvVars: []string{"WSEXEC_SERVER_INSECURE_PLAINTEXT"}},
 			&cli.IntFlag{Name: "max-sessions", Usage: "at most `N` commands at a time", Value: server.DefaultMaxSessions, EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS"}},
+			&cli.IntFlag{Name: "max-sessions-per-user", Usage: "at most `N` of them for each who may come in", DefaultText: "as --max-sessions", EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS_PER_USER"}},
+			&cli.IntFlag{Name: "max-connections", Usage: "at most `N` connections without authentication (the oldest goes), and as many that have asked for no session yet", Value: server.DefaultMaxConnections, EnvVars: []string{"WSEXEC_SERVER_MAX_CONNECTIONS"}},
+			&cli.DurationFlag{Name: "open-timeout", Usage: "`TIME` for a connection's request to come, and then for what it asks for", Value: server.DefaultOpenTimeout, EnvVars: []string{"WSEXEC_SERVER_OPEN_TIMEOUT"}},
+			&cli.StringFlag{Name: "max-header", Usage: "`BYTES` of a request's header", Value: "64KiB", EnvVars: []string{"WSEXEC_SERVER_MAX_HEADER"}},
+			&cli.StringFlag{Name: "max-command", Usage: "`BYTES` of a command's arguments and environment as they are sent, a third more than they have; at most 4MiB", Value: "4MiB", EnvVars: []string{"WSEXEC_SERVER_MAX_COMMAND"}},
 			&cli.DurationFlag{Name: "max-linger", Usage: "`TIME` that a session may live on without a connection", Value: server.DefaultMaxLinger, EnvVars: []string{"WSEXEC_SERVER_MAX_LINGER"}},
 			&cli.DurationFlag{Name: "max-timeout", Usage: "`TIME` that a command may run", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_TIMEOUT"}},
 			&cli.DurationFlag{Name: "max-idle-timeout", Usage: "`TIME` in which no byte of a command's stdin, stdout or stderr moves", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_IDLE_TIMEOUT"}},
@@ -91,33 +97,50 @@ func usageError(err error) error { return fmt.Errorf("%w (see wsexec-server --he
 // config reads the flags that are not about listeners.
 func config(c *cli.Context, log io.Writer) (server.Config, error) {
 	cfg := server.Config{
-		MaxSessions: c.Int("max-sessions"),
-		MaxLinger:   c.Duration("max-linger"),
-		MaxTimeout:  c.Duration("max-timeout"),
-		MaxIdle:     c.Duration("max-idle-timeout"),
-		KillAfter:   c.Duration("kill-after"),
+		MaxSessions:    c.Int("max-sessions"),
+		MaxConnections: c.Int("max-connections"),
+		OpenTimeout:    c.Duration("open-timeout"),
+		MaxLinger:      c.Duration("max-linger"),
+		MaxTimeout:     c.Duration("max-timeout"),
+		MaxIdle:        c.Duration("max-idle-timeout"),
+		KillAfter:      c.Duration("kill-after"),
 	}
 	if c.Args().Len() > 0 {
 		return cfg, usageError(fmt.Errorf("unexpected argument %q", c.Args().First()))
 	}
-	if cfg.MaxSessions < 1 {
-		return cfg, usageError(fmt.Errorf("--max-sessions %d is not a positive number", cfg.MaxSessions))
+	cfg.MaxSessionsPerUser = cfg.MaxSessions
+	if c.IsSet("max-sessions-per-user") {
+		cfg.MaxSessionsPerUser = c.Int("max-sessions-per-user")
 	}
-	if cfg.MaxLinger <= 0 {
-		return cfg, usageError(fmt.Errorf("--max-linger %v is not a positive time", cfg.MaxLinger))
-	}
-	if cfg.KillAfter <= 0 {
-		return cfg, usageError(fmt.Errorf("--kill-after %v is not a positive time", cfg.KillAfter))
-	}
-	for _, name := range []string{"max-timeout", "max-idle-timeout"} {
-		if d := c.Duration(name); d < 0 || d == 0 && c.IsSet(name) {
-			return cfg, usageError(fmt.Errorf("--%s %v is not a positive time", name, d))
+	for _, n := range []struct {
+		name string
+		val  int
+	}{{"max-sessions", cfg.MaxSessions}, {"max-sessions-per-user", cfg.MaxSessionsPerUser}, {"max-connections", cfg.MaxConnections}} {
+		if n.val < 1 {
+			return cfg, usageError(fmt.Errorf("--%s %d is not a positive number", n.name, n.val))
 		}
 	}
-	var err error
-	if cfg.Window, err = parseBytes(c.String("window")); err != nil {
-		return cfg, usageError(fmt.Errorf("--window %q: %w", c.String("window"), err))
+	for _, d := range []struct {
+		name string
+		none bool // it may be left out
+	}{{"open-timeout", false}, {"max-linger", false}, {"kill-after", false}, {"max-timeout", true}, {"max-idle-timeout", true}} {
+		if v := c.Duration(d.name); v <= 0 && (!d.none || c.IsSet(d.name)) {
+			return cfg, usageError(fmt.Errorf("--%s %v is not a positive time", d.name, v))
+		}
 	}
+	var header int64
+	for _, b := range []struct {
+		name string
+		most int64
+		to   *int64
+	}{{"window", maxWindow, &cfg.Window}, {"max-header", maxHeader, &header}, {"max-command", proto.MaxOpen, &cfg.MaxCommand}} {
+		n, err := parseBytes(c.String(b.name), b.most)
+		if err != nil {
+			return cfg, usageError(fmt.Errorf("--%s %q: %w", b.name, c.String(b.name), err))
+		}
+		*b.to = n
+	}
+	cfg.MaxHeader = int(header)
 	switch f := c.String("log-format"); f {
 	case "text":
 		cfg.Log = slog.New(slog.NewTextHandler(log, nil))
@@ -129,24 +152,25 @@ func config(c *cli.Context, log io.Writer) (server.Config, error) {
 	return cfg, nil
 }
 
-// parseBytes reads a number of bytes: digits, and KiB, MiB, GiB or their first
-// letter.
-func parseBytes(s string) (int64, error) {
+// parseBytes reads a number of bytes, at least 4 KiB and at most so many: digits,
+// and KiB, MiB, GiB or their first letter.
+func parseBytes(s string, most int64) (int64, error) {
 	digits := strings.TrimRight(s, "KMGiB")
 	shift, ok := map[string]uint{"": 0, "B": 0, "K": 10, "KiB": 10, "M": 20, "MiB": 20, "G": 30, "GiB": 30}[s[len(digits):]]
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if !ok || err != nil {
 		return 0, errors.New("not a number of bytes such as 65536, 64KiB or 1MiB")
 	}
-	if n < minWindow>>shift || n > maxWindow>>shift {
-		return 0, errors.New("not between 4KiB and 1GiB")
+	if n > most>>shift || n<<shift < minBytes {
+		return 0, fmt.Errorf("not between 4KiB and %dMiB", most>>20)
 	}
 	return n << shift, nil
 }
 
 const (
-	minWindow = 4 << 10
+	minBytes  = 4 << 10
 	maxWindow = 1 << 30
+	maxHeader = 1 << 20
 )
 
 func serve(c *cli.Context) error {

@@ -390,7 +390,9 @@ func (m *messages) connectError(e *client.ConnectError) {
 	case e.Status == http.StatusUnauthorized:
 		sayHint("give the server's token with --token-file FILE or WSEXEC_TOKEN")
 	case e.Status == http.StatusServiceUnavailable:
-		sayHint("try again later, or raise the server's --max-sessions")
+		sayHint("try again later")
+	case e.Status == http.StatusRequestHeaderFieldsTooLarge:
+		sayHint("the server's --max-header raises the bound")
 	case errors.As(e.Err, &dns):
 		sayHint("check the host name in --server or WSEXEC_SERVER")
 	case errors.Is(e.Err, syscall.ECONNREFUSED), errors.Is(e.Err, fs.ErrNotExist):

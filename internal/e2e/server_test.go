@@ -314,6 +314,12 @@ func TestServerRefusesToStart(t *testing.T) {
 		{token("--listen", "127.0.0.1:0", "--max-timeout", "-1s"), []string{"max-timeout"}},
 		{token("--listen", "127.0.0.1:0", "--max-idle-timeout", "0s"), []string{"max-idle-timeout"}},
 		{token("--listen", "127.0.0.1:0", "--window", "much"), []string{"window"}},
+		{token("--listen", "127.0.0.1:0", "--window", "0GiB"), []string{"window", "4KiB"}},
+		{token("--listen", "127.0.0.1:0", "--max-command", "5MiB"), []string{"max-command", "4MiB"}},
+		{token("--listen", "127.0.0.1:0", "--max-header", "1"), []string{"max-header", "4KiB"}},
+		{token("--listen", "127.0.0.1:0", "--max-connections", "0"), []string{"max-connections"}},
+		{token("--listen", "127.0.0.1:0", "--max-sessions-per-user", "0"), []string{"max-sessions-per-user"}},
+		{token("--listen", "127.0.0.1:0", "--open-timeout", "0s"), []string{"open-timeout"}},
 		{token("--listen", "127.0.0.1:0", "--log-format", "xml"), []string{"log-format"}},
 		{token("--listen", "127.0.0.1:0", "word"), []string{"word"}},
 	} {
@@ -600,7 +606,7 @@ func TestServerHelp(t *testing.T) {
 		t.Errorf("status %d, want 0", status)
 	}
 	help := s.out.String()
-	for _, word := range []string{"--listen", "--token-file", "--max-sessions", "--max-linger", "--max-timeout", "--max-idle-timeout", "--kill-after", "--window", "--log-format", "WSEXEC_SERVER_"} {
+	for _, word := range []string{"--listen", "--token-file", "--max-sessions", "--max-sessions-per-user", "--max-connections", "--open-timeout", "--max-header", "--max-command", "--max-linger", "--max-timeout", "--max-idle-timeout", "--kill-after", "--window", "--log-format", "WSEXEC_SERVER_"} {
 		if !strings.Contains(help, word) {
 			t.Errorf("the help does not say %q:\n%s", word, help)
 		}

@@ -662,6 +662,9 @@ type Info struct {
 	Exit     *Exit     `json:"exit,omitempty"`
 }
 
+// ProblemType is the media type of a [Problem].
+const ProblemType = "application/problem+json"
+
 // Problem is the body of a refusal (RFC 9457).
 type Problem struct {
 	Type   string `json:"type"`

@@ -38,7 +38,9 @@
 //	401  no token or a wrong one
 //	403  an Origin header that does not name this host
 //	426  not a request to upgrade to WebSocket 13, and no session of that id
-//	503  the id is unknown and the server is full or stopping; see Retry-After
+//	431  the header is too large
+//	503  the id is unknown and the server is full or stopping; or too many connections
+//	     wait, without authentication or without open; see Retry-After
 //
 // A client that has not sent open yet takes every refusal as final, later only
 // those from 400 to 499, without 408 and 429, which are a proxy's.
@@ -148,8 +150,8 @@
 //
 // # Opening
 //
-// The client's first message, within 10 s of the upgrade, is open; it sends
-// nothing else until opened or error came.
+// The client's first message is open; it sends nothing else until opened or error
+// came. A server that gets none in time, usually 10 s, closes with error limit.
 //
 //	{"type":"open", "client":ID, "try":N, "start":{...}, "have":{...}, "size":{...}, "window":N}
 //
@@ -286,8 +288,8 @@
 //
 // # Bounds
 //
-// A control message has at most 4,096 bytes, open at most 4 MiB. A frame has at
-// most 65,546 bytes. WebSocket messages may be fragmented. A client without a
+// A control message has at most 4,096 bytes, open at most 4 MiB, or less if the
+// server wants (too-large). A frame has at most 65,546 bytes. WebSocket messages may be fragmented. A client without a
 // connection tries again after a random time between half of and all of a delay
 // that begins at 50 ms and doubles up to 5 s, until linger is over. Both begin anew
 // with each loss of a connection that was of use (something moved, or it lasted).

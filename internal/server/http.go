@@ -50,6 +50,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusUnauthorized, title, detail)
 		return
 	}
+	s.known(r)
 	// A page in a browser can reach loopback; only pages that this server
 	// itself served may use it, and it serves none.
 	if o := r.Header.Get("Origin"); o != "" && !sameHost(o, r.Host) {
@@ -128,24 +129,32 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
 	}
 	if reason, full := s.full(k); full {
 		s.cfg.Log.Info("refused", "session", k.id, "reason", reason)
-		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Retry-After", retryAfter)
 		problem(w, http.StatusServiceUnavailable, "no session can be started now", reason)
 		return
 	}
-	if !s.admit() {
-		w.Header().Set("Retry-After", "5")
-		problem(w, http.StatusServiceUnavailable, "no session can be served now", "the server is stopping")
+	if reason, ok := s.admit(); !ok {
+		s.cfg.Log.Info("refused", "session", k.id, "reason", reason)
+		w.Header().Set("Retry-After", retryAfter)
+		problem(w, http.StatusServiceUnavailable, "no session can be served now", reason)
 		return
 	}
+	served := false
+	defer func() {
+		if !served {
+			s.opened(nil)
+			s.conns.Done()
+		}
+	}()
 	w.Header().Set(proto.InstanceHeader, s.instance)
 	c, err := link.Accept(w, r)
 	if err != nil {
-		s.conns.Done()
 		s.cfg.Log.Info("refused", "session", k.id, "reason", err)
 		return
 	}
 	// The handler's goroutine and its buffers end here; the connection gets a
 	// goroutine of its own.
+	served = true
 	go s.serve(c, k)
 }
 
@@ -200,12 +209,19 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 
 // problem refuses a request (RFC 9457).
 func problem(w http.ResponseWriter, status int, title, detail string) {
+	w.Header().Set("Content-Type", proto.ProblemType)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(problemJSON(status, title, detail))
+}
+
+func problemJSON(status int, title, detail string) []byte {
 	b, err := json.Marshal(proto.Problem{Type: "about:blank", Title: title, Status: status, Detail: detail})
 	if err != nil {
 		panic("server: internal error: " + err.Error())
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	w.Write(append(b, '\n'))
+	return append(b, '\n')
 }
+
+// retryAfter, in seconds, goes with what may be possible later.
+const retryAfter = "5"

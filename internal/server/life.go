@@ -53,7 +53,7 @@ func (x *session) launch() {
 		x.forgot = true
 		x.mu.Unlock()
 		x.srv.remove(x, true)
-		x.srv.vacate()
+		x.srv.vacate(x.principal)
 		close(x.ready)
 		x.srv.lives.Done()
 		return
@@ -181,7 +181,7 @@ func (x *session) life() {
 		}
 		exit.Code = &code
 	}
-	x.srv.vacate()
+	x.srv.vacate(x.principal)
 	x.publish(exit, lost)
 }
 

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,20 @@ type Config struct {
 	Cleaner *procgroup.Cleaner
 	// MaxSessions bounds the sessions whose command has not ended. 100.
 	MaxSessions int
+	// MaxSessionsPerUser bounds those of one principal. MaxSessions.
+	MaxSessionsPerUser int
+	// MaxConnections bounds the connections without authentication, of which the
+	// oldest goes when there is one more, and apart from those the ones that have
+	// been upgraded and not sent their open, which are refused. 256.
+	MaxConnections int
+	// OpenTimeout bounds the time until a connection's request has come, and from
+	// there to its open. 10s.
+	OpenTimeout time.Duration
+	// MaxHeader bounds a request's header, in bytes. 64 KiB.
+	MaxHeader int
+	// MaxCommand bounds an open, in which are the command's arguments and
+	// environment, in bytes. 4 MiB, and no more.
+	MaxCommand int64
 	// MaxLinger bounds how long a session lives on without a connection. 1h.
 	MaxLinger time.Duration
 	// KillAfter is the time between TERM and KILL where a client asks for no
@@ -50,17 +65,18 @@ type Config struct {
 
 // Defaults of what a client may leave out.
 const (
-	DefaultMaxSessions = 100
-	DefaultMaxLinger   = time.Hour
-	DefaultKillAfter   = 5 * time.Second
-	DefaultWindow      = 1 << 20
+	DefaultMaxSessions    = 100
+	DefaultMaxConnections = 256
+	DefaultOpenTimeout    = 10 * time.Second
+	DefaultMaxHeader      = 64 << 10
+	DefaultMaxCommand     = proto.MaxOpen
+	DefaultMaxLinger      = time.Hour
+	DefaultKillAfter      = 5 * time.Second
+	DefaultWindow         = 1 << 20
 
 	defaultLinger    = 5 * time.Minute
 	defaultKeepalive = 15 * time.Second
 	defaultDrain     = 250 * time.Millisecond
-
-	// openTimeout is how long a client may take from the upgrade to open.
-	openTimeout = 10 * time.Second
 
 	// lastWords is how long the clients of a server that ends may take to fetch
 	// what is left and say bye; lastWordsKilled, of one that ends at once.
@@ -74,13 +90,16 @@ type Server struct {
 	token    [sha256.Size]byte
 	instance string
 	http     *http.Server
+	strange  strangers
 	lives    sync.WaitGroup // sessions whose end has not been told
 	conns    sync.WaitGroup // connections being served
 
 	mu       sync.Mutex
 	sessions map[key]*session
 	live     int                 // sessions whose command has not ended
+	liveOf   map[string]int      // the same, by principal
 	opening  map[*link.Conn]bool // upgraded, and open has not come
+	unopened int                 // those, and the ones about to be upgraded
 	gone     past                // that ended without bye
 	done     past                // with bye; apart, since there are many more of them
 	stopping bool                // no new sessions
@@ -96,6 +115,21 @@ type key struct{ principal, id string }
 func New(cfg Config) *Server {
 	if cfg.MaxSessions == 0 {
 		cfg.MaxSessions = DefaultMaxSessions
+	}
+	if cfg.MaxSessionsPerUser == 0 {
+		cfg.MaxSessionsPerUser = cfg.MaxSessions
+	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = DefaultMaxConnections
+	}
+	if cfg.OpenTimeout == 0 {
+		cfg.OpenTimeout = DefaultOpenTimeout
+	}
+	if cfg.MaxHeader == 0 {
+		cfg.MaxHeader = DefaultMaxHeader
+	}
+	if cfg.MaxCommand == 0 {
+		cfg.MaxCommand = DefaultMaxCommand
 	}
 	if cfg.MaxLinger == 0 {
 		cfg.MaxLinger = DefaultMaxLinger
@@ -116,21 +150,24 @@ func New(cfg Config) *Server {
 		cfg:      cfg,
 		token:    sha256.Sum256([]byte(cfg.Token)),
 		instance: proto.NewID(),
+		strange:  strangers{max: cfg.MaxConnections},
 		sessions: map[key]*session{},
+		liveOf:   map[string]int{},
 		opening:  map[*link.Conn]bool{},
 	}
 	s.http = &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       10 * time.Second, // of a request; an upgrade ends it
+		ReadHeaderTimeout: cfg.OpenTimeout,
+		ReadTimeout:       cfg.OpenTimeout, // of a request; an upgrade ends it
 		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    cfg.MaxHeader,
+		ConnState:         s.strange.note,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if _, ok := c.(*net.UnixConn); ok {
 				return context.WithValue(ctx, trustedKey{}, true)
 			}
-			return ctx
+			return context.WithValue(ctx, connKey{}, c)
 		},
 	}
 	return s
@@ -139,6 +176,16 @@ func New(cfg Config) *Server {
 // trustedKey marks requests that came over a Unix socket: who could open it is
 // its owner.
 type trustedKey struct{}
+
+// connKey finds the connection of a request that came otherwise.
+type connKey struct{}
+
+// known notes that whoever sends a request has shown that he may.
+func (s *Server) known(r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		s.strange.remove(c)
+	}
+}
 
 // Serve answers on a listener until Shutdown or Close. A Unix socket lets in
 // whoever can open it; everyone else must bring the token.
@@ -231,14 +278,21 @@ func (s *Server) full(k key) (reason string, full bool) {
 		return "", false
 	case s.stopping:
 		return "the server is stopping", true
-	case s.live >= s.cfg.MaxSessions:
-		return s.limitDetail(), true
 	}
-	return "", false
+	reason = s.limit(k.principal)
+	return reason, reason != ""
 }
 
-func (s *Server) limitDetail() string {
-	return fmt.Sprintf("all %d sessions are in use; the server's --max-sessions raises the bound", s.cfg.MaxSessions)
+// limit says which bound keeps principal from having one more session, if one
+// does. s.mu is held.
+func (s *Server) limit(principal string) string {
+	switch {
+	case s.live >= s.cfg.MaxSessions:
+		return fmt.Sprintf("all %d sessions are in use; the server's --max-sessions raises the bound", s.cfg.MaxSessions)
+	case s.liveOf[principal] >= s.cfg.MaxSessionsPerUser:
+		return fmt.Sprintf("%d sessions of yours are in use; the server's --max-sessions-per-user raises the bound", s.cfg.MaxSessionsPerUser)
+	}
+	return ""
 }
 
 // session returns the session of that key: the one there is, or for an open
@@ -264,8 +318,8 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 	if s.stopping {
 		return nil, false, fail(proto.CodeShutdown, "the server is stopping", "")
 	}
-	if s.live >= s.cfg.MaxSessions {
-		return nil, false, fail(proto.CodeLimit, "the server is full", s.limitDetail())
+	if reason := s.limit(k.principal); reason != "" {
+		return nil, false, fail(proto.CodeLimit, "the server is full", reason)
 	}
 	for n, have := range o.Have {
 		if have.Offset != 0 {
@@ -282,6 +336,7 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 	x = newSession(s, k, o, startJSON)
 	s.sessions[k] = x
 	s.live++
+	s.liveOf[k.principal]++
 	s.lives.Add(1)
 	return x, true, nil
 }
@@ -289,10 +344,13 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 // vacate gives a session's place free: its command has ended, or never began.
 // It comes before anybody is told, so that whoever knows of the end can have the
 // place.
-func (s *Server) vacate() {
+func (s *Server) vacate(principal string) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.live--
-	s.mu.Unlock()
+	if s.liveOf[principal]--; s.liveOf[principal] == 0 {
+		delete(s.liveOf, principal)
+	}
 }
 
 // remove takes a session out of the table. Its id is remembered, so that a
@@ -334,15 +392,20 @@ func (s *Server) list(principal string) []proto.Info {
 	return infos
 }
 
-// admit counts a connection that is about to be served, unless the server is
-// closed.
-func (s *Server) admit() bool {
+// admit counts a connection that is about to be upgraded and served, or says why
+// that cannot be.
+func (s *Server) admit() (reason string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.closed {
-		s.conns.Add(1)
+	switch {
+	case s.closed:
+		return "the server is stopping", false
+	case s.unopened >= s.cfg.MaxConnections:
+		return fmt.Sprintf("%d connections wait for their open; the server's --max-connections raises the bound", s.unopened), false
 	}
-	return !s.closed
+	s.conns.Add(1)
+	s.unopened++
+	return "", true
 }
 
 // opens notes a connection that waits for its open, of which nobody else knows,
@@ -356,9 +419,12 @@ func (s *Server) opens(c *link.Conn) bool {
 	return !s.shut
 }
 
+// opened is called once for each connection that was admitted: it does not wait
+// for its open any more. c is nil if it was never noted.
 func (s *Server) opened(c *link.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unopened--
 	delete(s.opening, c)
 }
 
@@ -385,18 +451,27 @@ func (s *Server) boundEnded() {
 // serve runs one connection from its open to its end.
 func (s *Server) serve(c *link.Conn, k key) {
 	defer s.conns.Done()
-	if !s.opens(c) {
+	noted := s.opens(c)
+	var m any
+	var err error
+	if noted {
+		m, err = c.ReadControl(s.cfg.MaxCommand, s.cfg.OpenTimeout)
+	}
+	s.opened(c)
+	if !noted {
 		c.Close()
 		return
 	}
-	m, err := c.ReadControl(proto.MaxOpen, openTimeout)
-	s.opened(c)
 	refuse := func(e *proto.Error) {
 		s.cfg.Log.Info("refused", "session", k.id, "principal", k.principal, "code", e.Code, "title", e.Title, "detail", e.Detail)
 		c.Fail(e)
 	}
 	if errors.Is(err, link.ErrTooLong) {
-		refuse(fail(proto.CodeTooLarge, "the command is too large", fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent", proto.MaxOpen)))
+		refuse(fail(proto.CodeTooLarge, "the command is too large", fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent; the server's --max-command raises the bound, up to %d", s.cfg.MaxCommand, proto.MaxOpen)))
+		return
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		refuse(fail(proto.CodeLimit, "nothing was asked for", fmt.Sprintf("no open came within %v; the server's --open-timeout raises the bound", s.cfg.OpenTimeout)))
 		return
 	}
 	if err != nil {

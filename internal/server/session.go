@@ -123,7 +123,7 @@ func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created b
 	if e != nil {
 		return e
 	}
-	err := c.WriteControl(opened, openTimeout)
+	err := c.WriteControl(opened, x.srv.cfg.OpenTimeout)
 	if err == nil {
 		err = l.Run(x.keepalive)
 	} else {
