@@ -51,7 +51,7 @@ type Config struct {
 	// Control is called by the reader for each control message, in order. It
 	// must not block. An error closes the link; Run returns it.
 	Control func(m any) error
-	// Go starts the writer's goroutine; nil is the go statement.
+	// Go starts the goroutines of the writer and of the timer; nil is the go statement.
 	Go func(func())
 }
 
@@ -160,16 +160,16 @@ func (l *Link) Run(keepalive time.Duration) error {
 	l.conn.ws.SetReadLimit(proto.MaxFrame)
 	tune(l.conn.net.Conn, l.keepalive)
 	l.lastSent.Store(int64(time.Since(l.conn.net.start)))
-	l.mu.Lock()
-	l.watch = time.AfterFunc(l.keepalive, l.check)
-	l.mu.Unlock()
-	l.Wake() // for what is there already
-
-	written := make(chan struct{})
 	start := l.cfg.Go
 	if start == nil {
 		start = func(f func()) { go f() }
 	}
+	l.mu.Lock()
+	l.watch = time.AfterFunc(l.keepalive, func() { start(l.check) })
+	l.mu.Unlock()
+	l.Wake() // for what is there already
+
+	written := make(chan struct{})
 	start(func() {
 		defer close(written)
 		if err := l.write(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"wsexec/internal/link"
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 	"wsexec/internal/stream"
@@ -30,6 +31,13 @@ const (
 
 // launch starts the command and the goroutines of its life.
 func (x *session) launch() {
+	defer func() {
+		if x.proc == nil && x.startErr == nil { // a panic
+			x.startErr = errInternal
+		}
+		close(x.ready)
+	}()
+	x.at("launch")
 	st := x.start
 	spec := procgroup.Spec{Env: environment(st, x.id), Dir: string(st.Dir), Merge: st.Merge}
 	for _, a := range st.Argv {
@@ -53,15 +61,13 @@ func (x *session) launch() {
 		x.forgot = true
 		x.mu.Unlock()
 		x.srv.remove(x, true)
-		x.srv.vacate(x.principal)
-		close(x.ready)
-		x.srv.lives.Done()
+		x.vacate()
+		x.told()
 		return
 	}
 	x.proc = g
 	log.Info("started", "pid", g.Pid(), "tty", st.TTY != nil, "name", st.Name)
-	close(x.ready)
-	go x.life()
+	x.spawn(x.life)
 }
 
 // startError puts why a command could not be started into words for its user.
@@ -86,15 +92,19 @@ func startError(err error) *proto.Error {
 // descendants had written is read; what is left of them is ended; each output
 // ends; the leader is reaped; and only then is the exit told.
 func (x *session) life() {
-	defer x.srv.lives.Done()
+	x.at("life")
 	x.feeders.Add(1)
-	go x.feed()
+	x.spawn(x.feed)
 	var pumps []*pump
 	for i, s := range x.out {
 		if o := x.output(i); o != nil {
 			p := newPump(o, s, orDefault(x.start.Drain, defaultDrain), x.start.TTY != nil, x.idle.moved)
 			pumps = append(pumps, p)
-			go p.run()
+			x.spawn(func() {
+				defer close(p.done)
+				x.at("pump")
+				p.run()
+			})
 		} else {
 			s.Close() // it ends at 0
 		}
@@ -107,7 +117,10 @@ func (x *session) life() {
 		if servers {
 			reason = proto.ReasonMaxTimeout
 		}
-		timer = time.AfterFunc(timeout, func() { x.end(reason) })
+		timer = x.after(timeout, func() {
+			x.at("timeout")
+			x.end(reason)
+		})
 	}
 	defer x.watchIdle(pumps)()
 
@@ -116,12 +129,13 @@ func (x *session) life() {
 	case <-x.ending:
 		x.terminate()
 	}
+	x.at("exited")
 	x.leaderEnded()
 	if timer != nil {
 		// A command that has ended was in time; what is left of the time still
 		// bounds the wait for what it left behind.
 		timer.Stop()
-		rest := time.AfterFunc(max(timeout-time.Since(began), 0), func() {
+		rest := x.after(max(timeout-time.Since(began), 0), func() {
 			for _, p := range pumps {
 				p.settle()
 			}
@@ -181,9 +195,16 @@ func (x *session) life() {
 		}
 		exit.Code = &code
 	}
-	x.srv.vacate(x.principal)
+	x.vacate()
 	x.publish(exit, lost)
+	x.told()
 }
+
+// vacate gives the session's place free, once.
+func (x *session) vacate() { x.vacated.Do(func() { x.srv.vacate(x.principal) }) }
+
+// told says that whoever was there to be told of the end was, once.
+func (x *session) told() { x.ended.Do(x.srv.lives.Done) }
 
 // watchIdle ends the session when nothing happens in it for too long, until stop is
 // called.
@@ -202,10 +223,10 @@ func (x *session) watchIdle(pumps []*pump) (stop func()) {
 	}
 	x.idle.moved()
 	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
+	x.spawn(func() {
 		defer close(ended)
 		x.idle.watch(done, func() { x.end(reason) })
-	}()
+	})
 	return func() {
 		close(done)
 		<-ended
@@ -214,15 +235,10 @@ func (x *session) watchIdle(pumps []*pump) (stop func()) {
 
 // publish makes the exit known.
 func (x *session) publish(exit *proto.Exit, lost bool) {
-	x.mu.Lock()
-	exit.Reason = x.reason
-	if lost && !exit.TimedOut() {
-		exit.Reason = proto.ReasonIncomplete
+	l, expired, ok := x.setExit(exit, lost)
+	if !ok {
+		return
 	}
-	x.exit = exit
-	l := x.link
-	expired := x.expired
-	x.mu.Unlock()
 	if l != nil {
 		l.Send(exit)
 	}
@@ -237,6 +253,22 @@ func (x *session) publish(exit *proto.Exit, lost bool) {
 	if expired {
 		x.forgetAbandoned()
 	}
+}
+
+// setExit makes it the session's, unless that is broken.
+func (x *session) setExit(exit *proto.Exit, lost bool) (l *link.Link, expired, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.at("exit") // with the lock
+	if x.broken {
+		return nil, false, false
+	}
+	exit.Reason = x.reason
+	if lost && !exit.TimedOut() {
+		exit.Reason = proto.ReasonIncomplete
+	}
+	x.exit = exit
+	return x.link, x.expired, true
 }
 
 // terminate ends the command and returns when its leader has exited. CONT goes
@@ -315,6 +347,7 @@ func (x *session) endLeftovers() {
 // feed writes stdin to the command until either has ended.
 func (x *session) feed() {
 	defer x.feeders.Done()
+	x.at("feed")
 	in := x.proc.Stdin()
 	if x.start.TTY != nil {
 		x.feedTerminal(in)
@@ -530,7 +563,6 @@ func (p *pump) abort() { p.snd.Abort(errCut) }
 
 // run reads until the output ends or the pump is told to finish.
 func (p *pump) run() {
-	defer close(p.done)
 	defer p.snd.Close()
 	defer p.settle()
 	var drained time.Duration // time since the leader's exit, not counting that at a full window

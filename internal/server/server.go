@@ -3,7 +3,8 @@
 //
 // A session (session.go) is the owner of one command: its streams outlive the
 // connections, its state has one lock, under which nothing waits. How a command
-// ends, and in which order, is in life.go. Who may come in is in http.go.
+// ends, and in which order, is in life.go; what ends with a session that panics, and
+// what does not, in crash.go. Who may come in is in http.go.
 package server
 
 import (
@@ -15,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -91,8 +93,9 @@ type Server struct {
 	instance string
 	http     *http.Server
 	strange  strangers
-	lives    sync.WaitGroup // sessions whose end has not been told
-	conns    sync.WaitGroup // connections being served
+	lives    sync.WaitGroup                 // sessions whose end has not been told
+	conns    sync.WaitGroup                 // connections being served
+	inject   func(x *session, point string) // of tests; see [session.at]
 
 	mu       sync.Mutex
 	sessions map[key]*session
@@ -101,6 +104,7 @@ type Server struct {
 	opening  map[*link.Conn]bool // upgraded, and open has not come
 	unopened int                 // those, and the ones about to be upgraded
 	gone     past                // that ended without bye
+	failed   past                // that ended with a panic
 	done     past                // with bye; apart, since there are many more of them
 	stopping bool                // no new sessions
 	closed   bool                // no new connections
@@ -274,8 +278,8 @@ func (s *Server) full(k key) (reason string, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.sessions[k] != nil:
-		return "", false
+	case s.sessions[k] != nil, s.failed.has(k), s.gone.has(k), s.done.has(k):
+		return "", false // what became of it is said after the upgrade
 	case s.stopping:
 		return "the server is stopping", true
 	}
@@ -305,6 +309,8 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 		return x, false, nil
 	}
 	switch {
+	case s.failed.has(k):
+		return nil, false, errInternal
 	case s.gone.has(k):
 		return nil, false, fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
 	case s.done.has(k):
@@ -366,6 +372,16 @@ func (s *Server) remove(x *session, told bool) {
 		s.done.add(x.key, s.cfg.MaxLinger)
 	} else {
 		s.gone.add(x.key, s.cfg.MaxLinger)
+	}
+}
+
+// fail takes a session out of the table in which something panicked.
+func (s *Server) fail(x *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sessions[x.key] == x {
+		delete(s.sessions, x.key)
+		s.failed.add(x.key, s.cfg.MaxLinger)
 	}
 }
 
@@ -451,17 +467,13 @@ func (s *Server) boundEnded() {
 // serve runs one connection from its open to its end.
 func (s *Server) serve(c *link.Conn, k key) {
 	defer s.conns.Done()
-	noted := s.opens(c)
-	var m any
-	var err error
-	if noted {
-		m, err = c.ReadControl(s.cfg.MaxCommand, s.cfg.OpenTimeout)
-	}
-	s.opened(c)
-	if !noted {
-		c.Close()
-		return
-	}
+	defer func() {
+		if p := recover(); p != nil { // before there was a session, which has a guard of its own
+			s.cfg.Log.Error("panic", "session", k.id, "principal", k.principal, "panic", p, "stack", string(debug.Stack()))
+			c.Close()
+		}
+	}()
+	m, err := s.awaitOpen(c)
 	refuse := func(e *proto.Error) {
 		s.cfg.Log.Info("refused", "session", k.id, "principal", k.principal, "code", e.Code, "title", e.Title, "detail", e.Detail)
 		c.Fail(e)
@@ -504,15 +516,25 @@ func (s *Server) serve(c *link.Conn, k key) {
 		return
 	}
 	if created {
-		x.launch()
+		x.guard(x.launch)
 	}
-	switch e := x.serve(c, o, startJSON, created); {
+	x.guard(func() { e = x.serve(c, o, startJSON, created) })
+	switch {
 	case e == nil:
 	case e == x.startErr:
 		c.Fail(e) // launch has logged it
 	default:
 		refuse(e)
 	}
+}
+
+// awaitOpen reads the first message of a connection.
+func (s *Server) awaitOpen(c *link.Conn) (any, error) {
+	defer s.opened(c)
+	if !s.opens(c) {
+		return nil, errors.New("the server has stopped")
+	}
+	return c.ReadControl(s.cfg.MaxCommand, s.cfg.OpenTimeout)
 }
 
 // statuses are the exit statuses of errors that do not have 125.

@@ -34,6 +34,8 @@ type session struct {
 	ending chan struct{} // closed when the session is told to end
 	cut    chan struct{} // closed when nobody waits for output any more
 
+	vacated, ended sync.Once
+
 	feeders sync.WaitGroup // goroutines that write stdin, one after the other
 	fed     atomic.Int64   // bytes of stdin written
 
@@ -58,6 +60,7 @@ type session struct {
 	timer      *time.Timer // until the session is given up, while there is no link
 	expired    bool        // that time is over
 	forgot     bool
+	broken     bool // something panicked
 }
 
 // maxLosers bounds how many replaced clients a session remembers.
@@ -79,10 +82,11 @@ func newSession(s *Server, k key, o *proto.Open, startJSON string) *session {
 		detached:  st.Detach,
 	}
 	x.idle = &idleness{since: x.created}
-	x.stdin = stream.NewReceiver(stream.FixedWindow(s.cfg.Window), x.typed, nil)
-	x.signals = stream.NewReceiver(stream.FixedWindow(proto.SignalWindow), x.deliver, nil)
+	typed, deliver := x.typed, x.deliver
+	x.stdin = stream.NewReceiver(stream.FixedWindow(s.cfg.Window), func() { x.guard(typed) }, nil)
+	x.signals = stream.NewReceiver(stream.FixedWindow(proto.SignalWindow), func() { x.guard(deliver) }, nil)
 	for i := range x.out {
-		x.out[i] = stream.NewSender(s.cfg.Window, func() { x.hangupOutput(i) })
+		x.out[i] = stream.NewSender(s.cfg.Window, func() { x.guard(func() { x.hangupOutput(i) }) })
 	}
 	return x
 }
@@ -117,46 +121,45 @@ func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created b
 		Senders:   [proto.NumStreams]*stream.Sender{proto.Stdout: x.out[0], proto.Stderr: x.out[1]},
 		Receivers: [proto.NumStreams]*stream.Receiver{proto.Stdin: x.stdin, proto.Signals: x.signals},
 		Probe:     proto.Stdin,
-		Control:   x.control,
+		Control: func(m any) (err error) {
+			x.guard(func() { err = x.control(m) })
+			return err
+		},
+		Go: x.spawn,
 	})
+	orderly, release := false, func() {}
+	defer func() {
+		if !orderly { // a panic, after which nobody needs the streams
+			l.Close(errInternal)
+			go c.Close() // which may wait for what panicked
+			release()
+		}
+	}()
 	opened, done, e := x.attach(l, o, startJSON, created)
 	if e != nil {
+		orderly = true
 		return e
 	}
+	release = sync.OnceFunc(func() { close(done) })
+	x.at("serve")
 	err := c.WriteControl(opened, x.srv.cfg.OpenTimeout)
 	if err == nil {
 		err = l.Run(x.keepalive)
 	} else {
 		c.Close()
 	}
-	x.detach(l, done, err)
+	x.detach(err, release)
+	orderly = true
 	return nil
 }
 
 // attach makes l the connection of the session, once the one before it has
 // ended.
 func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created bool) (*proto.Opened, chan struct{}, *proto.Error) {
-	x.mu.Lock()
-	if e := x.refusal(o, startJSON); e != nil {
-		x.mu.Unlock()
+	old, oldDone, mine, another, e := x.claimed(o, startJSON)
+	if e != nil {
 		return nil, nil, e
 	}
-	another := x.client != o.Client
-	if another {
-		// Until a connection of the new client is served: it can come twice before.
-		x.takeover = true
-		x.losers = append(x.losers, x.client)
-		if len(x.losers) > maxLosers {
-			x.losers = slices.Delete(x.losers, 0, 1)
-		}
-	}
-	x.client, x.try = o.Client, o.Try
-	x.claim++
-	mine := x.claim
-	old, oldDone := x.link, x.linkDone
-	x.waiting++
-	x.mu.Unlock()
-
 	if old != nil {
 		if another {
 			old.Fail(replaced)
@@ -173,9 +176,13 @@ func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created 
 		x.startTimer()
 		return nil, nil, replaced // while we waited, another one came
 	}
+	if x.broken {
+		return nil, nil, errInternal
+	}
 	if x.forgot {
 		return nil, nil, fail(proto.CodeGone, "the session is gone", "it ended while this connection was made")
 	}
+	x.at("attach")                     // with the lock
 	if e := x.badOffset(o); e != nil { // the connection before has gone on meanwhile
 		x.startTimer()
 		return nil, nil, e
@@ -184,7 +191,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created 
 		// At a terminal there can be typed again.
 		if x.stdin.ForgetEnd(x.start.TTY != nil) && !x.leaderGone {
 			x.feeders.Add(1)
-			go x.feed()
+			x.spawn(x.feed)
 		}
 		x.takeover, x.detached = false, false
 	}
@@ -226,6 +233,29 @@ func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created 
 	return opened, x.linkDone, nil
 }
 
+// claimed makes the client of o the one that the session is for, and returns the
+// connection that has to end before, if there is one, and the number of the claim.
+func (x *session) claimed(o *proto.Open, startJSON string) (old *link.Link, oldDone chan struct{}, claim int, another bool, _ *proto.Error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.refusal(o, startJSON); e != nil {
+		return nil, nil, 0, false, e
+	}
+	another = x.client != o.Client
+	if another {
+		// Until a connection of the new client is served: it can come twice before.
+		x.takeover = true
+		x.losers = append(x.losers, x.client)
+		if len(x.losers) > maxLosers {
+			x.losers = slices.Delete(x.losers, 0, 1)
+		}
+	}
+	x.client, x.try = o.Client, o.Try
+	x.claim++
+	x.waiting++
+	return x.link, x.linkDone, x.claim, another, nil
+}
+
 // setDrop says whether output that is not taken goes, or the command waits. Not
 // before there was a connection for the first time. x.mu is held.
 func (x *session) setDrop() {
@@ -239,6 +269,8 @@ func (x *session) setDrop() {
 // refusal says why the client of o cannot have the session, if so. x.mu is held.
 func (x *session) refusal(o *proto.Open, startJSON string) *proto.Error {
 	switch {
+	case x.broken:
+		return errInternal
 	case x.forgot:
 		return fail(proto.CodeGone, "the session is gone", "")
 	case o.Start != nil && startJSON != x.startJSON:
@@ -265,18 +297,11 @@ func (x *session) badOffset(o *proto.Open) *proto.Error {
 
 var replaced = fail(proto.CodeReplaced, "another client has taken the session over", "")
 
-// detach ends the connection l, which was closed with err.
-func (x *session) detach(l *link.Link, done chan struct{}, err error) {
-	x.mu.Lock()
-	x.detachStreams()
-	x.link = nil
-	x.setDrop()
-	forgot, ended := x.forgot, x.exit != nil
-	if !forgot {
-		x.startTimer()
-	}
-	x.mu.Unlock()
-	close(done)
+// detach ends the session's connection, which was closed with err. It calls release
+// when nothing of that touches the session.
+func (x *session) detach(err error, release func()) {
+	forgot, ended := x.detachStreams()
+	release()
 	if ended && !forgot {
 		x.srv.boundEnded()
 	}
@@ -285,13 +310,22 @@ func (x *session) detach(l *link.Link, done chan struct{}, err error) {
 	}
 }
 
-// detachStreams takes the streams off their link. x.mu is held.
-func (x *session) detachStreams() {
+// detachStreams takes the streams off their link.
+func (x *session) detachStreams() (forgot, ended bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.at("detach") // with the lock
 	for _, s := range x.out {
 		s.Detach()
 	}
 	x.stdin.Detach()
 	x.signals.Detach()
+	x.link = nil
+	x.setDrop()
+	if !x.forgot {
+		x.startTimer()
+	}
+	return x.forgot, x.exit != nil
 }
 
 // startTimer begins the time after which the session is given up, if there is no
@@ -311,11 +345,12 @@ func (x *session) startTimer() {
 		x.timer.Stop()
 	}
 	claim := x.claim
-	x.timer = time.AfterFunc(d, func() { x.expire(claim) })
+	x.timer = x.after(d, func() { x.expire(claim) })
 }
 
 // expire gives the session up, if nobody came since.
 func (x *session) expire(claim int) {
+	x.at("expire")
 	x.mu.Lock()
 	if x.claim != claim || x.link != nil || x.waiting > 0 || x.forgot {
 		x.mu.Unlock()
@@ -343,9 +378,9 @@ func (x *session) end(reason string) {
 	case proto.ReasonShutdown:
 		// The server's grace counts, however long a client asked for: whoever
 		// stops it would otherwise kill it at last, and leave all behind.
-		time.AfterFunc(min(x.killAfter, x.srv.cfg.KillAfter), func() {
+		x.after(min(x.killAfter, x.srv.cfg.KillAfter), func() {
 			x.killGroup()
-			time.AfterFunc(time.Second, x.cutOff)
+			x.after(time.Second, x.cutOff)
 		})
 	}
 }
@@ -433,6 +468,7 @@ func (x *session) forgetLocked() {
 
 // control takes the client's control messages, on the link's reader.
 func (x *session) control(m any) error {
+	x.at("control")
 	switch m := m.(type) {
 	case *proto.Resize:
 		if x.start.TTY == nil {
@@ -476,6 +512,7 @@ func (x *session) acknowledged() {
 // typed is called by the link's reader when stdin came: a terminal that takes
 // no more may have to look at a Ctrl-C among it.
 func (x *session) typed() {
+	x.at("typed")
 	x.idle.moved()
 	if x.start.TTY != nil {
 		x.proc.Stdin().Kick()
@@ -484,6 +521,7 @@ func (x *session) typed() {
 
 // deliver sends the signals that came, on the link's reader.
 func (x *session) deliver() {
+	x.at("deliver")
 	for {
 		p, err := x.signals.TryNext()
 		if err != nil || len(p) == 0 {
