@@ -1,0 +1,110 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+// What others do, or do not, costs the server no more than their windows, and the
+// sessions beside them nothing.
+
+// wantMemory checks the most that a server ever had: its sessions' windows, each of
+// stdin, stdout and stderr, and 64 MiB.
+func (s *server) wantMemory(t testing.TB, sessions, window int64) {
+	t.Helper()
+	most := sessions*3*window + 64<<20
+	now, peak := memory(t, s.pid)
+	t.Logf("with %d sessions the server has %d KiB, %d at its peak; %d are its bound", sessions, now>>10, peak>>10, most>>10)
+	if peak > most && os.Getenv("WSEXEC_E2E_RACE") == "" { // the detector's own memory is another matter
+		t.Errorf("with %d sessions the server had %d KiB at its peak, want at most %d", sessions, peak>>10, most>>10)
+	}
+}
+
+// speed says how long it takes to get and to send 64 MiB.
+func (s *server) speed(t testing.TB) (down, up time.Duration) {
+	t.Helper()
+	n := &counter{}
+	cmd := s.wsexec("run", "head", "-c", fmt.Sprint(64<<20), "/dev/zero")
+	cmd.Stdout = n
+	r := capture(t, cmd)
+	if r.status != 0 || n.n.Load() != 64<<20 {
+		t.Errorf("%d bytes came: %v", n.n.Load(), r)
+	}
+	sent := s.bash("head -c 64M /dev/zero | wsexec run wc -c")
+	u := capture(t, sent)
+	u.want(t, 0, fmt.Sprintln(64<<20), "")
+	return r.took, u.took
+}
+
+// A hundred clients that never read, a hundred that send to commands that never
+// read, all at once.
+func TestMemoryOfManyThatStandStill(t *testing.T) {
+	heavy(t)
+	const n, window = 100, 1 << 20
+	s := startServer(t, "--max-sessions", fmt.Sprint(2*n+5))
+	down, up := s.speed(t)
+	var all []*raw
+	for range n {
+		// It grants a window of 1 GiB and takes nothing, not even from its socket.
+		c := s.raw(t, newID())
+		c.open(map[string]any{"start": start("sh", "-c", "exec yes"), "have": map[string]any{"1": [2]int{0, 1 << 30}, "2": [2]int{0, 1 << 30}}})
+		c.await("opened")
+		all = append(all, c)
+
+		c = s.raw(t, newID())
+		c.open(map[string]any{"start": start("sleep", uniqueSleep()), "have": wide})
+		o, _ := c.await("opened")
+		all = append(all, c)
+		limit := uint64(o["have"].(map[string]any)["0"].([]any)[1].(float64))
+		chunk := bytes.Repeat([]byte("x"), 64<<10)
+		for off := uint64(0); off < limit; off += uint64(len(chunk)) {
+			c.send(frame(kindData, 0, off, chunk[:min(uint64(len(chunk)), limit-off)]...))
+		}
+	}
+	if l := s.list(t); len(l) != 2*n {
+		t.Errorf("there are %d sessions, want %d", len(l), 2*n)
+	}
+	besideDown, besideUp := s.speed(t)
+	t.Logf("64 MiB took %v down and %v up, beside them %v and %v", down, up, besideDown, besideUp)
+	s.wantMemory(t, 2*n, window)
+	for _, c := range all {
+		c.control(map[string]any{"type": "hangup"})
+	}
+}
+
+// One line without an end, through pipes and at a terminal, where somebody reads.
+func TestMemoryOfEndlessLine(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	s := startServer(t)
+	for _, tty := range []string{"-T", "-t"} {
+		reached := make(chan struct{})
+		n := &counter{}
+		cmd := s.wsexec("run", tty, "sh", "-c", "exec tr '\\0' x </dev/zero")
+		cmd.Stdout = writerFunc(func(p []byte) (int, error) {
+			if before := n.n.Load(); before < 128<<20 && before+int64(len(p)) >= 128<<20 {
+				close(reached)
+			}
+			return n.Write(p)
+		})
+		c := startClient(t, cmd)
+		select {
+		case <-reached:
+		case <-time.After(60 * time.Second):
+			t.Errorf("%s: only %d bytes came", tty, n.n.Load())
+		}
+		s.wantMemory(t, 1, 1<<20)
+		if _, peak := memory(t, c.pid); peak > 64<<20 && os.Getenv("WSEXEC_E2E_RACE") == "" {
+			t.Errorf("%s: the client had %d KiB", tty, peak>>10)
+		}
+		c.signal(t, 15)
+		if r := c.wait(t, patience); r.status != 128+15 {
+			t.Errorf("%s: got %v", tty, r)
+		}
+	}
+}
