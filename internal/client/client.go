@@ -100,6 +100,7 @@ type Cmd struct {
 	// happens that a person may want to know of.
 	Events func(Event)
 
+	made      sync.Once // of the streams
 	try       int
 	instance  string
 	opened    *proto.Opened // the first one
@@ -218,7 +219,7 @@ func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 	c.mu.Unlock()
 	c.began, c.client = time.Now(), proto.NewID()
 	c.ended = make(chan struct{})
-	c.makeStreams()
+	c.made.Do(c.makeStreams)
 	err := c.connections(ctx)
 	for _, r := range c.out {
 		r.Abort(io.ErrClosedPipe)
@@ -773,8 +774,10 @@ func (c *Cmd) stopWriting() {
 	}
 }
 
-// StopOutput says that nobody reads stdout (0) or stderr (1) any more.
+// StopOutput says that nobody reads stdout (0) or stderr (1) any more. That may be
+// so before Run.
 func (c *Cmd) StopOutput(i int) {
+	c.made.Do(c.makeStreams)
 	c.out[i].Stop()
 	c.checkDone()
 }

@@ -437,6 +437,37 @@ func TestDoneWithoutConnection(t *testing.T) {
 	})
 }
 
+// The reader of stdout was gone before Run had made its stream: the client crashed.
+func TestStopOutputBeforeRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t}
+		f.serve = func(_ int, c *link.Conn, _ *proto.Open) {
+			opened(c, false, 0)
+			for {
+				fr, err := c.ReadFrame()
+				if err != nil {
+					t.Errorf("the connection ended before a STOP of stdout came: %v", err)
+					return
+				}
+				if fr.Kind == proto.Stop && fr.Stream == proto.Stdout {
+					break
+				}
+			}
+			f.wg.Go(func() { drain(c) })
+			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 1})
+			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 2})
+			code := 3
+			c.WriteControl(&proto.Exit{Code: &code}, time.Second)
+			synctest.Wait()
+		}
+		c := f.cmd()
+		c.StopOutput(0)
+		if r, _, err := f.run(c); err != nil || r.Exit == nil || *r.Exit.Code != 3 {
+			t.Errorf("Run = %+v, %v", r.Exit, err)
+		}
+	})
+}
+
 // A connection that closes in good order was taken for the server's answer to
 // detach: status 0, and the session ended with its linger.
 func TestCleanCloseIsNoDetached(t *testing.T) {
