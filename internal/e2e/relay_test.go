@@ -58,6 +58,7 @@ type fault struct {
 	after    int64
 	upgraded bool // after counts from the end of the HTTP header of that direction
 	damage   damage
+	moves    time.Duration // after which a stall or hold is over; 0: never
 }
 
 func (f fault) String() string {
@@ -65,7 +66,11 @@ func (f fault) String() string {
 	if f.upgraded {
 		from = " of the WebSocket"
 	}
-	return fmt.Sprintf("%v after %d bytes%s %v", f.damage, f.after, from, f.dir)
+	until := ""
+	if f.moves > 0 {
+		until = fmt.Sprintf(" for %v", f.moves)
+	}
+	return fmt.Sprintf("%v after %d bytes%s %v%s", f.damage, f.after, from, f.dir, until)
 }
 
 // A relay listens on an address of its own in 127.0.0.0/8, where no client's
@@ -80,6 +85,7 @@ type relay struct {
 	target string
 	faults func(i int) *fault // of connection i, from 0; nil: none
 	rate   int64              // bytes a second and direction; 0: no bound
+	delay  time.Duration      // that each byte takes, on connections to come
 	conns  []*relayed
 	closed bool
 }
@@ -209,6 +215,12 @@ func (r *relay) accept(client *net.TCPConn) {
 // pump passes one direction on.
 func (c *relayed) pump(d direction) {
 	buf := make([]byte, 64<<10)
+	from := io.Reader(c.side[d])
+	c.r.mu.Lock()
+	if c.r.delay > 0 {
+		from = c.late(d, c.r.delay)
+	}
+	c.r.mu.Unlock()
 	for {
 		room := c.room(d)
 		if room == 0 {
@@ -224,7 +236,7 @@ func (c *relayed) pump(d direction) {
 		if !c.awaitMoving(d) {
 			return
 		}
-		n, err := c.side[d].Read(buf[:size])
+		n, err := from.Read(buf[:size])
 		if rate > 0 {
 			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
 		}
@@ -244,6 +256,51 @@ func (c *relayed) pump(d direction) {
 		}
 	}
 }
+
+// late reads one direction as at the end of a long line: what comes is there only
+// after delay, and more is on the way meanwhile.
+func (c *relayed) late(d direction, delay time.Duration) io.Reader {
+	type piece struct {
+		b   []byte
+		err error
+		due time.Time
+	}
+	line := make(chan piece, 64)
+	c.r.wg.Go(func() {
+		for {
+			b := make([]byte, 16<<10)
+			n, err := c.side[d].Read(b)
+			select {
+			case line <- piece{b[:n], err, time.Now().Add(delay)}:
+			case <-c.over:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	var p piece
+	return readerFunc(func(b []byte) (int, error) {
+		if len(p.b) == 0 {
+			select {
+			case p = <-line:
+			case <-c.over:
+				return 0, net.ErrClosed
+			}
+			time.Sleep(time.Until(p.due))
+		}
+		n := copy(b, p.b)
+		if p.b = p.b[n:]; len(p.b) > 0 {
+			return n, nil
+		}
+		return n, p.err
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // passOn writes what was read, up to the byte where the fault is. It returns
 // false when the connection is over.
@@ -324,6 +381,9 @@ func (c *relayed) room(d direction) int64 {
 	c.end = fmt.Sprintf("%v, as planned, after %d bytes %v", f.damage, c.passed[d], d)
 	c.mu.Unlock()
 	c.harm(f.damage, f.dir)
+	if f.moves > 0 {
+		time.AfterFunc(f.moves, c.move)
+	}
 	return 0
 }
 
@@ -421,14 +481,18 @@ func (r *relay) harm(what damage, dirs ...direction) {
 // move lets stalled connections move again.
 func (r *relay) move() {
 	for _, c := range r.all() {
-		c.mu.Lock()
-		for d, ch := range c.stalled {
-			if ch != nil {
-				close(ch)
-				c.stalled[d] = nil
-			}
+		c.move()
+	}
+}
+
+func (c *relayed) move() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for d, ch := range c.stalled {
+		if ch != nil {
+			close(ch)
+			c.stalled[d] = nil
 		}
-		c.mu.Unlock()
 	}
 }
 
@@ -442,14 +506,17 @@ func (r *relay) refuse() {
 	}
 }
 
-// listen ends refuse.
+// listen ends refuse. A program that is being started has the listener that was
+// closed until it is executed, and so long the address is in use.
 func (r *relay) listen(t testing.TB) {
 	t.Helper()
-	ln, err := net.Listen("tcp4", r.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.serve(ln)
+	eventually(t, patience, "the relay listens again", func() error {
+		ln, err := net.Listen("tcp4", r.addr)
+		if err == nil {
+			r.serve(ln)
+		}
+		return err
+	})
 }
 
 // plan sets the faults of connections to come.
@@ -471,6 +538,13 @@ func (r *relay) throttle(rate int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rate = rate
+}
+
+// slow makes each byte of the connections to come take so long.
+func (r *relay) slow(delay time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delay = delay
 }
 
 // close ends all and waits for it.
@@ -621,11 +695,15 @@ func TestRelay(t *testing.T) {
 		{&fault{dir: down, after: 0, upgraded: true, damage: finish}, "HTTP\r\n\r\n", false},
 		{&fault{dir: down, after: 4, upgraded: true, damage: reset}, "HTTP\r\n\r\n0123", true},
 		{&fault{dir: down, after: 4, upgraded: true, damage: stall}, "HTTP\r\n\r\n0123", true},
+		{&fault{dir: down, after: 3, damage: stall, moves: time.Millisecond}, text, false},
 		{&fault{dir: up, after: 1, damage: reset}, text, false}, // nothing is sent up
 	} {
 		r, err := startRelay("ws://"+ln.Addr().String(), func(int) *fault { return c.fault })
 		if err != nil {
 			t.Fatal(err)
+		}
+		if c.lost {
+			r.slow(time.Millisecond)
 		}
 		conn, err := net.Dial("tcp4", r.addr)
 		if err != nil && c.fault != nil && c.fault.after == 0 && !c.fault.upgraded {
@@ -647,7 +725,8 @@ func TestRelay(t *testing.T) {
 			server.Close()
 		}()
 		limit := 5 * time.Second
-		if c.fault != nil && c.fault.damage == stall {
+		stays := c.fault != nil && c.fault.damage == stall && c.fault.moves == 0
+		if stays {
 			limit = 200 * time.Millisecond
 		}
 		conn.SetReadDeadline(time.Now().Add(limit))
@@ -655,7 +734,7 @@ func TestRelay(t *testing.T) {
 		if string(got) != c.want || (err != nil) != c.lost {
 			t.Errorf("fault %v: got %q, %v, want %q; the relay says\n%v", c.fault, got, err, c.want, r)
 		}
-		if stalled := errors.Is(err, os.ErrDeadlineExceeded); stalled != (c.fault != nil && c.fault.damage == stall) {
+		if stalled := errors.Is(err, os.ErrDeadlineExceeded); stalled != stays {
 			t.Errorf("fault %v: %v", c.fault, err)
 		}
 		conn.Close()
