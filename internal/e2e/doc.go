@@ -10,6 +10,8 @@
 //	WSEXEC_E2E_RACE=1     builds the programs with the race detector
 //	WSEXEC_E2E_BIN=DIR    tests the programs of that folder instead of building
 //
+// TestStress is the stress suite, which scripts/stress runs.
+//
 // Rules: a condition is awaited by polling with a deadline ([time.Sleep] stands
 // only where the time itself is what a test is about); tests that bound a
 // duration do not run in parallel with others, those that move much data do;

@@ -19,6 +19,7 @@ import (
 // usage is what a process has of the machine.
 type usage struct {
 	descriptors int
+	terminals   int // of the descriptors
 	threads     int
 	resident    int64
 }
@@ -31,6 +32,11 @@ func usageOf(t testing.TB, pid int) usage {
 		t.Fatal(err)
 	}
 	u.descriptors = len(fds)
+	for _, fd := range fds {
+		if to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name())); strings.HasSuffix(to, "/ptmx") {
+			u.terminals++
+		}
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
