@@ -201,13 +201,13 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	defer cfg.Cleaner.Close()
-	cfg.Log.Info("clean-up", "way", cfg.Cleaner.Way())
 	srv := server.New(cfg)
 	failed := make(chan error, len(ls.all))
 	for _, l := range ls.all {
 		go func() { failed <- srv.Serve(l) }()
 	}
 	ls.announce()
+	cfg.Log.Info("clean-up", "way", cfg.Cleaner.Way())
 
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM)

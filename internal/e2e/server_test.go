@@ -566,7 +566,7 @@ func TestNothingConfigured(t *testing.T) {
 			t.Errorf("the first three lines do not say %q:\n%s", want, said)
 		}
 	}
-	if rest := lines[3]; rest != "" {
+	if rest := lines[3]; strings.Contains(rest, "wsexec-server: ") { // the log is another thing
 		t.Errorf("more than three lines were said at the start: %q", rest)
 	}
 	for path, want := range map[string]os.FileMode{

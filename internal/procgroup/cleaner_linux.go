@@ -14,12 +14,12 @@ import (
 // A Cleaner knows how to find everything that a command has started. The zero Cleaner does it by the Unix session.
 type Cleaner struct {
 	way     string // ByCgroup, ByWalk or ""
+	why     error  // with ByAuto, why not the way before
 	cgroups *cgroups
 	guard   *guard
 }
 
-// NewCleaner makes the Cleaner of this process that works in the given way. With ByAuto it says of a way that it passes
-// over why. log gets what happens later, in words for the operator. This process must call [Helper] at its beginning.
+// NewCleaner makes the Cleaner of this process that works in the given way. log gets what happens later, in words for the operator. This process must call [Helper] at its beginning.
 func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error) {
 	if isInit {
 		go reapStrangers() // as long as the program
@@ -42,14 +42,16 @@ func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error)
 	if way == ByCgroup {
 		return nil, fmt.Errorf("clean-up by cgroup is not possible here: %w", err)
 	}
-	log("no cgroup for each session, so a parent process for each", "reason", err)
-	return &Cleaner{way: ByWalk}, probeWalk()
+	return &Cleaner{way: ByWalk, why: err}, probeWalk()
 }
 
 // Way is the way that was chosen, with what belongs to it.
 func (c *Cleaner) Way() string {
-	if c.cgroups != nil {
+	switch {
+	case c.cgroups != nil:
 		return c.way + " below " + c.cgroups.path
+	case c.why != nil:
+		return c.way + ", as no cgroup can be used: " + c.why.Error()
 	}
 	return c.way
 }
