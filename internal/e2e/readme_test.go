@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -145,5 +146,37 @@ func TestInstallSaysWhatIsMissing(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, ".local")); err == nil {
 		t.Error("a folder was made")
+	}
+}
+
+// docs/reliability.md names a test for each promise: one that is not there, or was
+// renamed, shows nothing.
+func TestReliabilityNamesTests(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(repository, "docs", "reliability.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([a-z0-9]+)\\.(Test\\w+)`").FindAllStringSubmatch(string(b), -1)
+	if len(named) < 50 {
+		t.Errorf("only %d tests are named", len(named))
+	}
+	there := map[string]string{}
+	for _, m := range named {
+		pkg := m[1]
+		if _, known := there[pkg]; !known {
+			files, _ := filepath.Glob(filepath.Join(repository, "internal", pkg, "*_test.go"))
+			for _, f := range files {
+				b, _ := os.ReadFile(f)
+				there[pkg] += string(b)
+			}
+		}
+		if !strings.Contains(there[pkg], "\nfunc "+m[2]+"(t *testing.T)") {
+			t.Errorf("there is no test %s in internal/%s", m[2], pkg)
+		}
+	}
+	for n := 1; n <= 11; n++ {
+		if !strings.Contains(string(b), fmt.Sprintf("\n| %d | ", n)) {
+			t.Errorf("finding %d has no row", n)
+		}
 	}
 }
