@@ -20,6 +20,7 @@ import (
 type usage struct {
 	descriptors int
 	terminals   int // of the descriptors
+	helpers     int // processes of its own beside it
 	threads     int
 	resident    int64
 }
@@ -35,6 +36,11 @@ func usageOf(t testing.TB, pid int) usage {
 	for _, fd := range fds {
 		if to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name())); strings.HasSuffix(to, "/ptmx") {
 			u.terminals++
+		}
+	}
+	for _, p := range processes() {
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.pid)); p.ppid == pid && exe == serverBin {
+			u.helpers++
 		}
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -42,8 +42,8 @@ var kinds = []struct {
 }
 
 // leftovers are lines of shell that leave a process behind that sleeps for %s. The
-// server ends each.
-var leftovers = append([]string{
+// server ends each, wherever it went.
+var leftovers = []string{
 	`sleep %s &`,
 	`(sleep %s &)`,
 	`sleep %s | cat &`,
@@ -52,15 +52,12 @@ var leftovers = append([]string{
 	`sleep %s & kill -STOP $!`,
 	`(set -m; sleep %s &)`,
 	`(trap "" TERM HUP INT; exec sleep %s) &`,
-}, escapees...)
-
-// escapees are those that leave the command's session (setsid), of which the server
-// does not reach any yet. As soon as it does, they belong here:
-//
-//	`setsid sleep %s &`
-//	`setsid nohup sleep %s >/dev/null 2>&1 </dev/null &`
-//	`(setsid setsid sleep %s &)`
-var escapees []string
+	`setsid sleep %s &`,
+	`(setsid setsid sleep %s >/dev/null 2>&1 </dev/null &)`,
+	`env -i setsid nohup sleep %s >/dev/null 2>&1 </dev/null &`,
+	`setsid sh -c 'sleep %s & kill -STOP $!; wait' &`,
+	`setsid sh -c 'trap "" TERM; while :; do setsid sleep %s & sleep 0.02; done' >/dev/null 2>&1 &`,
+}
 
 // A trial is one run of a round.
 type trial struct {

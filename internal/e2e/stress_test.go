@@ -153,10 +153,11 @@ func (r *round) do(t *testing.T) {
 	r.most = r.workers + 1 + rnd.IntN(3)
 	r.window = []int64{4 << 10, 64 << 10, 1 << 20, 1 << 20}[rnd.IntN(4)]
 	r.cgroups = map[string]bool{}
-	end := rnd.IntN(4)
+	end := rnd.IntN(5)
 	args := []string{
 		"--listen", "127.0.0.1:0", "--window", fmt.Sprint(r.window), "--max-sessions", fmt.Sprint(r.most),
 		"--kill-after", fmt.Sprint(time.Duration(200+rnd.IntN(800)) * time.Millisecond),
+		"--cleanup", []string{"auto", "walk"}[rnd.IntN(2)],
 	}
 	t.Logf("seed %d: %d at a time, the server's flags are %q", r.seed, r.workers, args)
 
@@ -197,6 +198,8 @@ func (r *round) do(t *testing.T) {
 		}
 	case 2:
 		t.Run("shutdown", r.shutdown)
+	case 3:
+		t.Run("killed", r.killed)
 	}
 }
 
@@ -233,6 +236,8 @@ func (r *round) checkIdle(t *testing.T, before usage) {
 		switch {
 		case after.terminals > 0:
 			return fmt.Errorf("terminals")
+		case after.helpers > before.helpers:
+			return fmt.Errorf("helpers")
 		case after.descriptors > before.descriptors:
 			return fmt.Errorf("descriptors")
 		case after.threads > before.threads+16: // Go gives none back
@@ -356,22 +361,27 @@ func (r *round) limit(t *testing.T) {
 	}
 }
 
-// shutdown ends the server by TERM while commands run: their clients are told how
-// they ended, and nothing of them is left.
-func (r *round) shutdown(t *testing.T) {
-	s := r.s
-	r.tally.add("server ended under its clients", 1)
-	var args []string
-	var clients []*client
+// under starts commands that have a server under them, each with sleepers, one of
+// which is in a session of its own.
+func (r *round) under(t *testing.T, flags ...string) (clients []*client, args []string) {
 	for i := range 3 {
 		arg := uniqueSleep()
 		args = append(args, arg)
-		c := s.background(t, "-q", []string{"-T", "-t"}[i%2], "sh", "-c", "echo ready; sleep "+arg+" & sleep "+arg)
+		c := r.s.background(t, append(append([]string{"-q", []string{"-T", "-t"}[i%2]}, flags...),
+			"sh", "-c", "setsid sleep "+arg+" & echo ready; sleep "+arg)...)
 		clients = append(clients, c)
 		c.expect(t, "ready")
 	}
-	s.cmd.Process.Signal(syscall.SIGTERM)
-	if status := s.waitExit(t, patience); status != 0 {
+	return clients, args
+}
+
+// shutdown ends the server by TERM while commands run: their clients are told how
+// they ended, and nothing of them is left.
+func (r *round) shutdown(t *testing.T) {
+	r.tally.add("server ended under its clients", 1)
+	clients, args := r.under(t)
+	r.s.cmd.Process.Signal(syscall.SIGTERM)
+	if status := r.s.waitExit(t, patience); status != 0 {
 		t.Errorf("after TERM the server's status is %d, want 0", status)
 	}
 	for _, arg := range args {
@@ -382,6 +392,21 @@ func (r *round) shutdown(t *testing.T) {
 	for _, c := range clients {
 		if res := c.wait(t, patience); res.status != 128+15 || strings.TrimSpace(res.stdout) != "ready" {
 			t.Errorf("got %v, want it ended by TERM", res)
+		}
+	}
+}
+
+// killed kills the server while commands run: they end with it, and their clients do
+// not know how.
+func (r *round) killed(t *testing.T) {
+	r.tally.add("server killed under its clients", 1)
+	clients, args := r.under(t, "--linger", "300ms")
+	r.s.cmd.Process.Kill()
+	r.s.waitExit(t, patience)
+	awaitSleepers(t, 0, args...)
+	for _, c := range clients {
+		if res := c.wait(t, patience); res.status != 125 || strings.TrimSpace(res.stdout) != "ready" {
+			t.Errorf("got %v, want status 125", res)
 		}
 	}
 }
