@@ -191,6 +191,24 @@ func serve(c *cli.Context) error {
 	// Signals that this server was started to ignore would be ignored by every
 	// command, too.
 	procgroup.ResetSignals()
+	// Before anybody can know of this server: the default would end it, and leave
+	// what was started meanwhile, or a socket, behind.
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM)
+	// QUIT, too: Go's default prints stacks and leaves every command behind.
+	keys := stop
+	if background {
+		keys = make(chan os.Signal, 1) // that nobody reads
+	}
+	signal.Notify(keys, os.Interrupt, syscall.SIGQUIT)
+	// The default would end the server and leave every command behind.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	go func() {
+		for range hup {
+			cfg.Log.Info("SIGHUP: there is nothing to read again; SIGTERM ends the server")
+		}
+	}()
 	ls, err := listen(c)
 	if err != nil {
 		return err
@@ -209,22 +227,6 @@ func serve(c *cli.Context) error {
 	ls.announce()
 	cfg.Log.Info("clean-up", "way", cfg.Cleaner.Way())
 
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, syscall.SIGTERM)
-	// QUIT, too: Go's default prints stacks and leaves every command behind.
-	keys := stop
-	if background {
-		keys = make(chan os.Signal, 1) // that nobody reads
-	}
-	signal.Notify(keys, os.Interrupt, syscall.SIGQUIT)
-	// The default would end the server and leave every command behind.
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	go func() {
-		for range hup {
-			cfg.Log.Info("SIGHUP: there is nothing to read again; SIGTERM ends the server")
-		}
-	}()
 	select {
 	case err := <-failed:
 		if err != nil {

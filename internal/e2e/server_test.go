@@ -783,6 +783,21 @@ func startOnPipe(t testing.TB) (s *server, cmd *exec.Cmd, r, w *os.File) {
 	return s, cmd, r, w
 }
 
+// A SIGTERM right after the server had said that it listens killed it, and left its
+// socket behind.
+func TestSIGTERMAtOnce(t *testing.T) {
+	t.Parallel()
+	for i := range 30 {
+		_, cmd, r, w := startOnPipe(t)
+		cmd.Process.Signal(syscall.SIGTERM)
+		w.Close()
+		go io.Copy(io.Discard, r)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("server %d ended with %v, want status 0", i, err)
+		}
+	}
+}
+
 // A reader of the server's stderr that goes away (wsexec-server | tee) must not end
 // it: SIGPIPE did, with the next line of the log, and left every command behind.
 func TestServerWithoutReaderOfStderr(t *testing.T) {
