@@ -255,7 +255,7 @@ func TestCleanupOfOrdinaryUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.start(t, serverOptions{wrap: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}})
+	s.start(t, serverOptions{args: []string{"--cleanup", "auto"}, wrap: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}})
 	s.awaitListening(t)
 	arg := uniqueSleep()
 	s.run(t, "-q", "sh", "-c", "setsid sleep "+arg+" & exit 5").want(t, 5, "", "")
