@@ -48,16 +48,22 @@ func TestMemoryOfManyThatStandStill(t *testing.T) {
 	const n, window = 100, 1 << 20
 	s := startServer(t, "--max-sessions", fmt.Sprint(2*n+5))
 	down, up := s.speed(t)
+	// They say nothing for as long as the test takes, and end with their connection.
+	idle := func(argv ...string) map[string]any {
+		st := start(argv...)
+		st["keepalive"], st["linger"] = 3_600_000, 100
+		return st
+	}
 	var all []*raw
 	for range n {
 		// It grants a window of 1 GiB and takes nothing, not even from its socket.
 		c := s.raw(t, newID())
-		c.open(map[string]any{"start": start("sh", "-c", "exec yes"), "have": map[string]any{"1": [2]int{0, 1 << 30}, "2": [2]int{0, 1 << 30}}})
+		c.open(map[string]any{"start": idle("yes"), "have": map[string]any{"1": [2]int{0, 1 << 30}, "2": [2]int{0, 1 << 30}}})
 		c.await("opened")
 		all = append(all, c)
 
 		c = s.raw(t, newID())
-		c.open(map[string]any{"start": start("sleep", uniqueSleep()), "have": wide})
+		c.open(map[string]any{"start": idle("sleep", uniqueSleep()), "have": wide})
 		o, _ := c.await("opened")
 		all = append(all, c)
 		limit := uint64(o["have"].(map[string]any)["0"].([]any)[1].(float64))
@@ -73,7 +79,7 @@ func TestMemoryOfManyThatStandStill(t *testing.T) {
 	t.Logf("64 MiB took %v down and %v up, beside them %v and %v", down, up, besideDown, besideUp)
 	s.wantMemory(t, 2*n, window)
 	for _, c := range all {
-		c.control(map[string]any{"type": "hangup"})
+		c.leave()
 	}
 }
 
