@@ -39,6 +39,8 @@ func TestPanic(t *testing.T) {
 		{point: "deliver", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Signal(10) }},
 		{point: "control", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Detach() }},
 		{point: "timeout", argv: long, start: proto.Start{Timeout: ms(100)}},
+		// It was to leave its processes running, had it come to its end.
+		{point: "rest", argv: []string{"sh", "-c", "trap '' HUP; sleep 1000 & echo $!"}, start: proto.Start{Timeout: ms(100), Drain: ms(-1), LeaveRunning: true}},
 		{point: "exited", argv: []string{"true"}},
 		{point: "exit", argv: []string{"true"}},
 		{point: "detach", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.GiveUp(errors.New("test")) }},

@@ -136,6 +136,7 @@ func (x *session) life() {
 		// bounds the wait for what it left behind.
 		timer.Stop()
 		rest := x.after(max(timeout-time.Since(began), 0), func() {
+			x.at("rest")
 			for _, p := range pumps {
 				p.settle()
 			}
@@ -298,7 +299,7 @@ func (x *session) terminate() {
 func (x *session) mayLeave() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.start.LeaveRunning && x.reason == ""
+	return x.start.LeaveRunning && x.reason == "" && !x.broken
 }
 
 // leftovers says what the command has left behind; not nil if there may be something.
@@ -443,14 +444,7 @@ const (
 // that is so. It returns false when the terminal is gone.
 func (x *session) feedEOF(in *procgroup.Input) bool {
 	for wait := eofCheckMin; ; wait = min(2*wait, eofCheckMax) {
-		// Under mu, since whoever takes the session over types again (attach).
-		x.mu.Lock()
-		ended := x.stdin.Finished()
-		var err error
-		if ended {
-			_, err = in.EOF()
-		}
-		x.mu.Unlock()
+		ended, err := x.typeEOF(in)
 		switch {
 		case !ended:
 			return true
@@ -466,6 +460,17 @@ func (x *session) feedEOF(in *procgroup.Input) bool {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// typeEOF does so once, if it is so: under mu, since whoever takes the session over
+// types again (attach).
+func (x *session) typeEOF(in *procgroup.Input) (ended bool, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if ended = x.stdin.Finished(); ended {
+		_, err = in.EOF()
+	}
+	return ended, err
 }
 
 // checkStream ends the session if stdin is not what the client sent.
