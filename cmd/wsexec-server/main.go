@@ -73,6 +73,7 @@ func run(args []string) int {
 			&cli.DurationFlag{Name: "max-idle-timeout", Usage: "`TIME` in which no byte of a command's stdin, stdout or stderr moves", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_IDLE_TIMEOUT"}},
 			&cli.DurationFlag{Name: "kill-after", Usage: "`TIME` between TERM and KILL", Value: server.DefaultKillAfter, EnvVars: []string{"WSEXEC_SERVER_KILL_AFTER"}},
 			&cli.StringFlag{Name: "window", Usage: "`BYTES` kept of each stream, such as 1MiB", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_WINDOW"}},
+			&cli.StringFlag{Name: "history", Usage: "`BYTES` kept of each output of a detached session", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_HISTORY"}},
 			&cli.StringFlag{Name: "cleanup", Usage: "`WAY` to find all that a command has started: cgroup (a cgroup for each), walk (a parent process for each), or auto", Value: procgroup.ByAuto, EnvVars: []string{"WSEXEC_SERVER_CLEANUP"}},
 			&cli.StringFlag{Name: "log-format", Usage: "`FORMAT` of the log on stderr: text or json", Value: "text", EnvVars: []string{"WSEXEC_SERVER_LOG_FORMAT"}},
 			&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true},
@@ -133,7 +134,7 @@ func config(c *cli.Context, log io.Writer) (server.Config, error) {
 		name string
 		most int64
 		to   *int64
-	}{{"window", maxWindow, &cfg.Window}, {"max-header", maxHeader, &header}, {"max-command", proto.MaxOpen, &cfg.MaxCommand}} {
+	}{{"window", maxWindow, &cfg.Window}, {"history", maxWindow, &cfg.History}, {"max-header", maxHeader, &header}, {"max-command", proto.MaxOpen, &cfg.MaxCommand}} {
 		n, err := parseBytes(c.String(b.name), b.most)
 		if err != nil {
 			return cfg, usageError(fmt.Errorf("--%s %q: %w", b.name, c.String(b.name), err))

@@ -201,7 +201,7 @@ func TestDropWithoutConnection(t *testing.T) {
 // may never come. With block it does. Whoever attaches is told.
 func TestDetachedSessionDrops(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
+	s := startServer(t, "--history", "3MiB")
 	const n = 20 << 20
 	file := s.file(t, 12, n)
 	truth, err := os.ReadFile(file)
@@ -233,7 +233,7 @@ func TestDetachedSessionDrops(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := int64(n - 1<<20)
+		want := int64(n - 3<<20)
 		if mode == "block" {
 			want = 0
 		}

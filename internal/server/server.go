@@ -61,6 +61,9 @@ type Config struct {
 	MaxTimeout, MaxIdle time.Duration
 	// Window bounds what is kept of each stream of a session, in bytes. 1 MiB.
 	Window int64
+	// History bounds what is kept of each output of a session that is detached and
+	// drops what nobody reads, in bytes. 1 MiB.
+	History int64
 	// Log gets the audit log: each start, refusal and end. Discarded.
 	Log *slog.Logger
 }
@@ -75,6 +78,7 @@ const (
 	DefaultMaxLinger      = time.Hour
 	DefaultKillAfter      = 5 * time.Second
 	DefaultWindow         = 1 << 20
+	DefaultHistory        = 1 << 20
 
 	defaultLinger    = 5 * time.Minute
 	defaultKeepalive = 15 * time.Second
@@ -140,6 +144,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.KillAfter == 0 {
 		cfg.KillAfter = DefaultKillAfter
+	}
+	if cfg.History == 0 {
+		cfg.History = DefaultHistory
 	}
 	if cfg.Window == 0 {
 		cfg.Window = DefaultWindow

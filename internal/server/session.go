@@ -259,10 +259,13 @@ func (x *session) claimed(o *proto.Open, startJSON string) (old *link.Link, oldD
 // setDrop says whether output that is not taken goes, or the command waits. Not
 // before there was a connection for the first time. x.mu is held.
 func (x *session) setDrop() {
-	drop := x.start.OnFull == proto.OnFullDrop ||
-		x.start.OnFull == "" && x.detached && x.link == nil
+	away := x.detached && x.link == nil
+	drop, keep := x.start.OnFull == proto.OnFullDrop || x.start.OnFull == "" && away, x.srv.cfg.Window
+	if away {
+		keep = x.srv.cfg.History
+	}
 	for _, s := range x.out {
-		s.SetDrop(drop)
+		s.SetDrop(drop, keep)
 	}
 }
 

@@ -63,7 +63,7 @@ func (p *pair) at(off int64) byte { return byte(off) ^ byte(off>>8)*31 ^ byte(of
 
 // drop says whether the sender drops what it has no room for.
 func (p *pair) drop(on bool) {
-	p.s.SetDrop(on)
+	p.s.SetDrop(on, p.bound)
 	p.lossy = p.lossy || on
 }
 

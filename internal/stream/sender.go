@@ -25,6 +25,7 @@ type Sender struct {
 	written int64
 	sent    int64 // sent at least once, on any connection, or told to be dropped
 	drop    bool  // the source does not wait
+	keep    int64 // then, or when it last did not, most bytes kept
 	ended   bool  // nothing follows written
 	endCRC  uint32
 	stopped bool
@@ -50,7 +51,7 @@ type kept struct {
 // NewSender returns the sender of a stream that keeps at most bound bytes. onStop,
 // if not nil, is called once, without a lock, when the receiver wants no more.
 func NewSender(bound int64, onStop func()) *Sender {
-	s := &Sender{bound: bound, onStop: onStop}
+	s := &Sender{bound: bound, keep: bound, onStop: onStop}
 	s.room.L = &s.mu
 	return s
 }
@@ -92,7 +93,7 @@ func (s *Sender) Full() bool {
 // space is how much the source may write.
 func (s *Sender) space() int64 {
 	if s.drop {
-		return s.bound
+		return s.keep
 	}
 	return min(s.limit-s.written, s.bound-(s.written-s.base))
 }
@@ -120,7 +121,11 @@ func (s *Sender) Commit(n int) {
 	s.crc = crc
 	s.queue[len(s.queue)-1].n += n
 	s.written += int64(n)
-	s.base = max(s.base, s.written-s.bound) // drops, if there was no space
+	most := s.keep
+	if !s.drop { // any more: what was kept beyond bound before is taken first
+		most = max(most, s.bound)
+	}
+	s.base = max(s.base, s.written-most) // drops, if there was no space
 	s.trim()
 	wake := s.wake
 	s.mu.Unlock()
@@ -168,10 +173,13 @@ func (s *Sender) Begin(off int64, crc uint32) {
 }
 
 // SetDrop says whether what is written where there is no space takes the place of
-// the oldest that is kept, or waits.
-func (s *Sender) SetDrop(drop bool) {
+// the oldest that is kept, of which keep bytes then are, or waits.
+func (s *Sender) SetDrop(drop bool, keep int64) {
 	s.mu.Lock()
 	s.drop = drop
+	if drop {
+		s.keep = keep
+	}
 	s.room.Broadcast()
 	s.mu.Unlock()
 }

@@ -1176,7 +1176,7 @@ func TestDropNoMore(t *testing.T) {
 	p := newPair(t, FixedWindow(10), 10)
 	p.drop(true)
 	p.write(15)
-	p.s.SetDrop(false)
+	p.s.SetDrop(false, 0)
 	if !p.s.Full() || p.buffer() {
 		t.Error("there is room")
 	}
@@ -1193,9 +1193,51 @@ func TestDropNoMore(t *testing.T) {
 			close(done)
 		}()
 		synctest.Wait()
-		s.SetDrop(true)
+		s.SetDrop(true, 10)
 		<-done
 	})
+}
+
+// While it drops, a sender can keep more than its bound, or less. What it kept beyond it is not dropped when it does
+// not drop any more: it waits until that is taken.
+func TestDropKeeps(t *testing.T) {
+	const bound = 10
+	for _, keep := range []int64{3, 10, 30} {
+		s := NewSender(bound, nil)
+		s.Attach(0, 1000, nil)
+		s.SetDrop(true, keep)
+		s.Write(make([]byte, 100))
+		if acked, written := s.Position(); s.base != 100-keep || written != 100 {
+			t.Fatalf("keep=%d: keeps from %d (acked %d) to %d", keep, s.base, acked, written)
+		}
+		s.SetDrop(false, 0)
+		if full := s.Full(); full != (keep >= bound) {
+			t.Errorf("keep=%d: full is %t", keep, full)
+		}
+		s.Detach()
+		if err := s.Attach(0, 1000, nil); err != nil {
+			t.Fatal(err)
+		}
+		off, ok := s.NextGap()
+		if !ok || off != 100-keep {
+			t.Errorf("keep=%d: gap to %d, %t", keep, off, ok)
+		}
+		sent := off
+		for {
+			_, _, n := s.Next(NewChunk())
+			if n == 0 {
+				break
+			}
+			sent += int64(n)
+		}
+		if err := s.Ack(sent, 1000); err != nil || sent != 100 || s.Full() {
+			t.Errorf("keep=%d: sent up to %d, %v, full %t", keep, sent, err, s.Full())
+		}
+		s.Write(make([]byte, bound))
+		if s.base != 100 || !s.Full() {
+			t.Errorf("keep=%d: keeps from %d, full %t; want 100, true", keep, s.base, s.Full())
+		}
+	}
 }
 
 // A receiver takes no more than 64 gaps that it has not come to: the sender waits with more, on each connection, and
@@ -1229,7 +1271,7 @@ func TestManyGaps(t *testing.T) {
 	p.finish()
 	// The same gap may grow as often as it likes.
 	s := NewSender(bound, nil)
-	s.SetDrop(true)
+	s.SetDrop(true, bound)
 	s.Attach(0, 1<<20, nil)
 	for i := range 2 * maxGaps {
 		s.Write(make([]byte, piece))
