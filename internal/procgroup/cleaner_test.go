@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -296,6 +297,73 @@ func TestKilledParent(t *testing.T) {
 	if st := g.Reap(); st != (Status{Code: -1}) {
 		t.Errorf("status %+v, want code -1", st)
 	}
+}
+
+// A command that stopped its parent process had made a session that nothing could end, the server's own end included.
+func TestStoppedParent(t *testing.T) {
+	c, err := NewCleaner(ByWalk, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := newMark()
+	g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " & kill -STOP $PPID; read x; exit 3")})
+	eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
+	g.Stdin().Close()
+	exited(t, g)
+	if n := len(members(t, g)); n != 1 {
+		t.Errorf("%d members, want 1", n)
+	}
+	if st := g.Reap(); st != (Status{Code: 3}) {
+		t.Errorf("status %+v, want code 3", st)
+	}
+	eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
+}
+
+// A parent process that was killed after its command had ended left the others, and its number, which could be a
+// stranger's by then, was still asked for descendants.
+func TestKilledParentOfZombie(t *testing.T) {
+	c, err := NewCleaner(ByWalk, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := newMark()
+	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & read x; exit 0")})
+	eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
+	p := g.child.scope.(*parent)
+	g.Stdin().Close()
+	exited(t, g)
+	syscall.Kill(p.pid, syscall.SIGKILL)
+	eventually(t, "the parent is reaped", func() bool { return syscall.Kill(p.pid, 0) == syscall.ESRCH })
+	p.pid = os.Getpid() // the stranger
+	stranger := exec.Command("sleep", "1000")
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if ms := members(t, g); len(ms) > 0 {
+		t.Errorf("a stranger's descendants are its members: %+v", ms)
+	}
+	g.SignalAll(syscall.SIGTERM)
+	if st := g.Reap(); st != (Status{Code: -1}) {
+		t.Errorf("status %+v, want code -1", st)
+	}
+	eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
+	if stranger.Process.Kill(); stranger.Wait().(*exec.ExitError).Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Error("a stranger was signalled")
+	}
+}
+
+// A parent process that waits for what it cannot kill, another user's or in an uninterruptible sleep, had looked for it a
+// thousand times a second.
+func TestParentRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, began := reaper{killing: true}, time.Now()
+		for range 1000 {
+			<-p.again()
+		}
+		if took := time.Since(began); took < time.Minute {
+			t.Errorf("a thousand looks in %v", took)
+		}
+	})
 }
 
 // What a server that is dead has left is ended when another begins, and what belongs to a living one is not.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -127,10 +128,14 @@ const parentTimeout = 10 * time.Second
 type parent struct {
 	pid    int
 	leader int
-	pidfd  int // of the leader, -1 if there is none
+	pidfd  *os.File // of the leader, nil if there is none
 	sock   *os.File
-	died   atomic.Bool // before it was told to
-	status Status
+	told   atomic.Bool   // it was told to end, or has died before that
+	ended  chan struct{} // closed when it has, and what it had left was ended
+	status Status        // set by release
+
+	mu   sync.RWMutex // held for reading while pid is used
+	died bool         // pid may be a stranger's
 }
 
 // forkBelowParent starts the command by a parent process.
@@ -147,13 +152,23 @@ func forkBelowParent(path string, args []string, attr *syscall.ProcAttr) (*child
 		ours.Close()
 		return nil, err
 	}
-	go func() {
+	p := &parent{pid: pid, sock: ours, ended: make(chan struct{}), status: Status{Code: -1}}
+	started := false
+	defer func() {
 		// It ends when it is told to, or when ours is closed; or when what cannot be killed has ended after all. Nobody
 		// waits for that.
-		watch()
-		reapOwn(pid)
+		go func() {
+			defer close(p.ended)
+			watch()
+			p.mu.Lock()
+			p.died = true
+			reapOwn(pid)
+			p.mu.Unlock()
+			if started && !p.told.Swap(true) {
+				p.endOrphans()
+			}
+		}()
 	}()
-	p := &parent{pid: pid, sock: ours, pidfd: -1, status: Status{Code: -1}}
 	ours.SetDeadline(time.Now().Add(parentTimeout))
 	q := startRequest{path: path, dir: attr.Dir, args: args, env: attr.Env, tty: attr.Sys.Setctty}
 	kind, n := byte(0), uint64(0)
@@ -174,26 +189,50 @@ func forkBelowParent(path string, args []string, attr *syscall.ProcAttr) (*child
 	}
 	ours.SetDeadline(time.Time{})
 	p.leader = int(n)
+	started = true
 	// The number is the command's: the parent keeps it, dead or alive.
 	if fd, err := unix.PidfdOpen(p.leader, 0); err == nil {
-		p.pidfd = fd
+		unix.SetNonblock(fd, true)
+		p.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	}
 	return &child{pid: p.leader, watch: p.watch, reap: func() Status { return p.status }, kill: p.kill, scope: p}, nil
 }
 
-// watch waits for the word that the command has ended.
+// watch waits for the command's end: by itself, since the parent can be stopped by whoever may signal it.
 func (p *parent) watch() {
-	if kind, _, err := readMessage(p.sock); err == nil && kind == saysExited {
-		return
+	if !p.seen() {
+		if kind, _, err := readMessage(p.sock); err != nil || kind != saysExited {
+			<-p.ended
+		}
 	}
-	// Somebody has killed the parent. What it had started is now somebody else's: what can be found of it is ended, and
-	// how the command ends is not to be known.
-	p.died.Store(true)
+	p.mu.RLock()
+	died := p.died
+	p.mu.RUnlock()
+	if died {
+		<-p.ended
+	}
+}
+
+// seen waits for the command's end. It returns false if there is nothing to see that by.
+func (p *parent) seen() bool {
+	if p.pidfd == nil {
+		return false
+	}
+	raw, err := p.pidfd.SyscallConn()
+	return err == nil && raw.Read(func(fd uintptr) bool { return ready(int(fd), unix.POLLIN) }) == nil
+}
+
+// endOrphans ends what a parent has left that somebody has killed, as far as it can be found: it is somebody else's now,
+// and how the command ends is not to be known. As long as something is left in the command's session its number is not
+// given away.
+func (p *parent) endOrphans() {
+	s := session(p.leader)
 	for range 100 {
 		p.kill(syscall.SIGKILL)
-		ps, err := p.others()
+		s.signal(process{pid: p.leader}, syscall.SIGKILL)
+		ps, err := s.others()
 		for _, o := range ps {
-			p.signal(o, syscall.SIGKILL)
+			s.signal(o, syscall.SIGKILL)
 		}
 		if err == nil && len(ps) == 0 {
 			return
@@ -202,25 +241,42 @@ func (p *parent) watch() {
 	}
 }
 
+// wake lets a parent that was stopped go on.
+func (p *parent) wake() {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if !p.died {
+		syscall.Kill(p.pid, syscall.SIGCONT)
+	}
+}
+
 // signalProcessGroup is PIDFD_SIGNAL_PROCESS_GROUP of man 2 pidfd_send_signal.
 const signalProcessGroup = 1 << 2
 
 // kill signals the command's group, by a descriptor, which can mean no stranger's (Linux 6.9), or by its number.
 func (p *parent) kill(sig syscall.Signal) error {
-	if p.pidfd >= 0 {
-		if err := unix.PidfdSendSignal(p.pidfd, sig, nil, signalProcessGroup); err != unix.EINVAL {
-			return err
+	err := error(unix.EINVAL)
+	if p.pidfd != nil {
+		if raw, rerr := p.pidfd.SyscallConn(); rerr == nil {
+			control(raw, func(fd int) { err = unix.PidfdSendSignal(fd, sig, nil, signalProcessGroup) })
 		}
 	}
-	if p.died.Load() {
+	if err != unix.EINVAL {
+		return err
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.died {
 		return syscall.ESRCH // the number may be a stranger's
 	}
 	return syscall.Kill(-p.leader, sig)
 }
 
 func (p *parent) others() ([]process, error) {
-	if p.died.Load() {
-		return session(p.leader).others()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.died {
+		return nil, nil // see endOrphans
 	}
 	ps, err := descendants(p.pid)
 	for i := range ps {
@@ -233,30 +289,45 @@ func (p *parent) others() ([]process, error) {
 }
 
 func (p *parent) signal(o process, sig syscall.Signal) {
-	if p.died.Load() {
-		session(p.leader).signal(o, sig)
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.died {
 		return
 	}
 	signalIf(o.pid, sig, func() bool { return descends(o.pid, p.pid) })
 }
 
-func (p *parent) killAll() { p.sock.Write([]byte{toKill}) }
+func (p *parent) killAll() {
+	p.wake()
+	p.sock.SetWriteDeadline(time.Now().Add(killWait))
+	p.sock.Write([]byte{toKill})
+}
 
 func (p *parent) release(leave bool) {
 	word := byte(toEnd)
 	if leave {
 		word = toLeave
 	}
+	p.wake()
 	p.sock.SetDeadline(time.Now().Add(2 * killWait))
-	if _, err := p.sock.Write([]byte{word}); err == nil {
-		if kind, n, err := readMessage(p.sock); err == nil && kind == saysStatus {
+	first := !p.told.Swap(true)
+	_, err := p.sock.Write([]byte{word})
+	for kind, n := byte(0), uint64(0); err == nil && kind != saysStatus; {
+		if kind, n, err = readMessage(p.sock); err == nil && kind == saysStatus {
 			p.status = statusOf(syscall.WaitStatus(n))
 		}
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.wake() // once more: it will find the socket closed
+	} else if err != nil {
+		<-p.ended // it has died
+		if first && !leave {
+			p.endOrphans()
+		}
+	}
 	p.sock.Close()
-	if p.pidfd >= 0 {
-		unix.Close(p.pidfd)
-		p.pidfd = -1
+	if p.pidfd != nil {
+		p.pidfd.Close()
 	}
 }
 
@@ -313,6 +384,7 @@ func parentMain() {
 	for {
 		select {
 		case <-orphans:
+			p.wait = 0
 			p.reapOrphans()
 		case <-gone:
 			gone = nil
@@ -320,7 +392,7 @@ func parentMain() {
 		case word := <-words: // 0 when the socket has closed
 			switch word {
 			case toKill:
-				p.killing = true
+				p.killing, p.wait = true, 0
 			case toLeave:
 				p.reapOrphans()
 				p.say()
@@ -359,14 +431,19 @@ type reaper struct {
 	sock    *os.File
 	orphans chan os.Signal
 	killing bool
+	wait    time.Duration // since the last time that something had ended
 }
+
+// mostWait bounds the time between two looks at what does not end: that of another user, or in an uninterruptible sleep.
+const mostWait = 64 * time.Millisecond
 
 // again is when there is to be killed once more.
 func (p *reaper) again() <-chan time.Time {
 	if !p.killing {
 		return nil
 	}
-	return time.After(time.Millisecond)
+	p.wait = min(max(2*p.wait, time.Millisecond), mostWait)
+	return time.After(p.wait)
 }
 
 // reapOrphans reaps every child that has ended, but for the command.
@@ -398,6 +475,7 @@ func (p *reaper) killOthers() (left bool) {
 
 // end ends everything, says the command's status, and returns when there is nothing left.
 func (p *reaper) end() {
+	p.killing, p.wait = true, 0
 	late := time.Now().Add(killWait)
 	syscall.Kill(p.leader, syscall.SIGKILL) // has ended, but when the server has
 	for {
@@ -412,7 +490,8 @@ func (p *reaper) end() {
 		}
 		select {
 		case <-p.orphans:
-		case <-time.After(time.Millisecond):
+			p.wait = 0
+		case <-p.again():
 		}
 	}
 }
