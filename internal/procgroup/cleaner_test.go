@@ -352,6 +352,28 @@ func TestKilledParentOfZombie(t *testing.T) {
 	}
 }
 
+// The end of a server whose guard was stopped had no end.
+func TestStoppedGuard(t *testing.T) {
+	c, err := NewCleaner(ByCgroup, quiet)
+	if err != nil {
+		t.Skip(err)
+	}
+	syscall.Kill(c.guard.pid, syscall.SIGSTOP)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		c.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(bound):
+		t.Fatal("Close does not return")
+	}
+	if _, err := os.Stat(c.cgroups.path); !os.IsNotExist(err) {
+		t.Errorf("the cgroup is still there: %v", err)
+	}
+}
+
 // A parent process that waits for what it cannot kill, another user's or in an uninterruptible sleep, had looked for it a
 // thousand times a second.
 func TestParentRests(t *testing.T) {

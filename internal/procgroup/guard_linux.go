@@ -20,8 +20,9 @@ type guard struct {
 	closing chan struct{}
 	ended   chan struct{}
 
-	mu sync.Mutex
-	w  *os.File // nil when closed
+	mu  sync.Mutex
+	w   *os.File // nil when closed
+	pid int      // 0 when it is reaped
 }
 
 // guardRest is the least time from one guard to the next.
@@ -40,14 +41,14 @@ func newGuard(path string, log func(string, ...any)) (*guard, error) {
 // start starts the process. watch waits for its end.
 func (g *guard) start() (watch func(), err error) {
 	var p [2]int
-	if err := cloexecPipe(&p); err != nil {
-		return nil, err
-	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer null.Close()
+	if err := cloexecPipe(&p); err != nil {
+		return nil, err
+	}
 	r, w := os.NewFile(uintptr(p[0]), "|0"), os.NewFile(uintptr(p[1]), "|1")
 	defer r.Close()
 	pid, wait, err := startHelper(syscall.SysProcAttr{}, []uintptr{r.Fd(), null.Fd(), null.Fd()}, guardName, g.path)
@@ -55,9 +56,12 @@ func (g *guard) start() (watch func(), err error) {
 		w.Close()
 		return nil, err
 	}
-	g.w = w
+	g.w, g.pid = w, pid
 	return func() {
 		wait()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.pid = 0
 		reapOwn(pid)
 	}, nil
 }
@@ -88,10 +92,13 @@ func (g *guard) run(watch func()) {
 	}
 }
 
-// close lets the guard go.
+// close ends the guard, which may be stopped, or wait for what cannot be killed.
 func (g *guard) close() {
 	close(g.closing)
 	g.mu.Lock()
+	if g.pid != 0 {
+		syscall.Kill(g.pid, syscall.SIGKILL)
+	}
 	g.w.Close()
 	g.w = nil
 	g.mu.Unlock()
