@@ -139,8 +139,12 @@ func lockCgroup(path string) (*os.File, error) {
 
 // sweep ends what servers that are dead have left below a cgroup.
 func sweep(own string, log func(string, ...any)) {
-	dirs, _ := filepath.Glob(filepath.Join(own, cgroupPrefix+"*"))
-	for _, dir := range dirs {
+	dirs, _ := os.ReadDir(own) // no pattern: systemd's names have backslashes
+	for _, d := range dirs {
+		if !strings.HasPrefix(d.Name(), cgroupPrefix) {
+			continue
+		}
+		dir := filepath.Join(own, d.Name())
 		lock, err := lockCgroup(dir)
 		if err != nil {
 			continue
@@ -264,13 +268,14 @@ func endCgroup(dir string) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err == nil {
-			err = removeCgroup(dir)
+		if rerr := removeCgroup(dir); err == nil || rerr == nil {
+			err = rerr
 		}
-		if err == nil || time.Now().After(late) {
+		// EBUSY until the last has ended, ENODEV while somebody else removes it.
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENODEV) || time.Now().After(late) {
 			return err
 		}
-		time.Sleep(time.Millisecond) // EBUSY until the last has ended
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -354,8 +359,13 @@ func moveProcesses(from, to string) {
 		if err != nil || len(ps) == 0 {
 			return
 		}
+		moved := false
 		for _, p := range ps {
-			os.WriteFile(filepath.Join(to, "cgroup.procs"), []byte(strconv.Itoa(p.pid)), 0)
+			err := os.WriteFile(filepath.Join(to, "cgroup.procs"), []byte(strconv.Itoa(p.pid)), 0)
+			moved = moved || err == nil || errors.Is(err, unix.ESRCH)
+		}
+		if !moved {
+			return // it is not allowed
 		}
 	}
 }

@@ -388,6 +388,44 @@ func TestParentRests(t *testing.T) {
 	})
 }
 
+// A cgroup that may not be ended was tried to be for two seconds, and one whose path looks like a pattern was not found.
+func TestSweepForeign(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := filepath.Join(t.TempDir(), `wsexec@a\x2db.service`)
+		// A directory elsewhere has files, which keep it from being removed.
+		dir := filepath.Join(own, cgroupPrefix+"1-1")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		began, swept := time.Now(), 0
+		sweep(own, func(string, ...any) { swept++ })
+		if swept != 1 {
+			t.Errorf("%d cgroups were found, want 1", swept)
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// Processes that cannot be moved, to be left running, were tried without a rest for two seconds: in a bubble's time, for
+// ever.
+func TestMoveNowhere(t *testing.T) {
+	c, err := NewCleaner(ByCgroup, quiet)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer c.Close()
+	g := startBy(t, c, Spec{Args: []string{"cat"}})
+	nowhere := t.TempDir() + "/gone"
+	synctest.Test(t, func(*testing.T) { moveProcesses(g.child.scope.(*cgroupScope).dir, nowhere) })
+	if !groupLives(g.Pid()) {
+		t.Error("the command has ended")
+	}
+	g.Signal(syscall.SIGKILL)
+	g.Reap()
+}
+
 // What a server that is dead has left is ended when another begins, and what belongs to a living one is not.
 func TestSweep(t *testing.T) {
 	alive, err := NewCleaner(ByCgroup, quiet)
