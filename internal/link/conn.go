@@ -12,6 +12,7 @@ package link
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"encoding/base64"
@@ -21,6 +22,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -197,8 +199,14 @@ func (c *Conn) Bye() { c.shut(websocket.StatusNormalClosure, "") }
 // Refuse closes the connection and tells the peer which rule it broke.
 func (c *Conn) Refuse(reason string) { c.shut(websocket.StatusProtocolError, reason) }
 
+// parsing is held for a message that is longer than others may be: while they are
+// taken apart, a hundred of them at once would take gigabytes, and all processors from
+// the sessions that run.
+var parsing sync.Mutex
+
 // ReadControl reads one control message of at most max bytes, waiting for it at
-// most d.
+// most d. In one that may be longer than others each string counts for
+// [proto.StringCost] bytes more.
 func (c *Conn) ReadControl(max int64, d time.Duration) (any, error) {
 	c.ws.SetReadLimit(-1) // beyond which the library would close without a word of ours
 	c.net.SetReadDeadline(time.Now().Add(d))
@@ -218,6 +226,14 @@ func (c *Conn) ReadControl(max int64, d time.Duration) (any, error) {
 	if typ != websocket.MessageText {
 		return nil, fmt.Errorf("%w: a frame, where a control message must come first", ErrProtocol)
 	}
+	if max <= proto.MaxControl || len(b) <= proto.MaxControl {
+		return parseControl(b)
+	}
+	if strings := int64(bytes.Count(b, []byte{'"'}) / 2); int64(len(b))+strings*proto.StringCost > max {
+		return nil, fmt.Errorf("%w: %w: %d strings, and more than %d bytes", ErrProtocol, ErrTooLong, strings, max)
+	}
+	parsing.Lock()
+	defer parsing.Unlock()
 	return parseControl(b)
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -363,13 +364,16 @@ func strict(raw []byte, t reflect.Type) error {
 		if t.Elem().Kind() == reflect.Uint8 {
 			return nil // base64
 		}
+		if t.Elem() == reflect.TypeFor[[]byte]() {
+			return nil // of which there may be very many: Open.check finds the nulls
+		}
 		var all []json.RawMessage
 		if err := json.Unmarshal(raw, &all); err != nil {
 			return err
 		}
 		for _, v := range all {
 			if string(v) == "null" {
-				return errors.New("a null in an array")
+				return errNull
 			}
 			if err := strict(v, t.Elem()); err != nil {
 				return err
@@ -434,7 +438,15 @@ func eachMember(raw []byte, f func(name string, value []byte) error) error {
 	return nil
 }
 
+var errNull = errors.New("a null in an array")
+
 func (o *Open) check() error {
+	if o.Start != nil {
+		null := func(b []byte) bool { return b == nil }
+		if slices.ContainsFunc(o.Start.Argv, null) || slices.ContainsFunc(o.Start.Env, null) {
+			return errNull
+		}
+	}
 	if !ValidID(o.Client) {
 		return fmt.Errorf("client %.40q is not 26 characters of a-z2-7", o.Client)
 	}

@@ -289,7 +289,7 @@
 // # Bounds
 //
 // A control message has at most 4,096 bytes, open at most 4 MiB, or less if the
-// server wants (too-large). A frame has at most 65,546 bytes. WebSocket messages may be fragmented. A client without a
+// server wants, each string in it counting for 12 more (too-large). A frame has at most 65,546 bytes. WebSocket messages may be fragmented. A client without a
 // connection tries again after a random time between half of and all of a delay
 // that begins at 50 ms and doubles up to 5 s, until linger is over. Both begin anew
 // with each loss of a connection that was of use (something moved, or it lasted).
