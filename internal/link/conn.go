@@ -196,8 +196,15 @@ var ErrTooLong = errors.New("message too long")
 // Bye closes the connection in good order, which says nothing about a command.
 func (c *Conn) Bye() { c.shut(websocket.StatusNormalClosure, "") }
 
-// Refuse closes the connection and tells the peer which rule it broke.
-func (c *Conn) Refuse(reason string) { c.shut(websocket.StatusProtocolError, reason) }
+// Refuse closes the connection and tells the peer which rule it broke; or, if its
+// message was not whole, no more than that, which is not held against it.
+func (c *Conn) Refuse(err error) {
+	code := websocket.StatusProtocolError
+	if errors.Is(err, proto.ErrTruncated) {
+		code = websocket.StatusInvalidFramePayloadData
+	}
+	c.shut(code, err.Error())
+}
 
 // parsing is held for a message that is longer than others may be: while they are
 // taken apart, a hundred of them at once would take gigabytes, and all processors from

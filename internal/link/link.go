@@ -189,7 +189,7 @@ func (l *Link) Run(keepalive time.Duration) error {
 	var word *proto.Error
 	l.leave = errors.As(cause, &word) || errors.Is(cause, ErrLeave)
 	l.closed = l.closed || !l.leave
-	orderly := l.leave || errors.Is(cause, ErrBye) || errors.Is(cause, ErrProtocol)
+	orderly := l.leave || errors.Is(cause, ErrBye) || refused(cause)
 	l.mu.Unlock()
 	l.watch.Stop()
 	l.Wake()
@@ -204,11 +204,16 @@ func (l *Link) Run(keepalive time.Duration) error {
 	switch {
 	case errors.Is(cause, ErrBye), errors.Is(cause, ErrLeave):
 		l.conn.Bye()
-	case errors.Is(cause, ErrProtocol):
-		l.conn.Refuse(cause.Error())
+	case refused(cause):
+		l.conn.Refuse(cause)
 	}
 	l.conn.Close()
 	return cause
+}
+
+// refused reports whether a link ends with err because of what the peer sent.
+func refused(err error) bool {
+	return errors.Is(err, ErrProtocol) || errors.Is(err, proto.ErrTruncated)
 }
 
 // unwritable ends the link after a failed write. What the peer said before it

@@ -394,12 +394,20 @@ func TestTruncated(t *testing.T) {
 			if len(msg.b) > 0 && msg.typ == websocket.MessageBinary {
 				msg.b[0] = byte(proto.End)
 			}
+			told := make(chan error, 1)
+			go func() {
+				_, _, err := sc.ws.Read(context.Background())
+				told <- err
+			}()
 			sc.ws.Write(context.Background(), msg.typ, msg.b)
 			if err := <-e.done; errors.Is(err, ErrProtocol) || !errors.Is(err, proto.ErrTruncated) {
 				t.Errorf("%q: link ended with %v, want a truncated message", msg.b, err)
 			}
 			if len(e.got) != 0 {
 				t.Errorf("%q: was taken for a message", msg.b)
+			}
+			if err := <-told; websocket.CloseStatus(err) != websocket.StatusInvalidFramePayloadData {
+				t.Errorf("%q: the peer is told %v, want close code 1007", msg.b, err)
 			}
 		})
 	}
@@ -472,7 +480,7 @@ func TestReasonIsUTF8(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
 		cc, sc := connect(t, a, b)
-		go sc.Refuse(strings.Repeat("é", 100))
+		go sc.Refuse(errors.New(strings.Repeat("é", 100)))
 		_, _, err := cc.ws.Reader(context.Background())
 		var ce websocket.CloseError
 		if !errors.As(err, &ce) || ce.Code != websocket.StatusProtocolError || ce.Reason != strings.Repeat("é", 61) {

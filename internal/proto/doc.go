@@ -68,7 +68,8 @@
 // these codes, does not connect again: the same would happen. A name that differs
 // from one of this page only in case, a name that comes twice in an object, and a
 // null in an array are such breaches. A message that ends too early may be the trace of a peer that
-// died (see the note at the end) and is a lost connection, no more.
+// died (see the note at the end) and is a lost connection, no more; it is closed with
+// 1007, and the client connects again.
 //
 // # Streams and frames
 //

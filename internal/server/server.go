@@ -494,8 +494,8 @@ func (s *Server) serve(c *link.Conn, k key) {
 		return
 	}
 	if err != nil {
-		if errors.Is(err, link.ErrProtocol) {
-			c.Refuse(err.Error())
+		if errors.Is(err, link.ErrProtocol) || errors.Is(err, proto.ErrTruncated) {
+			c.Refuse(err)
 		}
 		s.cfg.Log.Info("no open", "session", k.id, "error", err)
 		c.Close()
@@ -503,7 +503,7 @@ func (s *Server) serve(c *link.Conn, k key) {
 	}
 	o, ok := m.(*proto.Open)
 	if !ok {
-		c.Refuse("open must come first")
+		c.Refuse(fmt.Errorf("%w: open must come first", link.ErrProtocol))
 		return
 	}
 	if o.Watch {
