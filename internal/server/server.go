@@ -44,7 +44,7 @@ type Config struct {
 	// been upgraded and not sent their open, which are refused. 256.
 	MaxConnections int
 	// OpenTimeout bounds the time until a connection's request has come, and from
-	// there to its open. 10s.
+	// there to its open, or until a response to anything else was taken. 10s.
 	OpenTimeout time.Duration
 	// MaxHeader bounds a request's header, in bytes. 64 KiB.
 	MaxHeader int
@@ -170,6 +170,7 @@ func New(cfg Config) *Server {
 		Handler:           s,
 		ReadHeaderTimeout: cfg.OpenTimeout,
 		ReadTimeout:       cfg.OpenTimeout, // of a request; an upgrade ends it
+		WriteTimeout:      cfg.OpenTimeout, // of a response that nobody takes; an upgrade ends it
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    cfg.MaxHeader,
 		ConnState:         s.strange.note,
