@@ -298,7 +298,7 @@ func (c *Cmd) connections(ctx context.Context) error {
 	if c.Start != nil && c.Start.Linger != nil {
 		linger = c.Start.Linger.Duration()
 	}
-	delay := backoffMin
+	asked, delay := linger, backoffMin
 	var lostAt time.Time
 	var progress [4]int64
 	for {
@@ -327,6 +327,9 @@ func (c *Cmd) connections(ctx context.Context) error {
 		}
 		if c.opened != nil {
 			linger = c.opened.Linger.Duration()
+			if c.Start != nil {
+				linger = min(linger, asked) // a server that grants more is not waited for longer
+			}
 		}
 		if lostAt.IsZero() {
 			lostAt = time.Now()
