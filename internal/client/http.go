@@ -9,8 +9,13 @@ import (
 	"net/http"
 	"strings"
 
+	"wsexec/internal/link"
 	"wsexec/internal/proto"
 )
+
+// maxList bounds the list of sessions in bytes. It has their commands, each of up to
+// [proto.MaxOpen].
+const maxList = 64 << 20
 
 // readProblem reads the problem document of a refusal, nil if it has none.
 func readProblem(resp *http.Response) *proto.Problem {
@@ -31,6 +36,7 @@ func Sessions(ctx context.Context, s Server) ([]proto.Info, error) {
 	defer cancel()
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableKeepAlives = true
+	t.MaxResponseHeaderBytes = link.MaxResponseHeader
 	if s.Dial != nil {
 		t.Proxy = nil
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Dial(ctx) }
@@ -57,7 +63,17 @@ func Sessions(ctx context.Context, s Server) ([]proto.Info, error) {
 	var list struct {
 		Sessions []proto.Info `json:"sessions"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
+	body := &io.LimitedReader{R: resp.Body, N: maxList}
+	err = json.NewDecoder(body).Decode(&list)
+	if body.N == 0 {
+		err = fmt.Errorf("it is longer than %d MiB", maxList>>20)
+	}
+	for _, i := range list.Sessions {
+		if err == nil && !proto.ValidID(i.ID) {
+			err = fmt.Errorf("%.40q is not an id", i.ID) // it becomes part of a URL, and of a command to type
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the server's list of sessions: %w", err)
 	}
 	return list.Sessions, nil

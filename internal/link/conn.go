@@ -108,6 +108,10 @@ func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	return c, nil
 }
 
+// MaxResponseHeader bounds the header of a server's response in bytes: Go would take
+// 10 MiB, and repeat in its error what it does not understand of it.
+const MaxResponseHeader = 64 << 10
+
 // A Dialer makes the network connection; nil is TCP.
 type Dialer func(ctx context.Context) (net.Conn, error)
 
@@ -119,6 +123,7 @@ func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Co
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.ForceAttemptHTTP2 = false // WebSocket over HTTP/2 is another protocol (RFC 8441)
 	t.DisableKeepAlives = true
+	t.MaxResponseHeaderBytes = MaxResponseHeader
 	dialTCP := t.DialContext
 	if dial != nil {
 		t.Proxy = nil
