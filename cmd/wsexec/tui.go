@@ -154,13 +154,23 @@ func sayUsage(err error, command string) {
 	sayHint(strings.TrimSpace("wsexec "+command) + " --help")
 }
 
+// maxLine bounds a line of ours in bytes: twice what a control message, which may come
+// from anywhere, can hold.
+const maxLine = 2 * proto.MaxControl
+
+// oneLine makes of what comes from elsewhere one line that does not control this
+// terminal: xterm takes U+009B for ESC [, and others draw what is behind U+202E from
+// right to left.
 func oneLine(s string) string {
+	if len(s) > maxLine {
+		s = strings.ToValidUTF8(s[:maxLine], "") + "..."
+	}
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\r' {
+		switch {
+		case r == '\n' || r == '\r':
 			return ' '
-		}
-		if r < ' ' || r == 0x7f {
-			return '?' // nothing from elsewhere controls this terminal
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == '\u2028', r == '\u2029':
+			return '?'
 		}
 		return r
 	}, s)

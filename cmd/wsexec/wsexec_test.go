@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -178,5 +179,13 @@ func TestFindServer(t *testing.T) {
 func TestOneLine(t *testing.T) {
 	if got := oneLine("a\nb\r\x1b[2Jc\x07"); got != "a b ?[2Jc?" {
 		t.Errorf("got %q", got)
+	}
+	if got := oneLine("\u009b2Jd\u0085e\u202ef\u2028g\xffñ"); got != "?2Jd?e?f?g\ufffdñ" {
+		t.Errorf("got %q", got)
+	}
+	for n := range 4 { // also where it is cut
+		if got := oneLine(strings.Repeat("x", n) + strings.Repeat("ñ→", 1<<20)); len(got) > maxLine+3 || !strings.HasSuffix(got, "...") || !utf8.ValidString(got) {
+			t.Errorf("%d bytes, which end with %q", len(got), got[len(got)-20:])
+		}
 	}
 }
