@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/coder/websocket"
 )
@@ -203,6 +204,20 @@ func TestFakeServer(t *testing.T) {
 			c.listen()
 		}},
 		{"opened twice", stay(func(c *fakeConn) { c.opened(); c.text(`{"type":"opened"}`) })},
+		{"opened that grants an hour", func(c *fakeConn) {
+			c.awaitOpen()
+			c.text(`{"type":"opened","pid":1,"linger":3600000,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`)
+		}},
+		{"opened without a keepalive", func(c *fakeConn) {
+			c.awaitOpen()
+			c.text(`{"type":"opened","pid":1,"linger":700,"keepalive":0,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`)
+			c.listen()
+		}},
+		{"an open for opened", func(c *fakeConn) {
+			c.awaitOpen()
+			c.text(`{"type":"open","client":"` + newID() + `","try":1}`)
+			c.listen()
+		}},
 		{"an empty message for opened", func(c *fakeConn) { c.awaitOpen(); c.text(""); c.listen() }},
 
 		{"random text", stay(func(c *fakeConn) { c.text("you have mail\x07") })},
@@ -216,6 +231,9 @@ func TestFakeServer(t *testing.T) {
 			c.text(`{"type":"opened","x":"` + strings.Repeat("x", 8<<20) + `"}`)
 			c.listen()
 		}},
+		{"an empty text message", stay(func(c *fakeConn) { c.text("") })},
+		{"an empty frame", stay(func(c *fakeConn) { c.send(nil) })},
+		{"a message of the client's", stay(func(c *fakeConn) { c.text(`{"type":"bye"}`) })},
 		{"an unknown kind", stay(func(c *fakeConn) { c.send(frame(99, 1, 0, 'x')) })},
 		{"an unknown stream", stay(func(c *fakeConn) { c.send(frame(kindData, 9, 0, 'x')) })},
 		{"DATA of stdin", stay(func(c *fakeConn) { c.send(frame(kindData, 0, 0, 'x')) })},
@@ -224,6 +242,27 @@ func TestFakeServer(t *testing.T) {
 		{"END twice", stay(func(c *fakeConn) { c.ends(); c.ends(); c.text(exitZero) })},
 		{"END with another checksum", stay(func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.send(endFrame(2, 0, 0)) })},
 		{"END with another checksum, and exit", stay(func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.send(endFrame(2, 0, 0)); c.text(exitZero) })},
+		{"END that is another on the next connection", func(c *fakeConn) {
+			if c.opened() {
+				c.send(endFrame(1, 0, uint32(c.n)))
+				c.close()
+			}
+		}},
+		{"exit that is another on the next connection", func(c *fakeConn) {
+			if c.opened() {
+				c.send(endFrame(1, 0, 0))
+				c.send(endFrame(2, 0, 0))
+				c.text(fmt.Sprintf(`{"type":"exit","code":%d,"reason":"incomplete","stdin":0}`, c.n))
+				c.close()
+			}
+		}},
+		{"a GAP behind the end", stay(func(c *fakeConn) { c.ends(); c.send(frame(kindGap, 1, 5)) })},
+		{"a GAP in stdin", stay(func(c *fakeConn) { c.send(frame(kindGap, 0, 5)) })},
+		{"STOP of stdout", stay(func(c *fakeConn) { c.send(frame(kindStop, 1, 0)) })},
+		{"END of the signals", stay(func(c *fakeConn) { c.send(endFrame(3, 0, 0)) })},
+		{"DATA at the end of all offsets", stay(func(c *fakeConn) { c.send(frame(kindData, 1, 1<<63, 'x')) })},
+		{"ACK at the end of all offsets", stay(func(c *fakeConn) { c.send(ackFrame(0, 1<<63, 1<<63)) })},
+		{"a limit at the end of all offsets", stay(func(c *fakeConn) { c.send(ackFrame(0, 0, 1<<63)) })},
 		{"a GAP back", stay(func(c *fakeConn) { c.send(frame(kindGap, 1, 0)) })},
 		{"ACK of what was never sent", stay(func(c *fakeConn) { c.send(ackFrame(0, 100, 65536)) })},
 		{"ACK of stdout", stay(func(c *fakeConn) { c.send(ackFrame(1, 0, 65536)) })},
@@ -251,12 +290,21 @@ func TestFakeServer(t *testing.T) {
 			c.text(`{"type":"error","code":"internal","title":"\u001b[2Jwell\nwsexec: hello","status":125}`)
 			c.listen()
 		}},
+		{"an error with the terminal's other controls", stay(func(c *fakeConn) {
+			c.text(`{"type":"error","code":"\u009b2J","title":"\u009b2J\u009d0;title\u009c\u202etxt.exe\u2028","detail":"\u0085\u0000","status":125}`)
+		})},
+		{"an error as long as it may be", stay(func(c *fakeConn) {
+			c.text(`{"type":"error","code":"internal","title":"` + strings.Repeat("\x7f\u009b", 1300) + `","status":125}`)
+		})},
+		{"an error with a status of the command's", stay(func(c *fakeConn) {
+			c.text(`{"type":"error","code":"internal","title":"` + strings.Repeat("x", 5000) + `","status":3}`)
+		})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			f := startFake(t, c.serve)
 			r := f.client(t, s, within)
-			if strings.ContainsAny(r.stderr, "\x1b\x07") {
+			if strings.ContainsFunc(r.stderr, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
 				t.Errorf("what the server sent reaches the terminal: %s", quote(r.stderr))
 			}
 		})
@@ -426,6 +474,19 @@ func TestFakeServerOnTerminal(t *testing.T) {
 		{"an unknown kind", func(c *fakeConn) { c.send(frame(99, 1, 0, 'x')); c.listen() }},
 		{"exit with neither code nor signal", func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","stdin":0}`); c.listen() }},
 		{"a wrong checksum", func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.listen() }},
+		{"exit before END", func(c *fakeConn) { c.text(exitZero); c.listen() }},
+		{"END twice", func(c *fakeConn) { c.send(endFrame(1, 0, 0)); c.send(endFrame(1, 0, 0)); c.listen() }},
+		{"opened twice", func(c *fakeConn) { c.text(openedTTY); c.listen() }},
+		{"a GAP back", func(c *fakeConn) { c.send(frame(kindGap, 1, 0)); c.listen() }},
+		{"DATA with a hole", func(c *fakeConn) { c.send(frame(kindData, 1, 10, 'x')); c.listen() }},
+		{"ACK of what was never sent", func(c *fakeConn) { c.send(ackFrame(0, 100, 65536)); c.listen() }},
+		{"a limit that goes back", func(c *fakeConn) { c.send(ackFrame(0, 0, 100)); c.listen() }},
+		{"a frame of 8 MiB", func(c *fakeConn) { c.send(frame(kindData, 1, 0, make([]byte, 8<<20)...)); c.listen() }},
+		{"an empty message", func(c *fakeConn) { c.text(""); c.listen() }},
+		{"an error that draws", func(c *fakeConn) {
+			c.text(`{"type":"error","code":"internal","title":"\u001b[2J\u009b2J","status":125}`)
+			c.listen()
+		}},
 		{"an error", func(c *fakeConn) {
 			c.text(`{"type":"error","code":"internal","title":"broken","status":125}`)
 			c.listen()
@@ -450,8 +511,8 @@ func TestFakeServerOnTerminal(t *testing.T) {
 			term.awaitRaw(t)
 			close(raw)
 			term.wantStatus(t, 125)
-			if shown := term.out.String(); !strings.Contains(shown, "wsexec: ") {
-				t.Errorf("the terminal got %s, want a message", quote(shown))
+			if shown := term.out.String(); !strings.Contains(shown, "wsexec: ") || strings.Contains(shown, "[2J") && !strings.Contains(shown, "?[2J?2J") {
+				t.Errorf("the terminal got %s, want a message that does not draw", quote(shown))
 			}
 		})
 	}

@@ -1,0 +1,1027 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unicode"
+)
+
+// Peers that break WebSocket itself, or HTTP, on both sides: each is turned away with
+// a reason, costs nothing for long, and nobody else notices. What breaks the protocol
+// above is in takeover_test.go (to the server) and fake_test.go (to the client).
+
+// ---- a WebSocket without a library
+
+// A wire is a WebSocket connection on which anything can be sent.
+type wire struct {
+	t     testing.TB
+	what  string
+	c     net.Conn
+	br    *bufio.Reader
+	masks bool // the client's side of it
+}
+
+// First bytes of WebSocket frames (RFC 6455 §5.2).
+const (
+	wsContinuation = 0x00
+	wsText         = 0x01
+	wsBinary       = 0x02
+	wsClose        = 0x08
+	wsPing         = 0x09
+	wsPong         = 0x0a
+
+	wsFin        = 0x80
+	wsCompressed = 0x40 // RSV1, with permessage-deflate
+	wsMasked     = 0x80 // of the second byte
+)
+
+// dialTCP connects to s and sends nothing.
+func (s *server) dialTCP(t testing.TB) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp4", strings.TrimPrefix(s.url, "ws://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+// handshake is a correct request to upgrade.
+func (s *server) handshake(t testing.TB, id string) string {
+	return "GET /v1/sessions/" + id + " HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(s.upgrade(t), "\r\n") + "\r\n\r\n"
+}
+
+// wire upgrades a connection to the session id of s.
+func (s *server) wire(t testing.TB, what, id string) *wire {
+	t.Helper()
+	w := &wire{t: t, what: what, c: s.dialTCP(t), masks: true}
+	w.br = bufio.NewReader(w.c)
+	io.WriteString(w.c, s.handshake(t, id))
+	resp, err := http.ReadResponse(w.br, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%s: upgrade: %v, %v", what, resp, err)
+	}
+	return w
+}
+
+// openedWire is a wire on which a session was opened.
+func (s *server) openedWire(t testing.TB, what, id, client string, try int, more map[string]any) *wire {
+	t.Helper()
+	w := s.wire(t, what, id)
+	m := map[string]any{"type": "open", "client": client, "try": try, "have": wide}
+	for k, v := range more {
+		m[k] = v
+	}
+	w.control(m)
+	op, b, err := w.next()
+	if err != nil || op != wsText || !bytes.Contains(b, []byte(`"opened"`)) {
+		t.Fatalf("%s: opened: %d %q, %v", what, op, b, err)
+	}
+	return w
+}
+
+// frameOf is a WebSocket frame. The mask is zero, which changes nothing.
+func (w *wire) frameOf(first byte, payload []byte) []byte {
+	mask := byte(0)
+	if w.masks {
+		mask = wsMasked
+	}
+	b := []byte{first}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, mask|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, mask|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, mask|127), uint64(n))
+	}
+	if w.masks {
+		b = append(b, 0, 0, 0, 0)
+	}
+	return append(b, payload...)
+}
+
+func (w *wire) send(first byte, payload []byte) { w.c.Write(w.frameOf(first, payload)) }
+
+func (w *wire) control(m map[string]any) {
+	b, err := json.Marshal(m)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.send(wsFin|wsText, b)
+}
+
+// next reads a frame.
+func (w *wire) next() (op byte, payload []byte, err error) {
+	var h [2]byte
+	if _, err := io.ReadFull(w.br, h[:]); err != nil {
+		return 0, nil, err
+	}
+	n := uint64(h[1] & 0x7f)
+	if k := map[uint64]int{126: 2, 127: 8}[n]; k > 0 {
+		var b [8]byte
+		if _, err := io.ReadFull(w.br, b[8-k:]); err != nil {
+			return 0, nil, err
+		}
+		n = binary.BigEndian.Uint64(b[:])
+	}
+	if h[1]&wsMasked != 0 {
+		n += 4 // of a client: not looked into
+	}
+	payload = make([]byte, n)
+	_, err = io.ReadFull(w.br, payload)
+	return h[0] & 0x0f, payload, err
+}
+
+// wantClosed reads until the other side closes, and checks that its close frame has
+// that code and a reason. Code 0: it closes, with or without a frame.
+func (w *wire) wantClosed(code int) {
+	w.t.Helper()
+	for {
+		op, b, err := w.next()
+		var late net.Error
+		switch {
+		case err != nil && errors.As(err, &late) && late.Timeout():
+			w.t.Errorf("%s: the connection is still open", w.what)
+			return
+		case err != nil && code == 0:
+			return
+		case err != nil:
+			w.t.Errorf("%s: the connection ended with %v, want a close frame with code %d and a reason", w.what, err, code)
+			return
+		case op == wsClose && code != 0:
+			if len(b) < 3 && code != 1000 || len(b) < 2 || int(binary.BigEndian.Uint16(b)) != code {
+				w.t.Errorf("%s: close frame %q, want code %d and a reason", w.what, b, code)
+			}
+			return
+		}
+	}
+}
+
+// ---- to the server
+
+// cats is a session that says 0123456789 and then what comes.
+var cats = map[string]any{"start": start("sh", "-c", "printf 0123456789; cat; exit 3")}
+
+// await reads until a control message of that type.
+func (w *wire) await(typ string) map[string]any {
+	w.t.Helper()
+	for {
+		op, b, err := w.next()
+		if err != nil || op == wsClose {
+			w.t.Fatalf("%s: waiting for %s: %q, %v", w.what, typ, b, err)
+		}
+		var m map[string]any
+		if op == wsText && json.Unmarshal(b, &m) == nil && m["type"] == typ {
+			return m
+		}
+	}
+}
+
+// end ends the session in good order.
+func (w *wire) end() map[string]any {
+	w.t.Helper()
+	w.control(map[string]any{"type": "hangup"})
+	exit := w.await("exit")
+	w.control(map[string]any{"type": "bye"})
+	w.wantClosed(1000)
+	return exit
+}
+
+// bystander runs cat beside a test; what it returns checks that nothing happened to
+// it.
+func (s *server) bystander(t testing.TB) (unharmed func()) {
+	t.Helper()
+	stdin, w := pipe(t)
+	cmd := s.wsexec("run", "cat")
+	cmd.Stdin = stdin
+	c := startClient(t, cmd)
+	stdin.Close()
+	w.WriteString("before\n")
+	c.expect(t, "before\n")
+	return func() {
+		t.Helper()
+		w.WriteString("after\n")
+		w.Close()
+		c.wait(t, patience).want(t, 0, "before\nafter\n", "")
+	}
+}
+
+// endAll ends what sessions are left.
+func (s *server) endAll(t testing.TB) {
+	t.Helper()
+	for _, i := range s.list(t) {
+		if i.State != "ended" {
+			s.kill(t, i.ID)
+		}
+	}
+}
+
+// What is no WebSocket frame, or no message, closes that connection, with a reason.
+func TestBrokenFrames(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	unharmed := s.bystander(t)
+	data := frame(kindData, 0, 0, 'x')
+	for _, c := range []struct {
+		what string
+		code int // of the close frame; 0: RFC 6455 wants none
+		do   func(w *wire)
+	}{
+		{"a frame without a mask", 0, func(w *wire) { w.masks = false; w.send(wsFin|wsBinary, data) }},
+		{"a reserved bit", 1002, func(w *wire) { w.send(wsFin|0x20|wsBinary, data) }},
+		{"another", 1002, func(w *wire) { w.send(wsFin|0x10|wsBinary, data) }},
+		{"a compressed frame", 1002, func(w *wire) { w.send(wsFin|wsCompressed|wsBinary, data) }},
+		{"an unknown opcode", 1002, func(w *wire) { w.send(wsFin|0x03, data) }},
+		{"an unknown opcode of control", 1002, func(w *wire) { w.send(wsFin|0x0b, data) }},
+		{"a ping of 126 bytes", 1002, func(w *wire) { w.send(wsFin|wsPing, make([]byte, 126)) }},
+		{"a ping in fragments", 1002, func(w *wire) { w.send(wsPing, data) }},
+		{"a continuation of nothing", 1002, func(w *wire) { w.send(wsFin|wsContinuation, data) }},
+		{"a message in a message", 1002, func(w *wire) { w.send(wsBinary, data); w.send(wsFin|wsText, data) }},
+		{"a close frame of one byte", 1002, func(w *wire) { w.send(wsFin|wsClose, []byte{3}) }},
+		{"a close frame with code 1", 1002, func(w *wire) { w.send(wsFin|wsClose, []byte{0, 1}) }},
+		{"a close frame with code 1006", 1002, func(w *wire) { w.send(wsFin|wsClose, []byte{1006 >> 8, 1006 & 0xff}) }},
+		{"a length below 0", 0, func(w *wire) { w.c.Write(append([]byte{wsFin | wsBinary, wsMasked | 127, 0xff}, make([]byte, 20)...)) }},
+		{"text that is no UTF-8", 1002, func(w *wire) { w.send(wsFin|wsText, []byte("\xff\xfe{}")) }},
+
+		{"an empty text message", 1007, func(w *wire) { w.send(wsFin|wsText, nil) }},
+		{"an empty binary message", 1007, func(w *wire) { w.send(wsFin|wsBinary, nil) }},
+		{"an empty message in fragments", 1007, func(w *wire) { w.send(wsBinary, nil); w.send(wsFin|wsContinuation, nil) }},
+		{"half a frame of ours", 1007, func(w *wire) { w.send(wsFin|wsBinary, data[:9]) }},
+
+		{"ACK at the end of all offsets", 1002, func(w *wire) { w.send(wsFin|wsBinary, ackFrame(1, 1<<63, 1<<63)) }},
+		{"a limit at the end of all offsets", 1002, func(w *wire) { w.send(wsFin|wsBinary, ackFrame(1, 0, 1<<63)) }},
+		{"a limit at the end of all numbers", 1002, func(w *wire) { w.send(wsFin|wsBinary, ackFrame(1, 0, 1<<64-1)) }},
+		{"END at the end of all numbers", 1002, func(w *wire) { w.send(wsFin|wsBinary, endFrame(0, 1<<64-1, 0)) }},
+		{"STOP of the signals", 1002, func(w *wire) { w.send(wsFin|wsBinary, frame(kindStop, 3, 0)) }},
+	} {
+		for _, state := range []string{"in a session", "before open"} {
+			var w *wire
+			if state == "in a session" {
+				w = s.openedWire(t, c.what, newID(), newID(), 1, cats)
+			} else {
+				w = s.wire(t, c.what+" before open", newID())
+			}
+			c.do(w)
+			code := c.code
+			if code == 1007 && state == "before open" && c.what != "an empty text message" {
+				code = 1002 // whole or not, it is a frame
+			}
+			w.wantClosed(code)
+			w.c.Close()
+		}
+	}
+	unharmed()
+	s.endAll(t)
+}
+
+// A message may be in as many fragments as it has bytes, and empty ones between
+// them, and pings.
+func TestMessageInFragments(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	w := s.openedWire(t, "fragments", newID(), newID(), 1, cats)
+	var sent bytes.Buffer
+	msg := frame(kindData, 0, 0, []byte("abc")...)
+	for i, b := range msg {
+		first := byte(wsContinuation)
+		if i == 0 {
+			first = wsBinary
+		}
+		if i == len(msg)-1 {
+			first |= wsFin
+		}
+		sent.Write(w.frameOf(first, []byte{b}))
+		if i < len(msg)-1 {
+			sent.Write(w.frameOf(wsContinuation, nil))
+			sent.Write(w.frameOf(wsFin|wsPing, []byte("still there?")))
+		}
+	}
+	w.c.Write(sent.Bytes())
+	var out []byte
+	pongs := 0
+	for string(out) != "0123456789abc" {
+		op, b, err := w.next()
+		if err != nil || op == wsClose {
+			t.Fatalf("got %q and then %q, %v", out, b, err)
+		}
+		if op == wsPong && string(b) == "still there?" {
+			pongs++
+		}
+		if op == wsBinary && b[0] == kindData && b[1] == 1 {
+			out = append(out, b[10:]...)
+		}
+	}
+	if pongs == 0 {
+		t.Errorf("no ping was answered")
+	}
+	w.end()
+}
+
+// Every size that a terminal can have is one, and others are errors.
+func TestExtremeSizes(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	tty := start("sh", "-c", "stty -echo; while read l; do stty size; done")
+	tty["tty"] = map[string]any{"term": "xterm", "rows": 65535, "cols": 65535}
+	c, _ := s.opened(t, "terminal", newID(), newID(), 1, map[string]any{"start": tty, "have": wide})
+	off, acked := uint64(0), uint64(0)
+	for _, size := range []string{"", "1 1", "65535 65535", "1 65535", "24 80"} {
+		want := size
+		if size == "" {
+			want = "65535 65535" // as it was made
+		} else {
+			var rows, cols int
+			fmt.Sscan(size, &rows, &cols)
+			c.control(map[string]any{"type": "resize", "rows": rows, "cols": cols})
+		}
+		c.send(frame(kindData, 0, off, '\n'))
+		off++
+		want += "\r\n"
+		got := c.output(len(want))
+		if acked += uint64(len(got)); !strings.Contains(got, want) {
+			t.Errorf("resize to %q: stty says %q", size, got)
+		}
+	}
+	c.control(map[string]any{"type": "hangup"})
+	c.await("exit")
+	c.control(map[string]any{"type": "bye"})
+	c.next()
+	for _, size := range []string{`"rows":0,"cols":0`, `"rows":0,"cols":80`, `"rows":65536,"cols":80`, `"rows":-1,"cols":80`, `"rows":24.5,"cols":80`, `"rows":24`} {
+		c, _ := s.opened(t, "resize to "+size, newID(), newID(), 1, map[string]any{"start": tty, "have": wide})
+		c.text(`{"type":"resize",` + size + `}`)
+		c.wantClosed()
+		c.leave()
+		c = s.raw(t, newID())
+		c.what = "open with size " + size
+		c.text(`{"type":"open","client":"` + newID() + `","try":1,"size":{` + size + `}}`)
+		c.wantClosed()
+		c.leave()
+	}
+	s.endAll(t)
+}
+
+// END of stdin is the same on every connection; what a stream that nobody wants any
+// more still brings is dropped; STOP may come twice.
+func TestEndAndStopAgain(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	id, client := newID(), newID()
+	st := map[string]any{"start": start("sh", "-c", "cat; exec sleep "+uniqueSleep()), "have": wide}
+	c, _ := s.opened(t, "first", id, client, 1, st)
+	c.send(frame(kindData, 0, 0, []byte("abc")...))
+	c.send(endFrame(0, 3, crcOf("abc")))
+	c.output(3)
+	c.leave()
+	for i, end := range [][]byte{endFrame(0, 3, crcOf("abd")), endFrame(0, 2, crcOf("ab")), endFrame(0, 5, crcOf("abcde"))} {
+		var o map[string]any
+		c, o = s.opened(t, fmt.Sprintf("another END, %d", i), id, client, 2+i, map[string]any{"have": wide})
+		if at := o["have"].(map[string]any)["0"].([]any)[0]; at != 3.0 {
+			t.Fatalf("stdin is at %v, want 3", at)
+		}
+		c.send(end)
+		c.wantClosed()
+		c.leave()
+	}
+	c, _ = s.opened(t, "the same END", id, client, 9, map[string]any{"have": wide})
+	c.send(endFrame(0, 3, crcOf("abc")))
+	if got := c.output(3); got != "abc" {
+		t.Errorf("stdout is %q", got)
+	}
+	for range 3 {
+		c.send(frame(kindStop, 1, 3))
+		c.send(frame(kindStop, 2, 0))
+	}
+	c.send(ackFrame(1, 3, 1000)) // of what is stopped: dropped
+	c.control(map[string]any{"type": "hangup"})
+	c.await("exit")
+	c.control(map[string]any{"type": "bye"})
+	c.next()
+
+	// Stdin that the command has closed.
+	c, _ = s.opened(t, "stopped stdin", newID(), newID(), 1, map[string]any{"start": start("sh", "-c", "exec <&-; printf x; exec sleep "+uniqueSleep()), "have": wide})
+	c.output(1) // and so stdin is closed
+	off := uint64(0)
+	write := func() {
+		c.send(frame(kindData, 0, off, 'x'))
+		off++
+	}
+	for write(); ; write() {
+		m, err := c.next()
+		if err != nil {
+			t.Fatalf("waiting for STOP: %v", err)
+		}
+		if m.control == nil && m.kind == kindStop && m.stream == 0 {
+			break
+		}
+	}
+	for range 1000 {
+		write()
+	}
+	c.send(endFrame(0, off, 0)) // whose checksum nobody can check
+	c.control(map[string]any{"type": "hangup"})
+	c.await("exit")
+	c.control(map[string]any{"type": "bye"})
+	c.next()
+}
+
+// Messages without end: those that mean something are dealt with, others close the
+// connection, and neither costs memory.
+func TestFloods(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	s := startServer(t)
+	unharmed := s.bystander(t)
+	before, _ := memory(t, s.pid)
+	const n = 100_000
+	terminal := start("sh", "-c", "stty raw -echo; printf 0123456789; cat; exit 3")
+	terminal["tty"] = map[string]any{"term": "xterm", "rows": 24, "cols": 80}
+	for _, c := range []struct {
+		what  string
+		open  map[string]any
+		frame func(w *wire) []byte
+		code  int // of the close frame; 0: the session goes on
+	}{
+		{"empty text messages", cats, func(w *wire) []byte { return w.frameOf(wsFin|wsText, nil) }, 1007},
+		{"empty binary messages", cats, func(w *wire) []byte { return w.frameOf(wsFin|wsBinary, nil) }, 1007},
+		{"pings", cats, func(w *wire) []byte { return w.frameOf(wsFin|wsPing, make([]byte, 125)) }, 0},
+		{"pongs", cats, func(w *wire) []byte { return w.frameOf(wsFin|wsPong, make([]byte, 125)) }, 0},
+		{"acknowledgements that say nothing", cats, func(w *wire) []byte { return w.frameOf(wsFin|wsBinary, ackFrame(1, 0, 1000)) }, 0},
+		{"STOP", cats, func(w *wire) []byte { return w.frameOf(wsFin|wsBinary, frame(kindStop, 2, 0)) }, 0},
+		{"resize", map[string]any{"start": terminal}, func(w *wire) []byte { return w.frameOf(wsFin|wsText, []byte(`{"type":"resize","rows":9,"cols":9}`)) }, 0},
+		{"detach", cats, func(w *wire) []byte { return w.frameOf(wsFin|wsText, []byte(`{"type":"detach"}`)) }, 0},
+		{"hangup", cats, func(w *wire) []byte { return w.frameOf(wsFin|wsText, []byte(`{"type":"hangup"}`)) }, 0},
+	} {
+		w := s.openedWire(t, c.what, newID(), newID(), 1, c.open)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			all := bytes.Repeat(c.frame(w), n/100)
+			for range 100 {
+				w.c.Write(all) // it may be closed already
+			}
+			if c.code == 0 {
+				w.control(map[string]any{"type": "hangup"})
+			}
+		}()
+		if c.code != 0 {
+			w.wantClosed(c.code)
+		} else {
+			w.await("exit")
+		}
+		<-done
+		w.c.Close()
+	}
+	// Fragments of nothing, and then of something.
+	w := s.openedWire(t, "fragments", newID(), newID(), 1, cats)
+	w.send(wsText, nil)
+	w.c.Write(bytes.Repeat(w.frameOf(wsContinuation, nil), n))
+	w.send(wsFin|wsContinuation, []byte(`{"type":"hangup"}`))
+	w.await("exit")
+	w.c.Close()
+
+	_, peak := memory(t, s.pid)
+	t.Logf("the server had %d KiB before and %d at its peak", before>>10, peak>>10)
+	if peak > before+24<<20 && os.Getenv("WSEXEC_E2E_RACE") == "" {
+		t.Errorf("the server had %d KiB before and %d at its peak, want no more than 24 MiB between them", before>>10, peak>>10)
+	}
+	unharmed()
+	s.endAll(t)
+}
+
+// Pings from somebody who never reads an answer: the session is lost by it, and its
+// client comes back to it.
+func TestPingsWithoutReader(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	s := startServer(t)
+	id, client := newID(), newID()
+	w := s.openedWire(t, "pings", id, client, 1, cats)
+	pings := bytes.Repeat(w.frameOf(wsFin|wsPing, make([]byte, 125)), 1000)
+	for {
+		if _, err := w.c.Write(pings); err != nil {
+			var late net.Error
+			if errors.As(err, &late) && late.Timeout() {
+				t.Errorf("after %v the server still has the connection", patience)
+			}
+			break
+		}
+	}
+	c, _ := s.opened(t, "back", id, client, 2, map[string]any{"have": wide})
+	if got := c.output(10); got != "0123456789" {
+		t.Errorf("stdout is %q", got)
+	}
+	c.control(map[string]any{"type": "hangup"})
+	c.await("exit")
+	c.control(map[string]any{"type": "bye"})
+	c.next()
+}
+
+// Requests that come byte by byte, and answers that nobody takes, are over when their
+// time is, and hold nobody up.
+func TestSlowRequests(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--open-timeout", "1s", "--max-connections", "40")
+	drip := func(c net.Conn, b []byte) {
+		for i := range b {
+			if _, err := c.Write(b[i : i+1]); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	wires := []*wire{}
+	for _, what := range []string{"a request", "a request with token", "an open", "nothing"} {
+		for range 10 {
+			w := &wire{t: t, what: what + ", byte by byte", masks: true}
+			switch what {
+			case "a request", "a request with token":
+				w.c = s.dialTCP(t)
+				w.br = bufio.NewReader(w.c)
+				head := s.handshake(t, newID())
+				if what == "a request" {
+					head = strings.Repeat("x", 1000)
+				}
+				go drip(w.c, []byte(head))
+			case "an open":
+				w = s.wire(t, w.what, newID())
+				go drip(w.c, w.frameOf(wsFin|wsText, []byte(`{"type":"open","client":"`+newID()+`","try":1`+strings.Repeat(" ", 1000))))
+			case "nothing":
+				w = s.wire(t, w.what, newID())
+			}
+			wires = append(wires, w)
+		}
+	}
+	for range 3 {
+		s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+	}
+	for _, w := range wires {
+		w.c.SetDeadline(time.Now().Add(patience))
+		if b, err := io.ReadAll(w.br); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection is still open, and got %q", w.what, b)
+		} else if (w.what[:2] == "an" || w.what[:2] == "no") && !bytes.Contains(b, []byte("--open-timeout")) {
+			t.Errorf("%s: got %q, want the error limit", w.what, b)
+		}
+	}
+	// Answers, of which none is read.
+	for _, path := range []string{"/healthz", "/v1/sessions"} {
+		c := s.dialTCP(t)
+		ask := []byte(strings.Repeat("GET "+path+" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+s.token(t)+"\r\n\r\n", 1000))
+		for {
+			if _, err := c.Write(ask); err != nil {
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("%s: the server waits for ever until its answers are read", path)
+				}
+				break
+			}
+		}
+	}
+}
+
+// A hundred opens at once, each of as many strings as it may have: they are taken
+// apart one after the other. (Each took 80 MiB, all of them 8 GiB, and another command
+// 24 s.)
+func TestManyLargeOpens(t *testing.T) {
+	heavy(t)
+	s := startServer(t)
+	open := func(n int) []byte {
+		return []byte(`{"type":"open","client":"` + newID() + `","try":1,"start":{"argv":["dHJ1ZQ=="` + strings.Repeat(`,""`, n) + `]}}`)
+	}
+	const most = (4<<20 - 300) / (3 + 12)
+	for _, n := range []int{most + 20, 4 << 20 / 4} {
+		w := s.wire(t, fmt.Sprintf("an open of %d strings", n), newID())
+		w.send(wsFin|wsText, open(n))
+		if m := w.await("error"); m["code"] != "too-large" || m["status"] != 126.0 {
+			t.Errorf("%s: got %v, want too-large", w.what, m)
+		}
+		w.c.Close()
+	}
+	var wires []*wire
+	for i := range 100 {
+		wires = append(wires, s.wire(t, fmt.Sprint("open ", i), newID()))
+	}
+	errs := make(chan error, len(wires))
+	for _, w := range wires {
+		go func() {
+			w.c.SetDeadline(time.Now().Add(60 * time.Second))
+			w.send(wsFin|wsText, open(most))
+			for {
+				op, b, err := w.next()
+				if err == nil && op == wsText && bytes.Contains(b, []byte(`"error"`)) {
+					errs <- nil // nothing was run: Linux takes no so many
+					return
+				}
+				if err == nil && op == wsText && bytes.Contains(b, []byte(`"exit"`)) {
+					errs <- nil
+					return
+				}
+				if err != nil || op == wsClose {
+					errs <- fmt.Errorf("%s: %q, %v", w.what, b, err)
+					return
+				}
+			}
+		}()
+	}
+	for range 3 {
+		s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+	}
+	for range wires {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	_, peak := memory(t, s.pid)
+	t.Logf("the server had %d MiB at its peak", peak>>20)
+	if most := int64(100*4+512) << 20; peak > most && os.Getenv("WSEXEC_E2E_RACE") == "" {
+		t.Errorf("the server had %d MiB at its peak, want no more than the messages themselves and 512 MiB", peak>>20)
+	}
+}
+
+// Whoever does all that at once leaves nothing behind in the server.
+func TestHostileConnectionsLeaveNothing(t *testing.T) {
+	heavy(t)
+	s := startServer(t, "--open-timeout", "1s")
+	s.run(t, "true").want(t, 0, "", "")
+	before := usageOf(t, s.pid)
+	unharmed := s.bystander(t)
+	var wires []*wire
+	for i := range 100 {
+		var w *wire
+		if i%2 == 0 {
+			w = s.wire(t, "before open", newID())
+		} else {
+			w = s.openedWire(t, "in a session", newID(), newID(), 1, cats)
+		}
+		wires = append(wires, w)
+		switch i / 2 % 5 {
+		case 0:
+			w.send(wsFin|wsBinary, frame(99, 1, 0))
+		case 1:
+			w.send(wsBinary, []byte{kindData}) // and never the rest
+		case 2:
+			w.c.Write([]byte{wsFin | wsBinary, wsMasked | 127, 0, 0, 0, 0})
+		case 3:
+			w.send(wsFin|wsClose, []byte{1})
+		case 4:
+			w.c.Close()
+		}
+	}
+	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+	for _, w := range wires {
+		w.c.Close()
+	}
+	unharmed()
+	s.endAll(t)
+	eventually(t, patience, "the descriptors are those of before", func() error {
+		if now := usageOf(t, s.pid); now.descriptors > before.descriptors {
+			return fmt.Errorf("it has %v, and had %v", now, before)
+		}
+		return nil
+	})
+	eventually(t, patience, "no command is left", s.quiet)
+	if n := s.goroutines(t); n > 40 {
+		t.Errorf("%d goroutines are left", n)
+	}
+}
+
+// ---- to the client
+
+// startFakeWire starts a server that answers each upgrade as wsexec-server does and
+// then calls serve, which closes the connection by returning.
+func startFakeWire(t testing.TB, serve func(w *wire)) *fake {
+	t.Helper()
+	return startFakeHTTP(t, func(f *fake, rw http.ResponseWriter, r *http.Request) {
+		c, buf, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		f.conns.Add(1)
+		c.SetDeadline(time.Now().Add(patience))
+		fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: wsexec.v1\r\nWsexec-Instance: fake\r\n\r\n", acceptKey(r.Header.Get("Sec-WebSocket-Key")))
+		serve(&wire{t: t, c: c, br: buf.Reader})
+	})
+}
+
+const openedPipes = `{"type":"opened","pid":1,"tty":false,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`
+
+// opened takes the open and answers it.
+func (w *wire) opened() {
+	w.next()
+	w.send(wsFin|wsText, []byte(openedPipes))
+}
+
+// A server that breaks WebSocket itself: the connection is lost, and made again until
+// --linger is over.
+func TestFakeServerBreaksFrames(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	data := frame(kindData, 1, 0, 'x')
+	for _, c := range []struct {
+		what string
+		do   func(w *wire)
+	}{
+		{"a reserved bit", func(w *wire) { w.send(wsFin|0x20|wsBinary, data) }},
+		{"a compressed frame", func(w *wire) { w.send(wsFin|wsCompressed|wsBinary, data) }},
+		{"an unknown opcode", func(w *wire) { w.send(wsFin|0x0b, data) }},
+		{"a ping of 126 bytes", func(w *wire) { w.send(wsFin|wsPing, make([]byte, 126)) }},
+		{"a continuation of nothing", func(w *wire) { w.send(wsFin|wsContinuation, data) }},
+		{"a message in a message", func(w *wire) { w.send(wsBinary, data); w.send(wsFin|wsText, data) }},
+		{"a close frame of one byte", func(w *wire) { w.send(wsFin|wsClose, []byte{3}) }},
+		{"a close frame that draws", func(w *wire) { w.send(wsFin|wsClose, []byte("\x03\xf3\x1b[2J\u009b2J\xff")) }},
+		{"a close frame that accuses and draws", func(w *wire) { w.send(wsFin|wsClose, []byte("\x03\xea\x1b[2J\u009b2J\xff")) }},
+		{"a length below 0", func(w *wire) { w.c.Write([]byte{wsFin | wsBinary, 127, 0xff, 0, 0, 0, 0, 0, 0, 0}) }},
+		{"a length of 4 EiB", func(w *wire) {
+			w.c.Write([]byte{wsFin | wsBinary, 127, 0x40, 0, 0, 0, 0, 0, 0, 0})
+			w.c.Write(make([]byte, 1<<20))
+		}},
+		{"half a message", func(w *wire) { w.send(wsBinary, data) }},
+		{"half a header", func(w *wire) { w.c.Write([]byte{wsFin | wsBinary}) }},
+	} {
+		for _, state := range []string{"in a session", "for opened"} {
+			t.Run(c.what+" "+state, func(t *testing.T) {
+				t.Parallel()
+				f := startFakeWire(t, func(w *wire) {
+					if state == "in a session" {
+						w.opened()
+					} else {
+						w.next()
+					}
+					c.do(w)
+					for err := error(nil); err == nil; _, _, err = w.next() {
+					}
+				})
+				limit := within
+				if state == "for opened" { // which is waited for as long as --linger
+					limit += 10 * time.Second
+				}
+				r := f.client(t, s, limit)
+				if strings.ContainsFunc(r.stderr, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+					t.Errorf("what the server sent reaches the terminal: %s", quote(r.stderr))
+				}
+			})
+		}
+	}
+}
+
+// A server's messages without end cost the client no memory, and nothing of them
+// reaches the terminal as it came.
+func TestFakeServerFloods(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	s := fakeClient(t)
+	const n = 100_000
+	for _, c := range []struct {
+		what  string
+		n     int
+		frame func(w *wire) []byte
+	}{
+		{"pings", n, func(w *wire) []byte { return w.frameOf(wsFin|wsPing, make([]byte, 125)) }},
+		{"pongs", n, func(w *wire) []byte { return w.frameOf(wsFin|wsPong, make([]byte, 125)) }},
+		{"ACKs that say nothing", n, func(w *wire) []byte { return w.frameOf(wsFin|wsBinary, ackFrame(0, 0, 65536)) }},
+		{"STOPs of stdin", n, func(w *wire) []byte { return w.frameOf(wsFin|wsBinary, frame(kindStop, 0, 0)) }},
+		{"notices", n / 10, func(w *wire) []byte {
+			return w.frameOf(wsFin|wsText, []byte(`{"type":"notice","text":"\u001b[2J\u009b2J\nwsexec: hello"}`))
+		}},
+		{"long notices", n / 100, func(w *wire) []byte {
+			return w.frameOf(wsFin|wsText, []byte(`{"type":"notice","text":"`+strings.Repeat("x", 4000)+`"}`))
+		}},
+	} {
+		flooded, measured := make(chan struct{}), make(chan struct{})
+		f := startFakeWire(t, func(w *wire) {
+			w.opened()
+			taken, left := make(chan struct{}, 1), make(chan struct{})
+			go func() {
+				defer close(left)
+				for {
+					op, b, err := w.next()
+					if err != nil {
+						return
+					}
+					if op == wsPong && len(b) == 4+1 { // and its mask
+						select {
+						case taken <- struct{}{}:
+						default:
+						}
+					}
+				}
+			}()
+			w.c.Write(bytes.Repeat(c.frame(w), c.n))
+			for asking := true; asking; { // a client that is writing need not answer
+				w.send(wsFin|wsPing, []byte("?"))
+				select {
+				case <-taken:
+					flooded <- struct{}{}
+					<-measured
+					asking = false
+				case <-left:
+					asking = false
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+			w.send(wsFin|wsBinary, endFrame(1, 0, 0))
+			w.send(wsFin|wsBinary, endFrame(2, 0, 0))
+			w.send(wsFin|wsText, []byte(`{"type":"exit","code":3,"stdin":0}`))
+			<-left
+		})
+		client := startClient(t, s.wsexec("run", "--server", f.url, "--linger", "5s", "--keepalive", "20s", "true"))
+		select {
+		case <-flooded:
+			if _, peak := memory(t, client.pid); peak > 48<<20 && os.Getenv("WSEXEC_E2E_RACE") == "" {
+				t.Errorf("%s: the client had %d MiB at its peak", c.what, peak>>20)
+			}
+			measured <- struct{}{}
+		case <-client.exited:
+		}
+		r := client.wait(t, 2*patience)
+		if r.status != 3 || r.stdout != "" {
+			t.Errorf("%s: got %v, want status 3", c.what, r)
+		}
+		for line := range strings.Lines(r.stderr) {
+			if !strings.HasPrefix(line, "wsexec: ") || strings.ContainsFunc(line, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+				t.Errorf("%s: on stderr is %s", c.what, quote(line))
+				break
+			}
+		}
+	}
+}
+
+// What answers with HTTP that is wrong, endless or for somebody else: 125 at once, in
+// a line or two, and the token goes nowhere else.
+func TestFakeServerBreaksHTTP(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	var asked atomic.Int64
+	other := startFakeHTTP(t, func(*fake, http.ResponseWriter, *http.Request) { asked.Add(1) })
+	const mega = 10 << 20
+	const upgrade = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: wsexec.v1\r\n"
+	for _, c := range []struct {
+		what   string
+		answer string
+	}{
+		{"no Sec-WebSocket-Accept", upgrade + "\r\n"},
+		{"a wrong Sec-WebSocket-Accept", upgrade + "Sec-WebSocket-Accept: " + acceptKey("dGhlIHNhbXBsZSBub25jZQ==") + "\r\n\r\n"},
+		{"a redirect", "HTTP/1.1 307 Temporary Redirect\r\nLocation: http" + strings.TrimPrefix(other.url, "ws") + "/\r\nContent-Length: 0\r\n\r\n"},
+		{"a redirect to WebSocket", "HTTP/1.1 301 Moved Permanently\r\nLocation: " + other.url + "/\r\nContent-Length: 0\r\n\r\n"},
+		{"a status line of 10 MiB", "HTTP/1.1 200 " + strings.Repeat("\u009bx", mega/3) + "\r\n\r\n"},
+		{"a line of 10 MiB that is no status", strings.Repeat("\u009bx", mega/3) + "\r\n\r\n"},
+		{"a header of 10 MiB", "HTTP/1.1 401 Unauthorized\r\nX: " + strings.Repeat("x", mega) + "\r\n\r\n"},
+		{"many headers", "HTTP/1.1 401 Unauthorized\r\n" + strings.Repeat("X: y\r\n", mega/6) + "\r\n"},
+		{"a header that is none", "HTTP/1.1 401 Unauthorized\r\n" + strings.Repeat("\u009bx", 10_000) + "\r\n\r\n"},
+		{"a body of 10 MiB", fmt.Sprintf("HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n", mega) + strings.Repeat("x", mega)},
+		{"a problem of 10 MiB", fmt.Sprintf("HTTP/1.1 401 Unauthorized\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n", mega+12) + `{"title":"` + strings.Repeat("x", mega) + `"}`},
+		{"a problem that draws", "HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nContent-Length: 58\r\n\r\n" + `{"title":"\u001b[2J\u009b2J","detail":"\u202etxt\nwsexec: hi"}`},
+		{"1xx without end", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n", 100_000)},
+		{"1xx of 10 MiB", "HTTP/1.1 103 Early Hints\r\nX: " + strings.Repeat("x", mega) + "\r\n\r\n"},
+	} {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				conn, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				conn.SetDeadline(time.Now().Add(patience))
+				conn.Read(make([]byte, 4096))
+				io.WriteString(conn, c.answer)
+				conn.Close()
+			}
+		}()
+		for _, verb := range [][]string{{"run", "true"}, {"attach", "build"}} {
+			r := capture(t, s.wsexec(append([]string{verb[0], "--server", "ws://" + ln.Addr().String()}, verb[1:]...)...))
+			r.wantComplaint(t, 125)
+			if len(r.stderr) > 10_000 || strings.ContainsFunc(r.stderr, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+				t.Errorf("%s, %s: on stderr is %s", c.what, verb[0], quote(r.stderr))
+			}
+		}
+		ln.Close()
+		<-done
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("another server than the one that was named was asked %d times", n)
+	}
+}
+
+// A list of sessions that no server of ours makes: attach says so, and takes nothing
+// from it for a command that could be typed.
+func TestFakeList(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	for _, c := range []struct {
+		what, words string
+		write       func(w io.Writer) error
+	}{
+		{"an id that is a command", "is not an id", func(w io.Writer) error {
+			_, err := io.WriteString(w, `{"sessions":[{"id":"x; echo \u001b[2J","name":"build","state":"running"}]}`)
+			return err
+		}},
+		{"an id that is another path", "is not an id", func(w io.Writer) error {
+			_, err := io.WriteString(w, `{"sessions":[{"id":"../../healthz","name":"build","state":"running"}]}`)
+			return err
+		}},
+		{"no list", "list of sessions", func(w io.Writer) error {
+			_, err := io.WriteString(w, "\x1b[2J")
+			return err
+		}},
+		{"a list without end", "longer than", func(w io.Writer) error {
+			one := `{"id":"` + newID() + `","name":"other","state":"running","argv":["` + strings.Repeat("A", 1<<20) + `"]},`
+			_, err := io.WriteString(w, `{"sessions":[`)
+			for i := 0; err == nil; i++ {
+				if i == 100 {
+					t.Errorf("the client took 100 MiB of it")
+					break
+				}
+				_, err = io.WriteString(w, one)
+			}
+			return err
+		}},
+	} {
+		f := startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
+			f.conns.Add(1)
+			c.write(w)
+		})
+		r := capture(t, s.wsexec("attach", "--server", f.url, "build"))
+		if r.status != 125 || r.stdout != "" || strings.ContainsRune(r.stderr, 0x1b) {
+			t.Errorf("%s: %v", c.what, r)
+		}
+		checkComplaint(t, "wsexec", r.stderr, c.words)
+		if n := f.conns.Load(); n != 1 {
+			t.Errorf("%s: there were %d requests, want 1", c.what, n)
+		}
+	}
+}
+
+// A server that answers a byte a second is one that does not answer: 10 s.
+func TestFakeServerDrips(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	s := fakeClient(t)
+	for _, c := range []struct{ what, at, drip string }{
+		{"status line", "", "HTTP/1.1 101 Switching Protocols\r\n"},
+		{"body", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 1000\r\n\r\n", strings.Repeat("x", 1000)},
+		{"problem", "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/problem+json\r\nContent-Length: 1000\r\n\r\n", strings.Repeat("x", 1000)},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			ln, err := net.Listen("tcp4", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for {
+					conn, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					io.WriteString(conn, c.at)
+					for i := range len(c.drip) {
+						if _, err := io.WriteString(conn, c.drip[i:i+1]); err != nil {
+							break
+						}
+						time.Sleep(time.Second)
+					}
+					conn.Close()
+				}
+			}()
+			f := &fake{url: "ws://" + ln.Addr().String()}
+			f.client(t, s, 12*time.Second)
+			ln.Close()
+			<-done
+		})
+	}
+	t.Run("opened", func(t *testing.T) {
+		t.Parallel()
+		f := startFakeWire(t, func(w *wire) {
+			w.next()
+			for _, b := range w.frameOf(wsFin|wsText, []byte(openedPipes)) {
+				if _, err := w.c.Write([]byte{b}); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		})
+		f.client(t, s, 10*time.Second+within)
+	})
+}
