@@ -185,9 +185,11 @@ func (r *relay) accept(client *net.TCPConn) {
 	s, err := net.Dial("tcp4", target)
 	if err != nil {
 		c.mu.Lock()
-		c.end = fmt.Sprintf("reset since the server is not there: %v", err)
-		c.ended = true
-		close(c.over)
+		if !c.ended { // by the test, meanwhile
+			c.end = fmt.Sprintf("reset since the server is not there: %v", err)
+			c.ended = true
+			close(c.over)
+		}
 		c.mu.Unlock()
 		client.SetLinger(0)
 		client.Close()
