@@ -319,6 +319,38 @@ func TestStoppedParent(t *testing.T) {
 	eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
 }
 
+// A command whose first act is to stop its parent process had started, but Start said that it could not.
+func TestStoppedStart(t *testing.T) {
+	c, err := NewCleaner(ByWalk, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error)
+	go func() {
+		for end := time.Now().Add(bound); ; {
+			kids, _ := children(os.Getpid())
+			for _, pid := range kids {
+				if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(b), parentName+"\x00") {
+					stopped <- syscall.Kill(pid, syscall.SIGSTOP)
+					return
+				}
+			}
+			if time.Now().After(end) {
+				stopped <- os.ErrDeadlineExceeded
+				return
+			}
+		}
+	}()
+	g := startBy(t, c, Spec{Args: sh("exit 3")})
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	exited(t, g)
+	if st := g.Reap(); st != (Status{Code: 3}) {
+		t.Errorf("status %+v, want code 3", st)
+	}
+}
+
 // A parent process that was killed after its command had ended left the others, and its number, which could be a
 // stranger's by then, was still asked for descendants.
 func TestKilledParentOfZombie(t *testing.T) {

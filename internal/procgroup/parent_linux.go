@@ -121,8 +121,12 @@ func readStartRequest(b *bufio.Reader) (*startRequest, error) {
 	return q, err
 }
 
-// parentTimeout bounds the time that a parent takes to start the command.
-const parentTimeout = 10 * time.Second
+const (
+	// parentTimeout bounds the time that a parent takes to start the command.
+	parentTimeout = 10 * time.Second
+	// wakeAfter is the time in which it would have, if the command had not stopped it first of all.
+	wakeAfter = 100 * time.Millisecond
+)
 
 // A parent is what this process knows of one.
 type parent struct {
@@ -169,11 +173,19 @@ func forkBelowParent(path string, args []string, attr *syscall.ProcAttr) (*child
 			}
 		}()
 	}()
-	ours.SetDeadline(time.Now().Add(parentTimeout))
+	late := time.Now().Add(parentTimeout)
+	ours.SetDeadline(late)
 	q := startRequest{path: path, dir: attr.Dir, args: args, env: attr.Env, tty: attr.Sys.Setctty}
 	kind, n := byte(0), uint64(0)
-	if err = q.write(ours); err == nil {
+	err = q.write(ours)
+	for err == nil && kind == 0 {
+		next := time.Now().Add(wakeAfter)
+		ours.SetReadDeadline(next)
 		kind, n, err = readMessage(ours)
+		if errors.Is(err, os.ErrDeadlineExceeded) && next.Before(late) {
+			p.wake()
+			kind, err = 0, nil
+		}
 	}
 	switch {
 	case err != nil:
@@ -185,6 +197,7 @@ func forkBelowParent(path string, args []string, attr *syscall.ProcAttr) (*child
 	}
 	if err != nil {
 		ours.Close()
+		p.wake()
 		return nil, err
 	}
 	ours.SetDeadline(time.Time{})
