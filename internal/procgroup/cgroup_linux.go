@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -228,6 +229,17 @@ type cgroupScope struct {
 }
 
 func (s *cgroupScope) others() ([]process, error) {
+	if !s.holds(s.leader) {
+		// A login has moved it to a cgroup of its own (su - with pam_systemd): what it left is not here.
+		ps, err := cgroupMembers(s.dir)
+		more, serr := session(s.leader).others()
+		for _, p := range more {
+			if !slices.Contains(ps, p) {
+				ps = append(ps, p)
+			}
+		}
+		return ps, errors.Join(err, serr)
+	}
 	ps, err := cgroupMembers(s.dir)
 	for i, p := range ps {
 		if p.pid == s.leader {
@@ -239,14 +251,29 @@ func (s *cgroupScope) others() ([]process, error) {
 }
 
 func (s *cgroupScope) signal(p process, sig syscall.Signal) {
-	signalIf(p.pid, sig, func() bool {
-		b, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/cgroup")
-		name := strings.TrimPrefix(s.dir, s.all.own) // below the path of our own
-		return err == nil && (bytes.Contains(b, []byte(name+"\n")) || bytes.Contains(b, []byte(name+"/")))
-	})
+	if s.holds(s.leader) {
+		signalIf(p.pid, sig, func() bool { return s.holds(p.pid) })
+	} else {
+		signalIf(p.pid, sig, func() bool {
+			sid, err := getsid(p.pid)
+			return s.holds(p.pid) || err == nil && sid == s.leader
+		})
+	}
 }
 
-func (s *cgroupScope) killAll() { killCgroup(s.dir) }
+// holds reports whether a process is in the cgroup or one below. Of one that has ended it tells where it was.
+func (s *cgroupScope) holds(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	name := strings.TrimPrefix(s.dir, s.all.own) // below the path of our own
+	return err == nil && (bytes.Contains(b, []byte(name+"\n")) || bytes.Contains(b, []byte(name+"/")))
+}
+
+func (s *cgroupScope) killAll() {
+	killCgroup(s.dir)
+	if !s.holds(s.leader) {
+		session(s.leader).killAll()
+	}
+}
 
 func (s *cgroupScope) release(leave bool) {
 	if leave {

@@ -1,6 +1,7 @@
 package procgroup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -26,7 +27,10 @@ func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error)
 	}
 	switch way {
 	case ByWalk:
-		return &Cleaner{way: ByWalk}, probeWalk()
+		if err := probeWalk(); err != nil {
+			return nil, fmt.Errorf("clean-up by walk is not possible here: %w", err)
+		}
+		return &Cleaner{way: ByWalk}, nil
 	case ByCgroup, ByAuto:
 	default:
 		return nil, fmt.Errorf("there is no clean-up %q; there are %s, %s and %s", way, ByAuto, ByCgroup, ByWalk)
@@ -42,7 +46,10 @@ func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error)
 	if way == ByCgroup {
 		return nil, fmt.Errorf("clean-up by cgroup is not possible here: %w", err)
 	}
-	return &Cleaner{way: ByWalk, why: err}, probeWalk()
+	if werr := probeWalk(); werr != nil {
+		return &Cleaner{why: fmt.Errorf("%w; and no parent process: %w", err, werr)}, nil
+	}
+	return &Cleaner{way: ByWalk, why: err}, nil
 }
 
 // Way is the way that was chosen, with what belongs to it.
@@ -51,9 +58,9 @@ func (c *Cleaner) Way() string {
 	case c.cgroups != nil:
 		return c.way + " below " + c.cgroups.path
 	case c.why != nil:
-		return c.way + ", as no cgroup can be used: " + c.why.Error()
+		return cmp.Or(c.way, bySession) + ", as no cgroup can be used: " + c.why.Error()
 	}
-	return c.way
+	return cmp.Or(c.way, bySession)
 }
 
 // Close ends what belongs to the Cleaner. All groups must have been reaped.
@@ -132,11 +139,11 @@ var errNoHelper = errors.New("the program does not call procgroup.Helper at its 
 // probeWalk finds out whether ByWalk works.
 func probeWalk() error {
 	if _, err := children(os.Getpid()); err != nil {
-		return fmt.Errorf("clean-up by walk is not possible here: %w", err)
+		return err
 	}
 	pid, watch, err := startHelper(syscall.SysProcAttr{}, nil, probeName)
 	if err != nil {
-		return fmt.Errorf("clean-up by walk is not possible here: %w", err)
+		return err
 	}
 	watch()
 	if reapOwn(pid) != (Status{}) {

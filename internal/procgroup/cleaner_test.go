@@ -458,6 +458,37 @@ func TestMoveNowhere(t *testing.T) {
 	g.Reap()
 }
 
+// A command that is moved to another cgroup, as a login does with itself, was lost with what it left behind.
+func TestMovedCommand(t *testing.T) {
+	c, err := NewCleaner(ByCgroup, quiet)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer c.Close()
+	for _, moved := range []bool{false, true} {
+		mark := newMark()
+		script := "sleep " + mark + " & read x; exit 7"
+		if moved {
+			script = "echo $$ >" + c.cgroups.own + "/cgroup.procs; " + script
+		}
+		g := startBy(t, c, Spec{Args: sh(script)})
+		eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
+		g.Stdin().Close()
+		exited(t, g)
+		if holds := g.child.scope.(*cgroupScope).holds(g.Pid()); holds == moved {
+			t.Errorf("moved=%t: the command is in its cgroup: %t", moved, holds)
+		}
+		if m := members(t, g); len(m) != 1 || m[0].Name != "sleep" {
+			t.Errorf("moved=%t: found %v, want sleep", moved, m)
+		}
+		g.SignalAll(syscall.SIGTERM)
+		eventually(t, "it has ended", func() bool { return len(members(t, g)) == 0 && len(marked(t, mark)) == 0 })
+		if st := g.Reap(); st != (Status{Code: 7}) {
+			t.Errorf("moved=%t: status %+v, want code 7", moved, st)
+		}
+	}
+}
+
 // What a server that is dead has left is ended when another begins, and what belongs to a living one is not.
 func TestSweep(t *testing.T) {
 	alive, err := NewCleaner(ByCgroup, quiet)

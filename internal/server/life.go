@@ -163,7 +163,12 @@ func (x *session) life() {
 	leave := x.mayLeave()
 	exit.LeftBehind = x.leftovers(leave)
 	if !leave && exit.LeftBehind != nil {
-		x.endLeftovers()
+		for _, m := range x.endLeftovers() {
+			for i := range exit.LeftBehind {
+				p := &exit.LeftBehind[i]
+				p.Running = p.Running || p.PID == m.Pid
+			}
+		}
 	}
 
 	lost := false
@@ -319,8 +324,8 @@ func (x *session) leftovers(leave bool) []proto.Process {
 }
 
 // endLeftovers ends what the command has left behind, while its output is still
-// read.
-func (x *session) endLeftovers() {
+// read, and returns what does not end.
+func (x *session) endLeftovers() []procgroup.Member {
 	// CONT goes along since a stopped process takes no other signal but KILL.
 	x.proc.SignalAll(sigTERM)
 	x.proc.SignalAll(sigCONT)
@@ -332,13 +337,13 @@ func (x *session) endLeftovers() {
 	for wait := first; ; wait = min(2*wait, most) {
 		members, err := x.proc.Members()
 		if err == nil && len(members) == 0 {
-			return
+			return nil
 		}
 		switch now := <-time.After(wait); {
 		case now.After(giveUp):
-			// Not even KILL: a process in an uninterruptible sleep.
+			// Not even KILL: a process in an uninterruptible sleep, or another user's.
 			x.srv.cfg.Log.Warn("processes do not end", "session", x.id, "count", len(members), "error", err)
-			return
+			return members
 		case now.After(kill):
 			x.proc.SignalAll(sigKILL) // again and again, for those that are being made
 		}
