@@ -3,7 +3,7 @@
 //
 // A session (session.go) is the owner of one command: its streams outlive the
 // connections, its state has one lock, under which nothing waits. How a command
-// ends, and in which order, is in life.go; what ends with a session that panics, and
+// ends, and in which order, is in life.go, its input and output in feed.go and pump.go; what ends with a session that panics, and
 // what does not, in crash.go. Who may come in is in http.go.
 package server
 
