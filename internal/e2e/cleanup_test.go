@@ -272,6 +272,46 @@ func TestCleanupOfOrdinaryUser(t *testing.T) {
 	}, "clean-up by cgroup")
 }
 
+// A cgroup that was delegated to an ordinary user, as systemd does it with Delegate=yes, is
+// enough: those of the sessions are made below it.
+func TestDelegatedCgroup(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("delegating takes root")
+	}
+	t.Parallel()
+	root := "/sys/fs/cgroup"
+	if _, err := os.Stat(root + "/unified/cgroup.procs"); err == nil {
+		root += "/unified"
+	}
+	s := newServer(t)
+	dir := filepath.Join(root, "wsexec-e2e-"+filepath.Base(s.dir))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skipf("no cgroup v2: %v", err)
+	}
+	t.Cleanup(func() {
+		s.end(t)
+		if err := os.Remove(dir); err != nil {
+			t.Errorf("the server has left something in its cgroup: %v", err)
+		}
+	})
+	for _, path := range []string{dir, dir + "/cgroup.procs", dir + "/cgroup.subtree_control", s.dir, s.home, s.state} {
+		if err := os.Chown(path, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start(t, serverOptions{
+		args: []string{"--cleanup", "cgroup"},
+		wrap: []string{"sh", "-c", "echo $$ >" + dir + `/cgroup.procs; exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"`, "sh"},
+	})
+	s.awaitListening(t)
+	arg := uniqueSleep()
+	r := s.run(t, "-q", "sh", "-c", "setsid sleep "+arg+" & cat /proc/self/cgroup; exit 5")
+	if r.status != 5 || !strings.Contains(r.stdout, filepath.Base(dir)+"/wsexec-server.") {
+		t.Errorf("got %v, want status 5 and a cgroup below the server's", r)
+	}
+	awaitSleepers(t, 0, arg)
+}
+
 // What servers that were killed together with their guards have left is ended by
 // the next.
 func TestCgroupsOfTheDeadAreSwept(t *testing.T) {
