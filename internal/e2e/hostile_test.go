@@ -570,8 +570,7 @@ func TestSlowRequests(t *testing.T) {
 	for range 3 {
 		s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
 	}
-	for _, w := range wires {
-		w.c.SetDeadline(time.Now().Add(patience))
+	for _, w := range wires { // whose deadline is that of when they were made
 		if b, err := io.ReadAll(w.br); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: the connection is still open, and got %q", w.what, b)
 		} else if (w.what[:2] == "an" || w.what[:2] == "no") && !bytes.Contains(b, []byte("--open-timeout")) {
@@ -881,6 +880,7 @@ func TestFakeServerBreaksHTTP(t *testing.T) {
 		{"a status line of 10 MiB", "HTTP/1.1 200 " + strings.Repeat("\u009bx", mega/3) + "\r\n\r\n"},
 		{"a line of 10 MiB that is no status", strings.Repeat("\u009bx", mega/3) + "\r\n\r\n"},
 		{"a header of 10 MiB", "HTTP/1.1 401 Unauthorized\r\nX: " + strings.Repeat("x", mega) + "\r\n\r\n"},
+		{"a header of 1 MiB", "HTTP/1.1 401 Unauthorized\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"}, // 64 KiB are taken
 		{"many headers", "HTTP/1.1 401 Unauthorized\r\n" + strings.Repeat("X: y\r\n", mega/6) + "\r\n"},
 		{"a header that is none", "HTTP/1.1 401 Unauthorized\r\n" + strings.Repeat("\u009bx", 10_000) + "\r\n\r\n"},
 		{"a body of 10 MiB", fmt.Sprintf("HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n", mega) + strings.Repeat("x", mega)},
@@ -910,6 +910,9 @@ func TestFakeServerBreaksHTTP(t *testing.T) {
 		for _, verb := range [][]string{{"run", "true"}, {"attach", "build"}} {
 			r := capture(t, s.wsexec(append([]string{verb[0], "--server", "ws://" + ln.Addr().String()}, verb[1:]...)...))
 			r.wantComplaint(t, 125)
+			if strings.Contains(r.stderr, "401") && strings.Contains(c.what, "header of") {
+				t.Errorf("%s, %s: all of it was taken: %s", c.what, verb[0], quote(r.stderr))
+			}
 			if len(r.stderr) > 10_000 || strings.ContainsFunc(r.stderr, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
 				t.Errorf("%s, %s: on stderr is %s", c.what, verb[0], quote(r.stderr))
 			}
