@@ -248,14 +248,6 @@ func TestFakeServer(t *testing.T) {
 				c.close()
 			}
 		}},
-		{"exit that is another on the next connection", func(c *fakeConn) {
-			if c.opened() {
-				c.send(endFrame(1, 0, 0))
-				c.send(endFrame(2, 0, 0))
-				c.text(fmt.Sprintf(`{"type":"exit","code":%d,"reason":"incomplete","stdin":0}`, c.n))
-				c.close()
-			}
-		}},
 		{"a GAP behind the end", stay(func(c *fakeConn) { c.ends(); c.send(frame(kindGap, 1, 5)) })},
 		{"a GAP in stdin", stay(func(c *fakeConn) { c.send(frame(kindGap, 0, 5)) })},
 		{"STOP of stdout", stay(func(c *fakeConn) { c.send(frame(kindStop, 1, 0)) })},
@@ -263,6 +255,7 @@ func TestFakeServer(t *testing.T) {
 		{"DATA at the end of all offsets", stay(func(c *fakeConn) { c.send(frame(kindData, 1, 1<<63, 'x')) })},
 		{"ACK at the end of all offsets", stay(func(c *fakeConn) { c.send(ackFrame(0, 1<<63, 1<<63)) })},
 		{"a limit at the end of all offsets", stay(func(c *fakeConn) { c.send(ackFrame(0, 0, 1<<63)) })},
+		{"a limit past the last offset", stay(func(c *fakeConn) { c.send(ackFrame(0, 0, 1<<53)) })},
 		{"a GAP back", stay(func(c *fakeConn) { c.send(frame(kindGap, 1, 0)) })},
 		{"ACK of what was never sent", stay(func(c *fakeConn) { c.send(ackFrame(0, 100, 65536)) })},
 		{"ACK of stdout", stay(func(c *fakeConn) { c.send(ackFrame(1, 0, 65536)) })},

@@ -265,6 +265,7 @@ func TestBrokenFrames(t *testing.T) {
 		{"half a frame of ours", 1007, func(w *wire) { w.send(wsFin|wsBinary, data[:9]) }},
 
 		{"ACK at the end of all offsets", 1002, func(w *wire) { w.send(wsFin|wsBinary, ackFrame(1, 1<<63, 1<<63)) }},
+		{"a limit past the last offset", 1002, func(w *wire) { w.send(wsFin|wsBinary, ackFrame(1, 0, 1<<53)) }},
 		{"a limit at the end of all offsets", 1002, func(w *wire) { w.send(wsFin|wsBinary, ackFrame(1, 0, 1<<63)) }},
 		{"a limit at the end of all numbers", 1002, func(w *wire) { w.send(wsFin|wsBinary, ackFrame(1, 0, 1<<64-1)) }},
 		{"END at the end of all numbers", 1002, func(w *wire) { w.send(wsFin|wsBinary, endFrame(0, 1<<64-1, 0)) }},
