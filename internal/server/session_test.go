@@ -413,7 +413,8 @@ func TestInterruptBehindMuchInput(t *testing.T) {
 // next.
 func TestTerminalAfterTheEndOfStdin(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
-	a := client.New(at(sock), terminal("sh", "-c", "echo up; read x; read x; echo got $x"))
+	attached := filepath.Join(t.TempDir(), "attached")
+	a := client.New(at(sock), terminal("sh", "-c", "echo up; until [ -e "+attached+" ]; do sleep 0.01; done; read x || read x; echo got $x"))
 	a.Stdin = io.NopCloser(strings.NewReader(""))
 	up := make(chan struct{})
 	once := sync.OnceFunc(func() { close(up) })
@@ -424,8 +425,9 @@ func TestTerminalAfterTheEndOfStdin(t *testing.T) {
 		over <- err
 	}()
 	<-up
-	// The second read would get an end of file as well, were it typed already.
+	// The first read gets an end of file, if that was typed already.
 	b := &client.Cmd{Server: at(sock), ID: a.ID, Stdin: io.NopCloser(strings.NewReader("hello\n"))}
+	b.Opened = func(*proto.Opened) { os.WriteFile(attached, nil, 0o600) }
 	var out bytes.Buffer
 	b.Stdout = &out
 	r, err := b.Run(context.Background())
