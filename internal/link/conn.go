@@ -40,6 +40,7 @@ type netConn struct {
 	net.Conn
 	start time.Time
 	heard atomic.Int64 // time of the last byte received, in ns since start
+	out   gatherer
 }
 
 func newNetConn(c net.Conn) *netConn { return &netConn{Conn: c, start: time.Now()} }
@@ -51,6 +52,8 @@ func (c *netConn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+func (c *netConn) Write(p []byte) (int, error) { return c.out.write(c.Conn, p) }
 
 // silence is how long nothing was received.
 func (c *netConn) silence() time.Duration {

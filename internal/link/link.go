@@ -547,7 +547,11 @@ func (w *writer) binary(b []byte) error { return w.message(websocket.MessageBina
 
 func (w *writer) message(typ websocket.MessageType, b []byte) error {
 	w.l.conn.writing.Store(true)
+	w.l.conn.net.out.begin()
 	err := w.l.conn.ws.Write(context.Background(), typ, b)
+	if gerr := w.l.conn.net.out.end(w.l.conn.net.Conn); err == nil {
+		err = gerr
+	}
 	w.l.conn.writing.Store(false)
 	if err != nil {
 		return fmt.Errorf("connection lost: %w", err)

@@ -132,39 +132,49 @@ func pair(t testing.TB, a, b net.Conn, window int64, keepalive time.Duration) (c
 // Bytes arrive once and in order, whatever the size of the writes: also around
 // the 4,096 bytes in which the library sends a client's frames.
 func TestEverySize(t *testing.T) {
-	a, b := tcpPair(t)
-	client, server := pair(t, a, b, 1<<20, time.Minute)
+	for _, down := range []bool{false, true} {
+		a, b := tcpPair(t)
+		client, server := pair(t, a, b, 1<<20, time.Minute)
+		from, to := client, server
+		if down {
+			from, to = server, client
+		}
+		everySize(t, from, to)
+		server.link.Close(errors.New("test over"))
+		<-client.done
+		<-server.done
+	}
+}
+
+func everySize(t *testing.T, from, to *end) {
 	want, got := sha256.New(), sha256.New()
 	total := 0
 	go func() {
 		rng := rand.NewChaCha8([32]byte{1})
 		buf := make([]byte, 70000)
-		for k := range 5 {
-			for d := -12; d <= 12; d++ {
+		for _, k := range []int{0, 1, 2, 3, 4, 5, 15, 16} {
+			for d := -16; d <= 16; d++ {
 				n := max(1, k*4096+d)
 				rng.Read(buf[:n])
 				want.Write(buf[:n])
 				total += n
-				client.snd.Write(buf[:n])
+				from.snd.Write(buf[:n])
 			}
 		}
 		for _, n := range []int{65535, 65536, 65537, 70000} {
 			rng.Read(buf[:n])
 			want.Write(buf[:n])
 			total += n
-			client.snd.Write(buf[:n])
+			from.snd.Write(buf[:n])
 		}
-		client.snd.Close()
+		from.snd.Close()
 	}()
-	if err := readAll(server.rcv, got); err != nil {
+	if err := readAll(to.rcv, got); err != nil {
 		t.Fatal(err)
 	}
-	if n, _ := server.rcv.Position(); n != int64(total) || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
+	if n, _ := to.rcv.Position(); n != int64(total) || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
 		t.Errorf("got %d bytes, want %d, sums equal: %v", n, total, bytes.Equal(got.Sum(nil), want.Sum(nil)))
 	}
-	server.link.Close(errors.New("test over"))
-	<-client.done
-	<-server.done
 }
 
 // An exit waits for the end of every output, and control does not wait for data
