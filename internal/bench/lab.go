@@ -77,7 +77,7 @@ func (l *lab) build() error {
 		return err
 	}
 	for _, args := range [][]string{
-		{"-trimpath", "-buildvcs=false", "-o", l.dir + "/", "./cmd/wsexec", "./cmd/wsexec-server"},
+		{"-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false", "-o", l.dir + "/", "./cmd/wsexec", "./cmd/wsexec-server"},
 		{"-o", filepath.Join(l.dir, "hello"), hello},
 	} {
 		cmd := exec.Command("go", append([]string{"build"}, args...)...)

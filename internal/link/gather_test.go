@@ -80,8 +80,9 @@ func TestGatherFails(t *testing.T) {
 			var g gatherer
 			s := &sink{room: room}
 			g.begin()
-			n, err := g.write(s, make([]byte, 4096))
+			_, err := g.write(s, make([]byte, 4096))
 			if err == nil && long {
+				var n int
 				n, err = g.write(s, make([]byte, longWrite))
 				if want := max(room-4096, 0); n != want {
 					t.Errorf("room=%d: %d of the long piece are written, want %d", room, n, want)

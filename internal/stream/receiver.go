@@ -2,7 +2,6 @@ package stream
 
 import (
 	"fmt"
-	"hash/crc32"
 	"io"
 	"sync"
 	"time"
@@ -200,7 +199,7 @@ func (r *Receiver) Consumed(n int) {
 	if n == 0 {
 		return
 	}
-	crc := crc32.Update(r.crc, castagnoli, r.lent[:n])
+	crc := update(r.crc, r.lent[:n])
 	r.lent = r.lent[n:]
 	r.joined = nil
 
@@ -326,7 +325,7 @@ func (r *Receiver) ForgetEnd(reopen bool) (again bool) {
 	r.base, r.baseCRC = r.consumed, r.crc
 	for i := range r.queue { // Detach has left what is in its hands, and no more
 		r.base = r.queue[i].end()
-		r.baseCRC = crc32.Update(r.baseCRC, castagnoli, r.queue[i].data())
+		r.baseCRC = update(r.baseCRC, r.queue[i].data())
 	}
 	if r.ended && (r.consumed < r.end || reopen && !r.stopped) {
 		r.ended = false

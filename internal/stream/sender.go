@@ -2,7 +2,6 @@ package stream
 
 import (
 	"fmt"
-	"hash/crc32"
 	"sort"
 	"sync"
 )
@@ -110,7 +109,7 @@ func (s *Sender) tail() *kept {
 // Commit says that the first n bytes of what Buffer returned are the stream's
 // next.
 func (s *Sender) Commit(n int) {
-	crc := crc32.Update(s.crc, castagnoli, s.lent[:n])
+	crc := update(s.crc, s.lent[:n])
 	s.mu.Lock()
 	s.lent = nil
 	if s.stopped {

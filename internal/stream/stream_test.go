@@ -394,7 +394,7 @@ func TestDataRules(t *testing.T) {
 }
 
 func TestEndRules(t *testing.T) {
-	sum := func(s string) uint32 { return crc32.Checksum([]byte(s), castagnoli) }
+	sum := func(s string) uint32 { return crc32.Checksum([]byte(s), castagnoli()) }
 	begin := func() *Receiver {
 		r := NewReceiver(FixedWindow(10), nil, nil)
 		r.Attach(nil)
@@ -632,7 +632,7 @@ func TestTakeOverKeepsBytes(t *testing.T) {
 	r.ForgetEnd(false)
 	off, _ := r.Attach(nil)
 	pos, crc := r.Position()
-	if off != 5 || pos != 5 || crc != crc32.Checksum([]byte("first"), castagnoli) {
+	if off != 5 || pos != 5 || crc != crc32.Checksum([]byte("first"), castagnoli()) {
 		t.Errorf("goes on at %d, %d with checksum %08x", off, pos, crc)
 	}
 	if err := give(r, 5, "second"); err != nil {
@@ -643,7 +643,7 @@ func TestTakeOverKeepsBytes(t *testing.T) {
 		t.Errorf("Next: %q", b)
 	}
 	r.Consumed(6)
-	r.End(11, crc32.Update(crc, castagnoli, []byte("second")))
+	r.End(11, crc32.Update(crc, castagnoli(), []byte("second")))
 	if _, err := r.Next(); err != io.EOF {
 		t.Errorf("at the end: %v", err)
 	}
@@ -682,7 +682,7 @@ func TestSenderBegin(t *testing.T) {
 	before, after := []byte("what another client sent"), []byte(" and the rest")
 	s := NewSender(100, nil)
 	off := int64(len(before))
-	s.Begin(off, crc32.Checksum(before, castagnoli))
+	s.Begin(off, crc32.Checksum(before, castagnoli()))
 	if err := s.Attach(off-1, off+100, nil); err == nil {
 		t.Error("what it never had is kept")
 	}
@@ -694,7 +694,7 @@ func TestSenderBegin(t *testing.T) {
 	if o, _, n := s.Next(NewChunk()); o != off || n != len(after) {
 		t.Errorf("Next: %d bytes at %d", n, o)
 	}
-	if o, crc, ok := s.NextEnd(); !ok || o != off+int64(len(after)) || crc != crc32.Checksum(append(before, after...), castagnoli) {
+	if o, crc, ok := s.NextEnd(); !ok || o != off+int64(len(after)) || crc != crc32.Checksum(append(before, after...), castagnoli()) {
 		t.Errorf("NextEnd: %d, %08x, %v", o, crc, ok)
 	}
 	// One that adds nothing has the same end as what came before.
@@ -1910,7 +1910,7 @@ func TestAllThatWaits(t *testing.T) {
 				if off != int64(want) {
 					t.Fatalf("goes on at %d, want %d", off, want)
 				}
-				if pos, crc := r.Position(); pos != off || crc != crc32.Checksum(text[:off], castagnoli) {
+				if pos, crc := r.Position(); pos != off || crc != crc32.Checksum(text[:off], castagnoli()) {
 					t.Errorf("position %d with checksum %08x", pos, crc)
 				}
 				rest := append(bytes.Clone(text[want:]), "more"...)
@@ -1986,7 +1986,7 @@ func TestReopen(t *testing.T) {
 		give(r, 0, "first")
 		b, _ := r.Next()
 		r.Consumed(len(b))
-		r.End(5, crc32.Checksum([]byte("first"), castagnoli))
+		r.End(5, crc32.Checksum([]byte("first"), castagnoli()))
 		if told {
 			if _, err := r.Next(); err != io.EOF {
 				t.Fatal(err)
@@ -2005,7 +2005,7 @@ func TestReopen(t *testing.T) {
 			t.Errorf("Next: %q, %v", b, err)
 		}
 		r.Consumed(4)
-		r.End(9, crc32.Checksum([]byte("firstmore"), castagnoli))
+		r.End(9, crc32.Checksum([]byte("firstmore"), castagnoli()))
 		if _, err := r.Next(); err != io.EOF {
 			t.Errorf("at the end: %v", err)
 		}
