@@ -73,14 +73,14 @@ func (c *Cleaner) Close() {
 	}
 }
 
-func (c *Cleaner) fork(path string, args []string, attr *syscall.ProcAttr) (*child, error) {
+func (c *Cleaner) fork(path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
 	switch c.way {
 	case ByCgroup:
-		return c.cgroups.fork(path, args, attr)
+		return c.cgroups.fork(path, spec.Args, attr)
 	case ByWalk:
-		return forkBelowParent(path, args, attr)
+		return forkBelowParent(path, spec, attr)
 	}
-	pid, watch, err := forkHere(path, args, attr)
+	pid, watch, err := forkHere(path, spec.Args, attr)
 	if err != nil {
 		return nil, err
 	}

@@ -285,8 +285,9 @@ func TestKilledParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	mark := newMark()
-	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & exec sleep " + mark)})
-	eventually(t, "both are there", func() bool { return len(marked(t, mark)) == 2 })
+	entry := "PROCGROUP_TEST=" + mark
+	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & setsid sleep " + mark + " & exec sleep " + mark), Env: append(os.Environ(), entry), Mark: entry})
+	eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 3 })
 	p, _, err := readProcess(g.Pid())
 	if err != nil {
 		t.Fatal(err)

@@ -7,8 +7,8 @@ import (
 )
 
 // fork starts the command. (The mask stays the one this process was started with: x/sys has no way to set it here.)
-func (*Cleaner) fork(path string, args []string, attr *syscall.ProcAttr) (*child, error) {
-	pid, err := syscall.ForkExec(path, args, attr)
+func (*Cleaner) fork(path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+	pid, err := syscall.ForkExec(path, spec.Args, attr)
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,15 @@ package procgroup
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -132,6 +135,7 @@ const (
 type parent struct {
 	pid    int
 	leader int
+	mark   string   // as of Spec
 	pidfd  *os.File // of the leader, nil if there is none
 	sock   *os.File
 	told   atomic.Bool   // it was told to end, or has died before that
@@ -143,7 +147,7 @@ type parent struct {
 }
 
 // forkBelowParent starts the command by a parent process.
-func forkBelowParent(path string, args []string, attr *syscall.ProcAttr) (*child, error) {
+func forkBelowParent(path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a socket: %w", err)
@@ -156,7 +160,7 @@ func forkBelowParent(path string, args []string, attr *syscall.ProcAttr) (*child
 		ours.Close()
 		return nil, err
 	}
-	p := &parent{pid: pid, sock: ours, ended: make(chan struct{}), status: Status{Code: -1}}
+	p := &parent{pid: pid, mark: spec.Mark, sock: ours, ended: make(chan struct{}), status: Status{Code: -1}}
 	started := false
 	defer func() {
 		// It ends when it is told to, or when ours is closed; or when what cannot be killed has ended after all. Nobody
@@ -175,7 +179,7 @@ func forkBelowParent(path string, args []string, attr *syscall.ProcAttr) (*child
 	}()
 	late := time.Now().Add(parentTimeout)
 	ours.SetDeadline(late)
-	q := startRequest{path: path, dir: attr.Dir, args: args, env: attr.Env, tty: attr.Sys.Setctty}
+	q := startRequest{path: path, dir: attr.Dir, args: spec.Args, env: attr.Env, tty: attr.Sys.Setctty}
 	kind, n := byte(0), uint64(0)
 	err = q.write(ours)
 	for err == nil && kind == 0 {
@@ -247,11 +251,29 @@ func (p *parent) endOrphans() {
 		for _, o := range ps {
 			s.signal(o, syscall.SIGKILL)
 		}
-		if err == nil && len(ps) == 0 {
+		strays, serr := carriers(p.mark)
+		for _, o := range strays {
+			signalIf(o.pid, syscall.SIGKILL, func() bool { return carries(o.pid, p.mark) })
+		}
+		if err == nil && serr == nil && len(ps)+len(strays) == 0 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// carriers lists the living processes that were started with mark in their environment.
+func carriers(mark string) ([]process, error) {
+	if mark == "" {
+		return nil, nil
+	}
+	ps, err := processes()
+	return slices.DeleteFunc(ps, func(p process) bool { return !carries(p.pid, mark) }), err
+}
+
+func carries(pid int, mark string) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	return err == nil && bytes.Contains(append([]byte{0}, b...), []byte("\x00"+mark+"\x00"))
 }
 
 // wake lets a parent that was stopped go on.

@@ -67,6 +67,9 @@ type Spec struct {
 	Args []string
 	// Env is the complete environment, "K=V" each. Of two PATHs the first counts, as with getenv(3).
 	Env []string
+	// Mark, if not "", is an entry of Env that nobody else's has: by it is found what a command leaves that has killed
+	// its parent process, and so lost every other trace.
+	Mark string
 	// Dir is the working directory, absolute.
 	Dir string
 	// TTY, if not nil, asks for a terminal, which has this size before the command starts. Otherwise: pipes.

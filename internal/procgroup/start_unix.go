@@ -74,7 +74,7 @@ func (c *Cleaner) Start(spec Spec) (*Group, error) {
 	} else if spec.Merge {
 		attr.Files = append(attr.Files, attr.Files[1])
 	}
-	g.child, err = c.fork(path, spec.Args, attr)
+	g.child, err = c.fork(path, &spec, attr)
 	if err != nil {
 		g.closeStreams()
 		return nil, execError(spec, path, err)

@@ -11,6 +11,9 @@ import (
 // defaultPath is for a server that was started without a PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// sessionVariable names the session to its command, and what it started to us.
+const sessionVariable = "WSEXEC_SESSION_ID"
+
 // environment is what a command gets: a few variables of the server's, TERM
 // from the client, the session's id, and what the client asked for, which wins.
 // All else that is in the server's environment is the server's own business.
@@ -41,7 +44,7 @@ func environment(start *proto.Start, id string) []string {
 	if start.TTY != nil && start.TTY.Term != "" {
 		set("TERM", start.TTY.Term)
 	}
-	set("WSEXEC_SESSION_ID", id)
+	set(sessionVariable, id)
 	for _, kv := range start.Env {
 		k, v, _ := strings.Cut(string(kv), "=")
 		set(k, v)
