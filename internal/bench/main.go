@@ -56,7 +56,7 @@ var all = []*measurement{
 func run() error {
 	var only nameList
 	out := flag.String("out", "", "`DIR` for bench.json, bench.md and bench.svg (default: none are written)")
-	quick := flag.Bool("quick", false, "little data, few rounds: about a minute, and only a first impression")
+	quick := flag.Bool("quick", false, "little data, few rounds: a minute or two, and only a first impression")
 	rounds := flag.Int("rounds", 0, "`N` rounds of each measurement (default: its own number)")
 	docs := flag.Bool("docs", false, "put the run into docs/performance.md, .json and .svg")
 	list := flag.Bool("list", false, "list the measurements")
