@@ -670,8 +670,8 @@ func TestSlowConnection(t *testing.T) {
 	s := startServer(t)
 	r := s.relay(t, nil)
 	r.throttle(512 << 10)
-	const n = 2 << 20 // four seconds
-	cmd := s.wsexec("run", "--server", r.url, "--keepalive", "1s", "cat")
+	const n = 3 << 20 // six seconds
+	cmd := s.wsexec("run", "--server", r.url, "--keepalive", "2s", "cat")
 	cmd.Stdin = seededBytes(5, n)
 	res := capture(t, cmd)
 	if got, want := sumOf(strings.NewReader(res.stdout)), sumOf(seededBytes(5, n)); got != want || res.status != 0 || res.stderr != "" {
@@ -692,11 +692,11 @@ func TestPausedReader(t *testing.T) {
 		const n = 4 << 20
 		file := s.file(t, 4, n)
 		out, w := pipe(t)
-		cmd := s.wsexec("run", tty, "--server", r.url, "--keepalive", "1s", "sh", "-c", "test ! -t 0 || stty raw -echo; exec cat "+file)
+		cmd := s.wsexec("run", tty, "--server", r.url, "--keepalive", "2s", "sh", "-c", "test ! -t 0 || stty raw -echo; exec cat "+file)
 		cmd.Stdout = w
 		c := startClient(t, cmd)
 		w.Close()
-		time.Sleep(3500 * time.Millisecond)
+		time.Sleep(5 * time.Second)
 		got := sumOf(out)
 		res := c.wait(t, patience)
 		if want := sumOf(seededBytes(4, n)); got != want || res.status != 0 || res.stderr != "" {
