@@ -209,8 +209,7 @@ func (c *cgroups) fork(path string, args []string, attr *syscall.ProcAttr) (*chi
 		os.Remove(dir)
 		return nil, err
 	}
-	ch := inSessionOf(pid, watch)
-	ch.reap = func() Status { return reapOwn(pid) }
+	ch := ownChild(pid, watch)
 	ch.scope = &cgroupScope{all: c, dir: dir, leader: pid}
 	return ch, nil
 }
@@ -229,36 +228,23 @@ type cgroupScope struct {
 }
 
 func (s *cgroupScope) others() ([]process, error) {
-	if !s.holds(s.leader) {
-		// A login has moved it to a cgroup of its own (su - with pam_systemd): what it left is not here.
-		ps, err := cgroupMembers(s.dir)
-		more, serr := session(s.leader).others()
-		for _, p := range more {
-			if !slices.Contains(ps, p) {
-				ps = append(ps, p)
-			}
-		}
-		return ps, errors.Join(err, serr)
-	}
 	ps, err := cgroupMembers(s.dir)
-	for i, p := range ps {
-		if p.pid == s.leader {
-			ps = append(ps[:i], ps[i+1:]...)
-			break
+	ps = slices.DeleteFunc(ps, func(p process) bool { return p.pid == s.leader })
+	if s.holds(s.leader) {
+		return ps, err
+	}
+	// A login has moved it to a cgroup of its own (su - with pam_systemd): what it left is not here.
+	more, serr := session(s.leader).others()
+	for _, p := range more {
+		if !slices.Contains(ps, p) {
+			ps = append(ps, p)
 		}
 	}
-	return ps, err
+	return ps, errors.Join(err, serr)
 }
 
 func (s *cgroupScope) signal(p process, sig syscall.Signal) {
-	if s.holds(s.leader) {
-		signalIf(p.pid, sig, func() bool { return s.holds(p.pid) })
-	} else {
-		signalIf(p.pid, sig, func() bool {
-			sid, err := getsid(p.pid)
-			return s.holds(p.pid) || err == nil && sid == s.leader
-		})
-	}
+	signalIf(p.pid, sig, func() bool { return s.holds(p.pid) || !s.holds(s.leader) && session(s.leader).holds(p.pid) })
 }
 
 // holds reports whether a process is in the cgroup or one below. Of one that has ended it tells where it was.

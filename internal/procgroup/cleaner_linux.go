@@ -84,7 +84,14 @@ func (c *Cleaner) fork(path string, spec *Spec, attr *syscall.ProcAttr) (*child,
 	if err != nil {
 		return nil, err
 	}
-	return inSessionOf(pid, watch), nil
+	return ownChild(pid, watch), nil
+}
+
+// ownChild is the child whose descendants are those of its session, and which is ours to reap.
+func ownChild(pid int, watch func()) *child {
+	c := inSessionOf(pid, watch)
+	c.reap = func() Status { return reapOwn(pid) }
+	return c
 }
 
 // What this binary is when it is started under one of these names.

@@ -314,13 +314,7 @@ func (p *parent) others() ([]process, error) {
 		return nil, nil // see endOrphans
 	}
 	ps, err := descendants(p.pid)
-	for i := range ps {
-		if ps[i].pid == p.leader {
-			ps = append(ps[:i], ps[i+1:]...)
-			break
-		}
-	}
-	return ps, err
+	return slices.DeleteFunc(ps, func(o process) bool { return o.pid == p.leader }), err
 }
 
 func (p *parent) signal(o process, sig syscall.Signal) {

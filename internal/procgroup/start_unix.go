@@ -118,10 +118,13 @@ func (s session) others() ([]process, error) {
 }
 
 func (s session) signal(p process, sig syscall.Signal) {
-	signalIf(p.pid, sig, func() bool {
-		sid, err := getsid(p.pid)
-		return err == nil && sid == int(s)
-	})
+	signalIf(p.pid, sig, func() bool { return s.holds(p.pid) })
+}
+
+// holds reports whether a process is in the session.
+func (s session) holds(pid int) bool {
+	sid, err := getsid(pid)
+	return err == nil && sid == int(s)
 }
 
 func (s session) killAll() {
