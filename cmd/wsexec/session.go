@@ -276,9 +276,7 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 		s.say.noServer(none)
 		return "transport"
 	case errors.As(err, &refused):
-		if !s.say.unreachable(refused) {
-			s.say.connectError(refused)
-		}
+		s.say.connectError(refused)
 		return "transport"
 	case errors.Is(err, client.ErrGivenUp):
 		s.say.givenUp(err, r)

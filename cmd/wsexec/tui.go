@@ -18,7 +18,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -77,63 +76,6 @@ Exit status, signals and what happens without a connection are as with run: 0 to
 failed, 0 after ~d. INT TERM HUP QUIT USR1 USR2 go on to the command, so that TERM
 ends it and not wsexec alone; the third INT or TERM within two seconds is a KILL.
 To leave and let it run: ~d on a terminal.`
-
-// unreadGrace is how long we wait for somebody to read our words, once we were told
-// to end.
-const unreadGrace = time.Second
-
-var (
-	outMu sync.Mutex
-	last  = make(chan struct{}) // closed when the last word is written
-
-	hurrying = make(chan struct{})
-	hurry    = sync.OnceFunc(func() { close(hurrying) }) // we were told to end
-	unread   atomic.Bool                                 // nobody reads our words
-)
-
-func init() { close(last) }
-
-// enqueue has text written to stderr after what came before. Whoever cannot wait for
-// its reader (a pipe may be full, a terminal stopped by Ctrl-S) need not.
-func enqueue(text string) (written chan struct{}) {
-	outMu.Lock()
-	defer outMu.Unlock()
-	before, done := last, make(chan struct{})
-	last = done
-	go func() { // not waited for: see await
-		<-before
-		fmt.Fprint(os.Stderr, text)
-		close(done)
-	}()
-	return done
-}
-
-// await waits until a text is written, for ever unless we were told to end.
-func await(written chan struct{}) {
-	select {
-	case <-written:
-		return
-	case <-hurrying:
-	}
-	if unread.Load() {
-		return
-	}
-	select {
-	case <-written:
-	case <-time.After(unreadGrace):
-		unread.Store(true)
-	}
-}
-
-// flush waits until all is written.
-func flush() {
-	outMu.Lock()
-	all := last
-	outMu.Unlock()
-	await(all)
-}
-
-func say(text string) { await(enqueue(text)) }
 
 // line writes one line to stderr.
 func line(text string) { say(text + lineEnd()) }
@@ -383,16 +325,16 @@ func (m *messages) reachHint(err error, where string) {
 
 // connectError says why there was no connection in the first place.
 func (m *messages) connectError(e *client.ConnectError) {
-	var dns *net.DNSError
+	if m.unreachable(e) {
+		return
+	}
 	switch {
 	case e.Problem != nil && e.Status == http.StatusUnauthorized:
 		sayError(fmt.Errorf("%s: %s", e.URL, e.Problem.Title))
 	case e.Problem != nil:
 		sayError(fmt.Errorf("the server refused (%d): %s: %s", e.Status, e.Problem.Title, e.Problem.Detail))
-	case e.Status != 0:
-		sayError(fmt.Errorf("the server refused: HTTP status %d %s", e.Status, http.StatusText(e.Status)))
 	default:
-		sayError(fmt.Errorf("cannot reach the server: %w", shorter(e.Err)))
+		sayError(fmt.Errorf("the server refused: HTTP status %d %s", e.Status, http.StatusText(e.Status)))
 	}
 	switch {
 	case e.Status == http.StatusUnauthorized && e.TokenFrom != "":
@@ -403,12 +345,6 @@ func (m *messages) connectError(e *client.ConnectError) {
 		sayHint("try again later")
 	case e.Status == http.StatusRequestHeaderFieldsTooLarge:
 		sayHint("the server's --max-header raises the bound")
-	case errors.As(e.Err, &dns):
-		sayHint("check the host name in --server or WSEXEC_SERVER")
-	case errors.Is(e.Err, syscall.ECONNREFUSED), errors.Is(e.Err, fs.ErrNotExist):
-		sayHint("is it running? start it with: wsexec-server")
-	case errors.Is(e.Err, context.DeadlineExceeded):
-		sayHint("check the address in --server or WSEXEC_SERVER")
 	}
 }
 
