@@ -8,6 +8,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -121,36 +122,16 @@ type key struct{ principal, id string }
 
 // New makes a server.
 func New(cfg Config) *Server {
-	if cfg.MaxSessions == 0 {
-		cfg.MaxSessions = DefaultMaxSessions
-	}
-	if cfg.MaxSessionsPerUser == 0 {
-		cfg.MaxSessionsPerUser = cfg.MaxSessions
-	}
-	if cfg.MaxConnections == 0 {
-		cfg.MaxConnections = DefaultMaxConnections
-	}
-	if cfg.OpenTimeout == 0 {
-		cfg.OpenTimeout = DefaultOpenTimeout
-	}
-	if cfg.MaxHeader == 0 {
-		cfg.MaxHeader = DefaultMaxHeader
-	}
-	if cfg.MaxCommand == 0 {
-		cfg.MaxCommand = DefaultMaxCommand
-	}
-	if cfg.MaxLinger == 0 {
-		cfg.MaxLinger = DefaultMaxLinger
-	}
-	if cfg.KillAfter == 0 {
-		cfg.KillAfter = DefaultKillAfter
-	}
-	if cfg.History == 0 {
-		cfg.History = DefaultHistory
-	}
-	if cfg.Window == 0 {
-		cfg.Window = DefaultWindow
-	}
+	cfg.MaxSessions = cmp.Or(cfg.MaxSessions, DefaultMaxSessions)
+	cfg.MaxSessionsPerUser = cmp.Or(cfg.MaxSessionsPerUser, cfg.MaxSessions)
+	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, DefaultMaxConnections)
+	cfg.OpenTimeout = cmp.Or(cfg.OpenTimeout, DefaultOpenTimeout)
+	cfg.MaxHeader = cmp.Or(cfg.MaxHeader, DefaultMaxHeader)
+	cfg.MaxCommand = cmp.Or(cfg.MaxCommand, DefaultMaxCommand)
+	cfg.MaxLinger = cmp.Or(cfg.MaxLinger, DefaultMaxLinger)
+	cfg.KillAfter = cmp.Or(cfg.KillAfter, DefaultKillAfter)
+	cfg.History = cmp.Or(cfg.History, DefaultHistory)
+	cfg.Window = cmp.Or(cfg.Window, DefaultWindow)
 	if cfg.Cleaner == nil {
 		cfg.Cleaner = new(procgroup.Cleaner)
 	}
