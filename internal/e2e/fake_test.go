@@ -391,26 +391,38 @@ func TestFakeServerRefuses(t *testing.T) {
 	}
 	// No HTTP at all.
 	for _, words := range []string{"SSH-2.0-OpenSSH_9.9\r\n", "\x00\x01\x02", "HTTP/1.1 101 \r\n\r\n", ""} {
-		ln, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				c.SetReadDeadline(time.Now().Add(patience))
-				c.Read(make([]byte, 4096))
-				fmt.Fprint(c, words)
-				c.Close()
-			}
-		}()
-		r := capture(t, s.wsexec("run", "--server", "ws://"+ln.Addr().String(), "--linger", "60s", "true"))
+		url, stop := answering(t, func(c net.Conn) {
+			c.SetReadDeadline(time.Now().Add(patience))
+			c.Read(make([]byte, 4096))
+			fmt.Fprint(c, words)
+		})
+		r := capture(t, s.wsexec("run", "--server", url, "--linger", "60s", "true"))
 		r.wantComplaint(t, 125)
+		stop()
+	}
+}
+
+// answering has answer deal with one connection after the other, until stop, which
+// waits for it.
+func answering(t testing.TB, answer func(net.Conn)) (url string, stop func()) {
+	t.Helper()
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			answer(c)
+			c.Close()
+		}
+	}()
+	return "ws://" + ln.Addr().String(), func() {
 		ln.Close()
 		<-done
 	}

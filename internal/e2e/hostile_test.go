@@ -890,26 +890,13 @@ func TestFakeServerBreaksHTTP(t *testing.T) {
 		{"1xx without end", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n", 100_000)},
 		{"1xx of 10 MiB", "HTTP/1.1 103 Early Hints\r\nX: " + strings.Repeat("x", mega) + "\r\n\r\n"},
 	} {
-		ln, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for {
-				conn, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				conn.SetDeadline(time.Now().Add(patience))
-				conn.Read(make([]byte, 4096))
-				io.WriteString(conn, c.answer)
-				conn.Close()
-			}
-		}()
+		url, stop := answering(t, func(conn net.Conn) {
+			conn.SetDeadline(time.Now().Add(patience))
+			conn.Read(make([]byte, 4096))
+			io.WriteString(conn, c.answer)
+		})
 		for _, verb := range [][]string{{"run", "true"}, {"attach", "build"}} {
-			r := capture(t, s.wsexec(append([]string{verb[0], "--server", "ws://" + ln.Addr().String()}, verb[1:]...)...))
+			r := capture(t, s.wsexec(append([]string{verb[0], "--server", url}, verb[1:]...)...))
 			r.wantComplaint(t, 125)
 			if strings.Contains(r.stderr, "401") && strings.Contains(c.what, "header of") {
 				t.Errorf("%s, %s: all of it was taken: %s", c.what, verb[0], quote(r.stderr))
@@ -918,8 +905,7 @@ func TestFakeServerBreaksHTTP(t *testing.T) {
 				t.Errorf("%s, %s: on stderr is %s", c.what, verb[0], quote(r.stderr))
 			}
 		}
-		ln.Close()
-		<-done
+		stop()
 	}
 	if n := asked.Load(); n != 0 {
 		t.Errorf("another server than the one that was named was asked %d times", n)
@@ -987,32 +973,18 @@ func TestFakeServerDrips(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
-			ln, err := net.Listen("tcp4", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				for {
-					conn, err := ln.Accept()
-					if err != nil {
-						return
+			url, stop := answering(t, func(conn net.Conn) {
+				io.WriteString(conn, c.at)
+				for i := range len(c.drip) {
+					if _, err := io.WriteString(conn, c.drip[i:i+1]); err != nil {
+						break
 					}
-					io.WriteString(conn, c.at)
-					for i := range len(c.drip) {
-						if _, err := io.WriteString(conn, c.drip[i:i+1]); err != nil {
-							break
-						}
-						time.Sleep(time.Second)
-					}
-					conn.Close()
+					time.Sleep(time.Second)
 				}
-			}()
-			f := &fake{url: "ws://" + ln.Addr().String()}
+			})
+			f := &fake{url: url}
 			f.client(t, s, 12*time.Second)
-			ln.Close()
-			<-done
+			stop()
 		})
 	}
 	t.Run("opened", func(t *testing.T) {
