@@ -11,6 +11,9 @@ const (
 	actHelp
 )
 
+// maxTyped is more than a terminal gives at once, 4,095 bytes.
+const maxTyped = 4 << 10
+
 // escapes finds escapes in what is typed: at the start of a line the escape
 // character and then '.', 'd' or '?'. Twice the character is the character; with
 // anything else both are passed on.
@@ -32,7 +35,7 @@ func (e *escapes) Read(p []byte) (int, error) {
 	}
 	// One byte more may come out than goes in: a character that was pending.
 	for {
-		in := make([]byte, max(len(p)-1, 1))
+		in := make([]byte, min(max(len(p)-1, 1), maxTyped))
 		n, err := e.ReadCloser.Read(in)
 		if e.on != nil && !e.on() {
 			return copy(p, in[:n]), err

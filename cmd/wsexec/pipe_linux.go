@@ -1,6 +1,10 @@
 package main
 
-import "golang.org/x/sys/unix"
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
 
 // pipePiece is PIPE_BUF.
 const pipePiece = 4 << 10
@@ -12,4 +16,9 @@ func tryPipe(fd int, p []byte) (int, error) {
 		return tryPolled(fd, p[:min(len(p), pipePiece)])
 	}
 	return n, err
+}
+
+// reopen opens the terminal that a descriptor is open for once more, not blocking.
+func reopen(fd int) (int, error) {
+	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 }

@@ -19,10 +19,11 @@ type stdinFile struct {
 	wake       [2]int // a pipe; something in it makes a Read look around
 	foreground func() // called by a Read that is about to wait in the foreground
 
-	mu      sync.Mutex // held while reading, not while waiting
-	closed  bool
-	regular bool
-	taken   int64 // bytes read, of a regular file
+	mu       sync.Mutex // held while reading, not while waiting
+	closed   bool
+	regular  bool
+	terminal bool
+	taken    int64 // bytes read, of a regular file
 }
 
 func newStdin(foreground func()) *stdinFile {
@@ -34,6 +35,7 @@ func newStdin(foreground func()) *stdinFile {
 	}
 	var st unix.Stat_t
 	s.regular = unix.Fstat(0, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+	s.terminal = isTerminal(0)
 	return s
 }
 
@@ -42,7 +44,7 @@ func (s *stdinFile) Read(p []byte) (int, error) {
 	for {
 		fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}, {Fd: int32(s.wake[0]), Events: unix.POLLIN}}
 		timeout := -1
-		if inBackground() {
+		if s.terminal && inBackground() {
 			// A read would stop us, and the command's output with us, as soon
 			// as somebody types at the shell (SIGTTIN). What is typed now is
 			// not for us.
@@ -56,7 +58,7 @@ func (s *stdinFile) Read(p []byte) (int, error) {
 		if fds[1].Revents != 0 && s.woken() {
 			return 0, io.ErrClosedPipe
 		}
-		if fds[0].Revents == 0 || inBackground() {
+		if fds[0].Revents == 0 || s.terminal && inBackground() {
 			continue
 		}
 		n, err := s.read(p)
@@ -144,9 +146,10 @@ func (s *stdinFile) giveBack(consumed int64) {
 // is known at any time. Its flags belong to others, too, so it is never made
 // non-blocking; but it may be.
 type output struct {
-	fd    int
-	piece int // at most so much in one write(2)
-	try   func(fd int, p []byte) (int, error)
+	fd          int
+	piece       int // at most so much in one write(2)
+	try         func(fd int, p []byte) (int, error)
+	nonBlocking bool // try never waits
 }
 
 // terminalPiece is how much is written at once to a terminal that has room, which
@@ -161,14 +164,31 @@ func newOutput(fd int) *output {
 	}
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFIFO:
-		o.try = tryPipe
+		o.try, o.nonBlocking = tryPipe, true
 	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:
-		o.try = trySocket
+		o.try, o.nonBlocking = trySocket, true
 	case isTerminal(fd):
-		o.piece, o.try = terminalPiece, tryPolled
+		// One that is held (Ctrl-S) lets a write(2) wait that began when there was
+		// room, unless the description of the file that we write to is our own.
+		if own, err := reopen(fd); err == nil {
+			o.fd, o.nonBlocking = own, true
+		} else {
+			o.piece, o.try = terminalPiece, tryPolled
+		}
+	case isNull(&st):
+		o.nonBlocking = true
 	}
 	return o
 }
+
+// isNull reports whether a file is /dev/null.
+func isNull(st *unix.Stat_t) bool {
+	var null unix.Stat_t
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Stat(os.DevNull, &null) == nil && st.Rdev == null.Rdev
+}
+
+// NonBlocking implements [client.NonBlocking].
+func (o *output) NonBlocking() bool { return o.nonBlocking }
 
 // Write writes all of p, or as much as there is room for.
 func (o *output) Write(p []byte) (int, error) {

@@ -79,7 +79,7 @@ type Cmd struct {
 	// when the session wants no more of it: whoever reads it acts on what is typed.
 	ReadOn func() bool
 	// Stdout and Stderr get the command's output; nil discards it. A Write that fails closes the
-	// command's end of it. One may write less, without an error, where the rest would have to
+	// command's end of it, and fails again the next time. One may write less, without an error, where the rest would have to
 	// wait; then Room is called. What is written is so known at any time, and a client that takes
 	// the session over goes on right behind it.
 	Stdout, Stderr io.Writer
@@ -129,6 +129,14 @@ type Cmd struct {
 	dropped    [2]int64  // of stdout and stderr
 	pending    chan byte // signals on their way to their stream
 	localErr   error     // a local write failed
+}
+
+// NonBlocking is what a Stdout or Stderr can be besides an [io.Writer]. If NonBlocking
+// is true its Write never waits, not even for a disk: it is then called by who reads
+// the connection, which spares a change of goroutine.
+type NonBlocking interface {
+	io.Writer
+	NonBlocking() bool
 }
 
 // An Event is one of [Lost], [Back], [Gap] and [Notice].
@@ -243,6 +251,9 @@ func (c *Cmd) makeStreams() {
 		n := uint8(proto.Stdout + i)
 		c.writing[i] = make(chan struct{}, 1)
 		c.out[i] = stream.NewReceiver(w, nil, func(gap int64) { c.gap(n, gap) })
+		if out, ok := [...]io.Writer{c.Stdout, c.Stderr}[i].(NonBlocking); ok && out.NonBlocking() {
+			c.out[i].Direct(func(p []byte) int { return c.writeNow(i, out, p) })
+		}
 	}
 	c.stdin = stream.NewSender(Window, func() {
 		if c.Stdin != nil && !c.readsOn() {
@@ -761,6 +772,19 @@ func (c *Cmd) write(i int, w io.Writer) {
 			return
 		}
 	}
+}
+
+// writeNow writes what an output takes of p without waiting, on the link's reader, while
+// write waits for it. An error is met again by write.
+func (c *Cmd) writeNow(i int, w io.Writer, p []byte) int {
+	select {
+	case c.writing[i] <- struct{}{}:
+	default:
+		return 0 // stopWriting
+	}
+	n, _ := w.Write(p)
+	<-c.writing[i]
+	return n
 }
 
 // stopWriting lets nothing more be written, for good: the link says what was, as

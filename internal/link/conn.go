@@ -40,7 +40,6 @@ type netConn struct {
 	net.Conn
 	start time.Time
 	heard atomic.Int64 // time of the last byte received, in ns since start
-	out   gatherer
 }
 
 func newNetConn(c net.Conn) *netConn { return &netConn{Conn: c, start: time.Now()} }
@@ -53,8 +52,6 @@ func (c *netConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *netConn) Write(p []byte) (int, error) { return c.out.write(c.Conn, p) }
-
 // silence is how long nothing was received.
 func (c *netConn) silence() time.Duration {
 	return time.Since(c.start) - time.Duration(c.heard.Load())
@@ -65,6 +62,7 @@ func (c *netConn) silence() time.Duration {
 type Conn struct {
 	ws  *websocket.Conn
 	net *netConn
+	out outgoing
 
 	writing atomic.Bool // a Link's writer is in the middle of a message
 }
@@ -79,7 +77,7 @@ func (c *Conn) pong(context.Context, []byte) bool { return !c.writing.Load() }
 // hijacker keeps the network connection that an upgrade takes over.
 type hijacker struct {
 	http.ResponseWriter
-	net *netConn
+	conn *Conn
 }
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -87,18 +85,29 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.net = newNetConn(c)
+	h.conn.net = newNetConn(c)
+	h.conn.out.init(c, false)
+	lib := hijacked{h.conn.net, &h.conn.out}
 	// The library resets this reader to the connection that it is given, but
 	// keeps the writer.
-	rw.Writer.Reset(h.net)
-	return h.net, rw, nil
+	rw.Writer.Reset(lib)
+	return lib, rw, nil
 }
+
+// hijacked is the connection that the library gets.
+type hijacked struct {
+	*netConn
+	out *outgoing
+}
+
+func (h hijacked) Write(p []byte) (int, error) { return h.out.write(p) }
 
 // Accept upgrades a request. It has been checked and authorized; foreign
 // origins are refused by the library again. On failure the response has been
 // written.
 func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
-	h, c := &hijacker{ResponseWriter: w}, new(Conn)
+	c := new(Conn)
+	h := &hijacker{w, c}
 	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{proto.Subprotocol},
 		CompressionMode: websocket.CompressionDisabled,
@@ -107,7 +116,7 @@ func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.ws, c.net = ws, h.net
+	c.ws = ws
 	return c, nil
 }
 
@@ -146,7 +155,7 @@ func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Co
 		return conn.net, nil
 	}
 	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-		HTTPClient: &http.Client{Transport: upgrades{t}, CheckRedirect: func(*http.Request, []*http.Request) error {
+		HTTPClient: &http.Client{Transport: upgrades{t, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // a token is for the host it was given for
 		}},
 		HTTPHeader:      header,
@@ -164,7 +173,10 @@ func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Co
 // upgrades refuses an upgrade to something else than the protocol. The library
 // would, too, but first waits up to 3 s for a body that explains it, and a
 // connection that was upgraded has none (v1.8.15, dial.go).
-type upgrades struct{ next http.RoundTripper }
+type upgrades struct {
+	next http.RoundTripper
+	conn *Conn
+}
 
 func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := u.next.RoundTrip(req)
@@ -176,8 +188,27 @@ func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, errors.New("what answers there does not speak " + proto.Subprotocol)
 	}
+	body, ok := resp.Body.(io.ReadWriteCloser)
+	if !ok {
+		resp.Body.Close()
+		return nil, errors.New("internal error: an upgraded connection that cannot be written to")
+	}
+	var w io.Writer = body // with TLS the network connection is not what frames are written to
+	if resp.TLS == nil {
+		w = u.conn.net.Conn
+	}
+	u.conn.out.init(w, true)
+	resp.Body = upgraded{body, &u.conn.out}
 	return resp, nil
 }
+
+// upgraded is the connection that the library gets.
+type upgraded struct {
+	io.ReadWriteCloser
+	out *outgoing
+}
+
+func (u upgraded) Write(p []byte) (int, error) { return u.out.write(p) }
 
 // Close closes the connection at once and without a word. Safe beside anything.
 func (c *Conn) Close() error { return c.ws.CloseNow() }

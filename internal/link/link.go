@@ -60,8 +60,9 @@ type Link struct {
 	conn      *Conn
 	cfg       Config
 	keepalive time.Duration
+	start     func(func()) // a goroutine
+	w         writer       // of whoever has the turn
 
-	wake     chan struct{} // of size one: there is something to send, or the link is closed
 	probeDue atomic.Bool
 	lastSent atomic.Int64 // in ns since conn.net.start
 	watch    *time.Timer
@@ -74,20 +75,78 @@ type Link struct {
 	writeErr error        // of the writer, which has ended
 	leave    bool         // the peer's last word has come: a last receipt, and then nothing
 	closed   bool
+
+	turn  bool      // somebody writes, or it is too early or too late for that
+	again bool      // there is something to send that who has the turn may not have seen
+	over  bool      // nothing is sent any more
+	idle  sync.Cond // nobody has the turn
 }
 
 // New makes a link for a connection on which the opening messages are
 // exchanged, or about to be. Run must follow.
 func New(c *Conn, cfg Config) *Link {
-	return &Link{conn: c, cfg: cfg, wake: make(chan struct{}, 1)}
+	l := &Link{conn: c, cfg: cfg, turn: true, start: cfg.Go}
+	l.idle.L = &l.mu
+	l.w.l = l
+	if l.start == nil {
+		l.start = func(f func()) { go f() }
+	}
+	return l
 }
 
-// Wake makes the writer look for something to send. It does not block.
+// Wake sends what there is to send, unless somebody is at it already: what goes
+// without waiting on the caller's own goroutine, which spares a change of thread,
+// and the rest on another. It does not block, and is called without a lock.
 func (l *Link) Wake() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
+	if l.conn.out.try != nil {
+		if l.takeTurn() {
+			l.write(true)
+		}
+		return
 	}
+	l.wakeLater()
+}
+
+// wakeLater is Wake for whoever may hold a lock.
+func (l *Link) wakeLater() {
+	if l.takeTurn() {
+		l.start(func() { l.write(false) })
+	}
+}
+
+// takeTurn takes the turn if nobody has it; whoever has it will look again.
+func (l *Link) takeTurn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.turn || l.over {
+		l.again = true
+		return false
+	}
+	l.turn = true
+	return true
+}
+
+// passTurn gives the turn back, unless there is something to be looked at again.
+func (l *Link) passTurn() (passed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.again && !l.over {
+		l.again = false
+		return false
+	}
+	l.turn = false
+	l.idle.Broadcast()
+	return true
+}
+
+// lastTurn waits until nobody has the turn and takes it for good.
+func (l *Link) lastTurn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.turn {
+		l.idle.Wait()
+	}
+	l.turn, l.over = true, true
 }
 
 // Send queues a control message, a pointer. One of the same type that is not
@@ -109,7 +168,27 @@ func (l *Link) Send(m any) {
 		}
 	}
 	l.mu.Unlock()
-	l.Wake()
+	l.wakeLater()
+}
+
+// nextControl is the control message to send next, nil if there is none.
+func (l *Link) nextControl() any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 {
+		return nil
+	}
+	return l.queue[0]
+}
+
+// sent takes m, which nextControl returned, out of the queue, unless it was replaced
+// meanwhile.
+func (l *Link) sent(m any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queue[0] == m {
+		l.queue = l.queue[1:]
+	}
 }
 
 // Fail sends the final error e as the link's last message and closes the link
@@ -124,7 +203,7 @@ func (l *Link) Fail(e *proto.Error) {
 	}
 	l.mu.Unlock()
 	l.conn.net.SetDeadline(time.Now().Add(time.Second))
-	l.Wake()
+	l.wakeLater()
 }
 
 // Break makes Run return err, which has ErrProtocol in its chain, once the message
@@ -148,7 +227,6 @@ func (l *Link) Close(cause error) {
 	l.closed = true
 	l.mu.Unlock()
 	l.conn.net.Close()
-	l.Wake()
 }
 
 // Run carries the streams until the connection fails or is closed, and returns
@@ -158,24 +236,13 @@ func (l *Link) Close(cause error) {
 func (l *Link) Run(keepalive time.Duration) error {
 	l.keepalive = keepalive
 	l.conn.ws.SetReadLimit(proto.MaxFrame)
+	l.conn.out.begin()
 	tune(l.conn.net.Conn, l.keepalive)
 	l.lastSent.Store(int64(time.Since(l.conn.net.start)))
-	start := l.cfg.Go
-	if start == nil {
-		start = func(f func()) { go f() }
-	}
 	l.mu.Lock()
-	l.watch = time.AfterFunc(l.keepalive, func() { start(l.check) })
+	l.watch = time.AfterFunc(l.keepalive, func() { l.start(l.check) })
 	l.mu.Unlock()
-	l.Wake() // for what is there already
-
-	written := make(chan struct{})
-	start(func() {
-		defer close(written)
-		if err := l.write(); err != nil {
-			l.unwritable(err)
-		}
-	})
+	l.start(func() { l.write(false) }) // what is there already
 	err := l.read()
 
 	l.mu.Lock()
@@ -192,7 +259,6 @@ func (l *Link) Run(keepalive time.Duration) error {
 	orderly := l.leave || errors.Is(cause, ErrBye) || refused(cause)
 	l.mu.Unlock()
 	l.watch.Stop()
-	l.Wake()
 	if orderly {
 		// The writer may be in the middle of a message that the peer does not
 		// take: give both it and the close frame a second.
@@ -200,7 +266,8 @@ func (l *Link) Run(keepalive time.Duration) error {
 	} else {
 		l.conn.net.Close()
 	}
-	<-written
+	l.lastTurn()
+	l.w.lastWords()
 	switch {
 	case errors.Is(cause, ErrBye), errors.Is(cause, ErrLeave):
 		l.conn.Bye()
@@ -239,7 +306,7 @@ func (l *Link) check() {
 	quiet := time.Since(l.conn.net.start) - time.Duration(l.lastSent.Load())
 	if quiet >= d {
 		l.probeDue.Store(true)
-		l.Wake()
+		l.wakeLater()
 		quiet = 0
 	}
 	l.mu.Lock()
@@ -389,35 +456,65 @@ func (l *Link) dispatch(f proto.Frame, c *stream.Chunk) (kept bool, err error) {
 	panic("link: internal error: frame of unknown kind")
 }
 
-// write sends what is ready until the link is closed. The order within one
-// pass is: control, stops and acknowledgements, one message of each stream
-// (signals first) and the gap before it, ends, exit. So control never waits behind more than one
-// message of each stream, and exit, which alone says how the command ended,
-// comes after the end of every output.
-func (l *Link) write() error {
-	w := writer{l: l}
-	for range l.wake {
-		for {
-			progress, err := w.pass()
-			if err != nil {
-				return err
-			}
-			if !progress {
-				break
-			}
+// inlinePasses is how often whoever called Wake looks for something to send before
+// another goroutine does that: a source has its own work, and the reader must not be
+// kept from reading.
+const inlinePasses = 2
+
+// write sends what is ready, for whoever has the turn, and gives it back. The order
+// within one pass is: control, stops and acknowledgements, one message of each stream
+// (signals first) and the gap before it, ends, exit. So control never waits behind
+// more than one message of each stream, and exit, which alone says how the command
+// ended, comes after the end of every output.
+//
+// Inline it does not block: it hands the turn on to another goroutine when the
+// connection takes no more.
+func (l *Link) write(inline bool) {
+	w := &l.w
+	w.inline = inline
+	orderly := false
+	defer func() {
+		if !orderly { // a failure, or a panic
+			w.failed = true
+			l.endTurn()
 		}
-		w.release()
-		if w.over {
-			return nil
+	}()
+	err := w.flush()
+	for passes := 1; err == nil; passes++ {
+		var progress bool
+		progress, err = w.pass()
+		switch {
+		case err != nil:
+		case w.stuck() || inline && passes >= inlinePasses && progress:
+			orderly = true
+			l.start(func() { l.write(false) })
+			return
+		case !progress:
+			w.release()
+			if l.passTurn() {
+				orderly = true
+				return
+			}
 		}
 	}
-	return nil
+	w.release()
+	l.unwritable(err)
 }
 
-// writer is the state of the writing goroutine.
+// endTurn gives the turn back, and nobody gets it any more.
+func (l *Link) endTurn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.turn, l.over = false, true
+	l.idle.Broadcast()
+}
+
+// writer is the state of whoever has the turn.
 type writer struct {
 	l       *Link
-	over    bool // the link is closed, or its last message was sent
+	inline  bool // it must not block
+	failed  bool // the connection takes nothing any more
+	over    bool // the last message was sent
 	exited  bool
 	scratch *stream.Chunk
 	small   [proto.HeaderSize + 8]byte
@@ -431,44 +528,70 @@ func (w *writer) release() {
 	}
 }
 
+// stuck reports whether a part of the last message waits until the connection takes
+// it. Only inline that can be so, and then nothing else may be sent.
+func (w *writer) stuck() bool { return w.inline && w.l.conn.out.stuck() }
+
+// flush sends what an inline write has left.
+func (w *writer) flush() error {
+	if w.inline {
+		return nil
+	}
+	err := w.l.conn.out.flush()
+	w.l.conn.writing.Store(false)
+	if err != nil {
+		return fmt.Errorf("connection lost: %w", err)
+	}
+	return nil
+}
+
+// lastWords tells the peer what was consumed, if it has said its last: whoever has the
+// session next goes on behind that.
+func (w *writer) lastWords() {
+	w.l.mu.Lock()
+	leave := w.l.leave && !w.l.closed
+	w.l.mu.Unlock()
+	if leave && !w.failed && !w.over {
+		w.inline = false
+		w.receipts(true)
+	}
+}
+
 // order is the order in which streams are served.
 var order = [...]uint8{proto.Signals, proto.Stdin, proto.Stdout, proto.Stderr}
 
+// pass sends what is ready, once. It returns early, with progress, when it is stuck.
 func (w *writer) pass() (progress bool, err error) {
 	l := w.l
 	l.mu.Lock()
-	queue, exit, final, leave := l.queue, l.exit, l.final, l.leave
-	l.queue = nil
-	w.over = w.over || l.closed
+	exit, final, last := l.exit, l.final, l.closed || l.leave
 	l.mu.Unlock()
-	if w.over {
+	if w.over || last { // there are lastWords
 		return false, nil
-	}
-	if leave {
-		// Whoever has the session next goes on behind what was consumed here.
-		w.over = true
-		_, err := w.receipts(true)
-		return false, err
 	}
 	if final != nil {
 		w.over = true
 		return false, w.control(final)
 	}
-	for _, m := range queue {
+	for m := l.nextControl(); m != nil; m = l.nextControl() {
 		progress = true
 		if _, ok := m.(*proto.Detach); ok {
 			// So that whoever comes next goes on behind what was consumed here.
-			if _, err := w.receipts(true); err != nil {
-				return false, err
+			if _, err := w.receipts(true); err != nil || w.stuck() {
+				return true, err
 			}
 		}
 		if err := w.control(m); err != nil {
 			return false, err
 		}
+		l.sent(m)
+		if w.stuck() {
+			return true, nil
+		}
 	}
 	n, err := w.receipts(false)
-	if err != nil {
-		return false, err
+	if err != nil || w.stuck() {
+		return true, err
 	}
 	progress = progress || n
 
@@ -478,34 +601,43 @@ func (w *writer) pass() (progress bool, err error) {
 		if s == nil {
 			continue
 		}
-		if w.scratch == nil {
-			w.scratch = stream.NewChunk()
+		n, err := w.stream(i, s)
+		if err != nil || w.stuck() {
+			return true, err
 		}
-		if off, ok := s.NextGap(); ok {
-			progress = true
-			if err := w.frame(proto.Frame{Kind: proto.Gap, Stream: i, Offset: off}); err != nil {
-				return false, err
-			}
-		}
-		if off, msg, n := s.Next(w.scratch); n > 0 {
-			progress = true
-			proto.PutHeader(msg, proto.Data, i, off)
-			if err := w.binary(msg); err != nil {
-				return false, err
-			}
-		}
-		if off, crc, ok := s.NextEnd(); ok {
-			progress = true
-			if err := w.frame(proto.Frame{Kind: proto.End, Stream: i, Offset: off, CRC: crc}); err != nil {
-				return false, err
-			}
-		}
+		progress = progress || n
 		ended = ended && s.EndSent()
 	}
 	if exit != nil && ended && !w.exited {
 		w.exited = true
 		progress = true
 		err = w.control(exit)
+	}
+	return progress, err
+}
+
+// stream sends the next message of a stream, and the gap before it and the end
+// behind it.
+func (w *writer) stream(i uint8, s *stream.Sender) (progress bool, err error) {
+	if w.scratch == nil {
+		w.scratch = stream.NewChunk()
+	}
+	if off, ok := s.NextGap(); ok {
+		progress = true
+		if err := w.frame(proto.Frame{Kind: proto.Gap, Stream: i, Offset: off}); err != nil || w.stuck() {
+			return true, err
+		}
+	}
+	if off, msg, n := s.Next(w.scratch); n > 0 {
+		progress = true
+		proto.PutHeader(msg, proto.Data, i, off)
+		if err := w.binary(msg); err != nil || w.stuck() {
+			return true, err
+		}
+	}
+	if off, crc, ok := s.NextEnd(); ok {
+		progress = true
+		err = w.frame(proto.Frame{Kind: proto.End, Stream: i, Offset: off, CRC: crc})
 	}
 	return progress, err
 }
@@ -519,14 +651,14 @@ func (w *writer) receipts(all bool) (progress bool, err error) {
 		}
 		if off, ok := r.NextStop(); ok {
 			progress = true
-			if err := w.frame(proto.Frame{Kind: proto.Stop, Stream: uint8(i), Offset: off}); err != nil {
-				return false, err
+			if err := w.frame(proto.Frame{Kind: proto.Stop, Stream: uint8(i), Offset: off}); err != nil || w.stuck() {
+				return true, err
 			}
 		}
 		if off, limit, ok := r.Ack(all || probe && uint8(i) == w.l.cfg.Probe); ok {
 			progress = true
-			if err := w.frame(proto.Frame{Kind: proto.Ack, Stream: uint8(i), Offset: off, Limit: limit}); err != nil {
-				return false, err
+			if err := w.frame(proto.Frame{Kind: proto.Ack, Stream: uint8(i), Offset: off, Limit: limit}); err != nil || w.stuck() {
+				return true, err
 			}
 		}
 	}
@@ -545,17 +677,16 @@ func (w *writer) frame(f proto.Frame) error { return w.binary(f.Append(w.small[:
 
 func (w *writer) binary(b []byte) error { return w.message(websocket.MessageBinary, b) }
 
+// message sends a message. Inline it may leave some of it to flush.
 func (w *writer) message(typ websocket.MessageType, b []byte) error {
-	w.l.conn.writing.Store(true)
-	w.l.conn.net.out.begin()
-	err := w.l.conn.ws.Write(context.Background(), typ, b)
-	if gerr := w.l.conn.net.out.end(w.l.conn.net.Conn); err == nil {
-		err = gerr
-	}
-	w.l.conn.writing.Store(false)
-	if err != nil {
+	c := w.l.conn
+	c.writing.Store(true)
+	if err := c.out.message(typ, b, !w.inline); err != nil {
 		return fmt.Errorf("connection lost: %w", err)
 	}
-	w.l.lastSent.Store(int64(time.Since(w.l.conn.net.start)))
+	if !w.stuck() {
+		c.writing.Store(false)
+	}
+	w.l.lastSent.Store(int64(time.Since(c.net.start)))
 	return nil
 }

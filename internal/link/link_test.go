@@ -262,7 +262,7 @@ func TestSilence(t *testing.T) {
 				a, b := net.Pipe()
 				cc, sc := connect(t, a, b)
 				f := &frozen{Conn: cc.net.Conn, room: room, gone: make(chan struct{})}
-				cc.net.Conn = f
+				cc.net.Conn, cc.out.w = f, f
 				// The reader of the library reads from cc.net, so from f.
 				e := newEnd(cc, true, 1000)
 				began := time.Now()
@@ -296,6 +296,7 @@ func TestFailedWriteLosesNoLastWord(t *testing.T) {
 				a, b := net.Pipe()
 				cc, sc := connect(t, a, b)
 				cc.net.Conn = deaf{cc.net.Conn}
+				cc.out.w = cc.net.Conn
 				e := newEnd(cc, true, 1000)
 				e.link.cfg.Control = func(m any) error {
 					if word, ok := m.(*proto.Error); ok {

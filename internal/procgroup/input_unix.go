@@ -79,6 +79,27 @@ func (i *Input) Write(p []byte) (n int, err error) {
 	return n, os.NewSyscallError("write", err)
 }
 
+// TryWrite is Write of what goes into the pipe without waiting.
+func (i *Input) TryWrite(p []byte) (n int, err error) {
+	if i.tty != nil {
+		return 0, errTerminal
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed {
+		return 0, os.ErrClosed
+	}
+	if cerr := control(i.raw, func(fd int) {
+		n, err = ignoreEINTR(func() (int, error) { return unix.Write(fd, p) })
+	}); cerr != nil {
+		return 0, cerr
+	}
+	if err == unix.EAGAIN {
+		err = nil
+	}
+	return n, err
+}
+
 // Close ends a Write and gives the command the end of its stdin. Of a terminal it ends Feed and WaitWritable, and
 // leaves the terminal as it is: for the end of what is typed there is EOF.
 func (i *Input) Close() error {

@@ -38,8 +38,8 @@ func (o *Output) Wait() error {
 	return pollError(o.raw.Read(func(fd uintptr) bool { return ready(int(fd), unix.POLLIN) }))
 }
 
-// Read blocks until something is there. From a terminal it takes as much as there is and p holds, since one read(2)
-// returns 4,095 bytes at most; from a pipe one read(2) does. The end is io.EOF, after the last byte (a terminal's is
+// Read blocks until something is there, and takes as much as there is and p holds: one read(2) of a terminal returns
+// 4,095 bytes at most, and one of a pipe what its writer had written, while it writes on. The end is io.EOF, after the last byte (a terminal's is
 // EIO, man 7 pty). Other errors are those of Wait.
 func (o *Output) Read(p []byte) (int, error) {
 	var n int
@@ -88,9 +88,6 @@ func (o *Output) read(fd int, p []byte) (n int, err error) {
 			return 0, os.NewSyscallError("read", err)
 		}
 		n += m
-		if !o.tty {
-			break
-		}
 	}
 	return n, nil
 }

@@ -40,13 +40,14 @@ func (*Group) ReapAndLeave() Status           { return Status{Code: -1} }
 // An Input cannot exist on this system.
 type Input struct{}
 
-func (*Input) Write([]byte) (int, error) { return 0, errUnsupported }
-func (*Input) Close() error              { return errUnsupported }
-func (*Input) Unread() int               { return 0 }
-func (*Input) Feed([]byte) (int, error)  { return 0, errUnsupported }
-func (*Input) WaitWritable() error       { return errUnsupported }
-func (*Input) Kick()                     {}
-func (*Input) EOF() (bool, error)        { return false, errUnsupported }
+func (*Input) Write([]byte) (int, error)    { return 0, errUnsupported }
+func (*Input) TryWrite([]byte) (int, error) { return 0, errUnsupported }
+func (*Input) Close() error                 { return errUnsupported }
+func (*Input) Unread() int                  { return 0 }
+func (*Input) Feed([]byte) (int, error)     { return 0, errUnsupported }
+func (*Input) WaitWritable() error          { return errUnsupported }
+func (*Input) Kick()                        {}
+func (*Input) EOF() (bool, error)           { return false, errUnsupported }
 
 // An Output cannot exist on this system.
 type Output struct{}

@@ -11,6 +11,22 @@ import (
 	"wsexec/internal/stream"
 )
 
+// feedNow gives the command what it takes of p without waiting, for the link's reader,
+// while feed waits for it. An error is met again by feed.
+func (x *session) feedNow(p []byte) (n int) {
+	x.guard(func() {
+		x.at("typed")
+		if in := x.proc.Stdin(); x.start.TTY != nil {
+			n, _ = in.Feed(p)
+		} else {
+			n, _ = in.TryWrite(p)
+		}
+		x.fed.Add(int64(n))
+		x.idle.moved()
+	})
+	return n
+}
+
 // feed writes stdin to the command until either has ended.
 func (x *session) feed() {
 	defer x.feeders.Done()

@@ -24,6 +24,7 @@ type Receiver struct {
 	window Window
 	onData func()
 	onGap  func(n int64)
+	direct func(p []byte) int
 
 	// Owned by the destination.
 	lent   []byte // what Next returned and Consumed did not get yet
@@ -43,6 +44,9 @@ type Receiver struct {
 	over     bool // as if stopped, for the sender alone: the stream ended with the one before it
 	eof      bool // the destination was told of the end
 	abort    error
+	waits    bool // the destination is in Next and has nothing in its hands
+	passing  bool // the link's reader does the destination's work
+	detours  int  // so many messages are not tried to be passed
 
 	// Where the present sender begins, if the destination still holds bytes of
 	// the one before it from consumed up to there; and the CRC-32C up to there.
@@ -88,13 +92,26 @@ const (
 )
 
 // NewReceiver returns the receiver of a stream from its beginning. onData, if
-// not nil, is called without a lock by the link's reader when data came; onGap by
-// the destination's goroutine, inside Next, for each gap.
+// not nil, is called without a lock by the link's reader when data came that waits
+// for the destination; onGap by the destination's goroutine, inside Next, for each
+// gap.
 func NewReceiver(w Window, onData func(), onGap func(n int64)) *Receiver {
 	r := &Receiver{window: w, size: w.Min, bound: DefaultBound, onData: onData, onGap: onGap, verify: true}
 	r.data.L = &r.mu
 	return r
 }
+
+// detour is how many messages go by way of the queue after one of which direct left
+// something: where the destination is slower than the connection, two goroutines do
+// more than one that fails every time.
+const detour = 32
+
+// Direct makes f take what comes in at once, on the link's reader, while the
+// destination waits for it in Next: nobody has to be woken then, and nothing is
+// queued. f must not block; it returns how many bytes of p have reached the
+// destination. The destination gets the rest, and meets the error if there is one.
+// Only before the first connection.
+func (r *Receiver) Direct(f func(p []byte) int) { r.direct = f }
 
 // For the destination.
 
@@ -141,6 +158,9 @@ func (r *Receiver) take(wait bool) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
+		for r.passing {
+			r.data.Wait()
+		}
 		r.taken = max(r.taken, r.consumed)
 		switch {
 		case r.abort != nil:
@@ -164,7 +184,9 @@ func (r *Receiver) take(wait bool) ([]byte, error) {
 		case !wait:
 			return nil, nil
 		}
+		r.waits = true
 		r.data.Wait()
+		r.waits = false
 	}
 }
 
@@ -427,13 +449,53 @@ func (r *Receiver) Data(off int64, c *Chunk, n int) (kept bool, err error) {
 	if off < r.taken {
 		from = int(r.taken - off) // the destination already has it
 	}
-	kept = r.enqueue(off+int64(from), c, from, n)
-	r.data.Signal()
+	var wake func()
+	if r.direct != nil && r.waits && len(r.queue) == 0 && from == 0 && r.abort == nil {
+		if r.detours > 0 {
+			r.detours--
+		} else if from = r.pass(c.buf[Headroom : Headroom+n]); from < n {
+			r.detours = detour
+		}
+		wake = r.dueWake()
+	}
+	waiting := from < n && !r.stopped
+	if waiting {
+		kept = r.enqueue(off+int64(from), c, from, n)
+		r.data.Signal()
+	}
 	r.mu.Unlock()
-	if r.onData != nil {
+	if wake != nil {
+		wake()
+	}
+	if waiting && r.onData != nil {
 		r.onData()
 	}
 	return kept, nil
+}
+
+// pass lets direct take p, which is next, in the destination's place, and returns
+// how much it took. r.mu is held, but not meanwhile.
+func (r *Receiver) pass(p []byte) (n int) {
+	r.passing = true
+	crc := r.crc
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.passing = false
+		if !r.stopped {
+			r.crc = crc
+			r.consumed += int64(n)
+			if n > 0 {
+				r.measure(n)
+			}
+		}
+		if r.stopped || r.abort != nil {
+			r.data.Broadcast() // who was woken for that meanwhile waited for us
+		}
+	}()
+	n = r.direct(p)
+	crc = update(crc, p[:n])
+	return n
 }
 
 // enqueue adds c's data [from, n). It keeps the chunk where that costs no time

@@ -1,0 +1,207 @@
+package link
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+// A sink is a connection that takes what is written, up to so many bytes.
+type sink struct {
+	got    []byte
+	writes int
+	room   int // -1: no end of it
+}
+
+var errFull = errors.New("full")
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.writes++
+	n := len(p)
+	if s.room >= 0 {
+		n = min(n, s.room)
+		s.room -= n
+	}
+	s.got = append(s.got, p[:n]...)
+	if n < len(p) {
+		return n, errFull
+	}
+	return n, nil
+}
+
+// try takes what there is room for.
+func (s *sink) try(a, b []byte) (int, error) {
+	n, err := s.Write(append(bytes.Clone(a), b...))
+	if err == errFull {
+		err = nil
+	}
+	return n, err
+}
+
+// frame takes the first frame off b, as RFC 6455 §5.2 has it.
+func frame(t *testing.T, b []byte) (opcode byte, payload, rest []byte) {
+	t.Helper()
+	if b[0]&0xf0 != 0x80 {
+		t.Fatalf("first byte %#x: not a whole message", b[0])
+	}
+	n, masked := uint64(b[1]&0x7f), b[1]&0x80 != 0
+	opcode, b = b[0]&0xf, b[2:]
+	switch n {
+	case 126:
+		n, b = uint64(binary.BigEndian.Uint16(b)), b[2:]
+		if n < 126 {
+			t.Errorf("%d bytes with a long length", n)
+		}
+	case 127:
+		n, b = binary.BigEndian.Uint64(b), b[8:]
+		if n < 1<<16 {
+			t.Errorf("%d bytes with a very long length", n)
+		}
+	}
+	var key []byte
+	if masked {
+		key, b = b[:4], b[4:]
+	}
+	payload = bytes.Clone(b[:n])
+	for i := range payload {
+		if masked {
+			payload[i] ^= key[i%4]
+		}
+	}
+	return opcode, payload, b[n:]
+}
+
+var frameSizes = []int{0, 1, 18, 125, 126, 127, 511, 512, 513, 4096, 65535, 65536, 65546}
+
+func pattern(n int) []byte {
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(i * 7)
+	}
+	return p
+}
+
+// A message is one frame and, where the connection can do that, one write.
+func TestFrames(t *testing.T) {
+	for _, mask := range []bool{false, true} {
+		for _, n := range frameSizes {
+			s := &sink{room: -1}
+			o := outgoing{w: s, mask: mask}
+			p := pattern(n)
+			for range 2 { // the second uses the memory of the first
+				if err := o.message(websocket.MessageBinary, p, true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s.writes != 2 {
+				t.Errorf("mask=%v: %d writes for two messages of %d bytes", mask, s.writes, n)
+			}
+			op, first, rest := frame(t, s.got)
+			if op != byte(websocket.MessageBinary) || !bytes.Equal(first, p) {
+				t.Errorf("mask=%v: the first frame of %d bytes is opcode %d, %d bytes", mask, n, op, len(first))
+			}
+			_, second, rest := frame(t, rest)
+			if !bytes.Equal(second, p) || len(rest) != 0 {
+				t.Errorf("mask=%v: the second frame of %d bytes is %d bytes, and %d behind", mask, n, len(second), len(rest))
+			}
+			if mask && n >= 18 && bytes.Contains(s.got, p) {
+				t.Errorf("%d bytes are not masked", n)
+			}
+			if !bytes.Equal(p, pattern(n)) {
+				t.Fatalf("mask=%v: the message was changed", mask)
+			}
+		}
+	}
+}
+
+// Whatever part of a message a connection takes without waiting, the rest follows, and
+// what the library writes meanwhile comes behind it.
+func TestFramesLeft(t *testing.T) {
+	for _, mask := range []bool{false, true} {
+		for _, n := range frameSizes {
+			for _, room := range []int{0, 1, 2, 3, 9, 10, 11, 13, 14, 15, n / 2, n + 1, n + 14} {
+				s := &sink{room: room}
+				o := outgoing{w: s, mask: mask, try: s.try}
+				p := pattern(n)
+				if err := o.message(websocket.MessageBinary, p, false); err != nil {
+					t.Fatal(err)
+				}
+				whole := s.room > 0
+				if o.stuck() == whole && s.room != 0 {
+					t.Fatalf("mask=%v n=%d room=%d: stuck is %v", mask, n, room, o.stuck())
+				}
+				pong := []byte{0x8a, 0}
+				left := o.stuck()
+				s.room = -1
+				if _, err := o.write(pong); err != nil {
+					t.Fatal(err)
+				}
+				if err := o.flush(); err != nil || o.stuck() {
+					t.Fatalf("flush: %v", err)
+				}
+				_, got, rest := frame(t, s.got)
+				if !bytes.Equal(got, p) || !bytes.Equal(rest, pong) {
+					t.Fatalf("mask=%v n=%d room=%d left=%v: %d bytes arrive, then %x", mask, n, room, left, len(got), rest)
+				}
+			}
+		}
+	}
+}
+
+// A write that failed is told from then on, and no frame follows it.
+func TestFramesFail(t *testing.T) {
+	for _, room := range []int{0, 1, 4095} {
+		s := &sink{room: room}
+		o := outgoing{w: s, mask: true}
+		if err := o.message(websocket.MessageBinary, make([]byte, 5000), true); !errors.Is(err, errFull) {
+			t.Fatalf("room=%d: %v", room, err)
+		}
+		s.room = -1
+		n := len(s.got)
+		_, lib := o.write([]byte{0x8a, 0})
+		for _, err := range []error{o.message(websocket.MessageText, nil, true), o.flush(), lib} {
+			if !errors.Is(err, errFull) {
+				t.Errorf("room=%d: later: %v", room, err)
+			}
+		}
+		if len(s.got) != n {
+			t.Errorf("room=%d: %d bytes behind what was cut", room, len(s.got)-n)
+		}
+	}
+}
+
+// Nothing follows a closing frame, which may also look like one before the library
+// writes only control frames.
+func TestFramesClosed(t *testing.T) {
+	s := &sink{room: -1}
+	o := outgoing{w: s}
+	o.write([]byte{0x88, 0})
+	if err := o.message(websocket.MessageText, nil, true); err != nil {
+		t.Errorf("before the link: %v", err)
+	}
+	o.begin()
+	o.write([]byte{0x88, 0})
+	n := len(s.got)
+	if err := o.message(websocket.MessageText, nil, true); !errors.Is(err, net.ErrClosed) || len(s.got) != n {
+		t.Errorf("after the closing frame: %v, %d bytes", err, len(s.got)-n)
+	}
+}
+
+func BenchmarkFrame(b *testing.B) {
+	for _, mask := range []bool{false, true} {
+		b.Run(fmt.Sprintf("mask=%v", mask), func(b *testing.B) {
+			o := outgoing{w: io.Discard, mask: mask, try: func(a, b []byte) (int, error) { return len(a) + len(b), nil }}
+			p := make([]byte, 65546)
+			b.SetBytes(int64(len(p)))
+			for b.Loop() {
+				o.message(websocket.MessageBinary, p, false)
+			}
+		})
+	}
+}
