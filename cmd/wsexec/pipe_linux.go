@@ -1,9 +1,12 @@
 package main
 
 import (
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/nowait"
 )
 
 // pipePiece is PIPE_BUF.
@@ -11,14 +14,41 @@ const pipePiece = 4 << 10
 
 // tryPipe writes what a pipe has room for.
 func tryPipe(fd int, p []byte) (int, error) {
-	n, err := unix.Pwritev2(fd, [][]byte{p}, -1, unix.RWF_NOWAIT)
+	n, err := nowait.WritePipe(fd, p)
 	if err == unix.EOPNOTSUPP || err == unix.ENOSYS { // of pipes before Linux 6.4
 		return tryPolled(fd, p[:min(len(p), pipePiece)])
 	}
 	return n, err
 }
 
-// reopen opens the terminal that a descriptor is open for once more, not blocking.
-func reopen(fd int) (int, error) {
-	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+// reopen opens the terminal or pipe that a descriptor is open for once more, for reading
+// or for writing, and not blocking.
+func reopen(fd, mode int) (int, error) {
+	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), mode|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+}
+
+// openInput opens the terminal or pipe that a descriptor is open for once more.
+//
+// The runtime's poller does not get it, but an epoll(7) instance of its own for input
+// only: the runtime would also be told, and woken, each time somebody reads from the
+// terminal what we have written to it.
+func openInput(fd int) (*ownInput, error) {
+	own, err := reopen(fd, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err == nil {
+		if err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, own, &unix.EpollEvent{Events: unix.EPOLLIN}); err == nil {
+			err = unix.SetNonblock(poll, true) // or os.NewFile would not give it to the poller
+		}
+		if err == nil {
+			in := &ownInput{fd: own, ready: os.NewFile(uintptr(poll), "stdin")}
+			in.raw, err = in.ready.SyscallConn()
+			return in, err
+		}
+		unix.Close(poll)
+	}
+	unix.Close(own)
+	return nil, err
 }

@@ -10,5 +10,7 @@ const pipePiece = 512
 // tryPipe writes what a pipe has room for.
 func tryPipe(fd int, p []byte) (int, error) { return tryPolled(fd, p[:min(len(p), pipePiece)]) }
 
-// reopen fails: to open /dev/fd/N is to duplicate N, whose flags stay.
-func reopen(int) (int, error) { return -1, unix.ENOTSUP }
+// reopen and openInput fail: to open /dev/fd/N is to duplicate N, whose flags stay.
+func reopen(int, int) (int, error) { return -1, unix.ENOTSUP }
+
+func openInput(int) (*ownInput, error) { return nil, unix.ENOTSUP }

@@ -7,20 +7,27 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/nowait"
 )
 
 // stdinFile reads descriptor 0 as it was given to us: its flags belong to the
-// shell, too, so it is never made non-blocking. poll with a pipe to wake it up
-// works for every kind of file.
+// shell, too, so it is never made non-blocking. A terminal or a pipe is opened once more,
+// with flags of its own, where that is possible; poll with a pipe to wake it up works
+// for every kind of file.
 type stdinFile struct {
-	wake       [2]int // a pipe; something in it makes a Read look around
-	foreground func() // called by a Read that is about to wait in the foreground
+	own        *ownInput // opened once more; nil: not
+	wake       [2]int    // without own: a pipe; something in it makes a Read look around
+	foreground func()    // called by a Read that is about to wait in the foreground
 
 	mu       sync.Mutex // held while reading, not while waiting
 	closed   bool
+	looking  bool // a Read is to look around
+	bounded  bool // there is a deadline
 	regular  bool
 	terminal bool
 	taken    int64 // bytes read, of a regular file
@@ -28,44 +35,37 @@ type stdinFile struct {
 
 func newStdin(foreground func()) *stdinFile {
 	s := &stdinFile{wake: [2]int{-1, -1}, foreground: foreground}
+	var st unix.Stat_t
+	if unix.Fstat(0, &st) == nil {
+		s.regular = st.Mode&unix.S_IFMT == unix.S_IFREG
+		s.terminal = isTerminal(0)
+		if s.terminal || st.Mode&unix.S_IFMT == unix.S_IFIFO {
+			if own, err := openInput(0); err == nil {
+				s.own = own
+				return s
+			}
+		}
+	}
 	if err := unix.Pipe(s.wake[:]); err == nil {
 		unix.CloseOnExec(s.wake[0])
 		unix.CloseOnExec(s.wake[1])
 		unix.SetNonblock(s.wake[1], true)
 	}
-	var st unix.Stat_t
-	s.regular = unix.Fstat(0, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
-	s.terminal = isTerminal(0)
 	return s
 }
 
 // Read waits for input and reads it. After Close it returns io.ErrClosedPipe.
-func (s *stdinFile) Read(p []byte) (int, error) {
+func (s *stdinFile) Read(p []byte) (n int, err error) {
 	for {
-		fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}, {Fd: int32(s.wake[0]), Events: unix.POLLIN}}
-		timeout := -1
-		if s.terminal && inBackground() {
-			// A read would stop us, and the command's output with us, as soon
-			// as somebody types at the shell (SIGTTIN). What is typed now is
-			// not for us.
-			fds[0].Fd, timeout = -1, int(backgroundCheck/time.Millisecond)
+		if s.own != nil {
+			n, err = s.readOwn(p)
 		} else {
-			s.foreground()
+			n, err = s.readPolled(p)
 		}
-		if _, err := unix.Poll(fds, timeout); err != nil && err != unix.EINTR {
-			return 0, os.NewSyscallError("poll", err)
-		}
-		if fds[1].Revents != 0 && s.woken() {
-			return 0, io.ErrClosedPipe
-		}
-		if fds[0].Revents == 0 || s.terminal && inBackground() {
-			continue
-		}
-		n, err := s.read(p)
 		switch {
 		case err == unix.EINTR, err == unix.EAGAIN:
 			continue
-		case err == unix.EIO && isTerminal(0):
+		case err == unix.EIO && s.terminal:
 			return 0, io.EOF // the terminal is gone
 		case err == unix.EBADF:
 			// There is nothing to read: GNU nohup opens /dev/null for writing only.
@@ -79,6 +79,77 @@ func (s *stdinFile) Read(p []byte) (int, error) {
 	}
 }
 
+// readOwn waits for input and reads it, by way of the runtime's poller. It fails with
+// EAGAIN when it is time to look around.
+//
+// In the background a read would stop us, and the command's output with us, as soon
+// as somebody types at the shell (SIGTTIN). What is typed then is not for us.
+func (s *stdinFile) readOwn(p []byte) (n int, err error) {
+	background := s.inBackground()
+	if !background {
+		s.foreground()
+	}
+	if !s.arm(background) {
+		return 0, io.ErrClosedPipe
+	}
+	perr := s.own.raw.Read(func(uintptr) bool {
+		if now := s.inBackground(); now || background {
+			n, err = 0, unix.EAGAIN
+			return now != background
+		}
+		n, err = nowait.Read(s.own.fd, p)
+		return err != unix.EAGAIN
+	})
+	if perr != nil { // the deadline
+		return 0, unix.EAGAIN
+	}
+	return n, err
+}
+
+// arm sets the deadline of a readOwn: that of the next look at who has the terminal, or
+// none. It returns false when stdin was closed.
+func (s *stdinFile) arm(background bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var until time.Time
+	switch {
+	case s.closed:
+		return false
+	case s.looking:
+		until = time.Now()
+	case background:
+		until = time.Now().Add(backgroundCheck)
+	case !s.bounded:
+		return true
+	}
+	s.looking, s.bounded = false, !until.IsZero()
+	s.own.ready.SetReadDeadline(until)
+	return true
+}
+
+// readPolled is readOwn by way of poll(2).
+func (s *stdinFile) readPolled(p []byte) (int, error) {
+	fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}, {Fd: int32(s.wake[0]), Events: unix.POLLIN}}
+	timeout := -1
+	if s.inBackground() {
+		fds[0].Fd, timeout = -1, int(backgroundCheck/time.Millisecond)
+	} else {
+		s.foreground()
+	}
+	if _, err := unix.Poll(fds, timeout); err != nil {
+		return 0, err
+	}
+	if fds[1].Revents != 0 && s.woken() {
+		return 0, io.ErrClosedPipe
+	}
+	if fds[0].Revents == 0 || s.inBackground() {
+		return 0, unix.EAGAIN
+	}
+	return s.read(p)
+}
+
+func (s *stdinFile) inBackground() bool { return s.terminal && inBackground() }
+
 // backgroundCheck is how often a background job looks whether it is in the
 // foreground again; no signal tells.
 const backgroundCheck = 250 * time.Millisecond
@@ -86,8 +157,8 @@ const backgroundCheck = 250 * time.Millisecond
 // inBackground reports whether stdin is our controlling terminal and another
 // job has it.
 func inBackground() bool {
-	pgrp, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
-	return err == nil && pgrp != unix.Getpgrp()
+	pgrp, err := nowait.Int(0, unix.TIOCGPGRP)
+	return err == nil && pgrp != nowait.Getpgrp()
 }
 
 func (s *stdinFile) read(p []byte) (int, error) {
@@ -106,7 +177,21 @@ func (s *stdinFile) read(p []byte) (int, error) {
 }
 
 // look makes a Read that waits look whether we are in the background now.
-func (s *stdinFile) look() { unix.Write(s.wake[1], []byte{0}) }
+func (s *stdinFile) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stir()
+}
+
+// stir ends the wait of a Read, or of the next.
+func (s *stdinFile) stir() {
+	if s.own != nil {
+		s.looking, s.bounded = true, true
+		s.own.ready.SetReadDeadline(time.Now())
+	} else {
+		unix.Write(s.wake[1], []byte{0})
+	}
+}
 
 // woken takes what is in the wake pipe, and reports whether it is for ever there.
 func (s *stdinFile) woken() (closed bool) {
@@ -124,7 +209,7 @@ func (s *stdinFile) Close() error {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.closed = true
-		unix.Write(s.wake[1], []byte{0})
+		s.stir()
 	}
 	return nil
 }
@@ -170,8 +255,8 @@ func newOutput(fd int) *output {
 	case isTerminal(fd):
 		// One that is held (Ctrl-S) lets a write(2) wait that began when there was
 		// room, unless the description of the file that we write to is our own.
-		if own, err := reopen(fd); err == nil {
-			o.fd, o.nonBlocking = own, true
+		if own, err := reopen(fd, unix.O_WRONLY); err == nil {
+			o.fd, o.try, o.nonBlocking = own, nowait.Write, true
 		} else {
 			o.piece, o.try = terminalPiece, tryPolled
 		}
@@ -221,6 +306,13 @@ func tryPolled(fd int, p []byte) (int, error) {
 		return 0, unix.EAGAIN
 	}
 	return unix.Write(fd, p)
+}
+
+// An ownInput is a terminal or a pipe that was opened once more for reading.
+type ownInput struct {
+	fd    int      // not blocking
+	ready *os.File // readable when fd is; its deadline ends a wait
+	raw   syscall.RawConn
 }
 
 // awaitRoom waits until a descriptor takes more, or an error.

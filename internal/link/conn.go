@@ -39,13 +39,20 @@ import (
 type netConn struct {
 	net.Conn
 	start time.Time
-	heard atomic.Int64 // time of the last byte received, in ns since start
+	read  func(p []byte) (int, error) // nil: that of Conn
+	heard atomic.Int64                // time of the last byte received, in ns since start
 }
 
-func newNetConn(c net.Conn) *netConn { return &netConn{Conn: c, start: time.Now()} }
+func newNetConn(c net.Conn) *netConn {
+	return &netConn{Conn: c, start: time.Now(), read: readFunc(c)}
+}
 
 func (c *netConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	read := c.read
+	if read == nil {
+		read = c.Conn.Read
+	}
+	n, err := read(p)
 	if n > 0 {
 		c.heard.Store(int64(time.Since(c.start)))
 	}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/nowait"
 )
 
 // An Input is a command's stdin: the writing end of a pipe (Write), or a terminal's keyboard (Feed, WaitWritable, Kick,
@@ -57,7 +59,7 @@ func (i *Input) Write(p []byte) (n int, err error) {
 			if i.closed { // so that Close counts all that was written
 				err = os.ErrClosed
 			} else {
-				m, err = ignoreEINTR(func() (int, error) { return unix.Write(int(fd), p[n:]) })
+				m, err = nowait.Write(int(fd), p[n:])
 			}
 			i.mu.Unlock()
 			n += m
@@ -90,7 +92,7 @@ func (i *Input) TryWrite(p []byte) (n int, err error) {
 		return 0, os.ErrClosed
 	}
 	if cerr := control(i.raw, func(fd int) {
-		n, err = ignoreEINTR(func() (int, error) { return unix.Write(fd, p) })
+		n, err = nowait.Write(fd, p)
 	}); cerr != nil {
 		return 0, cerr
 	}

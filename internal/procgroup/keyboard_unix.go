@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/nowait"
 )
 
 // Feed types p at the terminal. It never blocks. It returns how many bytes of p are done with: written, or dropped by an
@@ -240,7 +242,7 @@ func (k *keyboard) put(fd int, t *unix.Termios, p []byte) (int, error) {
 	var err error
 	for n < len(p) && err == nil {
 		var m int
-		m, err = ignoreEINTR(func() (int, error) { return unix.Write(fd, p[n:]) })
+		m, err = nowait.Write(fd, p[n:])
 		n += m
 		if m == 0 && err == nil {
 			break
@@ -440,4 +442,4 @@ func endsLine(t *unix.Termios, c byte) bool {
 }
 
 // termios returns the terminal's modes: the master gives the command's side's.
-func termios(fd int) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, getTermios) }
+func termios(fd int) (*unix.Termios, error) { return nowait.Termios(fd, getTermios) }

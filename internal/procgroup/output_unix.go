@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/nowait"
 )
 
 // An Output is what a command prints: the reading end of a pipe, or a terminal.
@@ -73,7 +75,7 @@ func (o *Output) TryRead(p []byte) (int, error) {
 func (o *Output) read(fd int, p []byte) (n int, err error) {
 	closed := false
 	for n < len(p) {
-		m, err := ignoreEINTR(func() (int, error) { return unix.Read(fd, p[n:]) })
+		m, err := nowait.Read(fd, p[n:])
 		switch {
 		case err == unix.EAGAIN:
 			return n, nil
@@ -117,14 +119,12 @@ func (o *Output) Close() error {
 // ready asks the kernel, not the runtime, which only knows of changes. An error or a hang-up is ready too: the next
 // read or write says which.
 func ready(fd int, events int16) bool {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
-	n, err := ignoreEINTR(func() (int, error) { return unix.Poll(fds, 0) })
-	return n > 0 || err != nil
+	return nowait.Ready(fd, events)
 }
 
 // unread returns what FIONREAD says: for either end of a pipe what it holds.
 func unread(fd int) int {
-	n, err := unix.IoctlGetInt(fd, fionread)
+	n, err := nowait.Int(fd, fionread)
 	if err != nil || n < 0 {
 		return 0
 	}
