@@ -22,9 +22,9 @@ func attachCommand(status *int) *cli.Command {
 		Description:     attachHelp,
 		HideHelpCommand: true,
 		OnUsageError:    usage,
-		Flags: append([]cli.Flag{
+		Flags: append(named(
 			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}, Usage: "leave the session's stdin as it is", DisableDefaultText: true},
-		}, connectionFlags()...),
+		), connectionFlags()...),
 		Action: func(c *cli.Context) error {
 			*status = newSession(c).perform(c, func(s *session) (*client.Cmd, error) { return s.attachment(c) })
 			return nil

@@ -15,7 +15,10 @@ import (
 // version is set by scripts/install.
 var version = ""
 
-func main() { os.Exit(run(os.Args)) }
+func main() {
+	oneProc()
+	os.Exit(run(os.Args))
+}
 
 // run is main with a status: cli would call os.Exit itself and skip defers.
 func run(args []string) int {

@@ -22,14 +22,14 @@ const (
 
 // connectionFlags are those of every command that speaks to a server.
 func connectionFlags() []cli.Flag {
-	return []cli.Flag{
+	return named(
 		&cli.StringFlag{Name: "server", Usage: "`URL` of the server: ws://, wss:// or unix:/path (default: the socket of your own server here)", EnvVars: []string{"WSEXEC_SERVER"}},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token; the token itself only by $WSEXEC_TOKEN", EnvVars: []string{"WSEXEC_TOKEN_FILE"}},
 		&cli.StringFlag{Name: "status-file", Usage: "write how it ended to `FILE`, as JSON"},
 		&cli.StringFlag{Name: "escape", Usage: "`CHAR` of ~. (hang up), ~d (detach), ~? (help) at the start of a line on a terminal, or none", Value: "~"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more", DisableDefaultText: true},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say only errors", DisableDefaultText: true},
-	}
+	)
 }
 
 func runCommand(status *int) *cli.Command {
@@ -41,7 +41,7 @@ func runCommand(status *int) *cli.Command {
 		Description:     runHelp,
 		HideHelpCommand: true, // run help: a command of that name
 		OnUsageError:    usage,
-		Flags: append([]cli.Flag{
+		Flags: append(named(
 			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "with a terminal (default: when stdin, stdout and stderr are all terminals)", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Hidden: true}, // docker's -it: stdin is always passed on
 			&cli.BoolFlag{Name: "no-tty", Aliases: []string{"T"}, Usage: "with pipes", DisableDefaultText: true},
@@ -58,7 +58,7 @@ func runCommand(status *int) *cli.Command {
 			&cli.StringFlag{Name: "drain", Usage: "`TIME` of silence, or eof, until output of what the command left behind is not waited for", DefaultText: "250ms, 2s in all"},
 			&cli.StringFlag{Name: "on-full", Usage: "when nobody reads the output: block, the command waits, or drop, the oldest goes and the gap is told (`MODE`)", DefaultText: "block, and drop while it is detached"},
 			&cli.StringFlag{Name: "name", Usage: "a `NAME` for the session"},
-		}, connectionFlags()...),
+		), connectionFlags()...),
 		Action: func(c *cli.Context) error {
 			*status = newSession(c).perform(c, func(s *session) (*client.Cmd, error) { return s.command(c, *env) })
 			return nil

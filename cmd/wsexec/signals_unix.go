@@ -27,21 +27,12 @@ func enableOutput() func() { return func() {} }
 // relaySignals passes signals on to the command until stop is called.
 func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 	ch := make(chan os.Signal, 16)
-	// HUP or INT that we were started to ignore (nohup, a background job of a
-	// script) stays ignored; of others os/signal does not know whether they were,
-	// but a shell that ignores INT for such a job ignores QUIT too (POSIX sh, 2.11).
-	// PIPE is caught since it would end us before we can tell the server.
-	if signal.Ignored(syscall.SIGINT) {
-		signal.Ignore(syscall.SIGQUIT)
-	}
-	for _, sig := range []os.Signal{
-		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
-		syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGPIPE,
-	} {
-		if !signal.Ignored(sig) {
-			signal.Notify(ch, sig)
-		}
-	}
+	ready := make(chan struct{})
+	cmd.Ready = func() { <-ready }
+	go func() { // which changes threads twice for each signal: while the server is dialed
+		catchSignals(ch)
+		close(ready)
+	}()
 	done := make(chan struct{})
 	quit := make(chan struct{})
 	go func() {
@@ -55,7 +46,6 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 			case sig = <-ch:
 			}
 			switch sig {
-			case syscall.SIGPIPE:
 			case syscall.SIGWINCH:
 				cmd.Resize(terminalSize())
 			case syscall.SIGTSTP:
@@ -90,6 +80,30 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 	return func() {
 		close(quit)
 		<-done
+	}
+}
+
+// catchSignals has those signals sent to ch that are not ignored.
+//
+// HUP or INT that we were started to ignore (nohup, a background job of a
+// script) stays ignored; of others os/signal does not know whether they were,
+// but a shell that ignores INT for such a job ignores QUIT too (POSIX sh, 2.11).
+//
+// PIPE need not be caught: only a write of package os ends a program for it.
+func catchSignals(ch chan<- os.Signal) {
+	if signal.Ignored(syscall.SIGINT) {
+		signal.Ignore(syscall.SIGQUIT)
+	}
+	sigs := []os.Signal{
+		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM,
+	}
+	if isTerminal(0) || isTerminal(1) || isTerminal(2) { // whose modes and size we have to do with
+		sigs = append(sigs, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH)
+	}
+	for _, sig := range sigs {
+		if !signal.Ignored(sig) {
+			signal.Notify(ch, sig)
+		}
 	}
 }
 

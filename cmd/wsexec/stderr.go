@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +30,7 @@ func enqueue(text string) (written chan struct{}) {
 	last = done
 	go func() { // not waited for: see await
 		<-before
-		fmt.Fprint(os.Stderr, text)
+		writeStderr([]byte(text))
 		close(done)
 	}()
 	return done

@@ -75,6 +75,7 @@ func (s *stdinFile) Read(p []byte) (n int, err error) {
 		case n == 0:
 			return 0, io.EOF
 		}
+		carry(n)
 		return n, nil
 	}
 }
@@ -272,6 +273,20 @@ func isNull(st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Stat(os.DevNull, &null) == nil && st.Rdev == null.Rdev
 }
 
+// writeStderr writes all of p, if it can: not by way of package os, which ends the program
+// when nobody reads any more.
+func writeStderr(p []byte) {
+	for len(p) > 0 {
+		n, err := unix.Write(2, p)
+		if err == unix.EAGAIN {
+			awaitRoom(2)
+		} else if err != nil && err != unix.EINTR {
+			return
+		}
+		p = p[max(n, 0):]
+	}
+}
+
 // NonBlocking implements [client.NonBlocking].
 func (o *output) NonBlocking() bool { return o.nonBlocking }
 
@@ -282,6 +297,7 @@ func (o *output) Write(p []byte) (int, error) {
 		k, err := o.try(o.fd, p[n:min(n+o.piece, len(p))])
 		if k > 0 {
 			n += k
+			carry(k)
 		}
 		switch err {
 		case nil, unix.EINTR:

@@ -68,6 +68,8 @@ func (o output) Write(p []byte) (int, error) {
 	return os.Stderr.Write(p)
 }
 
+func writeStderr(p []byte) { os.Stderr.Write(p) }
+
 func goneFunc() func(fd int, err error) bool {
 	return func(_ int, err error) bool {
 		return errors.Is(err, syscall.EPIPE) || errors.Is(err, windows.ERROR_NO_DATA) || errors.Is(err, windows.ERROR_BROKEN_PIPE)

@@ -93,6 +93,9 @@ type Cmd struct {
 	// Go starts a goroutine; nil is the go statement. Whoever has to tidy up
 	// before a panic ends the program does it here.
 	Go func(func())
+	// Ready, if not nil, is called by Run when there is a connection for the first time,
+	// before the server is asked for anything, and may wait for what has to be ready then.
+	Ready func()
 	// Opened, if not nil, is called by Run when the command is known to run,
 	// once, before anything is read or written.
 	Opened func(*proto.Opened)
@@ -425,6 +428,9 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger time.Duration
 	// Giving up must also end a handshake or a live connection.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
+	if c.try == 0 && c.Ready != nil {
+		c.Ready()
+	}
 	c.try++
 	l := link.New(conn, link.Config{
 		Senders:   [proto.NumStreams]*stream.Sender{proto.Stdin: c.stdin, proto.Signals: c.signals},

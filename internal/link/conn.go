@@ -138,22 +138,13 @@ type Dialer func(ctx context.Context) (net.Conn, error)
 // with an error, if there was one; up to 1 KiB of its body can then be read.
 func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Conn, *http.Response, error) {
 	conn := new(Conn)
-	// A clone keeps the proxy settings of the environment.
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.ForceAttemptHTTP2 = false // WebSocket over HTTP/2 is another protocol (RFC 8441)
-	t.DisableKeepAlives = true
-	t.MaxResponseHeaderBytes = MaxResponseHeader
-	dialTCP := t.DialContext
-	if dial != nil {
-		t.Proxy = nil
-	}
-	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		var c net.Conn
 		var err error
 		if dial != nil {
 			c, err = dial(ctx)
 		} else {
-			c, err = dialTCP(ctx, network, addr)
+			c, err = tcpDialer.DialContext(ctx, network, addr)
 		}
 		if err != nil {
 			return nil, err
@@ -162,7 +153,7 @@ func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Co
 		return conn.net, nil
 	}
 	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-		HTTPClient: &http.Client{Transport: upgrades{t, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
+		HTTPClient: &http.Client{Transport: upgrades{&transport{connect, dial != nil}, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // a token is for the host it was given for
 		}},
 		HTTPHeader:      header,
@@ -175,6 +166,31 @@ func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Co
 	}
 	conn.ws = ws
 	return conn, resp, nil
+}
+
+// tcpDialer makes TCP connections. A link sets keepalive itself.
+var tcpDialer = net.Dialer{KeepAlive: -1}
+
+// transport sends a request to a server.
+type transport struct {
+	connect func(ctx context.Context, network, addr string) (net.Conn, error)
+	fixed   bool // connect knows where to, whatever the URL says
+}
+
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.fixed && req.URL.Scheme == "http" || isDirect(req.URL) {
+		return direct{t.connect}.RoundTrip(req)
+	}
+	// A clone keeps the proxy settings of the environment.
+	h := http.DefaultTransport.(*http.Transport).Clone()
+	h.ForceAttemptHTTP2 = false // WebSocket over HTTP/2 is another protocol (RFC 8441)
+	h.DisableKeepAlives = true
+	h.MaxResponseHeaderBytes = MaxResponseHeader
+	h.DialContext = t.connect
+	if t.fixed {
+		h.Proxy = nil
+	}
+	return h.RoundTrip(req)
 }
 
 // upgrades refuses an upgrade to something else than the protocol. The library
