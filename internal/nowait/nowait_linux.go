@@ -1,3 +1,5 @@
+//go:build !race
+
 package nowait
 
 import (
@@ -17,30 +19,12 @@ func Write(fd int, p []byte) (int, error) {
 	return call(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 }
 
-// WritePair writes a and then b with one writev(2).
+// WritePair writes a and then b, with one system call.
 func WritePair(fd int, a, b []byte) (int, error) {
 	vec := [2]unix.Iovec{{Base: unsafe.SliceData(a)}, {Base: unsafe.SliceData(b)}}
 	vec[0].SetLen(len(a))
 	vec[1].SetLen(len(b))
 	return call(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&vec)), uintptr(len(vec)))
-}
-
-// WritePipe writes what a pipe takes at once, whether its descriptor is blocking or
-// not, with pwritev2(2). Before Linux 6.4 it fails with EOPNOTSUPP.
-func WritePipe(fd int, p []byte) (int, error) {
-	vec := unix.Iovec{Base: unsafe.SliceData(p)}
-	vec.SetLen(len(p))
-	const here = ^uintptr(0) // both halves of the offset
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_PWRITEV2, uintptr(fd), uintptr(unsafe.Pointer(&vec)), 1, here, here, unix.RWF_NOWAIT)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		default:
-			return 0, errno
-		}
-	}
 }
 
 // Ready reports whether one of the events of poll(2) is there, or an error.

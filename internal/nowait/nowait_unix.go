@@ -1,23 +1,29 @@
-//go:build unix && !linux
+//go:build unix && (!linux || race)
 
 package nowait
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Also for the race detector, which takes what one goroutine writes and another reads for a
+// reason why the one comes before the other, but only where package syscall does both.
 
 // Read is read(2).
 func Read(fd int, p []byte) (int, error) {
-	return again(func() (int, error) { return unix.Read(fd, p) })
+	return again(func() (int, error) { return syscall.Read(fd, p) })
 }
 
 // Write is write(2).
 func Write(fd int, p []byte) (int, error) {
-	return again(func() (int, error) { return unix.Write(fd, p) })
+	return again(func() (int, error) { return syscall.Write(fd, p) })
 }
 
-// WritePair writes a and then b with one writev(2).
-func WritePair(fd int, a, b []byte) (int, error) {
-	return again(func() (int, error) { return unix.Writev(fd, [][]byte{a, b}) })
-}
+// WritePair writes a and then b, with one system call.
+func WritePair(fd int, a, b []byte) (int, error) { return Write(fd, slices.Concat(a, b)) }
 
 // Ready reports whether one of the events of poll(2) is there, or an error.
 func Ready(fd int, events int16) bool {

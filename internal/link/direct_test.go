@@ -1,0 +1,88 @@
+package link
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// answer serves one connection with a fixed response, and returns what became of a
+// request.
+func answer(t *testing.T, ctx context.Context, response string) (*http.Response, error) {
+	t.Helper()
+	a, b := net.Pipe()
+	go func() {
+		if _, err := http.ReadRequest(bufio.NewReader(b)); err == nil && response != "" {
+			b.Write([]byte(response))
+		}
+	}()
+	t.Cleanup(func() { b.Close() })
+	d := direct{func(context.Context, string, string) (net.Conn, error) { return a, nil }}
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://host/path", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.RoundTrip(req)
+}
+
+func TestDirect(t *testing.T) {
+	for _, tt := range []struct {
+		name, response, want string // of the error
+		status               int
+	}{
+		{"switch", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "", 101},
+		{"refusal", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno", "", 401},
+		{"early hints", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n", "", 101},
+		{"hints for ever", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 20), "informational", 0},
+		{"long header", "HTTP/1.1 401 Unauthorized\r\nX: " + strings.Repeat("x", 2*MaxResponseHeader) + "\r\n\r\n", "more than 65536 bytes", 0},
+		{"no HTTP", "\x15\x03\x01\x00\x02\x02\x16\r\n", "malformed HTTP response", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, err := answer(t, context.Background(), tt.response)
+			switch {
+			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("%v, want %q", err, tt.want)
+			case tt.want == "" && (err != nil || resp.StatusCode != tt.status):
+				t.Errorf("%v, %v; want status %d", resp, err, tt.status)
+			}
+			if resp != nil {
+				resp.Body.Close()
+			}
+		})
+	}
+}
+
+// A server that says nothing is not waited for longer than the context lasts.
+func TestDirectGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		began := time.Now()
+		_, err := answer(t, ctx, "")
+		if d := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || d != 10*time.Second {
+			t.Errorf("%v after %v", err, d)
+		}
+	})
+}
+
+func TestIsDirect(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "") // read once, by whoever is first
+	for raw, want := range map[string]bool{
+		"http://127.0.0.1:1/": true, "http://host/": true, "https://host/": false, "http://bücher.example/": false,
+	} {
+		u, err := url.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if isDirect(u) != want {
+			t.Errorf("%s: direct is %v", raw, !want)
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package nowait
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// WritePipe does not wait, whatever the descriptor's flags are.
+func TestWritePipe(t *testing.T) {
+	_, w := pipe(t)
+	unix.SetNonblock(w, false)
+	n, err := WritePipe(w, bytes.Repeat([]byte("x"), 1<<20))
+	if err == unix.EOPNOTSUPP {
+		t.Skip("pipes have no RWF_NOWAIT before Linux 6.4")
+	}
+	if n <= 0 || n == 1<<20 || err != nil {
+		t.Errorf("write of more than a pipe holds: %d, %v", n, err)
+	}
+	if n, err := WritePipe(w, []byte("x")); n != 0 || err != unix.EAGAIN {
+		t.Errorf("write to a full pipe: %d, %v", n, err)
+	}
+}
+
+func TestIoctl(t *testing.T) {
+	r, w := pipe(t)
+	Write(w, []byte("hello"))
+	if n, err := Int(r, unix.TIOCINQ); n != 5 || err != nil {
+		t.Errorf("FIONREAD of 5 bytes: %d, %v", n, err)
+	}
+	if _, err := Termios(r, unix.TCGETS); err != unix.ENOTTY {
+		t.Errorf("modes of a pipe: %v", err)
+	}
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	defer slave.Close()
+	got, err := Termios(int(slave.Fd()), unix.TCGETS)
+	want, werr := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
+	if err != nil || werr != nil || *got != *want {
+		t.Errorf("modes %+v, %v; want %+v, %v", got, err, want, werr)
+	}
+}

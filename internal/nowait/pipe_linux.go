@@ -1,0 +1,25 @@
+package nowait
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// WritePipe writes what a pipe takes at once, whether its descriptor is blocking or
+// not, with pwritev2(2). Before Linux 6.4 it fails with EOPNOTSUPP.
+func WritePipe(fd int, p []byte) (int, error) {
+	vec := unix.Iovec{Base: unsafe.SliceData(p)}
+	vec.SetLen(len(p))
+	const here = ^uintptr(0) // both halves of the offset
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_PWRITEV2, uintptr(fd), uintptr(unsafe.Pointer(&vec)), 1, here, here, unix.RWF_NOWAIT)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
