@@ -188,3 +188,65 @@ func TestInlineFullConnection(t *testing.T) {
 	<-e.done
 	<-peer.done
 }
+
+// Who opens the window, the reader, does not send all that it lets go.
+func TestInlineIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		cc, sc := connect(t, a, b)
+		n := &narrow{Conn: cc.net.Conn, room: func() int { return 1 << 20 }}
+		cc.net.Conn, cc.out.w, cc.out.try = n, n, n.try
+		const chunks = 10
+		e := newEnd(cc, true, chunks*stream.ChunkSize)
+		var inline []int // messages sent before another goroutine was started
+		e.link.start = func(f func()) { inline = append(inline, len(n.trial)/stream.ChunkSize); go f() }
+		e.rcv.Attach(e.link.Wake)
+		if err := e.snd.Attach(0, chunks*stream.ChunkSize, nil); err != nil {
+			t.Fatal(err)
+		}
+		e.snd.Write(make([]byte, chunks*stream.ChunkSize))
+		e.snd.Detach()
+		if err := e.snd.Attach(0, 0, e.link.Wake); err != nil { // all of it waits for the window
+			t.Fatal(err)
+		}
+		go func() { e.done <- e.link.Run(time.Minute) }()
+		synctest.Wait()
+		n.trial, inline = nil, nil
+		if err := sc.WriteFrame(proto.Frame{Kind: proto.Ack, Stream: 0, Limit: chunks * stream.ChunkSize}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if len(inline) != 1 || inline[0] > inlinePasses || len(n.trial) < chunks*stream.ChunkSize {
+			t.Errorf("messages sent by the reader: %d, want at most %d; %d bytes in all", inline, inlinePasses, len(n.trial))
+		}
+		e.link.Close(io.ErrClosedPipe)
+		<-e.done
+		sc.Close()
+	})
+}
+
+// Run returns when nobody writes for the link any more, who touches its streams.
+func TestRunWaitsForTheWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		cc, sc := connect(t, a, b)
+		hold := make(chan struct{})
+		n := &narrow{Conn: cc.net.Conn, hold: hold, room: func() int { return 0 }}
+		cc.net.Conn, cc.out.w, cc.out.try = n, n, n.try
+		e := newEnd(cc, true, 1000)
+		e.run(nil, 1000, time.Minute)
+		synctest.Wait()
+		e.snd.Write([]byte("x"))
+		e.link.Close(io.ErrClosedPipe)
+		synctest.Wait()
+		select {
+		case err := <-e.done:
+			t.Errorf("Run returned %v beside a write", err)
+			close(hold)
+		default:
+			close(hold)
+			<-e.done
+		}
+		sc.Close()
+	})
+}
