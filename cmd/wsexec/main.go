@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -16,7 +17,11 @@ import (
 var version = ""
 
 func main() {
-	oneProc()
+	// A client has little to do at a time. With more processors the runtime makes and
+	// wakes threads that find nothing to do, where the command and the server
+	// need them: on two, a tenth of the time of a short command, and a third
+	// of the throughput of stdin.
+	runtime.GOMAXPROCS(1)
 	os.Exit(run(os.Args))
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"runtime"
 	"slices"
 	"testing"
 
@@ -31,30 +30,5 @@ func TestNamed(t *testing.T) {
 				t.Errorf("%s: names %q, want %q", cmd.Name, f.Names(), inner.Names())
 			}
 		}
-	}
-}
-
-// What carries much data gets all processors, once.
-func TestCarry(t *testing.T) {
-	all := runtime.GOMAXPROCS(0)
-	defer runtime.GOMAXPROCS(all)
-	defer carried.Store(carried.Load())
-	runtime.GOMAXPROCS(3)
-	oneProc()
-	carried.Store(0)
-	for _, n := range []int{0, -1, bulk / 2, bulk/2 - 1} {
-		carry(n)
-	}
-	if n := runtime.GOMAXPROCS(0); n != 1 {
-		t.Errorf("%d processors for little data", n)
-	}
-	carry(1)
-	if n := runtime.GOMAXPROCS(0); n != 3 {
-		t.Errorf("%d processors for much data, want 3", n)
-	}
-	runtime.GOMAXPROCS(2)
-	carry(bulk)
-	if n := runtime.GOMAXPROCS(0); n != 2 {
-		t.Errorf("set again, to %d", n)
 	}
 }

@@ -75,7 +75,6 @@ func (s *stdinFile) Read(p []byte) (n int, err error) {
 		case n == 0:
 			return 0, io.EOF
 		}
-		carry(n)
 		return n, nil
 	}
 }
@@ -297,7 +296,6 @@ func (o *output) Write(p []byte) (int, error) {
 		k, err := o.try(o.fd, p[n:min(n+o.piece, len(p))])
 		if k > 0 {
 			n += k
-			carry(k)
 		}
 		switch err {
 		case nil, unix.EINTR:
