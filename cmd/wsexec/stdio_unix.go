@@ -251,7 +251,7 @@ func newOutput(fd int) *output {
 	case st.Mode&unix.S_IFMT == unix.S_IFIFO:
 		o.try, o.nonBlocking = tryPipe, true
 	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:
-		o.try, o.nonBlocking = trySocket, true
+		o.try, o.nonBlocking = nowait.WriteSocket, true
 	case isTerminal(fd):
 		// One that is held (Ctrl-S) lets a write(2) wait that began when there was
 		// room, unless the description of the file that we write to is our own.
@@ -261,7 +261,7 @@ func newOutput(fd int) *output {
 			o.piece, o.try = terminalPiece, tryPolled
 		}
 	case isNull(&st):
-		o.nonBlocking = true
+		o.try, o.nonBlocking = nowait.Write, true
 	}
 	return o
 }
@@ -306,10 +306,6 @@ func (o *output) Write(p []byte) (int, error) {
 		}
 	}
 	return n, nil
-}
-
-func trySocket(fd int, p []byte) (int, error) {
-	return unix.SendmsgN(fd, p, nil, nil, unix.MSG_DONTWAIT)
 }
 
 // tryPolled writes p where poll(2) says that there is room; a pipe then has it for

@@ -24,6 +24,28 @@ func TestWritePipe(t *testing.T) {
 	}
 }
 
+// Nor does WriteSocket.
+func TestWriteSocket(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[1])
+	if n, err := WriteSocket(fds[1], []byte("hello")); n != 5 || err != nil {
+		t.Errorf("write: %d, %v", n, err)
+	}
+	for err == nil {
+		_, err = WriteSocket(fds[1], make([]byte, 1<<20))
+	}
+	if err != unix.EAGAIN {
+		t.Errorf("write to a full socket: %v", err)
+	}
+	unix.Close(fds[0])
+	if _, err := WriteSocket(fds[1], []byte("x")); err != unix.EPIPE {
+		t.Errorf("write that nobody reads: %v", err)
+	}
+}
+
 func TestIoctl(t *testing.T) {
 	r, w := pipe(t)
 	Write(w, []byte("hello"))
