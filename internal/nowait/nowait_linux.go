@@ -46,13 +46,10 @@ func Int(fd int, request uint) (int, error) {
 	return int(n), err
 }
 
-// Termios is the ioctl(2) that returns a terminal's modes.
-func Termios(fd int, request uint) (*unix.Termios, error) {
-	t := new(unix.Termios)
-	if _, err := call(unix.SYS_IOCTL, fd, uintptr(request), uintptr(unsafe.Pointer(t))); err != nil {
-		return nil, err
-	}
-	return t, nil
+// Termios is the ioctl(2) that puts a terminal's modes into t.
+func Termios(fd int, request uint, t *unix.Termios) error {
+	_, err := call(unix.SYS_IOCTL, fd, uintptr(request), uintptr(unsafe.Pointer(t)))
+	return err
 }
 
 // Getpgrp is getpgrp(2).

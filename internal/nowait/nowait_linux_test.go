@@ -52,7 +52,7 @@ func TestIoctl(t *testing.T) {
 	if n, err := Int(r, unix.TIOCINQ); n != 5 || err != nil {
 		t.Errorf("FIONREAD of 5 bytes: %d, %v", n, err)
 	}
-	if _, err := Termios(r, unix.TCGETS); err != unix.ENOTTY {
+	if err := Termios(r, unix.TCGETS, new(unix.Termios)); err != unix.ENOTTY {
 		t.Errorf("modes of a pipe: %v", err)
 	}
 	master, slave, err := pty.Open()
@@ -61,9 +61,10 @@ func TestIoctl(t *testing.T) {
 	}
 	defer master.Close()
 	defer slave.Close()
-	got, err := Termios(int(slave.Fd()), unix.TCGETS)
+	var got unix.Termios
+	err = Termios(int(slave.Fd()), unix.TCGETS, &got)
 	want, werr := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
-	if err != nil || werr != nil || *got != *want {
-		t.Errorf("modes %+v, %v; want %+v, %v", got, err, want, werr)
+	if err != nil || werr != nil || got != *want {
+		t.Errorf("modes %+v, %v; want %+v, %v", got, err, *want, werr)
 	}
 }

@@ -35,8 +35,14 @@ func Ready(fd int, events int16) bool {
 // Int is an ioctl(2) that returns an int.
 func Int(fd int, request uint) (int, error) { return unix.IoctlGetInt(fd, request) }
 
-// Termios is the ioctl(2) that returns a terminal's modes.
-func Termios(fd int, request uint) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, request) }
+// Termios is the ioctl(2) that puts a terminal's modes into t.
+func Termios(fd int, request uint, t *unix.Termios) error {
+	now, err := unix.IoctlGetTermios(fd, request)
+	if err == nil {
+		*t = *now
+	}
+	return err
+}
 
 // Getpgrp is getpgrp(2).
 func Getpgrp() int { return unix.Getpgrp() }

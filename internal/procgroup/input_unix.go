@@ -25,6 +25,11 @@ type Input struct {
 	closed bool
 	kicked bool
 
+	// Of EOF, which is called for ever: made once.
+	typeEOF func(fd uintptr)
+	said    bool
+	saidErr error
+
 	// Of a pipe that was closed: how much the command has left in it, and, where there is one, a descriptor that goes
 	// on counting (see Unread).
 	left  int
@@ -35,6 +40,7 @@ func newInput(f *os.File, t *terminal) *Input {
 	i := &Input{file: f, tty: t, meter: -1}
 	i.raw, _ = f.SyscallConn() // fails for a nil file only
 	i.keys.tty = t
+	i.typeEOF = func(fd uintptr) { i.said, i.saidErr = i.keys.eof(int(fd)) }
 	return i
 }
 

@@ -48,11 +48,15 @@ func (i *Input) Feed(p []byte) (n int, err error) {
 // was not read yet. A VEOF that is still there when the mode changes would be read as a byte, NUL. (Where TIOCGPTPEER is
 // missing that is not known, and the end is said once.)
 func (i *Input) EOF() (said bool, err error) {
-	err = i.terminal(func(fd int) error {
-		said, err = i.keys.eof(fd)
-		return err
-	})
-	return said, err
+	if i.tty == nil {
+		return false, errPipe
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed || i.raw.Control(i.typeEOF) != nil {
+		return false, os.ErrClosed
+	}
+	return i.said, i.saidErr
 }
 
 func (i *Input) terminal(f func(fd int) error) error {
@@ -123,7 +127,8 @@ func (i *Input) Kick() {
 
 // keyboard is what has to be known of the bytes typed so far.
 type keyboard struct {
-	tty *terminal
+	tty   *terminal
+	modes unix.Termios // as they were last
 
 	taken     int64   // bytes of the stream done with, written or dropped
 	signalled []int64 // NOFLSH: interrupt characters still to come whose signal was sent; positions in the stream, ascending
@@ -156,7 +161,7 @@ const (
 func (k *keyboard) feed(fd int, p []byte) (n int, err error) {
 	for n < len(p) {
 		// Each time: the program may have changed it. The master returns the slave's (man 4 tty_ioctl).
-		t, err := termios(fd)
+		t, err := k.termios(fd)
 		if err != nil {
 			return n, syscall.EIO
 		}
@@ -333,7 +338,7 @@ func (k *keyboard) jammed(fd int, t *unix.Termios) bool {
 const maxTold = 12
 
 func (k *keyboard) eof(fd int) (said bool, err error) {
-	t, err := termios(fd)
+	t, err := k.termios(fd)
 	if err != nil || ready(fd, 0) {
 		return false, syscall.EIO
 	}
@@ -442,4 +447,6 @@ func endsLine(t *unix.Termios, c byte) bool {
 }
 
 // termios returns the terminal's modes: the master gives the command's side's.
-func termios(fd int) (*unix.Termios, error) { return nowait.Termios(fd, getTermios) }
+func (k *keyboard) termios(fd int) (*unix.Termios, error) {
+	return &k.modes, nowait.Termios(fd, getTermios, &k.modes)
+}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/nowait"
 )
 
 const (
@@ -164,40 +166,47 @@ func terminalNumber(master int) int {
 	return n
 }
 
-// withPeer calls f with the command's side of the terminal, opened for the moment. By the master (Linux 4.13), since the
-// name under /dev/pts means another terminal in another mount namespace.
-func withPeer(master int, f func(fd int) error) error {
-	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER,
+// openPeer opens the command's side of the terminal, for the moment. By the master (Linux 4.13), since the name under
+// /dev/pts means another terminal in another mount namespace.
+func openPeer(master int) (fd int, err error) {
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER,
 		unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC)
 	if errno != 0 {
-		return errno
+		return -1, errno
 	}
-	defer unix.Close(int(fd))
-	return f(int(fd))
+	return int(n), nil
 }
 
 // queuedInput returns how many bytes typed at the terminal the line discipline holds unread.
 func queuedInput(master int) (n int, ok bool) {
-	err := withPeer(master, func(fd int) (err error) {
-		n, err = unix.IoctlGetInt(fd, fionread)
-		return err
-	})
+	fd, err := openPeer(master)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(fd)
+	n, err = nowait.Int(fd, fionread)
 	return n, err == nil
 }
 
 // inputWaits reports whether a read of the terminal would return at once: with what was typed, or with an end, which
 // FIONREAD does not count.
 func inputWaits(master int) (waits, known bool) {
-	err := withPeer(master, func(fd int) error {
-		waits = ready(fd, unix.POLLIN)
-		return nil
-	})
-	return waits, err == nil
+	fd, err := openPeer(master)
+	if err != nil {
+		return false, false
+	}
+	defer unix.Close(fd)
+	return ready(fd, unix.POLLIN), true
 }
 
 // flushInput drops what was typed and not read.
 func flushInput(master int) {
-	if withPeer(master, func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) }) != nil {
+	fd, err := openPeer(master)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
+	}
+	if err != nil {
 		// The master's output is what the line discipline has not taken yet: better than nothing.
 		unix.IoctlSetInt(master, unix.TCFLSH, unix.TCOFLUSH)
 	}

@@ -652,7 +652,7 @@ func TestInterruptAfterHangup(t *testing.T) {
 func TestQuotes(t *testing.T) {
 	g := start(t, Spec{Args: []string{"sleep", "1000"}, TTY: size})
 	control(g.tty.raw, func(fd int) {
-		tio, err := termios(fd)
+		tio, err := new(keyboard).termios(fd)
 		if err != nil {
 			t.Fatal(err)
 		}

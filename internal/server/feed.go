@@ -125,6 +125,8 @@ const (
 // feedEOF tells a terminal that its input has ended, whoever reads it, for as long as
 // that is so. It returns false when the terminal is gone.
 func (x *session) feedEOF(in *procgroup.Input) bool {
+	t := time.NewTimer(eofCheckMin) // one, since this goes on for as long as the session
+	defer t.Stop()
 	for wait := eofCheckMin; ; wait = min(2*wait, eofCheckMax) {
 		ended, err := x.typeEOF(in)
 		switch {
@@ -136,10 +138,11 @@ func (x *session) feedEOF(in *procgroup.Input) bool {
 			}
 			continue
 		}
+		t.Reset(wait)
 		select {
 		case <-x.proc.Exited():
 			return true
-		case <-time.After(wait):
+		case <-t.C:
 		}
 	}
 }

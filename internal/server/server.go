@@ -98,6 +98,7 @@ type Server struct {
 	instance string
 	http     *http.Server
 	strange  strangers
+	tidier   *tidier
 	lives    sync.WaitGroup                 // sessions whose end has not been told
 	conns    sync.WaitGroup                 // connections being served
 	inject   func(x *session, point string) // of tests; see [session.at]
@@ -143,6 +144,7 @@ func New(cfg Config) *Server {
 		token:    sha256.Sum256([]byte(cfg.Token)),
 		instance: proto.NewID(),
 		strange:  strangers{max: cfg.MaxConnections},
+		tidier:   newTidier(),
 		sessions: map[key]*session{},
 		liveOf:   map[string]int{},
 		opening:  map[*link.Conn]bool{},
@@ -333,6 +335,7 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 	s.live++
 	s.liveOf[k.principal]++
 	s.lives.Add(1)
+	s.tidier.started()
 	return x, true, nil
 }
 
@@ -455,7 +458,12 @@ func (s *Server) boundEnded() {
 
 // serve runs one connection from its open to its end.
 func (s *Server) serve(c *link.Conn, k key) {
-	defer s.conns.Done()
+	given := false // to a session, which is done with it later
+	defer func() {
+		if !given {
+			s.conns.Done()
+		}
+	}()
 	defer func() {
 		if p := recover(); p != nil { // before there was a session, which has a guard of its own
 			s.cfg.Log.Error("panic", "session", k.id, "principal", k.principal, "panic", p, "stack", string(debug.Stack()))
@@ -507,7 +515,10 @@ func (s *Server) serve(c *link.Conn, k key) {
 	if created {
 		x.guard(x.launch)
 	}
-	x.guard(func() { e = x.serve(c, o, startJSON, created) })
+	x.guard(func() {
+		e = x.serve(c, o, startJSON, created, s.conns.Done)
+		given = e == nil
+	})
 	switch {
 	case e == nil:
 	case e == x.startErr:

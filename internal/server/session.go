@@ -111,9 +111,9 @@ func canonical(st *proto.Start) string {
 	return string(b)
 }
 
-// serve gives the session to a connection until that ends. It returns an error
-// for the client if it does not get the session.
-func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created bool) *proto.Error {
+// serve gives the session to a connection until that ends, and then calls done. It
+// returns an error for the client, and does not call done, if it does not get the session.
+func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created bool, done func()) *proto.Error {
 	<-x.ready
 	if x.startErr != nil {
 		return x.startErr
@@ -129,28 +129,38 @@ func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created b
 		Go: x.spawn,
 	})
 	orderly, release := false, func() {}
-	defer func() {
+	closed := func() {
 		if !orderly { // a panic, after which nobody needs the streams
 			l.Close(errInternal)
 			go c.Close() // which may wait for what panicked
 			release()
 		}
-	}()
-	opened, done, e := x.attach(l, o, startJSON, created)
+	}
+	defer func() { closed() }()
+	opened, released, e := x.attach(l, o, startJSON, created)
 	if e != nil {
 		orderly = true
 		return e
 	}
-	release = sync.OnceFunc(func() { close(done) })
+	release = sync.OnceFunc(func() { close(released) })
 	x.at("serve")
 	err := c.WriteControl(opened, x.srv.cfg.OpenTimeout)
-	if err == nil {
-		err = l.Run(x.keepalive)
-	} else {
-		c.Close()
-	}
-	x.detach(err, release)
-	orderly = true
+	// The rest is on a goroutine of its own: the stack of this one has grown with the
+	// start, and an idle session would keep it.
+	go func(closed func()) {
+		defer done()
+		x.guard(func() {
+			defer closed()
+			if err == nil {
+				err = l.Run(x.keepalive)
+			} else {
+				c.Close()
+			}
+			x.detach(err, release)
+			orderly = true
+		})
+	}(closed)
+	closed = func() {}
 	return nil
 }
 
