@@ -49,8 +49,11 @@ const (
 	// last, and not by mere silence, to count as one.
 	goodConnection = 500 * time.Millisecond
 
-	backoffMin = 50 * time.Millisecond
-	backoffMax = 5 * time.Second
+	// How long is waited before a connection is tried: at least half of it, at random.
+	// Nothing tells that the network is back, so it is short at first.
+	backoffMin  = 40 * time.Millisecond
+	backoffMax  = 5 * time.Second
+	backoffFlat = 3 * time.Second // after a loss, until it grows
 
 	defaultLinger    = 5 * time.Minute
 	defaultKeepalive = 15 * time.Second
@@ -357,7 +360,9 @@ func (c *Cmd) connections(ctx context.Context) error {
 			return c.lostForGood(err)
 		}
 		wait := min(delay/2+rand.N(delay/2), left)
-		delay = min(2*delay, backoffMax)
+		if time.Since(lostAt) >= backoffFlat {
+			delay = min(2*delay, backoffMax)
+		}
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:

@@ -148,7 +148,8 @@ func TestFirstDialIsFinal(t *testing.T) {
 	})
 }
 
-// Tries come with growing, random pauses, from 50 ms to 5 s, until linger.
+// Tries come with random pauses, short ones for a few seconds and then growing ones up to 5 s,
+// until linger.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: func(_ int, c *link.Conn, _ *proto.Open) { opened(c, false, 0) }}
@@ -157,13 +158,19 @@ func TestBackoff(t *testing.T) {
 		if !errors.Is(err, ErrLost) || took < linger || took > linger+time.Second {
 			t.Errorf("Run = %v after %v, want ErrLost after %v", err, took, linger)
 		}
-		delay := backoffMin
+		delay, longest := backoffMin, time.Duration(0)
 		for i := 1; i < len(f.dials)-1; i++ {
 			d := f.dials[i].Sub(f.dials[i-1])
 			if d < delay/2 || d > delay {
 				t.Errorf("pause %d was %v, want %v to %v", i, d, delay/2, delay)
 			}
-			delay = min(2*delay, backoffMax)
+			longest = max(longest, d)
+			if f.dials[i-1].Sub(f.dials[0]) >= backoffFlat {
+				delay = min(2*delay, backoffMax)
+			}
+		}
+		if longest < time.Second { // as far as linger lets it grow
+			t.Errorf("the longest pause was %v", longest)
 		}
 	})
 }
