@@ -160,10 +160,13 @@ const roundTrip = 50 * time.Millisecond
 var distance = measurement{
 	name: "rtt", title: "stdout, as above, with a round trip of 50 ms", slow: true,
 	rounds: [2]int{5, 1}, metrics: []metric{{rate, "throughput", "MB/s"}},
-	goals: []goal{{metric: rate, factor: 0.8, than: pipeFull}},
+	goals: []goal{
+		{metric: rate, factor: 0.8, than: pipeFull},
+		{metric: rate, subject: wideWindow, factor: 0.8, than: widePipeFull},
+	},
 	subjects: func(l *lab) ([]subject, error) {
-		n := l.pick(64<<20, 32<<20)
-		stdoutOf := func(t *transport) func() (values, error) {
+		stdoutOf := func(t *transport, wide int) func() (values, error) {
+			n := l.pick(64<<20, 32<<20) * wide // for as long
 			return func() (values, error) {
 				began := time.Now()
 				if err := l.run(t.command(false, "head", "-c", strconv.Itoa(n), "/dev/zero")); err != nil {
@@ -173,8 +176,11 @@ var distance = measurement{
 			}
 		}
 		var subjects []subject
-		for _, w := range []struct{ name, window string }{{wsexec, "1MiB"}, {"wsexec --window 8MiB", "8MiB"}} {
-			s, err := l.server("--window", w.window)
+		for _, w := range []struct {
+			name string
+			wide int
+		}{{wsexec, 1}, {wideWindow, 8}} {
+			s, err := l.server("--window", strconv.Itoa(w.wide)+"MiB")
 			if err != nil {
 				return nil, err
 			}
@@ -183,7 +189,7 @@ var distance = measurement{
 				return nil, err
 			}
 			l.extra(nw.close)
-			subjects = append(subjects, subject{name: w.name, run: stdoutOf(&transport{command: l.wsexec(s, url)})})
+			subjects = append(subjects, subject{name: w.name, run: stdoutOf(&transport{command: l.wsexec(s, url)}, w.wide)})
 		}
 		far := subject{name: ssh, err: l.noSSH}
 		if l.noSSH == nil {
@@ -194,15 +200,22 @@ var distance = measurement{
 			l.extra(nw.close)
 			_, port, _ := net.SplitHostPort(nw.addr)
 			p, _ := strconv.Atoi(port)
-			far.run = stdoutOf(&transport{command: l.sshCommand(p)})
+			far.run = stdoutOf(&transport{command: l.sshCommand(p)}, 1)
 		}
-		return append(subjects, far, subject{name: pipeFull, run: func() (values, error) {
-			return values{rate: (1 << 20) / roundTrip.Seconds() / 1e6}, nil
-		}}), nil
+		full := func(wide float64) func() (values, error) {
+			return func() (values, error) {
+				return values{rate: wide * (1 << 20) / roundTrip.Seconds() / 1e6}, nil
+			}
+		}
+		return append(subjects, far, subject{name: pipeFull, run: full(1)}, subject{name: widePipeFull, run: full(8)}), nil
 	},
 }
 
-const pipeFull = "floor: 1 MiB ÷ 50 ms (computed)"
+const (
+	wideWindow   = "wsexec --window 8MiB"
+	pipeFull     = "floor: 1 MiB ÷ 50 ms (computed)"
+	widePipeFull = "floor: 8 MiB ÷ 50 ms (computed)"
+)
 
 const (
 	resumeBoth = "wsexec, data both ways"

@@ -28,9 +28,11 @@ import (
 )
 
 const (
-	// Window is what the client lets the server send ahead, and keeps of stdin,
-	// in bytes. The server's own bound may be lower.
-	Window = 1 << 20
+	// Window is what the client lets the server send ahead at first, and keeps of
+	// stdin, in bytes. The server's own bound may be lower. With pipes both grow to
+	// that, if it is higher, and to MaxWindow at most.
+	Window    = 1 << 20
+	MaxWindow = 64 << 20
 	// ttyWindow is the least window of a terminal's output: so much can be in
 	// front of the echo of a key.
 	ttyWindow = 64 << 10
@@ -249,7 +251,7 @@ func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 }
 
 func (c *Cmd) makeStreams() {
-	w := stream.FixedWindow(Window)
+	w := pipeOutput
 	if c.Start != nil && c.Start.TTY != nil {
 		w = ttyOutput
 	}
@@ -278,7 +280,10 @@ func (c *Cmd) gap(output uint8, n int64) {
 	c.event(Gap{output, n})
 }
 
-var ttyOutput = stream.Window{Min: ttyWindow, Max: Window}
+var (
+	ttyOutput  = stream.Window{Min: ttyWindow, Max: Window}
+	pipeOutput = stream.Window{Min: Window, Max: Window, Grows: true}
+)
 
 func (c *Cmd) result(err error) (*Result, error) {
 	c.mu.Lock()
@@ -558,11 +563,13 @@ func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time) (*proto.Op
 // the local streams.
 func (c *Cmd) begin(m *proto.Opened, o *proto.Open, l *link.Link) error {
 	first := c.opened == nil
+	bound := min(m.Window, MaxWindow)
+	c.stdin.SetBound(bound)
 	for i, r := range c.out {
 		r.SetBound(m.Window)
 		n := uint8(proto.Stdout + i)
 		if first && o.Have == nil {
-			w := stream.FixedWindow(Window)
+			w := pipeOutput
 			if m.TTY {
 				w = ttyOutput
 			}
@@ -570,6 +577,7 @@ func (c *Cmd) begin(m *proto.Opened, o *proto.Open, l *link.Link) error {
 		} else if have := o.Have[n]; have.Offset != m.From[n] {
 			return fmt.Errorf("%w: stream %d goes on at %d, where this client is at %d", ErrBroken, n, m.From[n], have.Offset)
 		}
+		r.SetMax(bound)
 	}
 	if first && c.Start == nil {
 		c.stdinBase = m.Have[proto.Stdin].Offset

@@ -167,7 +167,7 @@
 // on from the oldest byte that is kept, and it sends an ACK with a limit for
 // each output once opened said where that is (until then the limit is 0). size is
 // {"rows":R,"cols":C}, the size of its terminal, if it has one. window is how many
-// bytes of stdin it keeps.
+// bytes of stdin it keeps, at least.
 //
 // start makes a session:
 //
@@ -222,7 +222,8 @@
 // output does not begin at 0 (it took over) cannot check that output's checksum.
 // An offset that a side cannot serve is refused with error bad-offset, never
 // guessed. linger is what the server grants, which may be less than was asked.
-// window is how many bytes of each output it keeps.
+// window is how many bytes of each output it keeps, and how far the window of stdin
+// can grow; a client need not grant more for output.
 //
 // # Other control messages
 //

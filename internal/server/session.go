@@ -83,7 +83,8 @@ func newSession(s *Server, k key, o *proto.Open, startJSON string) *session {
 	}
 	x.idle = &idleness{since: x.created}
 	typed, deliver := x.typed, x.deliver
-	x.stdin = stream.NewReceiver(stream.FixedWindow(s.cfg.Window), func() { x.guard(typed) }, nil)
+	in := stream.Window{Min: min(DefaultWindow, s.cfg.Window), Max: s.cfg.Window, Grows: true}
+	x.stdin = stream.NewReceiver(in, func() { x.guard(typed) }, nil)
 	x.stdin.Direct(x.feedNow)
 	x.signals = stream.NewReceiver(stream.FixedWindow(proto.SignalWindow), func() { x.guard(deliver) }, nil)
 	for i := range x.out {

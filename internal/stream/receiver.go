@@ -8,16 +8,28 @@ import (
 )
 
 // A Window says how far a receiver lets its sender run ahead of what it
-// consumed, in bytes. Where Min is less than Max, it is what was consumed in the
-// last 100 ms, within these bounds: an interactive stream that is drained slowly
-// then has no long backlog in front of the answer to a key.
-type Window struct{ Min, Max int64 }
+// consumed, in bytes. It begins with Min. Where that is less than Max, it is what was
+// consumed in the last 100 ms, within these bounds: an interactive stream that is
+// drained slowly then has no long backlog in front of the answer to a key.
+//
+// One that Grows is for much data over a long path: it doubles with each whole window
+// that came and was consumed, and halves where the destination lags behind by half of
+// it. After a pause it begins again.
+type Window struct {
+	Min, Max int64
+	Grows    bool
+}
 
 // FixedWindow is a window that stays as it is.
-func FixedWindow(n int64) Window { return Window{n, n} }
+func FixedWindow(n int64) Window { return Window{Min: n, Max: n} }
 
-// windowInterval is the time over which consumption is measured.
-const windowInterval = 100 * time.Millisecond
+const (
+	// windowInterval is the time over which consumption is measured.
+	windowInterval = 100 * time.Millisecond
+	// windowPause is how long nothing is acknowledged after which a window that
+	// grows begins again. It is longer than a path can take.
+	windowPause = 2 * time.Second
+)
 
 // A Receiver holds what came in until its destination has consumed it.
 type Receiver struct {
@@ -56,6 +68,8 @@ type Receiver struct {
 	size          int64 // the window now
 	intervalStart time.Time
 	intervalBytes int64
+	grown         int64     // received when the window last grew or shrank
+	ackedAt       time.Time // when the last acknowledgement was taken, of a window that grows
 
 	// Of the present connection.
 	bound     int64 // how much the sender keeps
@@ -253,7 +267,7 @@ func (r *Receiver) Consumed(n int) {
 
 // measure adapts the window to n bytes consumed.
 func (r *Receiver) measure(n int) {
-	if r.window.Min == r.window.Max {
+	if r.window.Min == r.window.Max || r.window.Grows {
 		return
 	}
 	now := time.Now()
@@ -380,6 +394,15 @@ func (r *Receiver) SetBound(n int64) {
 	}
 	r.mu.Lock()
 	r.bound = n
+	r.mu.Unlock()
+}
+
+// SetMax bounds a window that grows anew.
+func (r *Receiver) SetMax(n int64) {
+	r.mu.Lock()
+	if r.window.Grows {
+		r.window.Max = max(n, r.window.Min)
+	}
 	r.mu.Unlock()
 }
 
@@ -625,8 +648,29 @@ func (r *Receiver) Ack(force bool) (off, limit int64, ok bool) {
 	}
 	r.ackForced = false
 	r.told = r.acked()
+	if r.window.Grows {
+		r.grow(time.Now())
+	}
 	r.limit = max(r.limit, r.told+r.size)
 	return r.told, r.limit, true
+}
+
+// grow adapts a window that grows, when an acknowledgement is taken.
+func (r *Receiver) grow(now time.Time) {
+	size := r.size
+	switch waiting := r.received - r.told; {
+	case now.Sub(r.ackedAt) > windowPause:
+		size = r.window.Min
+	case waiting >= size/2:
+		size /= 2
+	case r.received-r.grown >= size:
+		size *= 2
+	default:
+		r.ackedAt = now
+		return
+	}
+	r.ackedAt, r.grown = now, r.received
+	r.size = min(max(size, r.window.Min), r.window.Max)
 }
 
 // NextStop reports, once on each connection, that the sender is to be told to

@@ -171,6 +171,14 @@ func (s *Sender) Begin(off int64, crc uint32) {
 	s.mu.Unlock()
 }
 
+// SetBound makes the sender keep at most n bytes, if that is more than before.
+func (s *Sender) SetBound(n int64) {
+	s.mu.Lock()
+	s.bound = max(s.bound, n)
+	s.room.Broadcast()
+	s.mu.Unlock()
+}
+
 // SetDrop says whether what is written where there is no space takes the place of
 // the oldest that is kept, of which keep bytes then are, or waits.
 func (s *Sender) SetDrop(drop bool, keep int64) {

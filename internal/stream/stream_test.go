@@ -1244,7 +1244,7 @@ func TestDropKeeps(t *testing.T) {
 // goes on as soon as it hears of one, though its window did not grow.
 func TestManyGaps(t *testing.T) {
 	const bound, piece = 10, 20
-	p := newPair(t, Window{bound, 1 << 20}, bound)
+	p := newPair(t, Window{Min: bound, Max: 1 << 20}, bound)
 	p.drop(true)
 	flood := func() {
 		t.Helper()
@@ -1433,7 +1433,7 @@ func TestHeaderDoesNotTouchData(t *testing.T) {
 func TestAdaptiveWindow(t *testing.T) {
 	const minimum, maximum = 64 << 10, 1 << 20
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, Window{minimum, maximum}, maximum)
+		p := newPair(t, Window{Min: minimum, Max: maximum}, maximum)
 		p.finishLater()
 		// rate makes the destination consume n bytes in each 10 ms, and returns the window after that.
 		rate := func(n int, d time.Duration) int64 {
@@ -1587,7 +1587,7 @@ func TestConcurrent(t *testing.T) {
 	}{
 		{"fixed", FixedWindow(1 << 20), 1 << 20, 0},
 		{"small", FixedWindow(1000), 300, 0},
-		{"adaptive", Window{ChunkSize, 1 << 20}, 1 << 20, 0},
+		{"adaptive", Window{Min: ChunkSize, Max: 1 << 20}, 1 << 20, 0},
 		{"stopped", FixedWindow(1 << 18), 1 << 18, 1 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

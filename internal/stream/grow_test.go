@@ -1,0 +1,145 @@
+package stream
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// path moves data from a sender to a receiver and acknowledgements back, each of which
+// takes half a round trip, until until, and returns how many bytes were consumed and the
+// largest limit past them. lag is how much the destination leaves unread.
+func path(t *testing.T, s *Sender, r *Receiver, roundTrip, until time.Duration, lag int64) (consumed, ahead int64) {
+	t.Helper()
+	type message struct {
+		at time.Time
+		do func()
+	}
+	var way []message
+	begin := time.Now()
+	from, _ := r.Position()
+	consume := func() {
+		for {
+			r.mu.Lock()
+			waiting := r.received - r.consumed
+			r.mu.Unlock()
+			if waiting <= lag {
+				break
+			}
+			p, err := r.TryNext()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Consumed(int(min(int64(len(p)), waiting-lag)))
+		}
+		if off, limit, ok := r.Ack(false); ok {
+			ahead = max(ahead, limit-off)
+			way = append(way, message{time.Now().Add(roundTrip / 2), func() {
+				if err := s.Ack(off, limit); err != nil {
+					t.Fatal(err)
+				}
+			}})
+		}
+	}
+	consume()
+	for time.Since(begin) < until {
+		for {
+			off, msg, n := s.Next(NewChunk())
+			if n == 0 {
+				break
+			}
+			data := string(msg[Headroom:])
+			way = append(way, message{time.Now().Add(roundTrip / 2), func() {
+				receive(t, r, off, []byte(data))
+				consume()
+			}})
+		}
+		time.Sleep(roundTrip / 100)
+		for len(way) > 0 && !way[0].at.After(time.Now()) {
+			do := way[0].do
+			way = way[1:]
+			do()
+		}
+	}
+	for ; len(way) > 0; way = way[1:] {
+		way[0].do()
+	}
+	to, _ := r.Position()
+	return to - from, ahead
+}
+
+// A window that grows fills a long path up to its bound, and goes no further; it shrinks
+// where the destination lags, and after a pause.
+func TestWindowGrows(t *testing.T) {
+	const (
+		least, most = 1 << 20, 8 << 20
+		roundTrip   = 50 * time.Millisecond
+	)
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSender(most, nil)
+		r := NewReceiver(Window{Min: least, Max: least, Grows: true}, nil, nil)
+		r.SetBound(most)
+		off, limit := r.Attach(func() {})
+		if err := s.Attach(off, limit, func() {}); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for {
+				b, err := s.Buffer()
+				if err != nil {
+					return
+				}
+				s.Commit(len(b))
+			}
+		}()
+		rate := func(lag int64) (windows float64, ahead int64) {
+			path(t, s, r, roundTrip, time.Second, lag) // until it is steady
+			const trips = 20
+			n, ahead := path(t, s, r, roundTrip, trips*roundTrip, lag)
+			return float64(n) / trips / least, ahead
+		}
+		if w, ahead := rate(0); w < 0.8 || w > 1.3 || ahead > least {
+			t.Errorf("with a bound of one window %.2f of them come each round trip, and %d bytes are granted", w, ahead)
+		}
+		r.SetMax(most)
+		if w, ahead := rate(0); w < 0.8*most/least || ahead != most {
+			t.Errorf("with a bound of %d windows %.2f of them come each round trip, and %d bytes are granted", most/least, w, ahead)
+		}
+		if path(t, s, r, roundTrip, time.Second, most*5/8); r.size > most/2 {
+			t.Errorf("the window is %d bytes where the destination lags by %d", r.size, most*5/8)
+		}
+		if rate(0); r.size != most {
+			t.Errorf("the window is %d bytes after the destination has caught up", r.size)
+		}
+		time.Sleep(2 * windowPause)
+		if path(t, s, r, roundTrip, roundTrip/2, 0); r.size > most/2 {
+			t.Errorf("the window is %d bytes after a pause", r.size)
+		}
+		s.Abort(io.ErrClosedPipe)
+	})
+}
+
+// What a sender keeps can become more, for a source that waits.
+func TestSetBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSender(10, nil)
+		if err := s.Attach(0, 100, func() {}); err != nil {
+			t.Fatal(err)
+		}
+		n := make(chan int)
+		go func() {
+			k, _ := s.Write(make([]byte, 30))
+			n <- k
+		}()
+		synctest.Wait()
+		s.SetBound(5) // less is no change
+		s.SetBound(20)
+		synctest.Wait()
+		if _, written := s.Position(); written != 20 {
+			t.Errorf("%d bytes are kept, want 20", written)
+		}
+		s.Abort(io.ErrClosedPipe)
+		<-n
+	})
+}
