@@ -3,10 +3,11 @@
 //
 // A [Conn] is a WebSocket with the network connection below it, made by
 // [Accept] or [Dial]; the opening messages are exchanged on it directly. A
-// [Link] then runs it with one reader and one writer. Nothing else touches the
-// connection: the reader never waits for anything but the network, since the
-// windows bound what can arrive; the writer sends what the streams have ready
-// and holds nothing of its own. What either side should do about a failure
+// [Link] then runs it with one reader; it is written to by whoever has something to
+// send, one at a time. Nothing else touches the connection: the reader never waits for
+// anything but the network, since the windows bound what can arrive; who writes sends
+// what the streams have ready, as far as the connection takes it, and only a goroutine
+// that has nothing else to do waits for the rest. What either side should do about a failure
 // (connect again, wait, give up) is not this package's business.
 package link
 
