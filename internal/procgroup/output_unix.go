@@ -138,12 +138,3 @@ func pollError(err error) error {
 	}
 	return os.ErrClosed
 }
-
-func ignoreEINTR(f func() (int, error)) (int, error) {
-	for {
-		n, err := f()
-		if err != unix.EINTR {
-			return max(n, 0), err
-		}
-	}
-}
