@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -176,6 +177,11 @@ func (s *session) run(cmd *client.Cmd) int {
 	}
 	cmd.Opened = func(o *proto.Opened) {
 		s.tty.Store(o.TTY)
+		if o.TTY {
+			// What is typed must not wait for a flood of output, which with one processor
+			// is interrupted every 10 ms only (runtime/proc.go, forcePreemptNS).
+			runtime.GOMAXPROCS(allProcs)
+		}
 		if o.TTY && isTerminal(0) && s.stdin != nil { // or Ctrl-C would be a key that nobody reads
 			if err := s.term.raw(); err != nil {
 				s.say.warn(fmt.Errorf("terminal: %w", err))
