@@ -9,8 +9,8 @@ import (
 
 // path moves data from a sender to a receiver and acknowledgements back, each of which
 // takes half a round trip, until until, and returns how many bytes were consumed and the
-// largest limit past them. lag is how much the destination leaves unread.
-func path(t *testing.T, s *Sender, r *Receiver, roundTrip, until time.Duration, lag int64) (consumed, ahead int64) {
+// largest limit past them. dest says how much the destination leaves unread of what waits.
+func path(t *testing.T, s *Sender, r *Receiver, roundTrip, until time.Duration, dest func(waiting int64) int64) (consumed, ahead int64) {
 	t.Helper()
 	type message struct {
 		at time.Time
@@ -24,22 +24,23 @@ func path(t *testing.T, s *Sender, r *Receiver, roundTrip, until time.Duration, 
 			r.mu.Lock()
 			waiting := r.received - r.consumed
 			r.mu.Unlock()
-			if waiting <= lag {
+			n := waiting - dest(waiting)
+			if n <= 0 {
 				break
 			}
 			p, err := r.TryNext()
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.Consumed(int(min(int64(len(p)), waiting-lag)))
-		}
-		if off, limit, ok := r.Ack(false); ok {
-			ahead = max(ahead, limit-off)
-			way = append(way, message{time.Now().Add(roundTrip / 2), func() {
-				if err := s.Ack(off, limit); err != nil {
-					t.Fatal(err)
-				}
-			}})
+			r.Consumed(int(min(int64(len(p)), n)))
+			if off, limit, ok := r.Ack(false); ok {
+				ahead = max(ahead, limit-off)
+				way = append(way, message{time.Now().Add(roundTrip / 2), func() {
+					if err := s.Ack(off, limit); err != nil {
+						t.Fatal(err)
+					}
+				}})
+			}
 		}
 	}
 	consume()
@@ -61,12 +62,39 @@ func path(t *testing.T, s *Sender, r *Receiver, roundTrip, until time.Duration, 
 			way = way[1:]
 			do()
 		}
+		consume()
 	}
 	for ; len(way) > 0; way = way[1:] {
 		way[0].do()
 	}
 	to, _ := r.Position()
 	return to - from, ahead
+}
+
+// lags is a destination that leaves so many bytes unread.
+func lags(n int64) func(int64) int64 {
+	return func(waiting int64) int64 { return min(waiting, n) }
+}
+
+// slow is a destination that takes so many bytes in a second.
+func slow(rate float64) func(int64) int64 {
+	began, taken := time.Now(), int64(0)
+	return func(waiting int64) int64 {
+		n := min(waiting, ChunkSize, int64(time.Since(began).Seconds()*rate)-taken)
+		taken += n
+		return waiting - n
+	}
+}
+
+// bursts is a destination that takes all that waits, but so seldom.
+func bursts(every time.Duration) func(int64) int64 {
+	began := time.Now()
+	return func(waiting int64) int64 {
+		if time.Since(began)%every == 0 {
+			return 0
+		}
+		return waiting
+	}
 }
 
 // A window that grows fills a long path up to its bound, and goes no further; it shrinks
@@ -93,27 +121,40 @@ func TestWindowGrows(t *testing.T) {
 				s.Commit(len(b))
 			}
 		}()
-		rate := func(lag int64) (windows float64, ahead int64) {
-			path(t, s, r, roundTrip, time.Second, lag) // until it is steady
+		rate := func(dest func(int64) int64) (windows float64, ahead int64) {
+			path(t, s, r, roundTrip, time.Second, dest) // until it is steady
 			const trips = 20
-			n, ahead := path(t, s, r, roundTrip, trips*roundTrip, lag)
+			n, ahead := path(t, s, r, roundTrip, trips*roundTrip, dest)
 			return float64(n) / trips / least, ahead
 		}
-		if w, ahead := rate(0); w < 0.8 || w > 1.3 || ahead > least {
+		if w, ahead := rate(lags(0)); w < 0.8 || w > 1.3 || ahead > least {
 			t.Errorf("with a bound of one window %.2f of them come each round trip, and %d bytes are granted", w, ahead)
 		}
 		r.SetMax(most)
-		if w, ahead := rate(0); w < 0.8*most/least || ahead != most {
+		// As fast as one window in a round trip is, and over a short path.
+		path(t, s, r, roundTrip/50, time.Second, slow(0.8*least/roundTrip.Seconds()))
+		if r.size != least {
+			t.Errorf("the window is %d bytes where the destination is slow", r.size)
+		}
+		if w, ahead := rate(lags(0)); w < 0.8*most/least || ahead != most {
 			t.Errorf("with a bound of %d windows %.2f of them come each round trip, and %d bytes are granted", most/least, w, ahead)
 		}
-		if path(t, s, r, roundTrip, time.Second, most*5/8); r.size > most/2 {
+		if path(t, s, r, roundTrip, time.Second, bursts(roundTrip/2)); r.size != most {
+			t.Errorf("the window is %d bytes where the destination takes all there is, but seldom", r.size)
+		}
+		if path(t, s, r, roundTrip, time.Second, lags(most*5/8)); r.size > most/2 {
 			t.Errorf("the window is %d bytes where the destination lags by %d", r.size, most*5/8)
 		}
-		if rate(0); r.size != most {
+		if rate(lags(0)); r.size != most {
 			t.Errorf("the window is %d bytes after the destination has caught up", r.size)
 		}
+		path(t, s, r, roundTrip, 10*time.Second, slow(1.5*least/roundTrip.Seconds()))
+		if r.size != 2*least && r.size != 4*least {
+			t.Errorf("the window is %d bytes where the destination takes %d in a round trip", r.size, 3*least/2)
+		}
+		rate(lags(0))
 		time.Sleep(2 * windowPause)
-		if path(t, s, r, roundTrip, roundTrip/2, 0); r.size > most/2 {
+		if path(t, s, r, roundTrip, roundTrip/2, lags(0)); r.size > most/2 {
 			t.Errorf("the window is %d bytes after a pause", r.size)
 		}
 		s.Abort(io.ErrClosedPipe)

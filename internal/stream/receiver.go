@@ -12,9 +12,10 @@ import (
 // consumed in the last 100 ms, within these bounds: an interactive stream that is
 // drained slowly then has no long backlog in front of the answer to a key.
 //
-// One that Grows is for much data over a long path: it doubles with each whole window
-// that came and was consumed, and halves where the destination lags behind by half of
-// it. After a pause it begins again.
+// One that Grows is for much data over a long path. With each whole window that came it
+// doubles if the destination has had all that came at some time meanwhile, and halves if
+// half a window or more was waiting all the time: what comes in a burst waits, too, though
+// the path is what limits. After a pause it begins again.
 type Window struct {
 	Min, Max int64
 	Grows    bool
@@ -68,7 +69,8 @@ type Receiver struct {
 	size          int64 // the window now
 	intervalStart time.Time
 	intervalBytes int64
-	grown         int64     // received when the window last grew or shrank
+	grown         int64     // received when the window was last looked at
+	lag           int64     // the least that has waited since then
 	ackedAt       time.Time // when the last acknowledgement was taken, of a window that grows
 
 	// Of the present connection.
@@ -267,7 +269,11 @@ func (r *Receiver) Consumed(n int) {
 
 // measure adapts the window to n bytes consumed.
 func (r *Receiver) measure(n int) {
-	if r.window.Min == r.window.Max || r.window.Grows {
+	if r.window.Grows {
+		r.lag = min(r.lag, r.received-r.consumed)
+		return
+	}
+	if r.window.Min == r.window.Max {
 		return
 	}
 	now := time.Now()
@@ -657,20 +663,21 @@ func (r *Receiver) Ack(force bool) (off, limit int64, ok bool) {
 
 // grow adapts a window that grows, when an acknowledgement is taken.
 func (r *Receiver) grow(now time.Time) {
+	paused := now.Sub(r.ackedAt) > windowPause
+	r.ackedAt = now
 	size := r.size
-	switch waiting := r.received - r.told; {
-	case now.Sub(r.ackedAt) > windowPause:
+	switch {
+	case paused:
 		size = r.window.Min
-	case waiting >= size/2:
-		size /= 2
-	case r.received-r.grown >= size:
-		size *= 2
-	default:
-		r.ackedAt = now
+	case r.received-r.grown < size:
 		return
+	case r.lag <= 0:
+		size *= 2
+	case r.lag >= size/2:
+		size /= 2
 	}
-	r.ackedAt, r.grown = now, r.received
 	r.size = min(max(size, r.window.Min), r.window.Max)
+	r.grown, r.lag = r.received, r.size
 }
 
 // NextStop reports, once on each connection, that the sender is to be told to

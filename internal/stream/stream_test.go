@@ -1588,6 +1588,7 @@ func TestConcurrent(t *testing.T) {
 		{"fixed", FixedWindow(1 << 20), 1 << 20, 0},
 		{"small", FixedWindow(1000), 300, 0},
 		{"adaptive", Window{Min: ChunkSize, Max: 1 << 20}, 1 << 20, 0},
+		{"growing", Window{Min: ChunkSize, Max: 1 << 20, Grows: true}, 1 << 20, 0},
 		{"stopped", FixedWindow(1 << 18), 1 << 18, 1 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
