@@ -56,6 +56,9 @@ const (
 	backoffMin  = 40 * time.Millisecond
 	backoffMax  = 5 * time.Second
 	backoffFlat = 3 * time.Second // after a loss, until it grows
+	// The least such time for a connection beside one that is neither made nor refused,
+	// as where packets are lost.
+	besideMin = 250 * time.Millisecond
 
 	defaultLinger    = 5 * time.Minute
 	defaultKeepalive = 15 * time.Second
@@ -324,7 +327,7 @@ func (c *Cmd) connections(ctx context.Context) error {
 	var lostAt time.Time
 	var progress [4]int64
 	for {
-		err := c.connect(ctx, lostAt, linger)
+		err := c.connect(ctx, lostAt, linger, delay)
 		if c.isDone() {
 			return nil
 		}
@@ -421,17 +424,18 @@ func final(err error) bool {
 }
 
 // connect makes one connection and runs it to its end. Since is when the
-// connection before it was lost, if there was one, and linger how long that may
-// last.
-func (c *Cmd) connect(ctx context.Context, since time.Time, linger time.Duration) error {
-	limit := connectTimeout
+// connection before it was lost, if there was one, linger how long that may
+// last, and delay the present one between tries.
+func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.Duration) error {
+	limit, beside := connectTimeout, time.Duration(0)
 	if !since.IsZero() {
+		beside = max(delay, besideMin)
 		limit = min(limit, max(time.Until(since.Add(linger)), time.Millisecond))
 	}
 	began := time.Now()
 	dctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit.Round(time.Millisecond)))
 	defer cancel()
-	conn, err := c.dial(dctx)
+	conn, err := c.dial(dctx, beside)
 	if err != nil {
 		return err
 	}
@@ -489,14 +493,14 @@ func broken(err error) error {
 	return fmt.Errorf("%w: %s", ErrBroken, strings.TrimPrefix(err.Error(), link.ErrProtocol.Error()+": "))
 }
 
-// dial makes the connection. What went wrong before the command was ever asked
-// for is final.
-func (c *Cmd) dial(ctx context.Context) (*link.Conn, error) {
+// dial makes the connection; beside is what [link.Redial] calls every. What went wrong
+// before the command was ever asked for is final.
+func (c *Cmd) dial(ctx context.Context, beside time.Duration) (*link.Conn, error) {
 	h := http.Header{}
 	if c.Server.Token != "" {
 		h.Set("Authorization", "Bearer "+c.Server.Token)
 	}
-	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, h, c.Server.Dial)
+	conn, resp, err := link.Redial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, h, c.Server.Dial, beside)
 	if err == nil {
 		instance := resp.Header.Get(proto.InstanceHeader)
 		if c.try > 0 && c.opened == nil && c.Start != nil && (instance == "" || instance != c.instance) {

@@ -30,6 +30,7 @@ type fake struct {
 	serve    func(n int, c *link.Conn, o *proto.Open)
 	instance func(n int) string
 	refuse   func(n int) bool // the dial fails
+	hang     func(n int) bool // the dial does nothing
 
 	mu    sync.Mutex
 	conns int
@@ -40,7 +41,7 @@ type fake struct {
 
 // Dial makes a connection inside the process, so that all of it runs on the
 // bubble's clock.
-func (f *fake) Dial(context.Context) (net.Conn, error) {
+func (f *fake) Dial(ctx context.Context) (net.Conn, error) {
 	f.mu.Lock()
 	f.conns++
 	n := f.conns
@@ -48,6 +49,10 @@ func (f *fake) Dial(context.Context) (net.Conn, error) {
 	f.mu.Unlock()
 	if f.refuse != nil && f.refuse(n) {
 		return nil, errors.New("refused by the test")
+	}
+	if f.hang != nil && f.hang(n) {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}
 	a, b := net.Pipe()
 	hs := &http.Server{}
@@ -172,6 +177,48 @@ func TestBackoff(t *testing.T) {
 		if longest < time.Second { // as far as linger lets it grow
 			t.Errorf("the longest pause was %v", longest)
 		}
+	})
+}
+
+// One that hangs is waited for the first time, with nothing beside it; after a loss the next
+// one is made beside it, and is one try.
+func TestDialHangs(t *testing.T) {
+	t.Run("first", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{t: t, hang: func(int) bool { return true }}
+			_, took, err := f.run(f.cmd())
+			var ce *ConnectError
+			if !errors.As(err, &ce) || took != connectTimeout || f.conns != 1 {
+				t.Errorf("Run = %v after %v and %d dials, want a ConnectError after %v and one", err, took, f.conns, connectTimeout)
+			}
+		})
+	})
+	t.Run("after a loss", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{t: t, hang: func(n int) bool { return n == 2 || n == 3 }, serve: func(n int, c *link.Conn, o *proto.Open) {
+				opened(c, n > 1, 0)
+				if n > 1 {
+					c.Fail(&proto.Error{Code: proto.CodeGone, Title: "gone", Status: 125})
+				}
+			}}
+			_, took, err := f.run(f.cmd())
+			var word *proto.Error
+			if most := backoffMin + 2*besideMin; !errors.As(err, &word) || took > most {
+				t.Errorf("Run = %v after %v, want the server's error after at most %v", err, took, most)
+			}
+			if n := len(f.opens); f.conns != 4 || n != 2 || f.opens[n-1].Try != n {
+				t.Errorf("%d dials and %d opens, want 4 and 2, each with its number", f.conns, n)
+			}
+		})
+	})
+	t.Run("for good", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{t: t, hang: func(n int) bool { return n > 1 }, serve: func(_ int, c *link.Conn, _ *proto.Open) { opened(c, false, 0) }}
+			_, took, err := f.run(f.cmd())
+			if most := 2 + int(linger/(besideMin/2)); !errors.Is(err, ErrLost) || took != linger || f.conns > most {
+				t.Errorf("Run = %v after %v and %d dials, want ErrLost after %v and at most %d", err, took, f.conns, linger, most)
+			}
+		})
 	})
 }
 

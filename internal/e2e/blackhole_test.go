@@ -156,7 +156,7 @@ func TestBlackHole(t *testing.T) {
 	if err := c.plugIn(); err != nil {
 		t.Fatal(err)
 	}
-	res := cl.wait(t, 2*patience) // the kernel asks again after 1, 2, 4 s
+	res := cl.wait(t, patience)
 	if want := sumOf(seededBytes(11, n)); res.status != 17 || got.String() != want {
 		t.Errorf("got %v, want %v and status 17: %v", got, want, res)
 	}

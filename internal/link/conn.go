@@ -151,15 +151,23 @@ type Dialer func(ctx context.Context) (net.Conn, error)
 // Dial connects to url (ws, wss, http or https). The response is returned also
 // with an error, if there was one; up to 1 KiB of its body can then be read.
 func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Conn, *http.Response, error) {
+	return Redial(ctx, url, header, dial, 0)
+}
+
+// Redial is Dial to a server that was there before. While a network connection is not
+// made, others are tried beside it, one each after at least half of every, unless that is
+// 0. The first that is made is used; the first that fails says why.
+func Redial(ctx context.Context, url string, header http.Header, dial Dialer, every time.Duration) (*Conn, *http.Response, error) {
 	conn := new(Conn)
 	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		var c net.Conn
-		var err error
-		if dial != nil {
-			c, err = dial(ctx)
-		} else {
-			c, err = tcpDialer.DialContext(ctx, network, addr)
+		try := dial
+		if try == nil {
+			try = func(ctx context.Context) (net.Conn, error) { return tcpDialer.DialContext(ctx, network, addr) }
 		}
+		if every > 0 {
+			try = beside(try, every)
+		}
+		c, err := try(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -293,8 +293,10 @@
 // A control message has at most 4,096 bytes, open at most 4 MiB, or less if the
 // server wants, each string in it counting for 12 more (too-large). A frame has at most 65,546 bytes. WebSocket messages may be fragmented. A client without a
 // connection tries again after a random time between half of and all of a delay
-// that begins at 50 ms and doubles up to 5 s, until linger is over. Both begin anew
+// that is 40 ms for 3 s and then doubles up to 5 s, until linger is over. Both begin anew
 // with each loss of a connection that was of use (something moved, or it lasted).
+// While a network connection is not made it may try others beside it, at most four at a
+// time, and lets go of all but one before it sends anything.
 //
 // # A note on truncation
 //
