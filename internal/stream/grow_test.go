@@ -97,6 +97,43 @@ func bursts(every time.Duration) func(int64) int64 {
 	}
 }
 
+// longPath is a sender, whose source never waits, and a receiver.
+func longPath(t *testing.T, least, most int64) (*Sender, *Receiver) {
+	s := NewSender(most, nil)
+	r := NewReceiver(Window{Min: least, Max: most, Grows: true}, nil, nil)
+	r.SetBound(most)
+	off, limit := r.Attach(func() {})
+	if err := s.Attach(off, limit, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			b, err := s.Buffer()
+			if err != nil {
+				return
+			}
+			s.Commit(len(b))
+		}
+	}()
+	return s, r
+}
+
+// It doubles with each round trip.
+func TestWindowStart(t *testing.T) {
+	const (
+		least     = 1 << 20
+		roundTrip = 50 * time.Millisecond
+	)
+	synctest.Test(t, func(t *testing.T) {
+		s, r := longPath(t, least, 64*least)
+		n, _ := path(t, s, r, roundTrip, 4*roundTrip-roundTrip/4, lags(0))
+		if n != (1+2+4+8)*least {
+			t.Errorf("%.2f windows came in four round trips, want 15", float64(n)/least)
+		}
+		s.Abort(io.ErrClosedPipe)
+	})
+}
+
 // A window that grows fills a long path up to its bound, and goes no further; it shrinks
 // where the destination lags, and after a pause.
 func TestWindowGrows(t *testing.T) {
@@ -105,37 +142,21 @@ func TestWindowGrows(t *testing.T) {
 		roundTrip   = 50 * time.Millisecond
 	)
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSender(most, nil)
-		r := NewReceiver(Window{Min: least, Max: least, Grows: true}, nil, nil)
-		r.SetBound(most)
-		off, limit := r.Attach(func() {})
-		if err := s.Attach(off, limit, func() {}); err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			for {
-				b, err := s.Buffer()
-				if err != nil {
-					return
-				}
-				s.Commit(len(b))
-			}
-		}()
+		s, r := longPath(t, least, most)
 		rate := func(dest func(int64) int64) (windows float64, ahead int64) {
 			path(t, s, r, roundTrip, time.Second, dest) // until it is steady
 			const trips = 20
 			n, ahead := path(t, s, r, roundTrip, trips*roundTrip, dest)
 			return float64(n) / trips / least, ahead
 		}
+		if _, ahead := path(t, s, r, roundTrip/50, time.Second, slow(0.8*least/roundTrip.Seconds())); ahead > least {
+			t.Errorf("%d bytes are granted where the destination is slow", ahead)
+		}
+		r.SetMax(least)
 		if w, ahead := rate(lags(0)); w < 0.8 || w > 1.3 || ahead > least {
 			t.Errorf("with a bound of one window %.2f of them come each round trip, and %d bytes are granted", w, ahead)
 		}
 		r.SetMax(most)
-		// As fast as one window in a round trip is, and over a short path.
-		path(t, s, r, roundTrip/50, time.Second, slow(0.8*least/roundTrip.Seconds()))
-		if r.size != least {
-			t.Errorf("the window is %d bytes where the destination is slow", r.size)
-		}
 		if w, ahead := rate(lags(0)); w < 0.8*most/least || ahead != most {
 			t.Errorf("with a bound of %d windows %.2f of them come each round trip, and %d bytes are granted", most/least, w, ahead)
 		}

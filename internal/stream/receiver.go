@@ -112,7 +112,7 @@ const (
 // for the destination; onGap by the destination's goroutine, inside Next, for each
 // gap.
 func NewReceiver(w Window, onData func(), onGap func(n int64)) *Receiver {
-	r := &Receiver{window: w, size: w.Min, bound: DefaultBound, onData: onData, onGap: onGap, verify: true}
+	r := &Receiver{window: w, size: w.Min, lag: w.Min, bound: DefaultBound, onData: onData, onGap: onGap, verify: true}
 	r.data.L = &r.mu
 	return r
 }
@@ -349,8 +349,8 @@ func (r *Receiver) corrupt() bool { return r.verify && r.crc != r.endCRC }
 // was received.
 func (r *Receiver) Begin(off int64, w Window) {
 	r.mu.Lock()
-	r.window, r.size = w, w.Min
-	r.consumed, r.taken, r.received, r.told, r.limit = off, off, off, off, off
+	r.window, r.size, r.lag = w, w.Min, w.Min
+	r.consumed, r.taken, r.received, r.told, r.limit, r.grown = off, off, off, off, off, off
 	r.verify, r.ackForced = off == 0, true
 	r.mu.Unlock()
 }
@@ -667,7 +667,7 @@ func (r *Receiver) grow(now time.Time) {
 	r.ackedAt = now
 	size := r.size
 	switch {
-	case paused:
+	case paused && size > r.window.Min:
 		size = r.window.Min
 	case r.received-r.grown < size:
 		return
