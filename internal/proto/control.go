@@ -265,6 +265,13 @@ func typeOf(m any) string {
 // Marshal encodes a control message, a pointer to one of the types above, with
 // its type. It does not write to m, which others may be reading.
 func Marshal(m any) ([]byte, error) {
+	if b, ok := appendPlain(nil, m); ok {
+		return b, nil
+	}
+	return marshalAny(m)
+}
+
+func marshalAny(m any) ([]byte, error) {
 	b, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
@@ -280,6 +287,23 @@ func Marshal(m any) ([]byte, error) {
 // The caller has bounded its length. A message that ends too early has
 // [ErrTruncated] in its error's chain.
 func ParseControl(b []byte) (any, error) {
+	m, ok := parsePlain(b)
+	if !ok {
+		var err error
+		if m, err = parseAny(b); err != nil {
+			return nil, err
+		}
+	}
+	if v, ok := m.(interface{ check() error }); ok {
+		if err := v.check(); err != nil {
+			return nil, fmt.Errorf("%s: %w", typeOf(m), err)
+		}
+	}
+	return m, nil
+}
+
+// parseAny parses a message, however it is written, without a look at its values.
+func parseAny(b []byte) (any, error) {
 	var head struct {
 		Type string `json:"type"`
 	}
@@ -317,11 +341,6 @@ func ParseControl(b []byte) (any, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", head.Type, err)
-	}
-	if v, ok := m.(interface{ check() error }); ok {
-		if err := v.check(); err != nil {
-			return nil, fmt.Errorf("%s: %w", head.Type, err)
-		}
 	}
 	return m, nil
 }

@@ -495,6 +495,7 @@ func FuzzParseControl(f *testing.F) {
 	f.Add([]byte(`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":[null,""],"env":[],"dir":"","tty":{}},"have":{}}`))
 	f.Add([]byte("{\"type\":\"notice\",\"text\":\"\xff<\"}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		samePlain(t, b)
 		m, err := ParseControl(b)
 		if err != nil {
 			if m != nil {
