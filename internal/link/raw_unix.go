@@ -7,6 +7,9 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"wsexec/internal/nowait"
 )
@@ -97,4 +100,19 @@ type reading struct {
 func (r *reading) read(fd uintptr) bool {
 	r.n, r.err = nowait.Read(int(fd), r.p)
 	return r.err != syscall.EAGAIN
+}
+
+// readable reports whether there is something to be read from a connection, or will be
+// before until. It does not let go of the processor, unless others want it.
+func readable(c net.Conn, until time.Time) (is bool) {
+	raw := rawConn(c)
+	if raw == nil {
+		return false
+	}
+	raw.Control(func(fd uintptr) {
+		for is = nowait.Ready(int(fd), unix.POLLIN); !is && time.Now().Before(until); is = nowait.Ready(int(fd), unix.POLLIN) {
+			nowait.Yield()
+		}
+	})
+	return is
 }

@@ -58,6 +58,9 @@ func Getpgrp() int {
 	return int(n)
 }
 
+// Yield is sched_yield(2).
+func Yield() { syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
 func call(trap uintptr, fd int, a, b uintptr) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall(trap, uintptr(fd), a, b)

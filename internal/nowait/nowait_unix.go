@@ -3,6 +3,7 @@
 package nowait
 
 import (
+	"runtime"
 	"slices"
 	"syscall"
 
@@ -43,6 +44,9 @@ func Termios(fd int, request uint, t *unix.Termios) error {
 	}
 	return err
 }
+
+// Yield lets others run.
+func Yield() { runtime.Gosched() }
 
 // Getpgrp is getpgrp(2).
 func Getpgrp() int { return unix.Getpgrp() }
