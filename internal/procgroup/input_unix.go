@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ type Input struct {
 	keys keyboard  // under mu, for a terminal
 
 	mu     sync.Mutex // held for one system call that cannot block, never while waiting
+	waiter *waiter    // made when it is needed: most commands are idle, or read what they get
 	closed bool
 	kicked bool
 
@@ -58,14 +60,14 @@ func (i *Input) Write(p []byte) (n int, err error) {
 	if i.tty != nil {
 		return 0, errTerminal
 	}
-	perr := i.raw.Write(func(fd uintptr) bool {
+	write := func(fd int) bool {
 		for n < len(p) {
 			var m int
 			i.mu.Lock()
 			if i.closed { // so that Close counts all that was written
 				err = os.ErrClosed
 			} else {
-				m, err = nowait.Write(int(fd), p[n:])
+				m, err = nowait.Write(fd, p[n:])
 			}
 			i.mu.Unlock()
 			n += m
@@ -77,14 +79,54 @@ func (i *Input) Write(p []byte) (n int, err error) {
 			}
 		}
 		return true
-	})
+	}
+	werr := i.wait(write)
+	for werr == os.ErrDeadlineExceeded {
+		werr = i.wait(write)
+	}
 	switch {
-	case perr != nil:
-		return n, pollError(perr)
+	case werr != nil:
+		return n, werr
 	case err == nil || err == os.ErrClosed || err == syscall.EPIPE:
 		return n, err
 	}
 	return n, os.NewSyscallError("write", err)
+}
+
+// wait calls try until it returns true, first at once and then when there may be room. It returns os.ErrDeadlineExceeded
+// when it is to be called again, and os.ErrClosed.
+func (i *Input) wait(try func(fd int) bool) error {
+	i.mu.Lock()
+	i.makeWaiter()
+	w := i.waiter
+	i.mu.Unlock()
+	if w != nil {
+		return w.wait(try)
+	}
+	// There is no descriptor for one now.
+	done := false
+	if cerr := control(i.raw, func(fd int) { done = try(fd) }); cerr != nil || done {
+		return cerr
+	}
+	time.Sleep(withoutWaiter)
+	return os.ErrDeadlineExceeded
+}
+
+// makeWaiter makes the waiter, with mu, if that is possible and there is none.
+func (i *Input) makeWaiter() {
+	if i.waiter == nil && !i.closed {
+		i.waiter, _ = newWaiter(i.file, writable)
+	}
+}
+
+// withoutWaiter is how often is looked for room where no waiter can be made.
+const withoutWaiter = 10 * time.Millisecond
+
+// endWait ends the wait that is under way, with mu.
+func (i *Input) endWait() {
+	if i.waiter != nil {
+		i.waiter.setDeadline(longAgo)
+	}
 }
 
 // TryWrite is Write of what goes into the pipe without waiting.
@@ -118,13 +160,28 @@ func (i *Input) Close() error {
 	}
 	i.closed = true
 	if i.tty != nil {
-		i.file.SetWriteDeadline(longAgo)
+		i.endWait()
 		i.mu.Unlock()
 		return nil
 	}
 	control(i.raw, func(fd int) { i.left, i.meter = unread(fd), openMeter(fd) })
+	w := i.waiter
 	i.mu.Unlock()
-	return i.file.Close() // waits for a Write to leave, so not under mu
+	if w != nil {
+		w.close() // waits for a Write to leave, so not under mu
+	}
+	return i.file.Close()
+}
+
+// closeWaiter is for the terminal, when that is closed.
+func (i *Input) closeWaiter() {
+	i.mu.Lock()
+	i.closed = true
+	w := i.waiter
+	i.mu.Unlock()
+	if w != nil {
+		w.close()
+	}
 }
 
 // release closes everything, and leaves the answer of Unread as it is.

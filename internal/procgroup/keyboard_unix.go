@@ -102,9 +102,11 @@ func (i *Input) WaitWritable() error {
 			return nil
 		}
 		// Under mu, so that it cannot take back the deadline by which Kick and Close end the wait.
-		i.file.SetWriteDeadline(time.Now().Add(recheck))
+		if i.makeWaiter(); i.waiter != nil {
+			i.waiter.setDeadline(time.Now().Add(recheck))
+		}
 		i.mu.Unlock()
-		err := pollError(i.raw.Write(func(fd uintptr) bool { return ready(int(fd), unix.POLLOUT) }))
+		err := i.wait(func(fd int) bool { return ready(fd, unix.POLLOUT) })
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
@@ -121,7 +123,7 @@ func (i *Input) Kick() {
 	defer i.mu.Unlock()
 	if !i.closed {
 		i.kicked = true
-		i.file.SetWriteDeadline(longAgo)
+		i.endWait()
 	}
 }
 

@@ -17,19 +17,20 @@ import (
 
 // An Output is what a command prints: the reading end of a pipe, or a terminal.
 type Output struct {
-	file  *os.File
-	raw   syscall.RawConn
-	tty   bool
-	close func()
+	raw    syscall.RawConn
+	waiter *waiter
+	tty    bool
+	close  func()
 }
 
-func newOutput(f *os.File, t *terminal) *Output {
-	o := &Output{file: f, tty: t != nil}
+// newOutput makes one of our end of a pipe, or with the terminal t of that; close closes it all, once.
+func newOutput(f *os.File, w *waiter, t *terminal) *Output {
+	o := &Output{waiter: w, tty: t != nil}
 	o.raw, _ = f.SyscallConn() // fails for a nil file only
 	if o.tty {
 		o.close = t.close
 	} else {
-		o.close = sync.OnceFunc(func() { f.Close() })
+		o.close = sync.OnceFunc(func() { f.Close(); w.close() })
 	}
 	return o
 }
@@ -37,8 +38,10 @@ func newOutput(f *os.File, t *terminal) *Output {
 // Wait blocks until something can be read, the end included. It holds no buffer meanwhile, so that an idle session has
 // none. It returns os.ErrDeadlineExceeded or, after Close, os.ErrClosed.
 func (o *Output) Wait() error {
-	return pollError(o.raw.Read(func(fd uintptr) bool { return ready(int(fd), unix.POLLIN) }))
+	return o.waiter.wait(isReadable)
 }
+
+func isReadable(fd int) bool { return ready(fd, unix.POLLIN) }
 
 // Read blocks until something is there, and takes as much as there is and p holds: one read(2) of a terminal returns
 // 4,095 bytes at most, and one of a pipe what its writer had written, while it writes on. The end is io.EOF, after the last byte (a terminal's is
@@ -46,11 +49,11 @@ func (o *Output) Wait() error {
 func (o *Output) Read(p []byte) (int, error) {
 	var n int
 	var err error
-	if perr := o.raw.Read(func(fd uintptr) bool {
-		n, err = o.read(int(fd), p)
+	if werr := o.waiter.wait(func(fd int) bool {
+		n, err = o.read(fd, p)
 		return n > 0 || err != nil || len(p) == 0
-	}); perr != nil {
-		return 0, pollError(perr)
+	}); werr != nil {
+		return 0, werr
 	}
 	return n, err
 }
@@ -103,7 +106,7 @@ func (o *Output) Buffered() int {
 
 // SetReadDeadline bounds Wait and Read, those that are under way included. The zero time is no bound.
 func (o *Output) SetReadDeadline(t time.Time) error {
-	if o.file.SetReadDeadline(t) != nil {
+	if o.waiter.setDeadline(t) != nil {
 		return os.ErrClosed
 	}
 	return nil

@@ -160,8 +160,13 @@ func (g *Group) openPipes(merge bool) (theirs []*os.File, err error) {
 		if err != nil {
 			return theirs, err
 		}
-		*o = newOutput(in, nil)
 		theirs = append(theirs, out)
+		w, err := newWaiter(in, readable)
+		if err != nil {
+			in.Close()
+			return theirs, err
+		}
+		*o = newOutput(in, w, nil)
 	}
 	return theirs, nil
 }
@@ -180,17 +185,20 @@ func newPipe(side pipeSide) (r, w *os.File, err error) {
 	if err := cloexecPipe(&p); err != nil {
 		return nil, nil, fmt.Errorf("cannot make a pipe: %w", err)
 	}
-	ours := p[0]
+	ours, theirs := p[0], p[1]
 	if side == pipeWeWrite {
-		ours = p[1]
+		ours, theirs = theirs, ours
 	}
-	if err := syscall.SetNonblock(ours, true); err != nil {
-		syscall.Close(p[0])
-		syscall.Close(p[1])
+	our, err := ourEnd(ours, "|")
+	if err != nil {
+		syscall.Close(theirs)
 		return nil, nil, fmt.Errorf("cannot make a pipe non-blocking: %w", err)
 	}
-	// NewFile sees O_NONBLOCK and puts our end into the runtime's poller.
-	return os.NewFile(uintptr(p[0]), "|0"), os.NewFile(uintptr(p[1]), "|1"), nil
+	their := os.NewFile(uintptr(theirs), "|")
+	if side == pipeWeWrite {
+		return their, our, nil
+	}
+	return our, their, nil
 }
 
 // A Group is a command that was started, and everything that it has started.

@@ -14,7 +14,6 @@ import (
 
 // terminal is the master side of a PTY. The Input and the Output of a group share it.
 type terminal struct {
-	file  *os.File
 	raw   syscall.RawConn
 	close func() // once: hangs up the terminal
 }
@@ -27,21 +26,30 @@ func (g *Group) openTerminal(size Winsize) (theirs []*os.File, err error) {
 	}
 	defer master.Close()
 	theirs = []*os.File{slave}
-	// What pty.Open returns is blocking, so that deadlines would do nothing and Close would not end a Read. It is
-	// blocking because pty calls Fd, as its Setsize would again; so we keep a duplicate, non-blocking before os sees it
-	// and puts it into the poller, and never call Fd on that.
+	// What pty.Open returns is blocking, since pty calls Fd, as its Setsize would again; so we keep a duplicate, and
+	// never call Fd on that.
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return theirs, fmt.Errorf("cannot open a terminal: %w", err)
 	}
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		syscall.Close(fd)
+	f, err := ourEnd(fd, master.Name())
+	if err != nil {
 		return theirs, fmt.Errorf("cannot open a terminal: %w", err)
 	}
-	t := &terminal{file: os.NewFile(uintptr(fd), master.Name())}
-	t.raw, _ = t.file.SyscallConn() // fails for a nil file only
-	t.close = sync.OnceFunc(func() { t.file.Close() })
-	g.tty, g.stdin, g.stdout = t, newInput(t.file, t), newOutput(t.file, t)
+	w, err := newWaiter(f, readable)
+	if err != nil {
+		f.Close()
+		return theirs, err
+	}
+	t := new(terminal)
+	t.raw, _ = f.SyscallConn() // fails for a nil file only
+	in := newInput(f, t)
+	t.close = sync.OnceFunc(func() {
+		f.Close()
+		w.close()
+		in.closeWaiter()
+	})
+	g.tty, g.stdin, g.stdout = t, in, newOutput(f, w, t)
 	return theirs, t.resize(size)
 }
 

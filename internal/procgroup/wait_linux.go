@@ -1,0 +1,114 @@
+package procgroup
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsexec/internal/nowait"
+)
+
+// The runtime's poller hears of each change of a descriptor that it has, and wakes a thread for it, whether or not
+// somebody waits: for each few bytes of a flood that is being read anyway. While `seq` wrote to a terminal that was 35
+// threads in a millisecond that found nothing to do, and a third of two processors' time. So it does not get the
+// descriptors of commands, but for each wait an epoll(7) instance, which tells it only when somebody waits.
+
+// ourEnd makes a file of our end of a pipe or terminal, which never blocks.
+func ourEnd(fd int, name string) (*os.File, error) {
+	f := os.NewFile(uintptr(fd), name) // before the next line, or the poller would get it
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// A direction is what a waiter waits for.
+type direction uint32
+
+const (
+	readable direction = unix.EPOLLIN
+	writable direction = unix.EPOLLOUT
+)
+
+// A waiter waits for one direction of a file of ourEnd, for one goroutine at a time.
+type waiter struct {
+	of     syscall.RawConn
+	what   direction
+	poll   *os.File // the epoll instance
+	polled syscall.RawConn
+
+	armed bool // the instance tells of an event, or has told
+	err   error
+	arm   func(poll uintptr) bool // once, and not for each wait
+}
+
+func newWaiter(of *os.File, what direction) (*waiter, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make an epoll instance: %w", err)
+	}
+	unix.SetNonblock(fd, true) // or os.NewFile would not give it to the poller
+	w := &waiter{what: what, poll: os.NewFile(uintptr(fd), "epoll")}
+	w.polled, _ = w.poll.SyscallConn() // fails for a nil file only
+	w.of, _ = of.SyscallConn()
+	w.arm = w.armOrTake
+	if cerr := control(w.of, func(of int) {
+		err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, of, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
+	}); cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		w.close()
+		return nil, fmt.Errorf("cannot watch a descriptor: %w", err)
+	}
+	return w, nil
+}
+
+// wait calls try until that returns true, first at once and then when it may be able to do so. It returns
+// os.ErrDeadlineExceeded or, when the file or the waiter is closed, os.ErrClosed.
+//
+// What try does, it does not do below the runtime's functions: so the stack of who waits stays small.
+func (w *waiter) wait(try func(fd int) bool) error {
+	for {
+		if err := w.polled.Read(atOnce); err != nil { // the deadline has passed, or it is closed
+			return pollError(err)
+		}
+		done := false
+		if cerr := control(w.of, func(fd int) { done = try(fd) }); cerr != nil || done {
+			return cerr
+		}
+		if err := w.polled.Read(w.arm); err != nil {
+			return pollError(err)
+		}
+		if w.err != nil {
+			return w.err
+		}
+	}
+}
+
+func atOnce(uintptr) bool { return true }
+
+// armOrTake is called by the runtime first to see whether there is an event, and again when there is one. An event that is
+// not taken would be told of again and again.
+func (w *waiter) armOrTake(poll uintptr) (told bool) {
+	if w.armed {
+		nowait.TakeEvent(int(poll))
+		w.armed = false
+		return true
+	}
+	w.armed = true
+	if cerr := control(w.of, func(fd int) { w.err = nowait.Arm(int(poll), fd, uint32(w.what)) }); cerr != nil {
+		w.err = cerr
+	}
+	return w.err != nil
+}
+
+// close ends a wait.
+func (w *waiter) close() { w.poll.Close() }
+
+// setDeadline bounds the wait that is under way, and those after it.
+func (w *waiter) setDeadline(t time.Time) error { return w.poll.SetReadDeadline(t) }
