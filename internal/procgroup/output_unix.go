@@ -41,6 +41,13 @@ func (o *Output) Wait() error {
 	return o.waiter.wait(isReadable)
 }
 
+// Ready reports whether something can be read.
+func (o *Output) Ready() bool {
+	is := false
+	control(o.raw, func(fd int) { is = isReadable(fd) })
+	return is
+}
+
 func isReadable(fd int) bool { return ready(fd, unix.POLLIN) }
 
 // Read blocks until something is there, and takes as much as there is and p holds: one read(2) of a terminal returns

@@ -52,6 +52,7 @@ func (*Input) EOF() (bool, error)           { return false, errUnsupported }
 // An Output cannot exist on this system.
 type Output struct{}
 
+func (*Output) Ready() bool                     { return false }
 func (*Output) Wait() error                     { return errUnsupported }
 func (*Output) Read([]byte) (int, error)        { return 0, errUnsupported }
 func (*Output) TryRead([]byte) (int, error)     { return 0, errUnsupported }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,6 +99,7 @@ func (p *pump) run() {
 	var drained time.Duration // time since the leader's exit, not counting that at a full window
 	var read int64            // in the present phase
 	last := running
+	attended := time.Now()
 	for {
 		now := time.Now()
 		ph := p.prepare(now, drained)
@@ -106,6 +108,12 @@ func (p *pump) run() {
 		}
 		silent := false
 		if ph != finishing {
+			if now.Sub(attended) >= p.attendance() {
+				attended = now
+				if p.out.Ready() {
+					runtime.Gosched()
+				}
+			}
 			err := p.out.Wait()
 			silent = errors.Is(err, os.ErrDeadlineExceeded)
 			if silent && ph != p.current() {
@@ -177,6 +185,18 @@ func (p *pump) current() phase {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.phase
+}
+
+// attendance is how often a pump that has always something to read lets the runtime look at the
+// network. The runtime does that when a goroutine waits, and otherwise every 10 ms or, as its
+// monitor sleeps while system calls are raw ones, later (runtime/proc.go, sysmon): a Ctrl-C
+// has waited for 80 ms behind the flood that it was to end. Gosched wakes a thread that does
+// it, which costs bulk data some of a processor.
+func (p *pump) attendance() time.Duration {
+	if p.tty {
+		return 300 * time.Microsecond
+	}
+	return 5 * time.Millisecond
 }
 
 // move reads once into the stream. It reports how long it was held up by a full
