@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -327,7 +328,15 @@ func (l *Link) check() {
 // read takes messages off the connection until it fails. It only ever waits for
 // the network.
 func (l *Link) read() error {
-	for {
+	var seen int64 // when attendance messages had come the last time
+	for n := 1; ; n++ {
+		if n%attendance == 0 {
+			now := l.conn.net.heard.Load()
+			if time.Duration(now-seen) < busy {
+				runtime.Gosched()
+			}
+			seen = now
+		}
 		typ, r, err := l.conn.ws.Reader(context.Background())
 		if err != nil {
 			return lost(err)
@@ -352,6 +361,13 @@ func (l *Link) read() error {
 		}
 	}
 }
+
+// A reader that has always something to read lets the runtime look at the network after
+// so many messages, if they have come so soon: see the server's pump.
+const (
+	attendance = 64
+	busy       = 50 * time.Millisecond
+)
 
 // broken is what Break said.
 func (l *Link) broken() error {
