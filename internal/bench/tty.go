@@ -41,7 +41,7 @@ func ttySubjects(l *lab, names []string, run func(name string, cmd func(argv ...
 
 var ptyLines = measurement{
 	name: "pty-lines", title: "`seq 1 N` on a PTY, the client's stdin a PTY and its stdout a pipe",
-	rounds: [2]int{3, 3}, metrics: []metric{{rate, "throughput", "MB/s"}},
+	rounds: [2]int{5, 3}, metrics: []metric{{rate, "throughput", "MB/s"}},
 	goals: []goal{{metric: rate, factor: 0.95, than: local}},
 	subjects: func(l *lab) ([]subject, error) {
 		last := l.pick(20_000_000, 1_000_000)
@@ -251,7 +251,7 @@ var interruptNames = []string{wsexec, wsexecUnix, ssh, sshShared, local}
 
 var interrupt = measurement{
 	name: "ctrl-c", title: "Ctrl-C while `yes` floods the terminal, read as fast as it goes",
-	rounds: [2]int{7, 3}, metrics: interruptMetrics,
+	rounds: [2]int{15, 3}, metrics: interruptMetrics,
 	goals: []goal{
 		{metric: "dead", atMost: true, factor: 1, than: ssh},
 		{metric: "end", atMost: true, factor: 1, than: ssh},
