@@ -54,20 +54,25 @@ func run(args []string) int {
 		Description:               appHelp,
 		UsageText:                 "wsexec COMMAND [flags] [arguments]",
 		HideHelpCommand:           true,
-		Version:                   strings.TrimPrefix(local.Version("wsexec", version), "wsexec "),
 		UseShortOptionHandling:    true,
 		DisableSliceFlagSeparator: true,
 		Writer:                    os.Stdout,
 		ErrWriter:                 os.Stderr,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err: err} },
-		Commands:                  []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 0 {
 				return usageError{err: fmt.Errorf("unknown command %q", c.Args().First())}
 			}
 			return cli.ShowAppHelp(c)
 		},
+	}
+	if len(args) > 1 && args[1] == "run" {
+		// The others with all of their flags, and the version, would be set up for nothing.
+		app.Commands = []*cli.Command{runCommand(&status)}
+	} else {
+		app.Commands = []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()}
+		app.Version = strings.TrimPrefix(local.Version("wsexec", version), "wsexec ")
 	}
 	if err := app.Run(args); err != nil {
 		var u usageError

@@ -10,4 +10,7 @@
 //
 // So the descriptor must not be blocking, or the call be one that never is. All
 // calls are repeated after EINTR.
+//
+// Whoever makes them over and over without ever waiting calls [runtime.Gosched] now and then: with
+// the monitor asleep nobody else may look at the network.
 package nowait
