@@ -287,6 +287,7 @@ func (s *server) environment(more ...string) []string {
 		"XDG_CONFIG_HOME=" + s.dir + "/config",
 		"LANG=C.UTF-8",
 		"GOTRACEBACK=all",
+		"GORACE=atexit_sleep_ms=0", // or each program of WSEXEC_E2E_RACE would take a second more
 		"WSEXEC_SERVER_CLEANUP=" + os.Getenv("WSEXEC_E2E_CLEANUP"), // empty is unset
 	}, more...)
 }
