@@ -33,11 +33,14 @@ func (p *Position) UnmarshalJSON(b []byte) error {
 	if len(a) != 2 || a[0] == nil || a[1] == nil {
 		return fmt.Errorf("a position is [offset, limit], not %.40s", b)
 	}
-	off, limit := *a[0], *a[1]
-	if off < 0 || limit < off || limit > MaxOffset {
-		return fmt.Errorf("position [%d, %d] is out of range", off, limit)
+	*p = Position{*a[0], *a[1]}
+	return p.check()
+}
+
+func (p Position) check() error {
+	if p.Offset < 0 || p.Limit < p.Offset || p.Limit > MaxOffset {
+		return fmt.Errorf("position [%d, %d] is out of range", p.Offset, p.Limit)
 	}
-	*p = Position{off, limit}
 	return nil
 }
 
@@ -262,6 +265,33 @@ func typeOf(m any) string {
 	panic(fmt.Sprintf("proto: internal error: %T is no control message", m))
 }
 
+// newControl is the inverse of typeOf: a message of that type, nil if there is none.
+func newControl(typ string) any {
+	switch typ {
+	case "open":
+		return new(Open)
+	case "opened":
+		return new(Opened)
+	case "resize":
+		return new(Resize)
+	case "detach":
+		return new(Detach)
+	case "detached":
+		return new(Detached)
+	case "hangup":
+		return new(Hangup)
+	case "bye":
+		return new(Bye)
+	case "exit":
+		return new(Exit)
+	case "notice":
+		return new(Notice)
+	case "error":
+		return new(Error)
+	}
+	return nil
+}
+
 // Marshal encodes a control message, a pointer to one of the types above, with
 // its type. It does not write to m, which others may be reading.
 func Marshal(m any) ([]byte, error) {
@@ -310,29 +340,8 @@ func parseAny(b []byte) (any, error) {
 	if err := unmarshal(b, &head); err != nil {
 		return nil, fmt.Errorf("control message: %w", err)
 	}
-	var m any
-	switch head.Type {
-	case "open":
-		m = new(Open)
-	case "opened":
-		m = new(Opened)
-	case "resize":
-		m = new(Resize)
-	case "detach":
-		m = new(Detach)
-	case "detached":
-		m = new(Detached)
-	case "hangup":
-		m = new(Hangup)
-	case "bye":
-		m = new(Bye)
-	case "exit":
-		m = new(Exit)
-	case "notice":
-		m = new(Notice)
-	case "error":
-		m = new(Error)
-	default:
+	m := newControl(head.Type)
+	if m == nil {
 		return nil, fmt.Errorf("control message of unknown type %.40q", head.Type)
 	}
 	err := unmarshal(b, m)

@@ -2,7 +2,6 @@ package proto
 
 import (
 	"encoding/base64"
-	"math"
 	"strconv"
 )
 
@@ -234,21 +233,15 @@ func parsePlain(b []byte) (any, bool) {
 			r.strange = true
 			return
 		}
-		switch r.string() {
-		case "open":
-			r.open()
-		case "opened":
-			r.opened()
-		case "exit":
-			r.exit()
-		case "detach":
-			r.msg = new(Detach)
-		case "detached":
-			r.msg = new(Detached)
-		case "hangup":
-			r.msg = new(Hangup)
-		case "bye":
-			r.msg = new(Bye)
+		r.msg = newControl(r.string())
+		switch m := r.msg.(type) {
+		case *Open:
+			r.open(m)
+		case *Opened:
+			r.opened(m)
+		case *Exit:
+			r.exit(m)
+		case *Detach, *Detached, *Hangup, *Bye:
 		default:
 			r.strange = true
 		}
@@ -298,49 +291,40 @@ func (r *plainReader) member(name string) bool {
 	return true
 }
 
-// number reads a whole number from least to most.
-func (r *plainReader) number(least, most int64) int64 {
+// number reads a whole number.
+func (r *plainReader) number() int64 {
 	const maxDigits = 18 // more might not fit
-	n := 0
-	if n < len(r.b) && r.b[n] == '-' {
-		n++
+	sign := 0
+	if len(r.b) > 0 && r.b[0] == '-' {
+		sign = 1
 	}
-	digits := n
+	n := sign
 	for n < len(r.b) && r.b[n]-'0' <= 9 {
 		n++
 	}
-	v, err := strconv.ParseInt(string(r.b[:n]), 10, 64)
-	if r.strange || err != nil || n-digits > maxDigits || v < least || v > most ||
-		r.b[digits] == '0' && n > 1 { // JSON has neither 01 nor, here, -0
+	if n == sign || n-sign > maxDigits || r.b[sign] == '0' && n > 1 { // JSON has neither 01 nor, here, -0
 		r.strange = true
 		return 0
 	}
+	v, _ := strconv.ParseInt(string(r.b[:n]), 10, 64)
 	r.b = r.b[n:]
 	return v
 }
 
-const (
-	leastInt = math.MinInt32 // that of a small machine
-	mostInt  = math.MaxInt32
-	leastNum = math.MinInt64
-	mostNum  = math.MaxInt64
-)
-
-func (r *plainReader) intTo(name string, to *int) {
-	if r.member(name) {
-		*to = int(r.number(leastInt, mostInt))
+// numberTo reads a member that is a number, if it comes next, into what may be too small for
+// it.
+func numberTo[T ~int | ~int64 | ~uint16 | ~uint32](r *plainReader, name string, to *T) (found bool) {
+	if !r.member(name) {
+		return false
 	}
-}
-
-func (r *plainReader) numTo(name string, to *int64) {
-	if r.member(name) {
-		*to = r.number(leastNum, mostNum)
-	}
+	n := r.number()
+	*to = T(n)
+	r.strange = r.strange || int64(*to) != n
+	return true
 }
 
 func (r *plainReader) millisTo(name string, to **Millis) {
-	if r.member(name) {
-		m := Millis(r.number(leastNum, mostNum))
+	if m := Millis(0); numberTo(r, name, &m) {
 		*to = &m
 	}
 }
@@ -423,27 +407,22 @@ func streamsTo[V any](r *plainReader, name string, to *map[uint8]V, value func()
 
 func (r *plainReader) position() Position {
 	r.need("[")
-	off := r.number(0, MaxOffset)
+	p := Position{Offset: r.number()}
 	r.need(",")
-	limit := r.number(off, MaxOffset)
+	p.Limit = r.number()
 	r.need("]")
-	return Position{off, limit}
+	r.strange = r.strange || p.check() != nil
+	return p
 }
 
 func (r *plainReader) sizeTo(s *Winsize) {
-	if r.member("rows") {
-		s.Rows = uint16(r.number(0, math.MaxUint16))
-	}
-	if r.member("cols") {
-		s.Cols = uint16(r.number(0, math.MaxUint16))
-	}
+	numberTo(r, "rows", &s.Rows)
+	numberTo(r, "cols", &s.Cols)
 }
 
-func (r *plainReader) open() {
-	o := new(Open)
-	r.msg = o
+func (r *plainReader) open(o *Open) {
 	r.stringTo("client", &o.Client)
-	r.intTo("try", &o.Try)
+	numberTo(r, "try", &o.Try)
 	if r.member("start") {
 		o.Start = new(Start)
 		r.object(func() { r.start(o.Start) })
@@ -453,7 +432,7 @@ func (r *plainReader) open() {
 		o.Size = new(Winsize)
 		r.object(func() { r.sizeTo(o.Size) })
 	}
-	r.numTo("window", &o.Window)
+	numberTo(r, "window", &o.Window)
 	r.boolTo("watch", &o.Watch)
 }
 
@@ -484,31 +463,24 @@ func (r *plainReader) start(s *Start) {
 	r.boolTo("leave_running", &s.LeaveRunning)
 }
 
-func (r *plainReader) opened() {
-	o := new(Opened)
-	r.msg = o
-	r.intTo("pid", &o.PID)
+func (r *plainReader) opened(o *Opened) {
+	numberTo(r, "pid", &o.PID)
 	r.boolTo("resumed", &o.Resumed)
 	r.boolTo("tty", &o.TTY)
-	r.numTo("linger", (*int64)(&o.Linger))
-	r.numTo("keepalive", (*int64)(&o.Keepalive))
+	numberTo(r, "linger", &o.Linger)
+	numberTo(r, "keepalive", &o.Keepalive)
 	streamsTo(r, "have", &o.Have, r.position)
-	streamsTo(r, "from", &o.From, func() int64 { return r.number(leastNum, mostNum) })
-	if r.member("crc") {
-		o.CRC = uint32(r.number(0, math.MaxUint32))
-	}
-	r.numTo("window", &o.Window)
+	streamsTo(r, "from", &o.From, r.number)
+	numberTo(r, "crc", &o.CRC)
+	numberTo(r, "window", &o.Window)
 }
 
-func (r *plainReader) exit() {
-	e := new(Exit)
-	r.msg = e
-	if r.member("code") {
-		code := int(r.number(leastInt, mostInt))
+func (r *plainReader) exit(e *Exit) {
+	if code := 0; numberTo(r, "code", &code) {
 		e.Code = &code
 	}
-	r.intTo("signal", &e.Signal)
+	numberTo(r, "signal", &e.Signal)
 	r.boolTo("core", &e.Core)
 	r.stringTo("reason", &e.Reason)
-	r.numTo("stdin", &e.Stdin)
+	numberTo(r, "stdin", &e.Stdin)
 }

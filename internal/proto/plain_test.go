@@ -55,7 +55,7 @@ func TestPlainLeaves(t *testing.T) {
 	for _, change := range [][2]string{
 		{`}`, ``}, {`}`, `} `}, {`}`, `}}`}, {`}`, `,}`}, {`}`, `,"new":1}`}, {`}`, `,"stdin":0}`}, {`{`, ` {`},
 		{`5`, ` 5`}, {`5`, `05`}, {`5`, `-0`}, {`5`, `5.0`}, {`5`, `5e1`}, {`5`, `"5"`}, {`5`, `null`}, {`5`, `-`}, {`5`, ``}, {`5`, `+5`},
-		{`5`, `2147483648`}, {`0}`, `9223372036854775808}`}, {`code`, `Code`}, {`code`, `c\u006fde`}, {`exit`, `ex\u0069t`}, {`exit`, `Exit`}, {`exit`, `exit `},
+		{`5`, `1000000000000000000`}, {`0}`, `9223372036854775808}`}, {`code`, `Code`}, {`code`, `c\u006fde`}, {`exit`, `ex\u0069t`}, {`exit`, `Exit`}, {`exit`, `exit `},
 		{`"type":"exit","code":5`, `"code":5,"type":"exit"`}, {`"code":5,"stdin":0`, `"stdin":0,"code":5`}, {`,"code"`, `"code"`},
 	} {
 		b := []byte(strings.Replace(exit, change[0], change[1], 1))
@@ -63,6 +63,17 @@ func TestPlainLeaves(t *testing.T) {
 			t.Errorf("%s is read as %+v", b, m)
 		}
 		samePlain(t, b)
+	}
+	// Numbers that do not fit.
+	for _, b := range []string{
+		`{"type":"open","size":{"rows":65536,"cols":1}}`, `{"type":"open","size":{"rows":-1,"cols":1}}`,
+		`{"type":"opened","crc":4294967296}`, `{"type":"opened","crc":-1}`,
+		`{"type":"open","have":{"1":[5,4]}}`, `{"type":"open","have":{"1":[-1,4]}}`, `{"type":"open","have":{"1":[0,9007199254740992]}}`,
+	} {
+		if m, ok := parsePlain([]byte(b)); ok {
+			t.Errorf("%s is read as %+v", b, m)
+		}
+		samePlain(t, []byte(b))
 	}
 	for _, m := range []any{
 		&Open{Client: `"`}, &Open{Client: "<"}, &Open{Client: "\x7f"}, &Open{Client: "ü"}, &Open{Client: "\xff"},
