@@ -22,7 +22,7 @@ type Input struct {
 	tty  *terminal // nil for a pipe
 	keys keyboard  // under mu, for a terminal
 
-	mu     sync.Mutex // held for one system call that cannot block, never while waiting
+	mu     sync.Mutex // held for system calls that cannot block, never while waiting
 	waiter *waiter    // made when it is needed: most commands are idle, or read what they get
 	closed bool
 	kicked bool

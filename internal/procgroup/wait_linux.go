@@ -37,13 +37,19 @@ const (
 // A waiter waits for one direction of a file of ourEnd, for one goroutine at a time.
 type waiter struct {
 	of     syscall.RawConn
-	what   direction
 	poll   *os.File // the epoll instance
 	polled syscall.RawConn
 
 	armed bool // the instance tells of an event, or has told
 	err   error
-	arm   func(poll uintptr) bool // once, and not for each wait
+
+	// Of a wait, in fields and functions that are made once: who reads a flood waits for each few bytes of it.
+	try     func(fd int) bool
+	done    bool
+	event   unix.EpollEvent
+	tryFunc func(fd uintptr)
+	armFunc func(fd uintptr)
+	look    func(poll uintptr) bool
 }
 
 func newWaiter(of *os.File, what direction) (*waiter, error) {
@@ -52,10 +58,13 @@ func newWaiter(of *os.File, what direction) (*waiter, error) {
 		return nil, fmt.Errorf("cannot make an epoll instance: %w", err)
 	}
 	unix.SetNonblock(fd, true) // or os.NewFile would not give it to the poller
-	w := &waiter{what: what, poll: os.NewFile(uintptr(fd), "epoll")}
+	w := &waiter{poll: os.NewFile(uintptr(fd), "epoll")}
 	w.polled, _ = w.poll.SyscallConn() // fails for a nil file only
 	w.of, _ = of.SyscallConn()
-	w.arm = w.armOrTake
+	w.event.Events = uint32(what) | unix.EPOLLONESHOT
+	w.tryFunc = func(of uintptr) { w.done = w.try(int(of)) }
+	w.armFunc = func(of uintptr) { w.err = unix.EpollCtl(fd, unix.EPOLL_CTL_MOD, int(of), &w.event) }
+	w.look = w.armOrTake
 	if cerr := control(w.of, func(of int) {
 		err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, of, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
 	}); cerr != nil {
@@ -73,15 +82,20 @@ func newWaiter(of *os.File, what direction) (*waiter, error) {
 //
 // What try does, it does not do below the runtime's functions: so the stack of who waits stays small.
 func (w *waiter) wait(try func(fd int) bool) error {
+	w.try = try
+	defer func() { w.try = nil }()
 	for {
 		if err := w.polled.Read(atOnce); err != nil { // the deadline has passed, or it is closed
 			return pollError(err)
 		}
-		done := false
-		if cerr := control(w.of, func(fd int) { done = try(fd) }); cerr != nil || done {
-			return cerr
+		w.done = false
+		if w.of.Control(w.tryFunc) != nil {
+			return os.ErrClosed
 		}
-		if err := w.polled.Read(w.arm); err != nil {
+		if w.done {
+			return nil
+		}
+		if err := w.polled.Read(w.look); err != nil {
 			return pollError(err)
 		}
 		if w.err != nil {
@@ -101,8 +115,8 @@ func (w *waiter) armOrTake(poll uintptr) (told bool) {
 		return true
 	}
 	w.armed = true
-	if cerr := control(w.of, func(fd int) { w.err = nowait.Arm(int(poll), fd, uint32(w.what)) }); cerr != nil {
-		w.err = cerr
+	if w.of.Control(w.armFunc) != nil {
+		w.err = os.ErrClosed
 	}
 	return w.err != nil
 }

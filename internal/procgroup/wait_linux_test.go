@@ -73,6 +73,25 @@ func TestWaiterIsQuiet(t *testing.T) {
 	}
 }
 
+// A wait makes no garbage: who reads a flood waits for each few bytes of it.
+func TestWaiterMakesNoGarbage(t *testing.T) {
+	r, w := aPipe(t, pipeWeRead)
+	wt, err := newWaiter(r, readable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wt.close()
+	w.WriteString("x")
+	tries := 0
+	second := func(int) bool { // so that an event is waited for, which is there already
+		tries++
+		return tries%2 == 0
+	}
+	if n := testing.AllocsPerRun(100, func() { wt.wait(second) }); n > 0 {
+		t.Errorf("%v allocations for a wait", n)
+	}
+}
+
 // Where there is no descriptor left for a waiter, all is written that there is room for all the same.
 func TestInputWithoutWaiter(t *testing.T) {
 	r, w := aPipe(t, pipeWeWrite)
