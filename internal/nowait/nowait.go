@@ -11,6 +11,9 @@
 // So the descriptor must not be blocking, or the call be one that never is. All
 // calls are repeated after EINTR.
 //
-// Whoever makes them over and over without ever waiting calls [runtime.Gosched] now and then: with
-// the monitor asleep nobody else may look at the network.
+// Whoever makes them over and over without ever waiting calls [runtime.Gosched] now and then.
+// The runtime looks at the network when a goroutine waits, and otherwise every 10 ms or, as its
+// monitor sleeps, later (runtime/proc.go, sysmon): a Ctrl-C has waited for 80 ms behind the
+// flood that it was to end. Gosched wakes a thread that does it, which costs bulk data some
+// of a processor.
 package nowait

@@ -188,10 +188,7 @@ func (p *pump) current() phase {
 }
 
 // attendance is how often a pump that has always something to read lets the runtime look at the
-// network. The runtime does that when a goroutine waits, and otherwise every 10 ms or, as its
-// monitor sleeps while system calls are raw ones, later (runtime/proc.go, sysmon): a Ctrl-C
-// has waited for 80 ms behind the flood that it was to end. Gosched wakes a thread that does
-// it, which costs bulk data some of a processor.
+// network (see package nowait).
 func (p *pump) attendance() time.Duration {
 	if p.tty {
 		return 300 * time.Microsecond
