@@ -495,14 +495,14 @@ func broken(err error) error {
 	return fmt.Errorf("%w: %s", ErrBroken, strings.TrimPrefix(err.Error(), link.ErrProtocol.Error()+": "))
 }
 
-// dial makes the connection; beside is what [link.Redial] calls every. What went wrong
+// dial makes the connection; beside is what [link.Dial] calls every. What went wrong
 // before the command was ever asked for is final.
 func (c *Cmd) dial(ctx context.Context, beside time.Duration) (*link.Conn, error) {
 	h := http.Header{}
 	if c.Server.Token != "" {
 		h.Set("Authorization", "Bearer "+c.Server.Token)
 	}
-	conn, resp, err := link.Redial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, h, c.Server.Dial, beside)
+	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, h, c.Server.Dial, beside)
 	if err == nil {
 		instance := resp.Header.Get(proto.InstanceHeader)
 		if c.try > 0 && c.opened == nil && c.Start != nil && (instance == "" || instance != c.instance) {

@@ -148,16 +148,11 @@ const MaxResponseHeader = 64 << 10
 // A Dialer makes the network connection; nil is TCP.
 type Dialer func(ctx context.Context) (net.Conn, error)
 
-// Dial connects to url (ws, wss, http or https). The response is returned also
+// Dial connects to url (ws, wss, http or https). While the network connection is not made,
+// others are tried beside it, one each after at least half of every, unless that is 0: the
+// first that is made is used, the first that fails says why. The response is returned also
 // with an error, if there was one; up to 1 KiB of its body can then be read.
-func Dial(ctx context.Context, url string, header http.Header, dial Dialer) (*Conn, *http.Response, error) {
-	return Redial(ctx, url, header, dial, 0)
-}
-
-// Redial is Dial to a server that was there before. While a network connection is not
-// made, others are tried beside it, one each after at least half of every, unless that is
-// 0. The first that is made is used; the first that fails says why.
-func Redial(ctx context.Context, url string, header http.Header, dial Dialer, every time.Duration) (*Conn, *http.Response, error) {
+func Dial(ctx context.Context, url string, header http.Header, dial Dialer, every time.Duration) (*Conn, *http.Response, error) {
 	conn := new(Conn)
 	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		try := dial
