@@ -48,7 +48,7 @@ const (
 	detachTimeout = 5 * time.Second
 
 	// goodConnection is how long a connection on which nothing moved has to
-	// last, and not by mere silence, to count as one.
+	// last, the silence at its end left out, to count as one.
 	goodConnection = 500 * time.Millisecond
 
 	// How long is waited before a connection is tried: at least half of it, at random.
@@ -342,12 +342,15 @@ func (c *Cmd) connections(ctx context.Context) error {
 		if final(err) {
 			return err
 		}
-		if p := c.progress(); c.isConnected() {
+		if p, l := c.progress(), c.currentLink(); l != nil {
 			c.setLink(nil)
 			// A new loss begins, unless this connection was good for nothing:
 			// a server that takes it and lets it go would keep us for ever.
-			lasted := time.Since(c.connected) >= goodConnection && !errors.Is(err, link.ErrSilent)
-			if p != progress || lasted {
+			end := time.Now()
+			if errors.Is(err, link.ErrSilent) {
+				end = l.Heard()
+			}
+			if p != progress || end.Sub(c.connected) >= goodConnection {
 				lostAt, delay = time.Time{}, backoffMin
 			}
 			progress = p
@@ -688,10 +691,11 @@ func (c *Cmd) isDone() bool {
 	return c.done
 }
 
-func (c *Cmd) isConnected() bool {
+// currentLink is the link on which the command is known to run, nil without one.
+func (c *Cmd) currentLink() *link.Link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.link != nil
+	return c.link
 }
 
 func (c *Cmd) setLink(l *link.Link) {
@@ -874,7 +878,7 @@ func (c *Cmd) relaySignals() {
 
 // Connected reports whether there is a connection on which the command is known
 // to run.
-func (c *Cmd) Connected() bool { return c.isConnected() }
+func (c *Cmd) Connected() bool { return c.currentLink() != nil }
 
 // WasConnected reports whether the command is known to have been started.
 func (c *Cmd) WasConnected() bool {

@@ -251,6 +251,36 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
+// A connection on which both sides were alive for long, but had nothing to say, and which
+// then fell silent, was taken for one that was good for nothing: the next loss went on
+// where the one before it had begun, hours ago, and was for good at once.
+func TestIdleThenSilentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t}
+		f.serve = func(n int, c *link.Conn, _ *proto.Open) {
+			opened(c, n > 1, 0)
+			f.wg.Go(func() { drain(c) })
+			for range 2 * linger / time.Second { // keepalives
+				c.WriteFrame(proto.Frame{Kind: proto.Ack, Limit: 1000})
+				time.Sleep(time.Second)
+			}
+			if n < 4 {
+				time.Sleep(time.Hour)
+				return
+			}
+			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 1})
+			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 2})
+			code := 3
+			c.WriteControl(&proto.Exit{Code: &code}, time.Second)
+			synctest.Wait()
+		}
+		r, took, err := f.run(f.cmd())
+		if err != nil || r.Exit == nil || r.Reconnects != 3 {
+			t.Errorf("Run = %+v, %v after %v, want an exit and 3 reconnects", r, err, took)
+		}
+	})
+}
+
 // start is repeated to the same instance only, since another cannot know whether
 // the first one started the command; and never once opened was seen.
 func TestStartIsNotRepeated(t *testing.T) {

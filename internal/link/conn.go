@@ -60,10 +60,11 @@ func (c *netConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// lastHeard is when the last byte was received.
+func (c *netConn) lastHeard() time.Time { return c.start.Add(time.Duration(c.heard.Load())) }
+
 // silence is how long nothing was received.
-func (c *netConn) silence() time.Duration {
-	return time.Since(c.start) - time.Duration(c.heard.Load())
-}
+func (c *netConn) silence() time.Duration { return time.Since(c.lastHeard()) }
 
 // A Conn is a WebSocket connection of the protocol. Before a Link runs on it,
 // it is used by one goroutine.

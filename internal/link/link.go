@@ -123,6 +123,9 @@ func (l *Link) Expect(d time.Duration) bool {
 	return readable(l.conn.net.Conn, time.Now().Add(d))
 }
 
+// Heard is when the last byte came from the other side.
+func (l *Link) Heard() time.Time { return l.conn.net.lastHeard() }
+
 // takeTurn takes the turn if nobody has it; whoever has it will look again.
 func (l *Link) takeTurn() bool {
 	l.mu.Lock()
