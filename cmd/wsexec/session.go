@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -180,7 +180,7 @@ func (s *session) run(cmd *client.Cmd) int {
 		if o.TTY {
 			// What is typed must not wait for a flood of output, which with one processor
 			// is interrupted every 10 ms only (runtime/proc.go, forcePreemptNS).
-			runtime.GOMAXPROCS(allProcs)
+			allProcessors()
 		}
 		if o.TTY && isTerminal(0) && s.stdin != nil { // or Ctrl-C would be a key that nobody reads
 			if err := s.term.raw(); err != nil {
@@ -211,6 +211,29 @@ func (s *session) run(cmd *client.Cmd) int {
 		dieInterrupted()
 	}
 	return s.status
+}
+
+// relaySignals passes signals on to the command, from when cmd is Ready until stop is
+// called. Before that they end us: there is nothing to be undone.
+func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
+	quit := make(chan struct{})
+	var relay sync.WaitGroup
+	var once sync.Once
+	cmd.Ready = func() {
+		once.Do(func() {
+			if !s.tty.Load() {
+				oneProcessor()
+			}
+			ch := make(chan os.Signal, 16)
+			catchSignals(ch) // which changes threads twice for each
+			relay.Go(func() { s.relay(cmd, ch, quit) })
+		})
+	}
+	return func() {
+		once.Do(func() {}) // not while it begins
+		close(quit)
+		relay.Wait()
+	}
 }
 
 // act does what an escape says.

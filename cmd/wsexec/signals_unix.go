@@ -24,62 +24,46 @@ var linuxNumbers = map[os.Signal]byte{
 // enableOutput does nothing: terminals understand escape sequences here.
 func enableOutput() func() { return func() {} }
 
-// relaySignals passes signals on to the command until stop is called.
-func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
-	ch := make(chan os.Signal, 16)
-	ready := make(chan struct{})
-	cmd.Ready = func() { <-ready }
-	go func() { // which changes threads twice for each signal: while the server is dialed
-		catchSignals(ch)
-		close(ready)
-	}()
-	done := make(chan struct{})
-	quit := make(chan struct{})
-	go func() {
-		defer close(done)
-		var hits strikes
-		for {
-			var sig os.Signal
-			select {
-			case <-quit:
-				return
-			case sig = <-ch:
-			}
-			switch sig {
-			case syscall.SIGWINCH:
-				cmd.Resize(terminalSize())
-			case syscall.SIGTSTP:
-				if orphaned() {
-					continue
-				}
-				s.say.suspended(cmd.Linger())
-				s.term.suspend()
-				// Once caught, TSTP never stops us again; STOP does.
-				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-			case syscall.SIGCONT:
-				s.term.continued()
-				s.term.take()
-				if s.tty.Load() {
-					cmd.Resize(terminalSize())
-				}
-				if s.stdin != nil {
-					s.stdin.look() // with fg or with bg
-				}
-			case syscall.SIGINT, syscall.SIGTERM:
-				hurry()
-				s.interrupted = s.interrupted || sig == syscall.SIGINT
-				s.interrupt(cmd, sig, &hits)
-			case syscall.SIGHUP, syscall.SIGQUIT:
-				hurry()
-				fallthrough
-			default:
-				cmd.Signal(linuxNumbers[sig])
-			}
+// relay passes the signals of ch on to the command until quit is closed.
+func (s *session) relay(cmd *client.Cmd, ch <-chan os.Signal, quit <-chan struct{}) {
+	var hits strikes
+	for {
+		var sig os.Signal
+		select {
+		case <-quit:
+			return
+		case sig = <-ch:
 		}
-	}()
-	return func() {
-		close(quit)
-		<-done
+		switch sig {
+		case syscall.SIGWINCH:
+			cmd.Resize(terminalSize())
+		case syscall.SIGTSTP:
+			if orphaned() {
+				continue
+			}
+			s.say.suspended(cmd.Linger())
+			s.term.suspend()
+			// Once caught, TSTP never stops us again; STOP does.
+			syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		case syscall.SIGCONT:
+			s.term.continued()
+			s.term.take()
+			if s.tty.Load() {
+				cmd.Resize(terminalSize())
+			}
+			if s.stdin != nil {
+				s.stdin.look() // with fg or with bg
+			}
+		case syscall.SIGINT, syscall.SIGTERM:
+			hurry()
+			s.interrupted = s.interrupted || sig == syscall.SIGINT
+			s.interrupt(cmd, sig, &hits)
+		case syscall.SIGHUP, syscall.SIGQUIT:
+			hurry()
+			fallthrough
+		default:
+			cmd.Signal(linuxNumbers[sig])
+		}
 	}
 }
 

@@ -96,47 +96,38 @@ func enableOutput() func() {
 // dieInterrupted does nothing: no signal ends a program here.
 func dieInterrupted() {}
 
-// relaySignals passes Ctrl-C on, and the size of the console, of which no
-// signal tells, once a second.
-func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
-	ch := make(chan os.Signal, 4)
-	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
-	done, quit := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		var hits strikes
-		size := terminalSize()
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				return
-			case <-tick.C:
-				if now := terminalSize(); s.tty.Load() && now != size {
-					size = now
-					cmd.Resize(size)
-				}
-			case sig := <-ch:
-				hurry()
-				n := byte(2)
-				if sig == syscall.SIGTERM {
-					n = 15
-				}
-				switch {
-				case hits.strike(time.Now()):
-					cmd.Signal(9)
-				case cmd.Connected():
-					cmd.Signal(n)
-				default:
-					cmd.GiveUp(errors.New("interrupted"))
-				}
+func catchSignals(ch chan<- os.Signal) { signal.Notify(ch, os.Interrupt, syscall.SIGTERM) }
+
+// relay passes Ctrl-C on, and the size of the console, of which no signal tells, once a
+// second, until quit is closed.
+func (s *session) relay(cmd *client.Cmd, ch <-chan os.Signal, quit <-chan struct{}) {
+	var hits strikes
+	size := terminalSize()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-quit:
+			return
+		case <-tick.C:
+			if now := terminalSize(); s.tty.Load() && now != size {
+				size = now
+				cmd.Resize(size)
+			}
+		case sig := <-ch:
+			hurry()
+			n := byte(2)
+			if sig == syscall.SIGTERM {
+				n = 15
+			}
+			switch {
+			case hits.strike(time.Now()):
+				cmd.Signal(9)
+			case cmd.Connected():
+				cmd.Signal(n)
+			default:
+				cmd.GiveUp(errors.New("interrupted"))
 			}
 		}
-	}()
-	return func() {
-		signal.Stop(ch)
-		close(quit)
-		<-done
 	}
 }

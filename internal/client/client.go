@@ -47,6 +47,9 @@ const (
 	// detachTimeout bounds the wait for the server's word that it lets go.
 	detachTimeout = 5 * time.Second
 
+	// readyLate is how long a server may take to be there until Ready is called all the same.
+	readyLate = 20 * time.Millisecond
+
 	// goodConnection is how long a connection on which nothing moved has to
 	// last, the silence at its end left out, to count as one.
 	goodConnection = 500 * time.Millisecond
@@ -101,8 +104,9 @@ type Cmd struct {
 	// Go starts a goroutine; nil is the go statement. Whoever has to tidy up
 	// before a panic ends the program does it here.
 	Go func(func())
-	// Ready, if not nil, is called by Run when there is a connection for the first time,
-	// before the server is asked for anything, and may wait for what has to be ready then.
+	// Ready, if not nil, is called by Run, or beside it, once, and before anything is asked for
+	// that would have to be undone: while the server is to answer that it is there, or when that takes long.
+	// What it does is so done for nothing.
 	Ready func()
 	// Opened, if not nil, is called by Run when the command is known to run,
 	// once, before anything is read or written.
@@ -112,6 +116,7 @@ type Cmd struct {
 	Events func(Event)
 
 	made      sync.Once // of the streams
+	ready     func()    // calls Ready, once
 	try       int
 	instance  string
 	opened    *proto.Opened // the first one
@@ -241,7 +246,14 @@ func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 	c.began, c.client = time.Now(), proto.NewID()
 	c.ended = make(chan struct{})
 	c.made.Do(c.makeStreams)
+	c.ready = sync.OnceFunc(func() {
+		if c.Ready != nil {
+			c.Ready()
+		}
+	})
+	late := time.AfterFunc(readyLate, c.ready)
 	err := c.connections(ctx)
+	late.Stop()
 	for _, r := range c.out {
 		r.Abort(io.ErrClosedPipe)
 	}
@@ -447,9 +459,7 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 	// Giving up must also end a handshake or a live connection.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if c.try == 0 && c.Ready != nil {
-		c.Ready()
-	}
+	c.ready()
 	c.try++
 	l := link.New(conn, link.Config{
 		Senders:   [proto.NumStreams]*stream.Sender{proto.Stdin: c.stdin, proto.Signals: c.signals},
@@ -498,14 +508,14 @@ func broken(err error) error {
 	return fmt.Errorf("%w: %s", ErrBroken, strings.TrimPrefix(err.Error(), link.ErrProtocol.Error()+": "))
 }
 
-// dial makes the connection; beside is what [link.Dial] calls every. What went wrong
+// dial makes the connection; beside is what [link.DialOptions] calls Every. What went wrong
 // before the command was ever asked for is final.
 func (c *Cmd) dial(ctx context.Context, beside time.Duration) (*link.Conn, error) {
 	h := http.Header{}
 	if c.Server.Token != "" {
 		h.Set("Authorization", "Bearer "+c.Server.Token)
 	}
-	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, h, c.Server.Dial, beside)
+	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, link.DialOptions{Header: h, Dial: c.Server.Dial, Every: beside, Asked: c.ready})
 	if err == nil {
 		instance := resp.Header.Get(proto.InstanceHeader)
 		if c.try > 0 && c.opened == nil && c.Start != nil && (instance == "" || instance != c.instance) {

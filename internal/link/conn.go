@@ -149,19 +149,30 @@ const MaxResponseHeader = 64 << 10
 // A Dialer makes the network connection; nil is TCP.
 type Dialer func(ctx context.Context) (net.Conn, error)
 
-// Dial connects to url (ws, wss, http or https). While the network connection is not made,
-// others are tried beside it, one each after at least half of every, unless that is 0: the
-// first that is made is used, the first that fails says why. The response is returned also
+// DialOptions are those of Dial. The zero value is usable.
+type DialOptions struct {
+	Header http.Header
+	Dial   Dialer // of the network connection
+	// While the network connection is not made, others are tried beside it, one each after at
+	// least half of Every, unless that is 0: the first that is made is used, the first that fails says why.
+	Every time.Duration
+	// Asked, if not nil, is called when the request is sent and its response is to be waited
+	// for, by the caller's goroutine: what it does meanwhile takes no time. Only where nothing
+	// is between us and the server, no TLS and no proxy.
+	Asked func()
+}
+
+// Dial connects to url (ws, wss, http or https). The response is returned also
 // with an error, if there was one; up to 1 KiB of its body can then be read.
-func Dial(ctx context.Context, url string, header http.Header, dial Dialer, every time.Duration) (*Conn, *http.Response, error) {
+func Dial(ctx context.Context, url string, opts DialOptions) (*Conn, *http.Response, error) {
 	conn := new(Conn)
 	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		try := dial
+		try := opts.Dial
 		if try == nil {
 			try = func(ctx context.Context) (net.Conn, error) { return tcpDialer.DialContext(ctx, network, addr) }
 		}
-		if every > 0 {
-			try = beside(try, every)
+		if opts.Every > 0 {
+			try = beside(try, opts.Every)
 		}
 		c, err := try(ctx)
 		if err != nil {
@@ -171,10 +182,10 @@ func Dial(ctx context.Context, url string, header http.Header, dial Dialer, ever
 		return conn.net, nil
 	}
 	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-		HTTPClient: &http.Client{Transport: upgrades{&transport{connect, dial != nil}, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
+		HTTPClient: &http.Client{Transport: upgrades{&transport{connect, opts.Dial != nil, opts.Asked}, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // a token is for the host it was given for
 		}},
-		HTTPHeader:      header,
+		HTTPHeader:      opts.Header,
 		Subprotocols:    []string{proto.Subprotocol},
 		CompressionMode: websocket.CompressionDisabled,
 		OnPingReceived:  conn.pong,
@@ -193,11 +204,12 @@ var tcpDialer = net.Dialer{KeepAlive: -1}
 type transport struct {
 	connect func(ctx context.Context, network, addr string) (net.Conn, error)
 	fixed   bool // connect knows where to, whatever the URL says
+	asked   func()
 }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.fixed && req.URL.Scheme == "http" || isDirect(req.URL) {
-		return direct{t.connect}.RoundTrip(req)
+		return direct{t.connect, t.asked}.RoundTrip(req)
 	}
 	// A clone keeps the proxy settings of the environment.
 	h := http.DefaultTransport.(*http.Transport).Clone()

@@ -28,7 +28,8 @@ func isDirect(u *url.URL) bool {
 // direct sends one request on a connection of its own, without the goroutines of
 // [http.Transport], which are a tenth of the time that a short command takes.
 type direct struct {
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
+	asked func() // see DialOptions
 }
 
 func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -42,7 +43,7 @@ func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-	resp, err := exchange(c, req)
+	resp, err := exchange(c, req, d.asked)
 	if !stop() {
 		err = errors.Join(err, ctx.Err())
 	}
@@ -56,10 +57,13 @@ func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 // maxInformational bounds the responses before the one that counts.
 const maxInformational = 5
 
-// exchange writes a request and reads the header of the response.
-func exchange(c net.Conn, req *http.Request) (*http.Response, error) {
+// exchange writes a request, calls asked, and reads the header of the response.
+func exchange(c net.Conn, req *http.Request, asked func()) (*http.Response, error) {
 	if err := req.Write(c); err != nil {
 		return nil, err
+	}
+	if asked != nil {
+		asked()
 	}
 	header := &io.LimitedReader{R: c, N: MaxResponseHeader}
 	r := bufio.NewReader(header)

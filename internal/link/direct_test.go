@@ -24,7 +24,7 @@ func answer(t *testing.T, ctx context.Context, response string) (*http.Response,
 		}
 	}()
 	t.Cleanup(func() { b.Close() })
-	d := direct{func(context.Context, string, string) (net.Conn, error) { return a, nil }}
+	d := direct{dial: func(context.Context, string, string) (net.Conn, error) { return a, nil }}
 	req, err := http.NewRequestWithContext(ctx, "GET", "http://host/path", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func connect(t testing.TB, a, b net.Conn) (client, server *Conn) {
 	})}
 	served := make(chan struct{})
 	go func() { hs.Serve(pipenet.Listen(b)); close(served) }()
-	client, _, err := Dial(context.Background(), "ws://test/", nil, func(context.Context) (net.Conn, error) { return a, nil }, 0)
+	client, _, err := Dial(context.Background(), "ws://test/", DialOptions{Dial: func(context.Context) (net.Conn, error) { return a, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

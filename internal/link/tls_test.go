@@ -28,7 +28,7 @@ func TestTLS(t *testing.T) {
 	trust := http.DefaultTransport.(*http.Transport)
 	defer func() { trust.TLSClientConfig = nil }()
 	trust.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
-	cc, _, err := Dial(context.Background(), strings.Replace(s.URL, "https", "wss", 1), nil, nil, 0)
+	cc, _, err := Dial(context.Background(), strings.Replace(s.URL, "https", "wss", 1), DialOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func TestSessionsPerUser(t *testing.T) {
 
 // upgraded connects as dial does, and returns the response.
 func upgraded(sock string) (*link.Conn, *http.Response, error) {
-	return link.Dial(context.Background(), "ws://localhost/v1/sessions/"+proto.NewID(), nil, at(sock).Dial, 0)
+	return link.Dial(context.Background(), "ws://localhost/v1/sessions/"+proto.NewID(), link.DialOptions{Dial: at(sock).Dial})
 }
 
 // Connections that were upgraded and say nothing are bounded; each way that one of

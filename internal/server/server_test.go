@@ -222,7 +222,7 @@ func TestOrderAtTheEnd(t *testing.T) {
 	st := command("sh", "-c", "head -c 3; printf out; printf err >&2; exit 9")
 	who := proto.NewID()
 	for try := 1; try <= 3; try++ {
-		c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+id, nil, at(sock).Dial, 0)
+		c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+id, link.DialOptions{Dial: at(sock).Dial})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,7 +333,7 @@ func TestLinger(t *testing.T) {
 // never forgotten: it had neither a connection nor a time to live.
 func TestStartWithOffsetIsRefused(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
-	c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+proto.NewID(), nil, at(sock).Dial, 0)
+	c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+proto.NewID(), link.DialOptions{Dial: at(sock).Dial})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ const wait = 20 * time.Second // for what takes no time of its own
 
 func dial(t testing.TB, sock, id string) *link.Conn {
 	t.Helper()
-	c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+id, nil, at(sock).Dial, 0)
+	c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+id, link.DialOptions{Dial: at(sock).Dial})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func TestShutdownBesideConnections(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+proto.NewID(), nil, at(sock).Dial, 0)
+				c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+proto.NewID(), link.DialOptions{Dial: at(sock).Dial})
 				if err == nil {
 					c.ReadControl(100, 2*wait)
 					c.Close()
