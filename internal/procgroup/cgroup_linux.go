@@ -249,7 +249,7 @@ func (s *cgroupScope) signal(p process, sig syscall.Signal) {
 
 // holds reports whether a process is in the cgroup or one below. Of one that has ended it tells where it was.
 func (s *cgroupScope) holds(pid int) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	name := strings.TrimPrefix(s.dir, s.all.own) // below the path of our own
 	return err == nil && (bytes.Contains(b, []byte(name+"\n")) || bytes.Contains(b, []byte(name+"/")))
 }
@@ -275,6 +275,10 @@ func killCgroup(dir string) error {
 
 // endCgroup kills everything in a cgroup and removes it, with those below.
 func endCgroup(dir string) error {
+	// Where it can be removed nothing is in it or below, and nothing can come.
+	if unix.Rmdir(dir) == nil {
+		return nil
+	}
 	late := time.Now().Add(killWait)
 	for {
 		err := killCgroup(dir)
@@ -315,7 +319,7 @@ func removeCgroup(dir string) error {
 
 // cgroupMembers lists the living processes of a cgroup and those below.
 func cgroupMembers(dir string) ([]process, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+	b, err := readKernelFile(filepath.Join(dir, "cgroup.events"))
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +328,7 @@ func cgroupMembers(dir string) ([]process, error) {
 	}
 	var ps []process
 	err = eachCgroup(dir, func(dir string) error {
-		b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		b, err := readKernelFile(filepath.Join(dir, "cgroup.procs"))
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,9 @@ package procgroup
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -71,9 +73,32 @@ func processes() ([]process, error) {
 	return ps, nil
 }
 
+// readKernelFile reads a file of /proc or of a cgroup, which never waits. [os.ReadFile] would first offer each to the
+// runtime's poller; that takes those of a cgroup, and wakes a thread for them.
+func readKernelFile(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 0, 512)
+	for {
+		n, err := nowait.Read(fd, b[len(b):cap(b)])
+		switch b = b[:len(b)+n]; {
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			return b, nil
+		}
+		if len(b) == cap(b) {
+			b = slices.Grow(b, len(b))
+		}
+	}
+}
+
 // readProcess reads what there is to know of a process. ok is false if it does not live.
 func readProcess(pid int) (p process, ok bool, err error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH) {
 		return process{}, false, nil
 	}

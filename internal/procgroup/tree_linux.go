@@ -23,7 +23,7 @@ func children(pid int) ([]int, error) {
 	}
 	var pids []int
 	for _, task := range tasks {
-		b, err := os.ReadFile(dir + task + "/children")
+		b, err := readKernelFile(dir + task + "/children")
 		if err != nil {
 			if _, serr := os.Stat(dir + task); serr == nil {
 				return nil, err // a kernel without CONFIG_PROC_CHILDREN
