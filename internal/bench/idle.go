@@ -107,7 +107,7 @@ var memory = measurement{
 				if err := l.run(l.wsexec(s, s.url)(true, "true")); err != nil {
 					return nil, err
 				}
-				roots, program := []int{s.cmd.Process.Pid}, l.path("wsexec-server")
+				roots, program := []int{s.cmd.Process.Pid}, l.program("wsexec-server")
 				return weigh(l, n, func() (float64, int) { return pss(roots, program) }, func() error { return l.idleSessions(s, n) })
 			}
 		}

@@ -66,28 +66,33 @@ func newLab(quick bool) (*lab, error) {
 	return l, nil
 }
 
-// build builds the programs under test, and a Go program that does nothing.
+// build builds the programs under test, as they are installed, and a Go program that does
+// nothing.
 func (l *lab) build() error {
 	var err error
 	if l.self, err = os.Executable(); err != nil {
 		return err
 	}
-	hello := filepath.Join(l.dir, "hello.go")
-	if err := os.WriteFile(hello, []byte("package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"hello, world\") }\n"), 0o600); err != nil {
+	source := filepath.Join(l.dir, "hello.go")
+	if err := os.WriteFile(source, []byte("package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"hello, world\") }\n"), 0o600); err != nil {
 		return err
 	}
 	for _, args := range [][]string{
-		{"-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false", "-o", l.dir + "/", "./cmd/wsexec", "./cmd/wsexec-server"},
-		{"-o", filepath.Join(l.dir, "hello"), hello},
+		{"scripts/install", l.dir},
+		{"go", "build", "-o", source + ".built", source},
+		{"cp", source + ".built", l.program("hello")}, // as scripts/install does, and why
 	} {
-		cmd := exec.Command("go", append([]string{"build"}, args...)...)
+		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build: %v\n%s", err, out)
+			return fmt.Errorf("%s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
 	return nil
 }
+
+// program is the path of a program that build has made.
+func (l *lab) program(name string) string { return filepath.Join(l.dir, "bin", name) }
 
 func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
 
@@ -270,7 +275,7 @@ func (l *lab) newServer(flags ...string) (*server, error) {
 		return nil, err
 	}
 	s := &server{token: filepath.Join(state, "token")}
-	s.cmd = exec.Command(l.path("wsexec-server"), append([]string{
+	s.cmd = exec.Command(l.program("wsexec-server"), append([]string{
 		"--listen", "127.0.0.1:0", "--listen", "unix:" + filepath.Join(state, "sock"), "--token-file", s.token}, flags...)...)
 	s.cmd.Env = l.env("XDG_STATE_HOME=" + state)
 	r, w, err := os.Pipe()
@@ -314,7 +319,7 @@ func (l *lab) wsexec(s *server, url string) func(tty bool, argv ...string) *exec
 		if tty {
 			mode = "-t"
 		}
-		cmd := exec.Command(l.path("wsexec"), append([]string{"run", mode, "--"}, argv...)...)
+		cmd := exec.Command(l.program("wsexec"), append([]string{"run", mode, "--"}, argv...)...)
 		cmd.Env = l.env("WSEXEC_SERVER=" + url)
 		if strings.HasPrefix(url, "ws:") {
 			cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE="+s.token)

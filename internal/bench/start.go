@@ -65,7 +65,7 @@ func startSubjects(l *lab, names ...string) []startSubject {
 		s := startSubject{name: name}
 		switch name {
 		case hello:
-			s.command = func() *exec.Cmd { return exec.Command(l.path("hello")) }
+			s.command = func() *exec.Cmd { return exec.Command(l.program("hello")) }
 		case true_:
 			s.command = func() *exec.Cmd { return exec.Command("true") }
 		default:
