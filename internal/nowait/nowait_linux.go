@@ -11,12 +11,12 @@ import (
 
 // Read is read(2).
 func Read(fd int, p []byte) (int, error) {
-	return call(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	return call(unix.SYS_READ, fd, unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)))
 }
 
 // Write is write(2).
 func Write(fd int, p []byte) (int, error) {
-	return call(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	return call(unix.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)))
 }
 
 // WritePair writes a and then b, with one system call.
@@ -24,7 +24,7 @@ func WritePair(fd int, a, b []byte) (int, error) {
 	vec := [2]unix.Iovec{{Base: unsafe.SliceData(a)}, {Base: unsafe.SliceData(b)}}
 	vec[0].SetLen(len(a))
 	vec[1].SetLen(len(b))
-	return call(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&vec)), uintptr(len(vec)))
+	return call(unix.SYS_WRITEV, fd, unsafe.Pointer(&vec), uintptr(len(vec)))
 }
 
 // Ready reports whether one of the events of poll(2) is there, or an error.
@@ -42,14 +42,13 @@ func Ready(fd int, events int16) bool {
 // Int is an ioctl(2) that returns an int.
 func Int(fd int, request uint) (int, error) {
 	var n int32
-	_, err := call(unix.SYS_IOCTL, fd, uintptr(request), uintptr(unsafe.Pointer(&n)))
+	err := ioctl(fd, request, unsafe.Pointer(&n))
 	return int(n), err
 }
 
 // Termios is the ioctl(2) that puts a terminal's modes into t.
 func Termios(fd int, request uint, t *unix.Termios) error {
-	_, err := call(unix.SYS_IOCTL, fd, uintptr(request), uintptr(unsafe.Pointer(t)))
-	return err
+	return ioctl(fd, request, unsafe.Pointer(t))
 }
 
 // Getpgrp is getpgrp(2).
@@ -61,15 +60,32 @@ func Getpgrp() int {
 // Yield is sched_yield(2).
 func Yield() { syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
-func call(trap uintptr, fd int, a, b uintptr) (int, error) {
+// A pointer becomes a number in the call of RawSyscall itself and not before: any function
+// in between can have the stack moved, and with it what the pointer points to (package
+// unsafe, rule 4).
+
+// call is a system call of a descriptor, a pointer and a length.
+func call(trap uintptr, fd int, p unsafe.Pointer, n uintptr) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall(trap, uintptr(fd), a, b)
+		n, _, errno := syscall.RawSyscall(trap, uintptr(fd), uintptr(p), n)
 		switch errno {
 		case 0:
 			return int(n), nil
 		case unix.EINTR:
 		default:
 			return 0, errno
+		}
+	}
+}
+
+func ioctl(fd int, request uint, p unsafe.Pointer) error {
+	for {
+		switch _, _, errno := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(p)); errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return errno
 		}
 	}
 }

@@ -68,3 +68,61 @@ func TestIoctl(t *testing.T) {
 		t.Errorf("modes %+v, %v; want %+v, %v", got, err, *want, werr)
 	}
 }
+
+// What the kernel is given by address is where it was, however deep the stack: where a
+// function between the two made it grow, it was not.
+func TestStackMoves(t *testing.T) {
+	r, w := pipe(t)
+	sr, sw := pipe(t)
+	if n, err := Write(w, []byte("hello")); n != 5 || err != nil {
+		t.Fatal(n, err)
+	}
+	hello, world := []byte("hello, "), []byte("world")
+	for depth := range 3000 {
+		done := make(chan struct{})
+		go func() { // with a small stack
+			defer close(done)
+			deep(depth, func() {
+				if n, err := Int(r, unix.TIOCINQ); n != 5 || err != nil {
+					t.Errorf("depth %d: FIONREAD of 5 bytes: %d, %v", depth, n, err)
+				}
+			})
+		}()
+		<-done
+		got := make([]byte, 64)
+		for name, write := range map[string]func() (int, error){
+			"WritePair": func() (int, error) { return WritePair(sw, hello, world) },
+			"WritePipe": func() (int, error) { return WritePipe(sw, []byte("hello, world")) },
+		} {
+			done := make(chan error)
+			go func() {
+				var err error
+				deep(depth, func() { _, err = write() })
+				done <- err
+			}()
+			err := <-done
+			if err == unix.EOPNOTSUPP && name == "WritePipe" {
+				continue // before Linux 6.4
+			}
+			if n, _ := Read(sr, got); err != nil || string(got[:n]) != "hello, world" {
+				t.Errorf("depth %d: %s: %v; read %q", depth, name, err, got[:n])
+			}
+		}
+	}
+}
+
+// deep calls f with depth small frames more on the stack.
+//
+//go:noinline
+func deep(depth int, f func()) {
+	var frame [1]byte
+	if depth > 0 {
+		deep(depth-1, f)
+	} else {
+		f()
+	}
+	touch(&frame)
+}
+
+//go:noinline
+func touch(b *[1]byte) { b[0]++ }

@@ -12,18 +12,20 @@ func WritePipe(fd int, p []byte) (int, error) {
 	vec := unix.Iovec{Base: unsafe.SliceData(p)}
 	vec.SetLen(len(p))
 	const here = ^uintptr(0) // both halves of the offset
-	return call6(unix.SYS_PWRITEV2, uintptr(fd), uintptr(unsafe.Pointer(&vec)), 1, here, here, unix.RWF_NOWAIT)
+	return call6(unix.SYS_PWRITEV2, fd, unsafe.Pointer(&vec), 1, here, here, unix.RWF_NOWAIT)
 }
 
 // WriteSocket writes what a socket takes at once, whether its descriptor is blocking or
 // not, with send(2).
 func WriteSocket(fd int, p []byte) (int, error) {
-	return call6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	return call6(unix.SYS_SENDTO, fd, unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 }
 
-func call6(trap, a, b, c, d, e, f uintptr) (int, error) {
+// call6 is a system call of a descriptor, a pointer, which becomes a number only here (see
+// call), and four numbers.
+func call6(trap uintptr, fd int, p unsafe.Pointer, c, d, e, f uintptr) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(trap, a, b, c, d, e, f)
+		n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(p), c, d, e, f)
 		switch errno {
 		case 0:
 			return int(n), nil
