@@ -40,7 +40,7 @@ type waiter struct {
 	poll   *os.File // the epoll instance
 	polled syscall.RawConn
 
-	armed bool // the instance tells of an event, or has told
+	armed bool // the instance tells of an event, or has told of one that is not taken
 	err   error
 
 	// Of a wait, in fields and functions that are made once: who reads a flood waits for each few bytes of it.
@@ -57,17 +57,20 @@ func newWaiter(of *os.File, what direction) (*waiter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make an epoll instance: %w", err)
 	}
-	unix.SetNonblock(fd, true) // or os.NewFile would not give it to the poller
-	w := &waiter{poll: os.NewFile(uintptr(fd), "epoll")}
+	poll, err := polledFile(fd, "epoll")
+	if err != nil {
+		return nil, err
+	}
+	w := &waiter{poll: poll}
 	w.polled, _ = w.poll.SyscallConn() // fails for a nil file only
 	w.of, _ = of.SyscallConn()
 	w.event.Events = uint32(what) | unix.EPOLLONESHOT
 	w.tryFunc = func(of uintptr) { w.done = w.try(int(of)) }
 	w.armFunc = func(of uintptr) { w.err = unix.EpollCtl(fd, unix.EPOLL_CTL_MOD, int(of), &w.event) }
 	w.look = w.armOrTake
-	if cerr := control(w.of, func(of int) {
-		err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, of, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
-	}); cerr != nil {
+	// Armed, since without any events it would tell of an error or a hang-up all the same (man 2 epoll_ctl).
+	w.armed = true
+	if cerr := control(w.of, func(of int) { err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, of, &w.event) }); cerr != nil {
 		err = cerr
 	}
 	if err != nil {
@@ -75,6 +78,19 @@ func newWaiter(of *os.File, what direction) (*waiter, error) {
 		return nil, fmt.Errorf("cannot watch a descriptor: %w", err)
 	}
 	return w, nil
+}
+
+// polledFile makes a file that the runtime's poller has.
+func polledFile(fd int, name string) (*os.File, error) {
+	unix.SetNonblock(fd, true) // or os.NewFile would not give it to the poller
+	f := os.NewFile(uintptr(fd), name)
+	// Nor does it say when the poller does not take it (fs.epoll.max_user_watches). Whoever waited
+	// would be told that the file is closed.
+	if err := f.SetDeadline(time.Time{}); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot wait for %s: %w", name, err)
+	}
+	return f, nil
 }
 
 // wait calls try until that returns true, first at once and then when it may be able to do so. It returns
@@ -106,13 +122,13 @@ func (w *waiter) wait(try func(fd int) bool) error {
 
 func atOnce(uintptr) bool { return true }
 
-// armOrTake is called by the runtime first to see whether there is an event, and again when there is one. An event that is
-// not taken would be told of again and again.
+// armOrTake is called by the runtime first to see whether there is an event, and again when there may be one. An event
+// that is not taken would be told of again and again, and arming again what is armed, and may have told meanwhile, is
+// told of to nobody.
 func (w *waiter) armOrTake(poll uintptr) (told bool) {
 	if w.armed {
-		nowait.TakeEvent(int(poll))
-		w.armed = false
-		return true
+		w.armed = !nowait.TakeEvent(int(poll))
+		return !w.armed
 	}
 	w.armed = true
 	if w.of.Control(w.armFunc) != nil {

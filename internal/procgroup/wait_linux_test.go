@@ -40,6 +40,14 @@ func TestWaiterIsQuiet(t *testing.T) {
 		return told
 	}
 	buf := make([]byte, 10)
+	w.WriteString("x") // of which it tells, being armed from the beginning
+	tries := 0
+	wt.wait(func(fd int) bool {
+		if tries++; tries == 2 {
+			syscall.Read(fd, buf)
+		}
+		return tries == 2
+	})
 	for i := range 3 {
 		got := make(chan error)
 		go func() { got <- wt.wait(func(fd int) bool { n, _ := syscall.Read(fd, buf); return n > 0 }) }()
@@ -70,6 +78,46 @@ func TestWaiterIsQuiet(t *testing.T) {
 	r.Close()
 	if err := wt.wait(func(int) bool { return false }); err != os.ErrClosed {
 		t.Errorf("of a closed file: %v", err)
+	}
+}
+
+// A wait that a deadline had ended had left the instance armed, the next one took that for not armed, and what came
+// between its try and its arming was told of to nobody.
+func TestWaiterAfterDeadline(t *testing.T) {
+	r, w := aPipe(t, pipeWeRead)
+	wt, err := newWaiter(r, readable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wt.close()
+	wt.setDeadline(time.Now().Add(time.Millisecond))
+	if err := wt.wait(func(int) bool { return false }); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	wt.setDeadline(time.Now().Add(10 * time.Second))
+	first := time.AfterFunc(10*time.Millisecond, func() { w.WriteString("x") })
+	tries := 0
+	if err := wt.wait(func(int) bool {
+		if tries++; tries == 2 {
+			first.Stop()
+			w.WriteString("x")
+			time.Sleep(10 * time.Millisecond) // until the runtime's poller has been told
+		}
+		return tries == 3
+	}); err != nil {
+		t.Errorf("after %d tries: %v", tries, err)
+	}
+}
+
+// An output that is not waited for would end in good order, and be taken for all.
+func TestPolledFile(t *testing.T) {
+	fd, err := unix.Open(t.TempDir(), unix.O_RDONLY|unix.O_CLOEXEC, 0) // epoll takes no directory
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := polledFile(fd, "directory"); err == nil {
+		f.Close()
+		t.Error("no error of a file that the poller does not take")
 	}
 }
 
