@@ -121,6 +121,7 @@ type Cmd struct {
 	instance  string
 	opened    *proto.Opened // the first one
 	until     time.Time     // when the session is given up, if the connection is lost
+	toldLost  bool          // of the present loss
 	stdin     *stream.Sender
 	stdinBase int64 // where in the session's stdin this client began
 	signals   *stream.Sender
@@ -375,11 +376,12 @@ func (c *Cmd) connections(ctx context.Context) error {
 		}
 		if lostAt.IsZero() {
 			lostAt = time.Now()
-			if c.opened != nil {
-				c.event(Lost{err, lostAt.Add(linger)})
-			}
 		}
 		c.until = lostAt.Add(linger)
+		if c.opened != nil && !c.toldLost {
+			c.toldLost = true
+			c.event(Lost{err, c.until})
+		}
 		left := time.Until(c.until)
 		if left <= 0 {
 			return c.lostForGood(err)
@@ -482,6 +484,7 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 			c.reconnects++
 		}
 		c.mu.Unlock()
+		c.toldLost = false
 		c.event(Back{time.Since(since)}) // also where there was no Lost
 	}
 	c.mu.Lock()

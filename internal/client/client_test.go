@@ -126,7 +126,24 @@ func TestCleanCloseIsNoSuccess(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &fake{t: t, serve: tt.serve}
-				r, took, err := f.run(f.cmd())
+				c := f.cmd()
+				lost, until := 0, time.Time{}
+				c.Events = func(e Event) {
+					switch e := e.(type) {
+					case Lost:
+						if lost++; lost == 1 {
+							until = e.Until
+						} else if e.Until != until {
+							t.Errorf("loss %d is until %v, the first was until %v", lost, e.Until, until)
+						}
+					case Back:
+						lost--
+					}
+				}
+				r, took, err := f.run(c)
+				if tt.want == ErrLost && lost != 1 {
+					t.Errorf("%d more losses than connections were told, want one", lost)
+				}
 				if !errors.Is(err, tt.want) || r.Exit != nil {
 					t.Errorf("Run = %v, %v; want %v and no exit", r.Exit, err, tt.want)
 				}
