@@ -52,7 +52,7 @@ func isReadable(fd int) bool { return ready(fd, unix.POLLIN) }
 
 // Read blocks until something is there, and takes as much as there is and p holds: one read(2) of a terminal returns
 // 4,095 bytes at most, and one of a pipe what its writer had written, while it writes on. The end is io.EOF, after the last byte (a terminal's is
-// EIO, man 7 pty). Other errors are those of Wait.
+// EIO, man 7 pty). Other errors are those of Wait, and an *os.SyscallError if not all may have been read.
 func (o *Output) Read(p []byte) (int, error) {
 	var n int
 	var err error

@@ -121,6 +121,31 @@ func TestPolledFile(t *testing.T) {
 	}
 }
 
+// An output that cannot be read has not ended.
+func TestOutputFails(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := ourEnd(fd, "unconnected")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWaiter(f, readable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOutput(f, w, nil)
+	defer o.Close()
+	b := make([]byte, 1)
+	_, err = o.Read(b)
+	_, terr := o.TryRead(b)
+	var sys *os.SyscallError
+	if !errors.As(err, &sys) || !errors.As(terr, &sys) {
+		t.Errorf("Read fails with %v and TryRead with %v, want a SyscallError", err, terr)
+	}
+}
+
 // A wait makes no garbage: who reads a flood waits for each few bytes of it.
 func TestWaiterMakesNoGarbage(t *testing.T) {
 	r, w := aPipe(t, pipeWeRead)

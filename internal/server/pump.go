@@ -120,6 +120,7 @@ func (p *pump) run() {
 				continue // woken to look at the phase
 			}
 			if err != nil && !silent {
+				p.lost = failed(err)
 				return
 			}
 		}
@@ -135,6 +136,7 @@ func (p *pump) run() {
 		}
 		if err != nil {
 			if err != io.EOF {
+				p.lost = p.lost || failed(err)
 				p.out.Close()
 			}
 			return // at its end the output is closed when the leader is reaped
@@ -152,6 +154,13 @@ func (p *pump) run() {
 			}
 		}
 	}
+}
+
+// failed reports whether an output ended by an error of the system, and so perhaps before
+// its end.
+func failed(err error) bool {
+	var sys *os.SyscallError
+	return errors.As(err, &sys)
 }
 
 // reopenCheck is how often a terminal that nobody has open is looked at; no
