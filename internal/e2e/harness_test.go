@@ -35,6 +35,9 @@ const testVersion = "v0.0.0-e2e"
 // long because CI has two cores; nothing waits for it that works.
 const patience = 20 * time.Second
 
+// withDetector: the programs have the race detector, whose own memory nobody bounds.
+var withDetector = os.Getenv("WSEXEC_E2E_RACE") != ""
+
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
@@ -84,7 +87,7 @@ func build(dir string) error {
 
 	args := []string{"build", "-buildvcs=false", "-ldflags", "-X main.version=" + testVersion, "-o", dir + "/"}
 	cgo := "CGO_ENABLED=0"
-	if os.Getenv("WSEXEC_E2E_RACE") != "" {
+	if withDetector {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 	}
 	cmd := exec.Command("go", append(args, "./cmd/wsexec", "./cmd/wsexec-server")...)

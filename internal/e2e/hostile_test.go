@@ -498,7 +498,7 @@ func TestFloods(t *testing.T) {
 
 	_, peak := memory(t, s.pid)
 	t.Logf("the server had %d KiB before and %d at its peak", before>>10, peak>>10)
-	if peak > before+24<<20 && os.Getenv("WSEXEC_E2E_RACE") == "" {
+	if peak > before+24<<20 && !withDetector {
 		t.Errorf("the server had %d KiB before and %d at its peak, want no more than 24 MiB between them", before>>10, peak>>10)
 	}
 	unharmed()
@@ -647,7 +647,7 @@ func TestManyLargeOpens(t *testing.T) {
 	}
 	_, peak := memory(t, s.pid)
 	t.Logf("the server had %d MiB at its peak", peak>>20)
-	if most := int64(100*4+512) << 20; peak > most && os.Getenv("WSEXEC_E2E_RACE") == "" {
+	if most := int64(100*4+512) << 20; peak > most && !withDetector {
 		t.Errorf("the server had %d MiB at its peak, want no more than the messages themselves and 512 MiB", peak>>20)
 	}
 }
@@ -842,7 +842,7 @@ func TestFakeServerFloods(t *testing.T) {
 		client := startClient(t, s.wsexec("run", "--server", f.url, "--linger", "5s", "--keepalive", "20s", "true"))
 		select {
 		case <-flooded:
-			if _, peak := memory(t, client.pid); peak > 48<<20 && os.Getenv("WSEXEC_E2E_RACE") == "" {
+			if _, peak := memory(t, client.pid); peak > 48<<20 && !withDetector {
 				t.Errorf("%s: the client had %d MiB at its peak", c.what, peak>>20)
 			}
 			measured <- struct{}{}
