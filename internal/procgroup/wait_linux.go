@@ -66,7 +66,9 @@ func newWaiter(of *os.File, what direction) (*waiter, error) {
 	w.of, _ = of.SyscallConn()
 	w.event.Events = uint32(what) | unix.EPOLLONESHOT
 	w.tryFunc = func(of uintptr) { w.done = w.try(int(of)) }
-	w.armFunc = func(of uintptr) { w.err = os.NewSyscallError("epoll_ctl", unix.EpollCtl(fd, unix.EPOLL_CTL_MOD, int(of), &w.event)) }
+	w.armFunc = func(of uintptr) {
+		w.err = os.NewSyscallError("epoll_ctl", unix.EpollCtl(fd, unix.EPOLL_CTL_MOD, int(of), &w.event))
+	}
 	w.look = w.armOrTake
 	// Armed, since without any events it would tell of an error or a hang-up all the same (man 2 epoll_ctl).
 	w.armed = true
