@@ -41,6 +41,10 @@ var withDetector = os.Getenv("WSEXEC_E2E_RACE") != ""
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	// With few processors what the network brings waits in the runtime's global queue while two
+	// goroutines of one processor wake each other: it is looked at every 61 time slices of 10 ms
+	// (runtime/proc.go, findRunnable). Relays stood still for 0.7 s.
+	runtime.GOMAXPROCS(16)
 	// The tests' own settings come from the tests, not from who runs them.
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
