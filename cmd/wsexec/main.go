@@ -52,8 +52,8 @@ func touch(b *[28 << 10]byte) { b[0] = 1 }
 func run(args []string) int {
 	local.UnsetEmpty()
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true} // without -v, which is --verbose
-	cli.VersionPrinter = func(*cli.Context) { printVersion() }
-	status := 0
+	cli.VersionPrinter = printVersion
+	status, out := 0, new(words)
 	app := &cli.App{
 		Name:                      "wsexec",
 		Usage:                     "run commands on another machine as if they ran here",
@@ -62,7 +62,7 @@ func run(args []string) int {
 		HideHelpCommand:           true,
 		UseShortOptionHandling:    true,
 		DisableSliceFlagSeparator: true,
-		Writer:                    os.Stdout,
+		Writer:                    out,
 		ErrWriter:                 os.Stderr,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err: err} },
@@ -80,7 +80,11 @@ func run(args []string) int {
 		app.Commands = []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()}
 		app.Version = strings.TrimPrefix(local.Version("wsexec", version), "wsexec ")
 	}
-	if err := app.Run(args); err != nil {
+	err := app.Run(args)
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("write stdout: %w", out.err)
+	}
+	if err != nil {
 		var u usageError
 		if errors.As(err, &u) {
 			sayUsage(u.err, u.command)
@@ -90,6 +94,17 @@ func run(args []string) int {
 		return statusFailed
 	}
 	return status
+}
+
+// words is stdout for what wsexec itself has to say, of which cli drops the errors.
+type words struct{ err error }
+
+func (w *words) Write(p []byte) (int, error) {
+	n, err := os.Stdout.Write(p)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
 }
 
 // A usageError is a command line that cannot be understood.
@@ -111,10 +126,10 @@ func versionCommand() *cli.Command {
 			if c.Args().Len() > 0 {
 				return usageError{err: fmt.Errorf("version takes no arguments, not %q", c.Args().First())}
 			}
-			printVersion()
+			printVersion(c)
 			return nil
 		},
 	}
 }
 
-func printVersion() { fmt.Println(local.Version("wsexec", version)) }
+func printVersion(c *cli.Context) { fmt.Fprintln(c.App.Writer, local.Version("wsexec", version)) }

@@ -21,6 +21,13 @@ func tryPipe(fd int, p []byte) (int, error) {
 	return n, err
 }
 
+// hasName reports whether a FIFO has a name: others may open it for reading when nobody
+// has it open any more.
+func hasName(fd int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && st.Type != unix.PIPEFS_MAGIC
+}
+
 // reopen opens the terminal or pipe that a descriptor is open for once more, for reading
 // or for writing, and not blocking.
 func reopen(fd, mode int) (int, error) {

@@ -20,7 +20,10 @@ import (
 // findServer says where the server is that the flags and the environment mean,
 // and what lets us in.
 func findServer(c *cli.Context) (client.Server, error) {
-	raw := c.String("server")
+	raw, from := c.String("server"), "--server"
+	if raw == os.Getenv("WSEXEC_SERVER") {
+		from = "WSEXEC_SERVER"
+	}
 	if raw == "" {
 		dir, err := local.StateDir()
 		if err != nil {
@@ -35,22 +38,22 @@ func findServer(c *cli.Context) (client.Server, error) {
 	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
 		path = strings.TrimPrefix(path, "//")
 		if !filepath.IsAbs(path) {
-			return client.Server{}, usageError{err: fmt.Errorf("--server %q is not unix: and an absolute path", raw)}
+			return client.Server{}, usageError{err: fmt.Errorf("%s %q is not unix: and an absolute path", from, raw)}
 		}
 		return unixServer(path), nil
 	}
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "https":
-		return client.Server{}, usageError{err: fmt.Errorf("--server %q is not ws://HOST:PORT, wss://HOST:PORT or unix:/PATH", raw)}
+		return client.Server{}, usageError{err: fmt.Errorf("%s %q is not ws://HOST:PORT, wss://HOST:PORT or unix:/PATH", from, raw[strings.LastIndex(raw, "@")+1:])}
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return client.Server{}, usageError{err: errors.New("--server takes no user, password or query; the token goes into a file or $WSEXEC_TOKEN")}
+		return client.Server{}, usageError{err: errors.New(from + " takes no user, password or query; the token goes into a file or $WSEXEC_TOKEN")}
 	}
-	token, from, err := findToken(c, u)
+	token, tokenFrom, err := findToken(c, u)
 	if err != nil {
 		return client.Server{}, err
 	}
-	return client.Server{URL: strings.TrimSuffix(u.String(), "/"), Token: token, TokenFrom: from}, nil
+	return client.Server{URL: strings.TrimSuffix(u.String(), "/"), Token: token, TokenFrom: tokenFrom}, nil
 }
 
 func unixServer(path string) client.Server {
@@ -96,12 +99,12 @@ func findToken(c *cli.Context, u *url.URL) (token, from string, err error) {
 func readToken(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("token file: %w", err)
+		return "", &client.LocalError{Op: "token file", Err: err}
 	}
 	defer f.Close()
 	t, err := local.ReadToken(f)
 	if err != nil {
-		return "", fmt.Errorf("token file %s: %w", path, err)
+		return "", &client.LocalError{Op: "token file " + path, Err: err}
 	}
 	return t, nil
 }

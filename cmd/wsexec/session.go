@@ -67,7 +67,7 @@ func usage(c *cli.Context, err error, _ bool) error {
 // of args, up to the first that is not known: cli keeps nothing of a command line
 // that it cannot parse.
 func statusFileBefore(args []string, flags []cli.Flag) (file string) {
-	takesValue := map[string]bool{}
+	takesValue := map[string]bool{} // by name
 	for _, f := range flags {
 		d, ok := f.(cli.DocGenerationFlag)
 		for _, name := range f.Names() {
@@ -77,6 +77,9 @@ func statusFileBefore(args []string, flags []cli.Flag) (file string) {
 	for i := 0; i < len(args) && len(args[i]) > 1 && args[i][0] == '-' && args[i] != "--"; i++ {
 		name, value, given := strings.Cut(strings.TrimPrefix(args[i][1:], "-"), "=")
 		takes, known := takesValue[name]
+		if !known && !given && args[i][1] != '-' && allSwitches(name, takesValue) {
+			continue
+		}
 		if !known {
 			break
 		}
@@ -91,6 +94,16 @@ func statusFileBefore(args []string, flags []cli.Flag) (file string) {
 		}
 	}
 	return file
+}
+
+// allSwitches reports whether an argument is several flags of one letter, without values.
+func allSwitches(letters string, takesValue map[string]bool) bool {
+	for _, r := range letters {
+		if takes, known := takesValue[string(r)]; takes || !known {
+			return false
+		}
+	}
+	return letters != ""
 }
 
 // perform makes the command and runs it, and returns the exit status. Whatever
@@ -113,7 +126,7 @@ func (s *session) prepare(c *cli.Context) error {
 	if name := c.String("status-file"); name != "" {
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 		if err != nil {
-			return fmt.Errorf("status file: %w", err)
+			return &client.LocalError{Op: "status file", Err: err}
 		}
 		s.file = f
 	}
@@ -226,6 +239,9 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 			}
 			ch := make(chan os.Signal, 16)
 			catchSignals(ch) // which changes threads twice for each
+			if s.tty.Load() {
+				cmd.Resize(terminalSize()) // it may have changed since it was looked at
+			}
 			relay.Go(func() { s.relay(cmd, ch, quit) })
 		})
 	}
@@ -263,6 +279,7 @@ func (s *session) report(r *client.Result, err error) {
 	if r == nil {
 		r = new(client.Result)
 	}
+	s.say.clear()
 	origin := s.judge(r, err)
 	if s.file == nil {
 		return

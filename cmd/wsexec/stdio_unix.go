@@ -353,7 +353,7 @@ func watchOutputs(stop func(i int)) (end func()) {
 	var index []int
 	for fd := 1; fd <= 2; fd++ {
 		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && (st.Mode&unix.S_IFMT == unix.S_IFIFO || st.Mode&unix.S_IFMT == unix.S_IFSOCK) {
+		if unix.Fstat(fd, &st) == nil && (st.Mode&unix.S_IFMT == unix.S_IFIFO && !hasName(fd) || st.Mode&unix.S_IFMT == unix.S_IFSOCK) {
 			fds = append(fds, unix.PollFd{Fd: int32(fd)})
 			index = append(index, fd-1)
 		}

@@ -127,20 +127,47 @@ func (e errNoServer) Error() string {
 
 var errHungUp = errors.New("hung up")
 
-// messages says what happens in one session.
+// messages says what happens in one session. What happens while it lives is not waited for
+// until it is written: stderr may have no reader, and the session needs its connection.
 type messages struct {
 	verbose, quiet bool
 	id             string
 	attach         string // the words before the id to come back to it
 
 	mu      sync.Mutex
-	waiting *time.Timer // until the loss of a connection is worth a word
-	shown   bool        // the line about it is there
+	waiting *time.Timer   // until the loss of a connection is worth a word
+	shown   bool          // the line about it is there
+	news    chan struct{} // the last word about the connection, or of the server; see written
+	dropped [4]int64      // bytes of each stream, still to be told
+	telling chan struct{} // the last word about them
 }
+
+// awaitBriefly waits until a word is written, but not for somebody to read it.
+func awaitBriefly(word chan struct{}) {
+	select {
+	case <-word:
+	case <-time.After(briefly):
+	}
+}
+
+const briefly = 200 * time.Millisecond
+
+// written reports whether a word of enqueue is written, or there is none. What can come as
+// often as somebody else likes is not said as long as what was said of it before is not.
+func written(word chan struct{}) bool {
+	select {
+	case <-word:
+		return true
+	default:
+		return word == nil
+	}
+}
+
+func later(text string) chan struct{} { return enqueue("wsexec: " + oneLine(text) + lineEnd()) }
 
 func (m *messages) warn(err error) {
 	if !m.quiet {
-		sayError(err)
+		later(err.Error())
 	}
 }
 
@@ -148,7 +175,7 @@ func (m *messages) fail(err error) { sayError(err) }
 
 func (m *messages) info(format string, args ...any) {
 	if m.verbose {
-		enqueue("wsexec: " + oneLine(fmt.Sprintf(format, args...)) + lineEnd()) // the connection does not wait for it
+		later(fmt.Sprintf(format, args...))
 	}
 }
 
@@ -189,35 +216,85 @@ func shellWord(v string) string {
 func (m *messages) event(e client.Event) {
 	switch e := e.(type) {
 	case client.Gap:
-		// Also with -q: what is missing is never passed over.
-		sayError(fmt.Errorf("%d bytes of %s were dropped here: nobody had read them in time", e.N, [...]string{"stdin", "stdout", "stderr", ""}[e.Stream&3]))
+		m.gap(e)
 	case client.Notice:
-		m.warn(errors.New(e.Text))
+		m.notice(e)
 	case client.Lost:
-		if m.quiet {
-			return
-		}
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		delay := time.Second
-		if isTerminal(2) {
-			delay = 200 * time.Millisecond // not for what nobody would notice
-		}
-		m.waiting = time.AfterFunc(delay, func() { m.showLost(e) })
+		m.lostConnection(e)
 	case client.Back:
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.waiting != nil {
-			m.waiting.Stop()
-			m.waiting = nil
-		}
-		if m.shown {
-			m.shown = false
-			if isTerminal(2) {
-				say("\r\x1b[K")
-			} else {
-				line(fmt.Sprintf("wsexec: connected again after %v", e.After.Round(100*time.Millisecond)))
-			}
+		m.back(e)
+	}
+}
+
+// gap tells that some of an output is missing, also with -q: that is never passed over. The
+// output waits, so that it stands where the bytes are missing; but not long for a reader that
+// is another than its own.
+func (m *messages) gap(e client.Gap) {
+	same := e.Stream == proto.Stderr || sameFile(int(e.Stream), 2)
+	m.mu.Lock()
+	m.dropped[e.Stream&3] += e.N
+	said := same || written(m.telling)
+	if said {
+		m.tellDropped()
+	}
+	word := m.telling
+	m.mu.Unlock()
+	switch {
+	case same:
+		await(word)
+	case said:
+		awaitBriefly(word)
+	}
+}
+
+func (m *messages) notice(e client.Notice) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.quiet && written(m.news) {
+		m.news = later(e.Text)
+	}
+}
+
+func (m *messages) lostConnection(e client.Lost) {
+	if m.quiet {
+		return
+	}
+	delay := time.Second
+	if isTerminal(2) {
+		delay = 200 * time.Millisecond // not for what nobody would notice
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting = time.AfterFunc(delay, func() { m.showLost(e) })
+}
+
+// back takes the line about a loss back, before the output goes on.
+func (m *messages) back(e client.Back) {
+	m.mu.Lock()
+	if m.waiting != nil {
+		m.waiting.Stop()
+		m.waiting = nil
+	}
+	shown := m.shown
+	m.shown = false
+	if shown && isTerminal(2) {
+		m.news = enqueue("\r\x1b[K")
+	} else if shown {
+		m.news = later(fmt.Sprintf("connected again after %v", e.After.Round(100*time.Millisecond)))
+	}
+	word := m.news
+	m.mu.Unlock()
+	if shown {
+		awaitBriefly(word)
+	}
+}
+
+// tellDropped tells of what was dropped of each stream. m.mu is held.
+func (m *messages) tellDropped() {
+	for i, n := range m.dropped {
+		if n > 0 {
+			m.dropped[i] = 0
+			m.telling = later(fmt.Sprintf("%d bytes of %s were dropped here: nobody had read them in time", n, [...]string{"stdin", "stdout", "stderr", ""}[i]))
 		}
 	}
 }
@@ -225,7 +302,7 @@ func (m *messages) event(e client.Event) {
 func (m *messages) showLost(e client.Lost) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.waiting == nil {
+	if m.waiting == nil || !written(m.news) {
 		return
 	}
 	m.shown = true
@@ -235,13 +312,13 @@ func (m *messages) showLost(e client.Lost) {
 	}
 	text := fmt.Sprintf("wsexec: connection lost, trying again until %s (%s)", e.Until.Format(time.TimeOnly), giveUp)
 	if isTerminal(2) {
-		say("\r\x1b[K" + text)
-		return
+		m.news = enqueue("\r\x1b[K" + text)
+	} else {
+		m.news = enqueue(text + lineEnd())
 	}
-	line(text)
 }
 
-// clear ends the line about a lost connection.
+// clear ends the line about a lost connection, and tells what is still to be told.
 func (m *messages) clear() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -250,13 +327,13 @@ func (m *messages) clear() {
 		m.waiting = nil
 	}
 	if m.shown && isTerminal(2) {
-		say("\r\x1b[K")
+		enqueue("\r\x1b[K")
 	}
 	m.shown = false
+	m.tellDropped()
 }
 
 func (m *messages) serverError(e *proto.Error) {
-	m.clear()
 	switch {
 	case e.Code == proto.CodeNotFound:
 		sayError(fmt.Errorf("%w; it is not known how the command ended", e))
@@ -309,7 +386,10 @@ func (m *messages) unreachable(e *client.ConnectError) bool {
 
 func (m *messages) reachHint(err error, where string) {
 	var dns *net.DNSError
+	var op *net.OpError
 	switch {
+	case errors.As(err, &op) && op.Op == "proxyconnect": // net/http's word
+		sayHint("check the proxy in HTTP_PROXY or HTTPS_PROXY, or name the host in NO_PROXY")
 	case errors.As(err, &dns):
 		sayHint("check the host name in --server or WSEXEC_SERVER")
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
@@ -362,7 +442,6 @@ func shorter(err error) error {
 }
 
 func (m *messages) givenUp(err error, r *client.Result) {
-	m.clear()
 	if errors.Is(err, client.ErrUnknownStart) {
 		sayError(errors.New("interrupted; it is not known whether the command ran"))
 		return
@@ -375,10 +454,9 @@ func (m *messages) givenUp(err error, r *client.Result) {
 }
 
 func (m *messages) lost(err error, r *client.Result) {
-	m.clear()
 	sayError(err)
 	if r.Until.After(time.Now()) {
-		sayHint("the session may go on; wsexec attach " + m.id)
+		sayHint("the session may go on; " + m.attach + m.id)
 	}
 }
 
@@ -388,7 +466,6 @@ func (m *messages) comeBack(what string, r *client.Result) {
 }
 
 func (m *messages) hungUp(r *client.Result, err error) {
-	m.clear()
 	switch {
 	case r.Until.IsZero():
 		m.warn(errors.New("hung up"))

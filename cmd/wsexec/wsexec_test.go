@@ -189,3 +189,26 @@ func TestOneLine(t *testing.T) {
 		}
 	}
 }
+
+// The status file that was named before a mistake, and not one after it.
+func TestStatusFileBefore(t *testing.T) {
+	flags := runCommand(new(int)).Flags
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--status-file", "f", "--bogus"}, "f"},
+		{[]string{"-t", "--status-file=f", "--bogus"}, "f"},
+		{[]string{"-it", "--status-file", "f", "--bogus"}, "f"},
+		{[]string{"-vqt", "-w", "dir", "--status-file", "f"}, "f"},
+		{[]string{"--it", "--status-file", "f"}, ""},
+		{[]string{"-tx", "--status-file", "f"}, ""},
+		{[]string{"-tw", "--status-file", "f"}, ""},
+		{[]string{"--bogus", "--status-file", "f"}, ""},
+		{[]string{"true", "--status-file", "f"}, ""},
+	} {
+		if got := statusFileBefore(tt.args, flags); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.args, got, tt.want)
+		}
+	}
+}

@@ -378,7 +378,7 @@ func (c *Cmd) connections(ctx context.Context) error {
 			lostAt = time.Now()
 		}
 		c.until = lostAt.Add(linger)
-		if c.opened != nil && !c.toldLost {
+		if !c.toldLost {
 			c.toldLost = true
 			c.event(Lost{err, c.until})
 		}

@@ -225,6 +225,19 @@ func TestHelpAndVersion(t *testing.T) {
 			t.Errorf("want a help text on stdout and status 0: %v", r)
 		}
 	}
+	for _, what := range []string{"version", "--help"} { // a full disk
+		cmd := s.wsexec(what)
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer full.Close()
+		cmd.Stdout = full
+		c := startClient(t, cmd)
+		if r := c.wait(t, patience); r.status != 125 || !strings.Contains(r.stderr, "no space left on device") {
+			t.Errorf("%s into a full disk: %v", what, r)
+		}
+	}
 	help := capture(t, s.wsexec("run", "--help")).stdout
 	for _, word := range []string{"-t", "-T", "-n", "-e", "-w", "--timeout", "--kill-after", "--linger", "--keepalive",
 		"--drain", "--name", "--status-file", "--escape", "--server", "--token-file", "-v", "-q", // every flag,

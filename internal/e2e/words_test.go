@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,6 +74,100 @@ func TestNobodyReadsStderr(t *testing.T) {
 		}
 		awaitSleepers(t, 0, arg)
 	}
+}
+
+// Whoever did not read stderr while the network was away lost the connection for good: a
+// word about it was waited for before the new one was used.
+func TestConnectionWhileNobodyReadsStderr(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	cmd := s.wsexec("run", "--server", r.url, "--linger", "20s", "sh", "-c", "echo ready; "+s.until("go")+"; echo done; exit 3")
+	cmd.Stderr = fullPipe(t)
+	c := startClient(t, cmd)
+	c.expect(t, "ready")
+	r.lose(t)
+	time.Sleep(1500 * time.Millisecond) // it is told after a second
+	r.find()
+	s.awaitState(t, "running")
+	s.touch(t, "go")
+	c.expect(t, "done\n")
+	s.awaitNoSession(t)
+	c.signal(t, syscall.SIGTERM) // which ends the wait for a reader of the last word
+	if got := c.wait(t, patience); got.status != 3 || got.stdout != "ready\ndone\n" {
+		t.Errorf("got %v, want status 3 and all output", got)
+	}
+}
+
+// An output of which something was dropped waited for a reader of stderr.
+func TestGapWhileNobodyReadsStderr(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--window", "64KiB")
+	out, w := pipe(t)
+	cmd := s.wsexec("run", "--on-full", "drop", "sh", "-c", "seq 1 3000000; echo; echo END")
+	cmd.Stdout, cmd.Stderr = w, fullPipe(t)
+	c := startClient(t, cmd)
+	w.Close()
+	eventually(t, patience, "the command has ended, before anything was read", func() error {
+		if l := s.list(t); len(l) != 1 || l[0].State != "ended" {
+			return fmt.Errorf("the sessions are %+v", l)
+		}
+		return nil
+	})
+	out.SetReadDeadline(time.Now().Add(patience))
+	got, err := []byte(nil), error(nil)
+	for buf := make([]byte, 1<<16); err == nil && !bytes.HasSuffix(got, []byte("\nEND\n")); {
+		var n int
+		n, err = out.Read(buf)
+		got = append(got, buf[:n]...)
+	}
+	if err != nil || len(got) >= 22888896 {
+		t.Errorf("%v after %d bytes, want the last and not all of them", err, len(got))
+	}
+	c.signal(t, syscall.SIGTERM) // as above
+	if r := c.wait(t, patience); r.status != 0 {
+		t.Errorf("got %v", r)
+	}
+}
+
+// A server that took the command and was never heard again: nothing was said until it was
+// given up.
+func TestLostBeforeOpened(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, func(int) *fault { return &fault{dir: down, after: 1, upgraded: true, damage: reset} })
+	c := s.background(t, "--server", r.url, "--linger", "1300ms", "true")
+	if got := c.wait(t, patience); got.status != 125 || !strings.HasPrefix(got.stderr, "wsexec: connection lost, trying again until ") {
+		t.Errorf("got %v, want it to say that it tries again", got)
+	}
+}
+
+// What was said of a lost connection stood before the last word, on one line.
+func TestLastWordAfterLoss(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	c := s.terminal(t, "-T", "--server", r.url, "--linger", "90s", "sh", "-c", "echo ready; exec cat")
+	c.expect(t, "ready")
+	r.lose(t)
+	c.expect(t, "trying again until")
+	s.kill(t, s.only(t).ID)
+	s.awaitState(t, "ended")
+	other := startServer(t)
+	r.retarget(other.url)
+	r.find()
+	shown := c.wantStatus(t, 125)
+	if !strings.Contains(shown, "gives up)\r\x1b[Kwsexec: ") {
+		t.Errorf("it shows %s, want the line about the loss taken back before the last", quote(shown))
+	}
+}
+
+// A named FIFO whose reader has gone may have another one later.
+func TestFIFOReaderComesAgain(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := capture(t, s.bash(`mkfifo f; (head -n1 f; exec <f; echo >go; cat) & wsexec run sh -c 'echo a; `+s.until("go")+`; echo b' >f; status=$?; wait; exit $status`))
+	r.want(t, 0, "a\nb\n", "")
 }
 
 // On a connection that is dead and not yet known to be, ~. said only "hung up", while the
