@@ -3,6 +3,11 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -77,4 +82,68 @@ func TestIdleTimeoutAndPausedReader(t *testing.T) {
 	if r := c.wait(t, patience); r.status != 0 || r.stderr != "" || got != sumOf(seededBytes(14, n)) {
 		t.Errorf("got %v: %v", got, r)
 	}
+}
+
+// abandon starts sessions that wait for a file, and kills their clients.
+func (s *server) abandon(t *testing.T, n int, script string) {
+	t.Helper()
+	for range n {
+		c := s.background(t, "sh", "-c", "echo ready; "+script)
+		c.expect(t, "ready")
+		c.signal(t, syscall.SIGKILL)
+		c.wait(t, patience)
+	}
+}
+
+// Of the sessions that have ended and that nobody came for, those are forgotten first that
+// have ended first; a long job was forgotten at its end, for the short ones before it.
+func TestLongJobIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--max-sessions", "3")
+	s.abandon(t, 1, s.until("long")+"; exit 7")
+	id := s.only(t).ID
+	s.abandon(t, 2, s.until("short"))
+	s.touch(t, "short")
+	ended := func(n int) {
+		t.Helper()
+		eventually(t, patience, fmt.Sprintf("%d sessions have ended", n), func() error {
+			l := s.list(t)
+			if k := len(slices.DeleteFunc(l, func(i info) bool { return i.State != "ended" })); k != n {
+				return fmt.Errorf("there are %d", k)
+			}
+			return nil
+		})
+	}
+	ended(2)
+	s.abandon(t, 1, s.until("last"))
+	s.touch(t, "last")
+	ended(3)
+	s.touch(t, "long")
+	eventually(t, patience, "one was forgotten", func() error {
+		if !strings.Contains(s.log.String(), "forgotten, since there are more") {
+			return errors.New("the log has no word of it")
+		}
+		return nil
+	})
+	capture(t, s.wsexec("attach", id)).want(t, 7, "ready\n", "")
+}
+
+// Sessions that have ended are bounded, also while clients are there that do not read.
+func TestEndedUnreadAreBounded(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--max-sessions", "1")
+	for i := range 4 {
+		cmd := s.wsexec("run", "head", "-c", "1000000", "/dev/zero")
+		cmd.Stdout = fullPipe(t)
+		c := startClient(t, cmd)
+		defer c.wait(t, patience)
+		defer c.signal(t, syscall.SIGKILL)
+		eventually(t, patience, "the command has ended", func() error {
+			if l := s.list(t); len(l) != i+1 || l[i].State != "ended" {
+				return fmt.Errorf("the sessions are %+v", l)
+			}
+			return nil
+		})
+	}
+	s.run(t, "true").wantComplaint(t, 125, "4 sessions have ended whose clients have not read all", "--max-sessions")
 }

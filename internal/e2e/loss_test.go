@@ -1185,3 +1185,33 @@ func TestServerAwayForAWhile(t *testing.T) {
 		t.Errorf("the connection was not lost:\n%v", r)
 	}
 }
+
+// That a command was not found is told again where it got lost on the way.
+func TestNotFoundIsToldAgain(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, inOrder(fault{dir: down, after: 1, upgraded: true, damage: reset}))
+	s.run(t, "--server", r.url, "no-such-command").wantComplaint(t, 127, "not found")
+	if r.count() < 2 {
+		t.Errorf("there was only one connection: %v", r)
+	}
+}
+
+// Each takeover of a terminal whose stdin had ended left a goroutine behind.
+func TestTakeoversLeaveNoFeeder(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.background(t, "-t", "sh", "-c", "echo ready; "+s.until("go"))
+	c.expect(t, "ready")
+	for range 30 {
+		next := startClient(t, s.wsexec("attach", s.only(t).ID))
+		c.wait(t, patience)
+		c = next
+	}
+	time.Sleep(time.Second) // they look four times a second
+	if n := s.goroutines(t); n == 0 || n > 25 {
+		t.Errorf("the server has %d goroutines", n)
+	}
+	c.signal(t, syscall.SIGKILL)
+	c.wait(t, patience)
+}

@@ -305,3 +305,13 @@ func TestStdinThatIsOnlyForWriting(t *testing.T) {
 	s := startServer(t)
 	capture(t, s.bash("wsexec run sh -c 'cat; echo done' 0>/dev/null")).want(t, 0, "done\n", "")
 }
+
+// A command can write to its own stdin, and then it holds more than was sent.
+func TestWritesToItsStdin(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	s.run(t, "-n", "sh", "-c", "echo hello >/dev/stdin; echo done; exit 3").want(t, 3, "done\n", "")
+	cmd := s.wsexec("run", "sh", "-c", "echo hello >/dev/stdin; echo done; exit 3")
+	cmd.Stdin = strings.NewReader("abc")
+	capture(t, cmd).want(t, 3, "done\n", "")
+}

@@ -27,13 +27,13 @@ func (x *session) feedNow(p []byte) (n int) {
 	return n
 }
 
-// feed writes stdin to the command until either has ended.
-func (x *session) feed() {
+// feed writes stdin to the command until either has ended. feeder is its number.
+func (x *session) feed(feeder int) {
 	defer x.feeders.Done()
 	x.at("feed")
 	in := x.proc.Stdin()
 	if x.start.TTY != nil {
-		x.feedTerminal(in)
+		x.feedTerminal(in, feeder)
 		return
 	}
 	for {
@@ -63,12 +63,12 @@ func (x *session) consume(n int) {
 }
 
 // feedTerminal types stdin at the command's terminal.
-func (x *session) feedTerminal(in *procgroup.Input) {
+func (x *session) feedTerminal(in *procgroup.Input, feeder int) {
 	var seen int64 // up to which offset it was shown what waits
 	for {
 		p, err := x.stdin.Next()
 		if err == io.EOF {
-			if x.feedEOF(in) {
+			if x.feedEOF(in, feeder) {
 				return
 			}
 			break
@@ -124,11 +124,11 @@ const (
 
 // feedEOF tells a terminal that its input has ended, whoever reads it, for as long as
 // that is so. It returns false when the terminal is gone.
-func (x *session) feedEOF(in *procgroup.Input) bool {
+func (x *session) feedEOF(in *procgroup.Input, feeder int) bool {
 	t := time.NewTimer(eofCheckMin) // one, since this goes on for as long as the session
 	defer t.Stop()
 	for wait := eofCheckMin; ; wait = min(2*wait, eofCheckMax) {
-		ended, err := x.typeEOF(in)
+		ended, err := x.typeEOF(in, feeder)
 		switch {
 		case !ended:
 			return true
@@ -148,11 +148,11 @@ func (x *session) feedEOF(in *procgroup.Input) bool {
 }
 
 // typeEOF does so once, if it is so: under mu, since whoever takes the session over
-// types again (attach).
-func (x *session) typeEOF(in *procgroup.Input) (ended bool, err error) {
+// types again (attach), and has a feeder of its own for that.
+func (x *session) typeEOF(in *procgroup.Input, feeder int) (ended bool, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if ended = x.stdin.Finished(); ended {
+	if ended = x.stdin.Finished() && x.feeder == feeder; ended {
 		_, err = in.EOF()
 	}
 	return ended, err

@@ -58,7 +58,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusForbidden, "foreign origin", "requests from web pages of other hosts are refused")
 		return
 	}
-	k := key{principal, id}
+	k := key{principal, strings.Clone(id)} // or it would keep the whole request line
 	switch {
 	case id == "":
 		if allow(w, r, http.MethodGet) {

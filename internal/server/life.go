@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"wsexec/internal/link"
@@ -44,14 +45,15 @@ func (x *session) launch() {
 		spec.TTY = &size
 	}
 	g, err := x.srv.cfg.Cleaner.Start(spec)
-	log := x.srv.cfg.Log.With("session", x.id, "principal", x.principal, "command", spec.Args[0], "args", len(spec.Args)-1)
+	log := x.srv.cfg.Log.With("session", x.id, "principal", x.principal, "command", short(spec.Args[0]), "args", len(spec.Args)-1)
 	if err != nil {
 		x.startErr = startError(err)
-		log.Info("not started", "code", x.startErr.Code, "reason", err)
+		log.Info("not started", "code", x.startErr.Code, "reason", short(err.Error()))
 		x.mu.Lock()
 		x.forgot = true
 		x.mu.Unlock()
-		x.srv.remove(x, true)
+		// Said again where it got lost on the way: that nothing was run.
+		x.srv.remove(x, fail(x.startErr.Code, short(x.startErr.Title), short(x.startErr.Detail)))
 		x.vacate()
 		x.told()
 		return
@@ -85,7 +87,7 @@ func startError(err error) *proto.Error {
 func (x *session) life() {
 	x.at("life")
 	x.feeders.Add(1)
-	x.spawn(x.feed)
+	x.spawn(func() { x.feed(0) })
 	var pumps []*pump
 	for i, s := range x.out {
 		if o := x.output(i); o != nil {
@@ -175,7 +177,8 @@ func (x *session) life() {
 	}
 
 	// Only now: what the command left behind may have read on.
-	exit.Stdin = x.fed.Load() - int64(x.proc.Stdin().Unread())
+	// It may also have written to its own stdin, which it can open (/dev/stdin).
+	exit.Stdin = max(x.fed.Load()-int64(x.proc.Stdin().Unread()), 0)
 	var status procgroup.Status
 	if leave {
 		status = x.proc.ReapAndLeave()
@@ -264,7 +267,7 @@ func (x *session) setExit(exit *proto.Exit, lost bool) (l *link.Link, expired, o
 	if lost && !exit.TimedOut() {
 		exit.Reason = proto.ReasonIncomplete
 	}
-	x.exit = exit
+	x.exit, x.over = exit, time.Now()
 	return x.link, x.expired, true
 }
 
@@ -286,8 +289,30 @@ func (x *session) terminate() {
 		return
 	case <-t.C:
 	}
-	x.proc.Signal(sigKILL)
+	x.killLeader()
 	<-x.proc.Exited()
+}
+
+// killLeader kills the command and what is in its group.
+func (x *session) killLeader() {
+	err := x.proc.Signal(sigKILL)
+	if err == nil {
+		return
+	}
+	// Another user's, by sudo: the kernel kills what is in a cgroup all the same, and tells
+	// those at a terminal that it is gone.
+	x.srv.cfg.Log.Warn("the command cannot be signalled", "session", x.id, "error", err)
+	x.proc.SignalAll(sigKILL)
+	x.proc.Hangup()
+}
+
+// short is s, or as much of it as belongs into a line of the log.
+func short(s string) string {
+	const most = 256 // bytes
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
 // mayLeave reports whether what the command has left behind may go on: it was asked

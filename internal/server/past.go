@@ -1,42 +1,48 @@
 package server
 
-import "time"
+import (
+	"time"
 
-const (
-	// maxPast bounds how many ids of forgotten sessions are remembered, of each
-	// kind.
-	maxPast = 1 << 16
+	"wsexec/internal/proto"
 )
 
+// maxPast bounds how many ids of forgotten sessions are remembered, of each kind.
+const maxPast = 1 << 16
+
 // past remembers the ids of sessions that are no more, for a time and up to a
-// number. Its owner has the lock.
+// number, and what is to be said to whoever asks for one. Its owner has the lock.
 type past struct {
-	until map[key]time.Time
+	of    map[key]memory
 	order []key // in the order of their times
 }
 
+type memory struct {
+	until time.Time
+	word  *proto.Error
+}
+
 // add remembers k for d, which is the same for all.
-func (p *past) add(k key, d time.Duration) {
-	if p.until == nil {
-		p.until = map[key]time.Time{}
+func (p *past) add(k key, word *proto.Error, d time.Duration) {
+	if p.of == nil {
+		p.of = map[key]memory{}
 	}
 	p.purge()
-	p.until[k] = time.Now().Add(d)
+	p.of[k] = memory{time.Now().Add(d), word}
 	p.order = append(p.order, k)
 }
 
-func (p *past) has(k key) bool {
+// word is what is to be said of k, nil if that is not remembered.
+func (p *past) word(k key) *proto.Error {
 	p.purge()
-	_, ok := p.until[k]
-	return ok
+	return p.of[k].word
 }
 
 // purge drops ids whose time is over, and the oldest when there are too many.
 func (p *past) purge() {
 	now := time.Now()
 	n := 0
-	for n < len(p.order) && (len(p.order)-n >= maxPast || now.After(p.until[p.order[n]])) {
-		delete(p.until, p.order[n])
+	for n < len(p.order) && (len(p.order)-n >= maxPast || now.After(p.of[p.order[n]].until)) {
+		delete(p.of, p.order[n])
 		n++
 	}
 	p.order = p.order[n:]

@@ -109,9 +109,8 @@ type Server struct {
 	liveOf   map[string]int      // the same, by principal
 	opening  map[*link.Conn]bool // upgraded, and open has not come
 	unopened int                 // those, and the ones about to be upgraded
-	gone     past                // that ended without bye
-	failed   past                // that ended with a panic
-	done     past                // with bye; apart, since there are many more of them
+	done     past                // that ended with bye
+	past     past                // otherwise; apart, since there are many more of those
 	stopping bool                // no new sessions
 	closed   bool                // no new connections
 	shut     bool                // no connections that wait for their open
@@ -211,7 +210,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 			x.kill()
 		}
 	})
-	s.lives.Wait()
+	s.awaitLives(ctx, all)
 	stop()
 
 	s.mu.Lock()
@@ -245,6 +244,33 @@ func (s *Server) Shutdown(ctx context.Context) {
 	<-done
 }
 
+// awaitLives waits until all sessions have ended, but not for ever once ctx is done: a
+// command can be another user's (sudo), or in an uninterruptible sleep.
+func (s *Server) awaitLives(ctx context.Context, all []*session) {
+	ended := make(chan struct{})
+	go func() {
+		s.lives.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return
+	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+	case <-time.After(killedGrace):
+		for _, x := range all {
+			if !x.hasEnded() {
+				s.cfg.Log.Error("left behind, since it cannot be ended", "session", x.id)
+			}
+		}
+	}
+}
+
+// killedGrace is how long the end of what was killed is waited for.
+const killedGrace = 5 * time.Second
+
 // shutOpening closes the connections that wait for their open, now and from now
 // on.
 func (s *Server) shutOpening() {
@@ -269,7 +295,7 @@ func (s *Server) full(k key) (reason string, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.sessions[k] != nil, s.failed.has(k), s.gone.has(k), s.done.has(k):
+	case s.sessions[k] != nil, s.word(k) != nil:
 		return "", false // what became of it is said after the upgrade
 	case s.stopping:
 		return "the server is stopping", true
@@ -286,9 +312,15 @@ func (s *Server) limit(principal string) string {
 		return fmt.Sprintf("all %d sessions are in use; the server's --max-sessions raises the bound", s.cfg.MaxSessions)
 	case s.liveOf[principal] >= s.cfg.MaxSessionsPerUser:
 		return fmt.Sprintf("%d sessions of yours are in use; the server's --max-sessions-per-user raises the bound", s.cfg.MaxSessionsPerUser)
+	case len(s.sessions)-s.live >= endedFactor*s.cfg.MaxSessions:
+		return fmt.Sprintf("%d sessions have ended whose clients have not read all; the server's --max-sessions raises the bound", len(s.sessions)-s.live)
 	}
 	return ""
 }
+
+// endedFactor times --max-sessions bounds the sessions that have ended and are not
+// forgotten. Those that nobody is attached to are bounded by boundEnded.
+const endedFactor = 4
 
 // session returns the session of that key: the one there is, or for an open
 // with start a new one, whose command the caller has to start. The start has been
@@ -299,15 +331,10 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 	if x := s.sessions[k]; x != nil {
 		return x, false, nil
 	}
-	switch {
-	case s.failed.has(k):
-		return nil, false, errInternal
-	case s.gone.has(k):
-		return nil, false, fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
-	case s.done.has(k):
-		// Also for a start: one that was delayed on the way, or that is sent again
-		// by a client that knows nothing of its session's end, must not run again.
-		return nil, false, fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
+	// Also for a start: one that was delayed on the way, or that is sent again
+	// by a client that knows nothing of its session's end, must not run again.
+	if e := s.word(k); e != nil {
+		return nil, false, e
 	}
 	if o.Start == nil {
 		return nil, false, fail(proto.CodeNotFound, "no such session", k.id)
@@ -351,31 +378,31 @@ func (s *Server) vacate(principal string) {
 	}
 }
 
+// What is said of a session that is no more.
+var (
+	goneUntold = fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
+	goneTold   = fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
+)
+
 // remove takes a session out of the table. Its id is remembered, so that a
-// command is not started again. Told says whether a client knows how it ended.
-func (s *Server) remove(x *session, told bool) {
+// command is not started again, and word is said of it.
+func (s *Server) remove(x *session, word *proto.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[x.key] != x {
 		return
 	}
 	delete(s.sessions, x.key)
-	if told {
-		s.done.add(x.key, s.cfg.MaxLinger)
-	} else {
-		s.gone.add(x.key, s.cfg.MaxLinger)
+	p := &s.past
+	if word == goneTold {
+		p = &s.done
 	}
+	p.add(x.key, word, s.cfg.MaxLinger)
 }
 
-// fail takes a session out of the table in which something panicked.
-func (s *Server) fail(x *session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.sessions[x.key] == x {
-		delete(s.sessions, x.key)
-		s.failed.add(x.key, s.cfg.MaxLinger)
-	}
-}
+// word is what is to be said of a session that is no more, nil if that is not known. s.mu
+// is held.
+func (s *Server) word(k key) *proto.Error { return cmp.Or(s.past.word(k), s.done.word(k)) }
 
 // list describes the sessions of principal, oldest first.
 func (s *Server) list(principal string) []proto.Info {
@@ -436,7 +463,7 @@ func (s *Server) opened(c *link.Conn) {
 	delete(s.opening, c)
 }
 
-// boundEnded forgets the oldest of the ended sessions that nobody is attached to,
+// boundEnded forgets those of the ended sessions that ended first and that nobody is attached to,
 // when there are more of them than there may be live ones: each keeps output.
 func (s *Server) boundEnded() {
 	s.mu.Lock()
@@ -450,9 +477,11 @@ func (s *Server) boundEnded() {
 	}
 	s.mu.Unlock()
 	all = slices.DeleteFunc(all, func(x *session) bool { return !x.abandoned() })
-	slices.SortFunc(all, func(a, b *session) int { return a.created.Compare(b.created) })
+	slices.SortFunc(all, func(a, b *session) int { return a.endedAt().Compare(b.endedAt()) })
 	for _, x := range all[:max(len(all)-s.cfg.MaxSessions, 0)] {
-		x.forgetAbandoned()
+		if x.forgetAbandoned() {
+			s.cfg.Log.Warn("forgotten, since there are more that have ended and that nobody came for than --max-sessions", "session", x.id)
+		}
 	}
 }
 

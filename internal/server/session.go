@@ -47,8 +47,10 @@ type session struct {
 	reason     string // why the session was told to end; "" if it was not
 	isCut      bool
 	leaderGone bool // the command has ended, by itself if reason is ""
+	feeder     int  // of stdin, by number: the one before may still tell that it has ended
 	exit       *proto.Exit
-	client     string // that has, or last had, the session
+	over       time.Time // when exit became known
+	client     string    // that has, or last had, the session
 	try        int
 	takeover   bool     // client is another than the one whose streams these are
 	losers     []string // clients that were replaced, oldest first
@@ -203,7 +205,9 @@ func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created 
 		// At a terminal there can be typed again.
 		if x.stdin.ForgetEnd(x.start.TTY != nil) && !x.leaderGone {
 			x.feeders.Add(1)
-			x.spawn(x.feed)
+			x.feeder++
+			feeder := x.feeder
+			x.spawn(func() { x.feed(feeder) })
 		}
 		x.takeover, x.detached = false, false
 	}
@@ -419,7 +423,9 @@ func (x *session) leaderEnded() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.leaderGone = true
-	x.startTimer() // that of a detached session
+	if x.detached { // for others the time goes on
+		x.startTimer()
+	}
 }
 
 // cutOff stops waiting for output to be read.
@@ -443,7 +449,7 @@ func (x *session) kill() {
 func (x *session) killGroup() {
 	<-x.ready
 	if x.proc != nil {
-		x.proc.Signal(sigKILL)
+		x.killLeader()
 	}
 }
 
@@ -454,20 +460,20 @@ func (x *session) forget() {
 }
 
 // forgetAbandoned does so if nobody is attached, or about to be.
-func (x *session) forgetAbandoned() {
+func (x *session) forgetAbandoned() bool {
 	x.mu.Lock()
 	if x.exit == nil || x.link != nil || x.waiting > 0 {
 		x.mu.Unlock()
-		return
+		return false
 	}
-	x.forgetLocked()
+	return x.forgetLocked()
 }
 
 // forgetLocked is called with x.mu held, and gives it up.
-func (x *session) forgetLocked() {
+func (x *session) forgetLocked() bool {
 	if x.forgot {
 		x.mu.Unlock()
-		return
+		return false
 	}
 	x.forgot = true
 	if x.timer != nil {
@@ -475,10 +481,11 @@ func (x *session) forgetLocked() {
 	}
 	l := x.link
 	x.mu.Unlock()
-	x.srv.remove(x, false)
+	x.srv.remove(x, goneUntold)
 	if l != nil {
 		l.Close(errors.New("the session is forgotten"))
 	}
+	return true
 }
 
 // control takes the client's control messages, on the link's reader.
@@ -521,7 +528,7 @@ func (x *session) acknowledged() {
 	x.mu.Lock()
 	x.forgot = true
 	x.mu.Unlock()
-	x.srv.remove(x, true)
+	x.srv.remove(x, goneTold)
 }
 
 // typed is called by the link's reader when stdin came: a terminal that takes
@@ -587,6 +594,13 @@ func (x *session) abandoned() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.exit != nil && x.link == nil && x.waiting == 0
+}
+
+// endedAt is when the command was known to have ended; zero if it has not.
+func (x *session) endedAt() time.Time {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.over
 }
 
 // hasEnded reports whether the command has.
