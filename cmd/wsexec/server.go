@@ -43,9 +43,10 @@ func findServer(c *cli.Context) (client.Server, error) {
 		return unixServer(path), nil
 	}
 	u, err := url.Parse(raw)
+	shown := raw[strings.LastIndex(raw, "@")+1:] // without a password
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "https":
-		return client.Server{}, usageError{err: fmt.Errorf("%s %q is not ws://HOST:PORT, wss://HOST:PORT or unix:/PATH", from, raw[strings.LastIndex(raw, "@")+1:])}
+		return client.Server{}, usageError{err: fmt.Errorf("%s %q is not ws://HOST:PORT, wss://HOST:PORT or unix:/PATH", from, shown)}
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return client.Server{}, usageError{err: errors.New(from + " takes no user, password or query; the token goes into a file or $WSEXEC_TOKEN")}
 	}

@@ -77,11 +77,11 @@ func statusFileBefore(args []string, flags []cli.Flag) (file string) {
 	for i := 0; i < len(args) && len(args[i]) > 1 && args[i][0] == '-' && args[i] != "--"; i++ {
 		name, value, given := strings.Cut(strings.TrimPrefix(args[i][1:], "-"), "=")
 		takes, known := takesValue[name]
-		if !known && !given && args[i][1] != '-' && allSwitches(name, takesValue) {
-			continue
-		}
 		if !known {
-			break
+			if given || args[i][1] == '-' || !allSwitches(name, takesValue) {
+				break
+			}
+			continue
 		}
 		if takes && !given {
 			if i++; i == len(args) {
@@ -231,22 +231,18 @@ func (s *session) run(cmd *client.Cmd) int {
 func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 	quit := make(chan struct{})
 	var relay sync.WaitGroup
-	var once sync.Once
 	cmd.Ready = func() {
-		once.Do(func() {
-			if !s.tty.Load() {
-				oneProcessor()
-			}
-			ch := make(chan os.Signal, 16)
-			catchSignals(ch) // which changes threads twice for each
-			if s.tty.Load() {
-				cmd.Resize(terminalSize()) // it may have changed since it was looked at
-			}
-			relay.Go(func() { s.relay(cmd, ch, quit) })
-		})
+		if !s.tty.Load() {
+			oneProcessor()
+		}
+		ch := make(chan os.Signal, 16)
+		catchSignals(ch) // which changes threads twice for each
+		if s.tty.Load() {
+			cmd.Resize(terminalSize()) // it may have changed since it was looked at
+		}
+		relay.Go(func() { s.relay(cmd, ch, quit) })
 	}
 	return func() {
-		once.Do(func() {}) // not while it begins
 		close(quit)
 		relay.Wait()
 	}

@@ -43,13 +43,29 @@ func await(written chan struct{}) {
 		return
 	case <-hurrying:
 	}
-	if unread.Load() {
-		return
+	if !unread.Load() && !awaitFor(written, unreadGrace) {
+		unread.Store(true)
 	}
+}
+
+// awaitFor waits until a text is written, for at most d, and reports whether it is.
+func awaitFor(written chan struct{}, d time.Duration) bool {
 	select {
 	case <-written:
-	case <-time.After(unreadGrace):
-		unread.Store(true)
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
+// isWritten reports whether a text is, or there is none. What can come as often as somebody
+// else likes is not said as long as what was said of it before is not.
+func isWritten(written chan struct{}) bool {
+	select {
+	case <-written:
+		return true
+	default:
+		return written == nil
 	}
 }
 

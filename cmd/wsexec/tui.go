@@ -87,7 +87,12 @@ func lineEnd() string {
 	return "\n"
 }
 
-func sayError(err error)  { line("wsexec: " + oneLine(err.Error())) }
+// later says a line of ours, and does not wait for that.
+func later(text string) (written chan struct{}) {
+	return enqueue("wsexec: " + oneLine(text) + lineEnd())
+}
+
+func sayError(err error)  { await(later(err.Error())) }
 func sayHint(text string) { line("wsexec: hint: " + text) }
 
 // sayUsage says what is wrong with the line of a command of wsexec, "" for its own.
@@ -137,33 +142,13 @@ type messages struct {
 	mu      sync.Mutex
 	waiting *time.Timer   // until the loss of a connection is worth a word
 	shown   bool          // the line about it is there
-	news    chan struct{} // the last word about the connection, or of the server; see written
+	news    chan struct{} // the last word about the connection, or of the server
 	dropped [4]int64      // bytes of each stream, still to be told
 	telling chan struct{} // the last word about them
 }
 
-// awaitBriefly waits until a word is written, but not for somebody to read it.
-func awaitBriefly(word chan struct{}) {
-	select {
-	case <-word:
-	case <-time.After(briefly):
-	}
-}
-
+// briefly is how long the session waits until a word is written.
 const briefly = 200 * time.Millisecond
-
-// written reports whether a word of enqueue is written, or there is none. What can come as
-// often as somebody else likes is not said as long as what was said of it before is not.
-func written(word chan struct{}) bool {
-	select {
-	case <-word:
-		return true
-	default:
-		return word == nil
-	}
-}
-
-func later(text string) chan struct{} { return enqueue("wsexec: " + oneLine(text) + lineEnd()) }
 
 func (m *messages) warn(err error) {
 	if !m.quiet {
@@ -186,7 +171,7 @@ func (m *messages) opened(o *proto.Opened) {
 // attached says so where otherwise nothing shows it.
 func (m *messages) attached(session string) {
 	if !m.quiet && isTerminal(2) {
-		enqueue("wsexec: attached to " + oneLine(session) + lineEnd())
+		later("attached to " + session)
 	}
 }
 
@@ -233,7 +218,7 @@ func (m *messages) gap(e client.Gap) {
 	same := e.Stream == proto.Stderr || sameFile(int(e.Stream), 2)
 	m.mu.Lock()
 	m.dropped[e.Stream&3] += e.N
-	said := same || written(m.telling)
+	said := same || isWritten(m.telling)
 	if said {
 		m.tellDropped()
 	}
@@ -243,14 +228,14 @@ func (m *messages) gap(e client.Gap) {
 	case same:
 		await(word)
 	case said:
-		awaitBriefly(word)
+		awaitFor(word, briefly)
 	}
 }
 
 func (m *messages) notice(e client.Notice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.quiet && written(m.news) {
+	if !m.quiet && isWritten(m.news) {
 		m.news = later(e.Text)
 	}
 }
@@ -285,7 +270,7 @@ func (m *messages) back(e client.Back) {
 	word := m.news
 	m.mu.Unlock()
 	if shown {
-		awaitBriefly(word)
+		awaitFor(word, briefly)
 	}
 }
 
@@ -302,7 +287,7 @@ func (m *messages) tellDropped() {
 func (m *messages) showLost(e client.Lost) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.waiting == nil || !written(m.news) {
+	if m.waiting == nil || !isWritten(m.news) {
 		return
 	}
 	m.shown = true
@@ -310,11 +295,11 @@ func (m *messages) showLost(e client.Lost) {
 	if rawMode.Load() {
 		giveUp = "Enter ~. gives up" // Ctrl-C is a key for the other side
 	}
-	text := fmt.Sprintf("wsexec: connection lost, trying again until %s (%s)", e.Until.Format(time.TimeOnly), giveUp)
+	text := fmt.Sprintf("connection lost, trying again until %s (%s)", e.Until.Format(time.TimeOnly), giveUp)
 	if isTerminal(2) {
-		m.news = enqueue("\r\x1b[K" + text)
+		m.news = enqueue("\r\x1b[Kwsexec: " + text)
 	} else {
-		m.news = enqueue(text + lineEnd())
+		m.news = later(text)
 	}
 }
 
@@ -542,10 +527,7 @@ func (m *messages) suspended(linger time.Duration) {
 	if m.quiet {
 		return
 	}
-	select {
-	case <-enqueue(fmt.Sprintf("wsexec: stopped; the session waits for %v", linger) + lineEnd()):
-	case <-time.After(unreadGrace): // signals are not relayed meanwhile
-	}
+	awaitFor(later(fmt.Sprintf("stopped; the session waits for %v", linger)), unreadGrace) // signals are not relayed meanwhile
 }
 
 func (m *messages) escapeHelp(char byte) {

@@ -104,9 +104,9 @@ type Cmd struct {
 	// Go starts a goroutine; nil is the go statement. Whoever has to tidy up
 	// before a panic ends the program does it here.
 	Go func(func())
-	// Ready, if not nil, is called by Run, or beside it, once, and before anything is asked for
-	// that would have to be undone: while the server is to answer that it is there, or when that takes long.
-	// What it does is so done for nothing.
+	// Ready, if not nil, is called by Run once, perhaps on another goroutine, and has returned before
+	// anything is asked for that would have to be undone: while the server is to answer that it is there,
+	// so that what it does takes no time, or when that takes long. It is not called if Run ends sooner.
 	Ready func()
 	// Opened, if not nil, is called by Run when the command is known to run,
 	// once, before anything is read or written.
@@ -254,7 +254,9 @@ func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 	})
 	late := time.AfterFunc(readyLate, c.ready)
 	err := c.connections(ctx)
-	late.Stop()
+	if !late.Stop() {
+		c.ready() // which waits for that
+	}
 	for _, r := range c.out {
 		r.Abort(io.ErrClosedPipe)
 	}

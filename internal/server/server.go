@@ -109,8 +109,8 @@ type Server struct {
 	liveOf   map[string]int      // the same, by principal
 	opening  map[*link.Conn]bool // upgraded, and open has not come
 	unopened int                 // those, and the ones about to be upgraded
-	done     past                // that ended with bye
-	past     past                // otherwise; apart, since there are many more of those
+	told     past                // whose client knows how they ended, or that nothing was run
+	untold   past                // the others; apart, since there are many more of those above
 	stopping bool                // no new sessions
 	closed   bool                // no new connections
 	shut     bool                // no connections that wait for their open
@@ -393,16 +393,16 @@ func (s *Server) remove(x *session, word *proto.Error) {
 		return
 	}
 	delete(s.sessions, x.key)
-	p := &s.past
-	if word == goneTold {
-		p = &s.done
+	p := &s.told
+	if word == goneUntold || word == errInternal {
+		p = &s.untold
 	}
 	p.add(x.key, word, s.cfg.MaxLinger)
 }
 
 // word is what is to be said of a session that is no more, nil if that is not known. s.mu
 // is held.
-func (s *Server) word(k key) *proto.Error { return cmp.Or(s.past.word(k), s.done.word(k)) }
+func (s *Server) word(k key) *proto.Error { return cmp.Or(s.untold.word(k), s.told.word(k)) }
 
 // list describes the sessions of principal, oldest first.
 func (s *Server) list(principal string) []proto.Info {
@@ -477,7 +477,7 @@ func (s *Server) boundEnded() {
 	}
 	s.mu.Unlock()
 	all = slices.DeleteFunc(all, func(x *session) bool { return !x.abandoned() })
-	slices.SortFunc(all, func(a, b *session) int { return a.endedAt().Compare(b.endedAt()) })
+	slices.SortFunc(all, func(a, b *session) int { return a.over.Compare(b.over) }) // which does not change any more
 	for _, x := range all[:max(len(all)-s.cfg.MaxSessions, 0)] {
 		if x.forgetAbandoned() {
 			s.cfg.Log.Warn("forgotten, since there are more that have ended and that nobody came for than --max-sessions", "session", x.id)

@@ -49,7 +49,7 @@ type session struct {
 	leaderGone bool // the command has ended, by itself if reason is ""
 	feeder     int  // of stdin, by number: the one before may still tell that it has ended
 	exit       *proto.Exit
-	over       time.Time // when exit became known
+	over       time.Time // when exit became known; constant from then on
 	client     string    // that has, or last had, the session
 	try        int
 	takeover   bool     // client is another than the one whose streams these are
@@ -594,13 +594,6 @@ func (x *session) abandoned() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.exit != nil && x.link == nil && x.waiting == 0
-}
-
-// endedAt is when the command was known to have ended; zero if it has not.
-func (x *session) endedAt() time.Time {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.over
 }
 
 // hasEnded reports whether the command has.
