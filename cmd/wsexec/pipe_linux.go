@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -44,17 +43,14 @@ func openInput(fd int) (*ownInput, error) {
 	if err != nil {
 		return nil, err
 	}
-	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	poll, fd, err := nowait.NewEpoll()
 	if err == nil {
-		if err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, own, &unix.EpollEvent{Events: unix.EPOLLIN}); err == nil {
-			err = unix.SetNonblock(poll, true) // or os.NewFile would not give it to the poller
-		}
-		if err == nil {
-			in := &ownInput{fd: own, ready: os.NewFile(uintptr(poll), "stdin")}
-			in.raw, err = in.ready.SyscallConn()
+		if err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, own, &unix.EpollEvent{Events: unix.EPOLLIN}); err == nil {
+			in := &ownInput{fd: own, ready: poll}
+			in.raw, err = poll.SyscallConn()
 			return in, err
 		}
-		unix.Close(poll)
+		poll.Close()
 	}
 	unix.Close(own)
 	return nil, err

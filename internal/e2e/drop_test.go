@@ -107,12 +107,7 @@ func TestDropWhileNobodyReads(t *testing.T) {
 		}
 		c := startClient(t, cmd)
 		w.Close()
-		eventually(t, patience, "the command has ended, where nobody has read a byte", func() error {
-			if l := s.list(t); len(l) != 1 || l[0].State != "ended" {
-				return fmt.Errorf("the sessions are %+v", l)
-			}
-			return nil
-		})
+		s.awaitEnded(t, 1) // where nobody has read a byte
 		got, err := io.ReadAll(out)
 		if err != nil {
 			t.Fatal(err)

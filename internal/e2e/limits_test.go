@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,20 +102,10 @@ func TestLongJobIsNotForgotten(t *testing.T) {
 	id := s.only(t).ID
 	s.abandon(t, 2, s.until("short"))
 	s.touch(t, "short")
-	ended := func(n int) {
-		t.Helper()
-		eventually(t, patience, fmt.Sprintf("%d sessions have ended", n), func() error {
-			l := s.list(t)
-			if k := len(slices.DeleteFunc(l, func(i info) bool { return i.State != "ended" })); k != n {
-				return fmt.Errorf("there are %d", k)
-			}
-			return nil
-		})
-	}
-	ended(2)
+	s.awaitEnded(t, 2)
 	s.abandon(t, 1, s.until("last"))
 	s.touch(t, "last")
-	ended(3)
+	s.awaitEnded(t, 3)
 	s.touch(t, "long")
 	eventually(t, patience, "one was forgotten", func() error {
 		if !strings.Contains(s.log.String(), "forgotten, since there are more") {
@@ -138,12 +126,7 @@ func TestEndedUnreadAreBounded(t *testing.T) {
 		c := startClient(t, cmd)
 		defer c.wait(t, patience)
 		defer c.signal(t, syscall.SIGKILL)
-		eventually(t, patience, "the command has ended", func() error {
-			if l := s.list(t); len(l) != i+1 || l[i].State != "ended" {
-				return fmt.Errorf("the sessions are %+v", l)
-			}
-			return nil
-		})
+		s.awaitEnded(t, i+1)
 	}
 	s.run(t, "true").wantComplaint(t, 125, "4 sessions have ended whose clients have not read all", "--max-sessions")
 }

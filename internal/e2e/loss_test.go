@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,6 +96,18 @@ func (s *server) awaitState(t testing.TB, state string) info {
 		return nil
 	})
 	return got
+}
+
+// awaitEnded waits until so many sessions have ended and are still known.
+func (s *server) awaitEnded(t testing.TB, n int) {
+	t.Helper()
+	eventually(t, patience, fmt.Sprintf("%d sessions have ended", n), func() error {
+		l := s.list(t)
+		if k := len(slices.DeleteFunc(slices.Clone(l), func(i info) bool { return i.State != "ended" })); k != n {
+			return fmt.Errorf("the sessions are %+v", l)
+		}
+		return nil
+	})
 }
 
 // awaitNoSession waits until the server has forgotten all sessions.

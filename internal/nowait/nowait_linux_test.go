@@ -126,3 +126,15 @@ func deep(depth int, f func()) {
 
 //go:noinline
 func touch(b *[1]byte) { b[0]++ }
+
+// An output that is not waited for would end in good order, and be taken for all.
+func TestPolledFile(t *testing.T) {
+	fd, err := unix.Open(t.TempDir(), unix.O_RDONLY|unix.O_CLOEXEC, 0) // epoll takes no directory
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := polledFile(fd, "directory"); err == nil {
+		f.Close()
+		t.Error("no error of a file that the poller does not take")
+	}
+}

@@ -53,11 +53,7 @@ type waiter struct {
 }
 
 func newWaiter(of *os.File, what direction) (*waiter, error) {
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("cannot make an epoll instance: %w", err)
-	}
-	poll, err := polledFile(fd, "epoll")
+	poll, fd, err := nowait.NewEpoll()
 	if err != nil {
 		return nil, err
 	}
@@ -80,19 +76,6 @@ func newWaiter(of *os.File, what direction) (*waiter, error) {
 		return nil, fmt.Errorf("cannot watch a descriptor: %w", err)
 	}
 	return w, nil
-}
-
-// polledFile makes a file that the runtime's poller has.
-func polledFile(fd int, name string) (*os.File, error) {
-	unix.SetNonblock(fd, true) // or os.NewFile would not give it to the poller
-	f := os.NewFile(uintptr(fd), name)
-	// Nor does it say when the poller does not take it (fs.epoll.max_user_watches). Whoever waited
-	// would be told that the file is closed.
-	if err := f.SetDeadline(time.Time{}); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("cannot wait for %s: %w", name, err)
-	}
-	return f, nil
 }
 
 // wait calls try until that returns true, first at once and then when it may be able to do so. It returns

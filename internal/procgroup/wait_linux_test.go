@@ -26,14 +26,21 @@ func aPipe(t *testing.T, side pipeSide) (r, w *os.File) {
 	return r, w
 }
 
-// The runtime's poller is told nothing of what comes while nobody waits.
-func TestWaiterIsQuiet(t *testing.T) {
-	r, w := aPipe(t, pipeWeRead)
+// aWaiter is one for the reading end of a pipe.
+func aWaiter(t *testing.T) (wt *waiter, r, w *os.File) {
+	t.Helper()
+	r, w = aPipe(t, pipeWeRead)
 	wt, err := newWaiter(r, readable)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer wt.close()
+	t.Cleanup(wt.close)
+	return wt, r, w
+}
+
+// The runtime's poller is told nothing of what comes while nobody waits.
+func TestWaiterIsQuiet(t *testing.T) {
+	wt, r, w := aWaiter(t)
 	told := func() bool {
 		told := false
 		control(wt.polled, func(fd int) { told = ready(fd, unix.POLLIN) })
@@ -84,12 +91,7 @@ func TestWaiterIsQuiet(t *testing.T) {
 // A wait that a deadline had ended had left the instance armed, the next one took that for not armed, and what came
 // between its try and its arming was told of to nobody.
 func TestWaiterAfterDeadline(t *testing.T) {
-	r, w := aPipe(t, pipeWeRead)
-	wt, err := newWaiter(r, readable)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer wt.close()
+	wt, _, w := aWaiter(t)
 	wt.setDeadline(time.Now().Add(time.Millisecond))
 	if err := wt.wait(func(int) bool { return false }); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatal(err)
@@ -106,18 +108,6 @@ func TestWaiterAfterDeadline(t *testing.T) {
 		return tries == 3
 	}); err != nil {
 		t.Errorf("after %d tries: %v", tries, err)
-	}
-}
-
-// An output that is not waited for would end in good order, and be taken for all.
-func TestPolledFile(t *testing.T) {
-	fd, err := unix.Open(t.TempDir(), unix.O_RDONLY|unix.O_CLOEXEC, 0) // epoll takes no directory
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f, err := polledFile(fd, "directory"); err == nil {
-		f.Close()
-		t.Error("no error of a file that the poller does not take")
 	}
 }
 
@@ -148,12 +138,7 @@ func TestOutputFails(t *testing.T) {
 
 // A wait makes no garbage: who reads a flood waits for each few bytes of it.
 func TestWaiterMakesNoGarbage(t *testing.T) {
-	r, w := aPipe(t, pipeWeRead)
-	wt, err := newWaiter(r, readable)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer wt.close()
+	wt, _, w := aWaiter(t)
 	w.WriteString("x")
 	tries := 0
 	second := func(int) bool { // so that an event is waited for, which is there already
