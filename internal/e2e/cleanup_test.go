@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -339,6 +340,77 @@ func TestDelegatedCgroup(t *testing.T) {
 		t.Errorf("got %v, want status 5 and a cgroup below the server's", r)
 	}
 	awaitSleepers(t, 0, arg)
+	// As with sudo: the server may not signal it, but the kernel ends what is in a cgroup.
+	arg = uniqueSleep()
+	root0 := becomesRoot(t)
+	s.run(t, "--timeout", "300ms", "--kill-after", "300ms", root0, "--reuid", "0", "sleep", arg).wantEnded(t, "", "--timeout")
+	awaitSleepers(t, 0, arg)
+}
+
+// becomesRoot is a setpriv(1) that anybody may become root with.
+func becomesRoot(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("setpriv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := filepath.Join(dir, "setpriv")
+	if err := os.WriteFile(name, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name, 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// A command that the server may not signal, and that is in no cgroup, does not keep the
+// server from ending when it is told so twice.
+func TestServerEndsDespiteSudo(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("it takes root to make a program for that")
+	}
+	t.Parallel()
+	s := newServer(t)
+	for _, dir := range []string{s.dir, s.home, s.state} {
+		if err := os.Chown(dir, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start(t, serverOptions{args: []string{"--cleanup", "walk"}, wrap: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}})
+	s.awaitListening(t)
+	arg := uniqueSleep()
+	c := s.background(t, becomesRoot(t), "--reuid", "0", "sleep", arg)
+	awaitSleepers(t, 1, arg)
+	t.Cleanup(func() {
+		for _, p := range sleepers(arg) {
+			syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+	})
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	eventually(t, patience, "it is stopping", func() error {
+		if !strings.Contains(s.log.String(), "msg=stopping") {
+			return errors.New("it does not say so")
+		}
+		return nil
+	})
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.waitExit(t, patience)
+	if log := s.log.String(); !strings.Contains(log, "left behind, since it cannot be ended") {
+		t.Errorf("the log has no word of it: %s", log)
+	}
+	c.signal(t, syscall.SIGKILL)
+	c.wait(t, patience)
 }
 
 // What servers that were killed together with their guards have left is ended by

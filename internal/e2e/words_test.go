@@ -108,12 +108,7 @@ func TestGapWhileNobodyReadsStderr(t *testing.T) {
 	cmd.Stdout, cmd.Stderr = w, fullPipe(t)
 	c := startClient(t, cmd)
 	w.Close()
-	eventually(t, patience, "the command has ended, before anything was read", func() error {
-		if l := s.list(t); len(l) != 1 || l[0].State != "ended" {
-			return fmt.Errorf("the sessions are %+v", l)
-		}
-		return nil
-	})
+	s.awaitEnded(t, 1) // before anything was read
 	out.SetReadDeadline(time.Now().Add(patience))
 	got, err := []byte(nil), error(nil)
 	for buf := make([]byte, 1<<16); err == nil && !bytes.HasSuffix(got, []byte("\nEND\n")); {
@@ -232,6 +227,13 @@ func TestUsageNamesTheHelp(t *testing.T) {
 		if !strings.HasSuffix(r.stderr, "\nwsexec: hint: "+c.help+"\n") {
 			t.Errorf("%q: stderr %s, want the hint %q", c.args, quote(r.stderr), c.help)
 		}
+	}
+	// What is wrong is named by where it stands, and no password is repeated.
+	cmd := s.wsexec("run", "true")
+	cmd.Env = append(cmd.Env, "WSEXEC_SERVER=foo")
+	capture(t, cmd).wantComplaint(t, 125, `WSEXEC_SERVER "foo"`)
+	if r := capture(t, s.wsexec("run", "--server", "ftp://me:secret@host", "true")); strings.Contains(r.stderr, "secret") || !strings.Contains(r.stderr, `--server "host"`) {
+		t.Errorf("got %v, want --server named and no password", r)
 	}
 	help := capture(t, s.wsexec("attach", "--help")).stdout
 	for _, word := range []string{"Exit status", "125", "128+N", "TERM", "~d"} {
