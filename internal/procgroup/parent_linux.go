@@ -424,6 +424,7 @@ func parentMain() {
 				p.killing, p.wait = true, 0
 			case toLeave:
 				p.reapOrphans()
+				p.reapLeader()
 				p.say()
 				return
 			case toEnd:
@@ -456,7 +457,9 @@ func closeStdio() {
 
 // A reaper is the state of the parent process.
 type reaper struct {
-	leader  int // 0 when it is reaped
+	leader  int                // 0 when it is reaped
+	status  syscall.WaitStatus // of it, then
+	said    bool
 	sock    *os.File
 	orphans chan os.Signal
 	killing bool
@@ -510,11 +513,16 @@ func (p *reaper) end() {
 	for {
 		left := p.killOthers()
 		if p.leader != 0 && (!left || time.Now().After(late)) {
-			p.say()
+			p.reapLeader()
 			continue
 		}
-		// children can miss some; this does not.
-		if p.leader == 0 && !hasChildren() {
+		// children can miss some; this does not. So the status, which says that nothing is
+		// left, comes after it.
+		none := p.leader == 0 && !hasChildren()
+		if p.leader == 0 && !p.said && (none || time.Now().After(late)) {
+			p.say()
+		}
+		if none {
 			return
 		}
 		select {
@@ -525,16 +533,20 @@ func (p *reaper) end() {
 	}
 }
 
-// say reaps the command and says its status.
-func (p *reaper) say() {
-	var ws syscall.WaitStatus
+// reapLeader reaps the command.
+func (p *reaper) reapLeader() {
 	for {
-		if _, err := syscall.Wait4(p.leader, &ws, 0, nil); err != syscall.EINTR {
+		if _, err := syscall.Wait4(p.leader, &p.status, 0, nil); err != syscall.EINTR {
 			break
 		}
 	}
 	p.leader = 0
-	p.sock.Write(message(saysStatus, uint64(ws)))
+}
+
+// say says the status of the command, which is reaped.
+func (p *reaper) say() {
+	p.said = true
+	p.sock.Write(message(saysStatus, uint64(p.status)))
 }
 
 // hasChildren reports whether this process has any, zombies included.
