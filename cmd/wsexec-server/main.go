@@ -66,6 +66,7 @@ func run(args []string) int {
 			&cli.IntFlag{Name: "max-sessions-per-user", Usage: "at most `N` of them for each who may come in", DefaultText: "as --max-sessions", EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS_PER_USER"}},
 			&cli.IntFlag{Name: "max-connections", Usage: "at most `N` connections without authentication (the oldest goes), and as many that have asked for no session yet", Value: server.DefaultMaxConnections, EnvVars: []string{"WSEXEC_SERVER_MAX_CONNECTIONS"}},
 			&cli.DurationFlag{Name: "open-timeout", Usage: "`TIME` for a connection's request to come, and then for what it asks for", Value: server.DefaultOpenTimeout, EnvVars: []string{"WSEXEC_SERVER_OPEN_TIMEOUT"}},
+			&cli.DurationFlag{Name: "start-timeout", Usage: "`TIME` for a command to be found and started", Value: server.DefaultStartTimeout, EnvVars: []string{"WSEXEC_SERVER_START_TIMEOUT"}},
 			&cli.StringFlag{Name: "max-header", Usage: "`BYTES` of a request's header", Value: "64KiB", EnvVars: []string{"WSEXEC_SERVER_MAX_HEADER"}},
 			&cli.StringFlag{Name: "max-command", Usage: "`BYTES` of a command's arguments and environment as they are sent, a third more than they have; at most 4MiB", Value: "4MiB", EnvVars: []string{"WSEXEC_SERVER_MAX_COMMAND"}},
 			&cli.DurationFlag{Name: "max-linger", Usage: "`TIME` that a session may live on without a connection", Value: server.DefaultMaxLinger, EnvVars: []string{"WSEXEC_SERVER_MAX_LINGER"}},
@@ -101,6 +102,7 @@ func config(c *cli.Context, log io.Writer) (server.Config, error) {
 		MaxSessions:    c.Int("max-sessions"),
 		MaxConnections: c.Int("max-connections"),
 		OpenTimeout:    c.Duration("open-timeout"),
+		StartTimeout:   c.Duration("start-timeout"),
 		MaxLinger:      c.Duration("max-linger"),
 		MaxTimeout:     c.Duration("max-timeout"),
 		MaxIdle:        c.Duration("max-idle-timeout"),
@@ -124,7 +126,7 @@ func config(c *cli.Context, log io.Writer) (server.Config, error) {
 	for _, d := range []struct {
 		name string
 		none bool // it may be left out
-	}{{"open-timeout", false}, {"max-linger", false}, {"kill-after", false}, {"max-timeout", true}, {"max-idle-timeout", true}} {
+	}{{"open-timeout", false}, {"start-timeout", false}, {"max-linger", false}, {"kill-after", false}, {"max-timeout", true}, {"max-idle-timeout", true}} {
 		if v := c.Duration(d.name); v <= 0 && (!d.none || c.IsSet(d.name)) {
 			return cfg, usageError(fmt.Errorf("--%s %v is not a positive time", d.name, v))
 		}

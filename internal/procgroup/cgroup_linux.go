@@ -17,12 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// cgroupPrefix begins the name of the cgroup of a Cleaner, which is below that of its process.
-	cgroupPrefix = "wsexec-server."
-	// killWait bounds the wait for processes that were killed: one in an uninterruptible sleep does not end.
-	killWait = 2 * time.Second
-)
+// cgroupPrefix begins the name of the cgroup of a Cleaner, which is below that of
+// its process.
+const cgroupPrefix = "wsexec-server."
 
 // cgroups is the cgroup of a Cleaner, below which each command has one. No controller is enabled there, so that "no
 // internal processes" does not apply (Documentation/admin-guide/cgroup-v2.rst).
@@ -30,6 +27,7 @@ type cgroups struct {
 	own  string // that of this process
 	path string
 	lock *os.File // of path; held as long as this process lives
+	log  func(string, ...any)
 	last atomic.Int64
 }
 
@@ -41,11 +39,13 @@ func newCgroups(log func(string, ...any)) (*cgroups, error) {
 		return nil, err
 	}
 	sweep(own, log)
-	c := &cgroups{own: own}
+	c := &cgroups{own: own, log: log}
 	// Of two that come at once, one may sweep what the other has made and not locked yet.
 	for try := 0; c.lock == nil; try++ {
 		path := filepath.Join(own, fmt.Sprintf("%s%d-%d", cgroupPrefix, os.Getpid(), time.Now().UnixNano()))
-		if err := os.Mkdir(path, 0o755); err != nil {
+		// For us alone: who can open the directory can lock it, and then the next
+		// server takes it for a living one's.
+		if err := os.Mkdir(path, 0o700); err != nil {
 			return nil, err
 		}
 		if c.lock, err = lockCgroup(path); err == nil {
@@ -154,9 +154,24 @@ func sweep(own string, log func(string, ...any)) {
 		if ps, err := cgroupMembers(dir); err == nil {
 			n = len(ps)
 		}
-		err = endCgroup(dir)
+		left, err := endCgroup(dir)
 		lock.Close()
+		if len(left) > 0 {
+			log("processes that a server had left do not end", "cgroup", dir, "running", names(left), "error", err)
+			continue
+		}
 		log("swept a cgroup that a server had left", "cgroup", dir, "processes", n, "error", err)
+	}
+}
+
+// sweepMarked ends what servers that are dead have left anywhere.
+func sweepMarked(log func(string, ...any)) {
+	left, n := endMarked(func(m mark) bool { return m.session != staysSession && m.server != 0 && m.server.ended() })
+	if len(left) > 0 {
+		log("processes that a server had left do not end", "running", names(left))
+	}
+	if n > 0 {
+		log("ended what a server had left", "processes", n)
 	}
 }
 
@@ -167,14 +182,14 @@ func (c *cgroups) probe() error {
 		return err
 	}
 	defer unix.Close(fd)
-	pid, watch, err := startHelper(syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}, nil, probeName)
+	f, err := startHelper(syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}, nil, probeName)
 	if err != nil {
 		os.Remove(dir)
 		return fmt.Errorf("a process cannot be started in a cgroup: %w", err)
 	}
-	watch()
-	st := reapOwn(pid)
-	if err := endCgroup(dir); err != nil {
+	f.watch()
+	st := reapOwn(f.pid)
+	if _, err := endCgroup(dir); err != nil {
 		return err
 	}
 	if st != (Status{}) {
@@ -186,7 +201,7 @@ func (c *cgroups) probe() error {
 // make makes the cgroup of a command, and opens it.
 func (c *cgroups) make() (dir string, fd int, err error) {
 	dir = filepath.Join(c.path, strconv.FormatInt(c.last.Add(1), 10))
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", -1, err
 	}
 	if fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
@@ -197,27 +212,45 @@ func (c *cgroups) make() (dir string, fd int, err error) {
 }
 
 // fork starts a command in a cgroup of its own.
-func (c *cgroups) fork(path string, args []string, attr *syscall.ProcAttr) (*child, error) {
+func (c *cgroups) fork(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
 	dir, fd, err := c.make()
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
 	}
 	defer unix.Close(fd)
 	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
-	pid, watch, err := forkHere(path, args, attr)
+	if !a.begin(func() error { return cancelIn(dir) }) {
+		os.Remove(dir)
+		return nil, ErrTooLate
+	}
+	f, err := forkHere(path, spec.Args, attr)
 	if err != nil {
 		os.Remove(dir)
 		return nil, err
 	}
-	ch := ownChild(pid, watch)
-	ch.scope = &cgroupScope{all: c, dir: dir, leader: pid}
+	k.claim(f.pid, f.tid)
+	ch := ownChild(f)
+	ch.scope = &cgroupScope{all: c, dir: dir, leader: f.pid}
 	return ch, nil
 }
 
-// remove removes the cgroup of the Cleaner, which has no processes any more.
-func (c *cgroups) remove() {
-	endCgroup(c.path)
+// cancelIn kills what is being started in a cgroup, and returns ErrTooLate if what
+// is still there then is known not to have run.
+func cancelIn(dir string) error {
+	killCgroup(dir)
+	pids, err := cgroupPids(dir)
+	if err != nil || len(pids) == 0 || slices.ContainsFunc(pids, hasRun) {
+		return ErrMayHaveRun
+	}
+	return ErrTooLate
+}
+
+// remove removes the cgroup of the Cleaner, and ends what is left in it. It returns
+// what does not end.
+func (c *cgroups) remove() []process {
+	left, _ := endCgroup(c.path)
 	c.lock.Close()
+	return left
 }
 
 // cgroupScope is what is in one cgroup and those below it.
@@ -249,50 +282,76 @@ func (s *cgroupScope) signal(p process, sig syscall.Signal) {
 
 // holds reports whether a process is in the cgroup or one below. Of one that has ended it tells where it was.
 func (s *cgroupScope) holds(pid int) bool {
+	return inCgroup(pid, s.dir)
+}
+
+// inCgroup reports whether a process is in the cgroup of a server, or of one of its
+// commands, or below.
+func inCgroup(pid int, dir string) bool {
 	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
-	name := strings.TrimPrefix(s.dir, s.all.own) // below the path of our own
+	name := dir[max(strings.LastIndex(dir, "/"+cgroupPrefix), 0):]
 	return err == nil && (bytes.Contains(b, []byte(name+"\n")) || bytes.Contains(b, []byte(name+"/")))
 }
 
 func (s *cgroupScope) killAll() {
 	killCgroup(s.dir)
+	killMembers(s.dir)
 	if !s.holds(s.leader) {
 		session(s.leader).killAll()
 	}
 }
 
-func (s *cgroupScope) release(leave bool) {
+func (s *cgroupScope) release(leave bool) []process {
 	if leave {
 		moveProcesses(s.dir, s.all.own)
 	}
-	endCgroup(s.dir)
+	left, _ := endCgroup(s.dir)
+	return left
 }
 
-// killCgroup kills everything in a cgroup and those below, also what is being made meanwhile (cgroup.kill, Linux 5.14).
+// killCgroup kills everything in a cgroup and those below, also what is being made
+// meanwhile (cgroup.kill, Linux 5.14), but for what killMembers is for.
 func killCgroup(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 }
 
-// endCgroup kills everything in a cgroup and removes it, with those below.
-func endCgroup(dir string) error {
+// killMembers kills the members of a cgroup and those below one by one. It is for
+// what cgroup.kill passes over: a process whose first thread has ended, since the
+// kernel sends the signal by way of that (seen with Linux 6.18), and all of them
+// where the command has made the cgroup a threaded one, whose cgroup.kill cannot
+// be written (cgroup_kill_write in kernel/cgroup/cgroup.c).
+func killMembers(dir string) {
+	ps, _ := cgroupMembers(dir)
+	for _, p := range ps {
+		signalIf(p.pid, syscall.SIGKILL, func() bool { return inCgroup(p.pid, dir) })
+	}
+}
+
+// endCgroup kills everything in a cgroup and removes it, with those below. It
+// returns what does not end.
+func endCgroup(dir string) ([]process, error) {
 	// Where it can be removed nothing is in it or below, and nothing can come.
 	if unix.Rmdir(dir) == nil {
-		return nil
+		return nil, nil
 	}
-	late := time.Now().Add(killWait)
-	for {
+	for rest := newRest(killWait); ; {
 		err := killCgroup(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+			return nil, nil
 		}
-		if rerr := removeCgroup(dir); err == nil || rerr == nil {
+		killMembers(dir)
+		rerr := removeCgroup(dir)
+		if rerr == nil {
+			return nil, nil
+		}
+		if err == nil || errors.Is(err, unix.EOPNOTSUPP) {
 			err = rerr
 		}
 		// EBUSY until the last has ended, ENODEV while somebody else removes it.
-		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENODEV) || time.Now().After(late) {
-			return err
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENODEV) || !rest.more() {
+			left, _ := cgroupMembers(dir)
+			return left, err
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -328,13 +387,12 @@ func cgroupMembers(dir string) ([]process, error) {
 	}
 	var ps []process
 	err = eachCgroup(dir, func(dir string) error {
-		b, err := readKernelFile(filepath.Join(dir, "cgroup.procs"))
+		pids, err := cgroupPids(dir)
 		if err != nil {
 			return err
 		}
-		for _, f := range bytes.Fields(b) {
-			pid, err := strconv.Atoi(string(f))
-			if err != nil || pid == 0 { // 0: of another pid namespace
+		for _, pid := range pids {
+			if slices.ContainsFunc(ps, func(p process) bool { return p.pid == pid }) {
 				continue
 			}
 			p, ok, err := readProcess(pid)
@@ -348,6 +406,40 @@ func cgroupMembers(dir string) ([]process, error) {
 		return nil
 	})
 	return ps, err
+}
+
+// cgroupPids lists the processes of one cgroup, or in a threaded one those of its
+// threads (Documentation/admin-guide/cgroup-v2.rst, "Threads").
+func cgroupPids(dir string) (pids []int, err error) {
+	b, err := readKernelFile(filepath.Join(dir, "cgroup.procs"))
+	threaded := errors.Is(err, unix.EOPNOTSUPP)
+	if threaded {
+		b, err = readKernelFile(filepath.Join(dir, "cgroup.threads"))
+	}
+	for _, f := range bytes.Fields(b) {
+		pid, err := strconv.Atoi(string(f))
+		if err == nil && threaded {
+			pid, err = processOf(pid)
+		}
+		if err == nil && pid != 0 { // 0: of another pid namespace
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
+
+// processOf is the process of a thread.
+func processOf(tid int) (pid int, err error) {
+	b, err := readKernelFile("/proc/" + strconv.Itoa(tid) + "/status")
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "Tgid:"); ok {
+			return strconv.Atoi(strings.TrimSpace(v))
+		}
+	}
+	if err == nil {
+		err = unix.ESRCH
+	}
+	return 0, err
 }
 
 // eachCgroup calls f for a cgroup and all below.
@@ -370,8 +462,7 @@ func eachCgroup(dir string, f func(dir string) error) error {
 
 // moveProcesses moves the processes of a cgroup and those below to another.
 func moveProcesses(from, to string) {
-	late := time.Now().Add(killWait)
-	for time.Now().Before(late) { // they may go on to fork
+	for rest := newRest(killWait); ; { // they may go on to fork
 		ps, err := cgroupMembers(from)
 		if err != nil || len(ps) == 0 {
 			return
@@ -381,8 +472,8 @@ func moveProcesses(from, to string) {
 			err := os.WriteFile(filepath.Join(to, "cgroup.procs"), []byte(strconv.Itoa(p.pid)), 0)
 			moved = moved || err == nil || errors.Is(err, unix.ESRCH)
 		}
-		if !moved {
-			return // it is not allowed
+		if !moved || !rest.more() {
+			return // it is not allowed, or they fork faster
 		}
 	}
 }

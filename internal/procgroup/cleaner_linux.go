@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,18 +21,18 @@ type Cleaner struct {
 
 // NewCleaner makes the Cleaner of this process that works in the given way. log gets what happens later, in words for the operator. This process must call [Helper] at its beginning.
 func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error) {
-	if isInit {
-		go reapStrangers() // as long as the program
-	}
 	switch way {
-	case ByWalk:
+	case ByWalk, ByCgroup, ByAuto:
+	default:
+		return nil, fmt.Errorf("there is no clean-up %q; there are %s, %s and %s", way, ByAuto, ByCgroup, ByWalk)
+	}
+	adopt(log)
+	sweepMarked(log)
+	if way == ByWalk {
 		if err := probeWalk(); err != nil {
 			return nil, fmt.Errorf("clean-up by walk is not possible here: %w", err)
 		}
 		return &Cleaner{way: ByWalk}, nil
-	case ByCgroup, ByAuto:
-	default:
-		return nil, fmt.Errorf("there is no clean-up %q; there are %s, %s and %s", way, ByAuto, ByCgroup, ByWalk)
 	}
 	cg, err := newCgroups(log)
 	if err == nil {
@@ -63,34 +62,59 @@ func (c *Cleaner) Way() string {
 	return cmp.Or(c.way, bySession)
 }
 
-// Close ends what belongs to the Cleaner. All groups must have been reaped.
+// Close ends what belongs to the Cleaner, and everything that is still in its
+// cgroup. What cannot be ended is left to the guard process. All groups must have
+// been reaped.
 func (c *Cleaner) Close() {
+	if c.cgroups == nil {
+		return
+	}
+	if left := c.cgroups.remove(); len(left) > 0 && c.guard != nil {
+		c.cgroups.log("left to the guard, since it does not end", "running", names(left))
+		c.guard.abandon()
+		return
+	}
 	if c.guard != nil {
 		c.guard.close()
 	}
-	if c.cgroups != nil {
-		c.cgroups.remove()
-	}
 }
 
-func (c *Cleaner) fork(path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+func (c *Cleaner) fork(a *attempt, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+	k := newKin()
+	ch, err := c.forkOf(a, &k, path, spec, attr)
+	if err != nil {
+		k.end()
+		return nil, err
+	}
+	if k.session != 0 {
+		ch.scope = &familyScope{scope: ch.scope, kin: k}
+	}
+	return ch, nil
+}
+
+// forkOf starts the command of a session.
+func (c *Cleaner) forkOf(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
 	switch c.way {
 	case ByCgroup:
-		return c.cgroups.fork(path, spec.Args, attr)
+		return c.cgroups.fork(a, k, path, spec, attr)
 	case ByWalk:
-		return forkBelowParent(path, spec, attr)
+		return forkBelowParent(a, k, path, spec, attr)
 	}
-	pid, watch, err := forkHere(path, spec.Args, attr)
+	if !a.begin(nil) {
+		return nil, ErrTooLate
+	}
+	f, err := forkHere(path, spec.Args, attr)
 	if err != nil {
 		return nil, err
 	}
-	return ownChild(pid, watch), nil
+	k.claim(f.pid, f.tid)
+	return ownChild(f), nil
 }
 
 // ownChild is the child whose descendants are those of its session, and which is ours to reap.
-func ownChild(pid int, watch func()) *child {
-	c := inSessionOf(pid, watch)
-	c.reap = func() Status { return reapOwn(pid) }
+func ownChild(f forked) *child {
+	c := inSessionOf(f.pid, f.watch)
+	c.reap = func() Status { return reapOwn(f.pid) }
 	return c
 }
 
@@ -118,7 +142,7 @@ func Helper() {
 
 // startHelper starts this binary under another name, in a session of its own so that no terminal's signal reaches it. Its
 // descriptors are files, from 0 on.
-func startHelper(sys syscall.SysProcAttr, files []uintptr, args ...string) (pid int, watch func(), err error) {
+func startHelper(sys syscall.SysProcAttr, files []uintptr, args ...string) (forked, error) {
 	sys.Setsid = true
 	// By this name it is the file that runs, also when another has taken its place. Nothing in the environment is for it.
 	return forkHere("/proc/self/exe", args, &syscall.ProcAttr{Dir: "/", Files: files, Sys: &sys})
@@ -133,13 +157,6 @@ func deafen() {
 	}
 }
 
-// Of a process with number 1, the children that somebody waits for. It is the reaper of everybody's orphans (man 7
-// pid_namespaces), and must not take theirs from the others.
-var own struct {
-	sync.RWMutex // held for reading while a child is made, for writing while one is reaped
-	sync.Map     // by number
-}
-
 // errNoHelper: what was started as a helper did not behave as one.
 var errNoHelper = errors.New("the program does not call procgroup.Helper at its beginning")
 
@@ -148,60 +165,13 @@ func probeWalk() error {
 	if _, err := children(os.Getpid()); err != nil {
 		return err
 	}
-	pid, watch, err := startHelper(syscall.SysProcAttr{}, nil, probeName)
+	f, err := startHelper(syscall.SysProcAttr{}, nil, probeName)
 	if err != nil {
 		return err
 	}
-	watch()
-	if reapOwn(pid) != (Status{}) {
+	f.watch()
+	if reapOwn(f.pid) != (Status{}) {
 		return errNoHelper
 	}
 	return nil
-}
-
-// isInit is false in nearly every process, which then has nothing to do with own.
-var isInit = os.Getpid() == 1
-
-// forkOwn calls fork, which starts a child that somebody waits for.
-func forkOwn(fork func() (pid int, err error)) (int, error) {
-	if !isInit {
-		return fork()
-	}
-	own.RLock()
-	defer own.RUnlock()
-	pid, err := fork()
-	if err == nil {
-		own.Store(pid, nil)
-	}
-	return pid, err
-}
-
-// reapOwn reaps such a child, which has ended.
-func reapOwn(pid int) Status {
-	if !isInit {
-		return reap(pid)
-	}
-	own.Lock()
-	defer own.Unlock()
-	own.Delete(pid)
-	return reap(pid)
-}
-
-// reapStrangers reaps what ends and is nobody's.
-func reapStrangers() {
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, unix.SIGCHLD)
-	for ; ; <-ended {
-		kids, err := children(os.Getpid())
-		if err != nil {
-			continue
-		}
-		own.Lock()
-		for _, pid := range kids {
-			if _, ours := own.Load(pid); !ours {
-				syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
-			}
-		}
-		own.Unlock()
-	}
 }

@@ -7,13 +7,19 @@ import (
 )
 
 // fork starts the command. (The mask stays the one this process was started with: x/sys has no way to set it here.)
-func (*Cleaner) fork(path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+func (*Cleaner) fork(a *attempt, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+	if !a.begin(nil) {
+		return nil, ErrTooLate
+	}
 	pid, err := syscall.ForkExec(path, spec.Args, attr)
 	if err != nil {
 		return nil, err
 	}
 	return inSessionOf(pid, func() { waitExit(pid) }), nil
 }
+
+// hasRun: there is no flag here that tells whether a process has called execve.
+func hasRun(int) bool { return true }
 
 // waitExit blocks in kqueue, not in waitid: that returns for a stopped process too, although asked for WEXITED
 // (https://go.dev/issue/19314).

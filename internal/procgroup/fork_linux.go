@@ -9,30 +9,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A forked is a child that was made.
+type forked struct {
+	pid   int
+	tid   int    // of the thread that made it
+	watch func() // blocks until it has ended, and leaves the zombie
+}
+
 // forkHere starts the command as a child of this process.
-func forkHere(path string, args []string, attr *syscall.ProcAttr) (pid int, watch func(), err error) {
+func forkHere(path string, args []string, attr *syscall.ProcAttr) (f forked, err error) {
 	pidfd := -1
 	attr.Sys.PidFD = &pidfd
-	pid, err = forkOwn(func() (pid int, err error) {
+	f.pid, err = forkOwn(func() (pid int, err error) {
 		err = withEmptyMask(func() error {
+			f.tid = unix.Gettid()
 			pid, err = syscall.ForkExec(path, args, attr)
 			return err
 		})
 		return pid, err
 	})
 	if err != nil {
-		return 0, nil, err
+		return forked{}, err
 	}
+	f.watch = watchFunc(f.pid, pidfd)
+	return f, nil
+}
+
+// watchFunc returns what waits for the end of a child, by a descriptor of it if
+// there is one.
+func watchFunc(pid, pidfd int) func() {
 	if pidfd < 0 || syscall.SetNonblock(pidfd, true) != nil || !usePidfd {
 		// Linux before 5.2, or a kernel that only looks like one.
 		if pidfd >= 0 {
 			syscall.Close(pidfd)
 		}
-		return pid, func() { waitExit(pid, 0) }, nil
+		return func() { waitExit(pid, 0) }
 	}
 	// Non-blocking, NewFile puts it into the runtime's poller: no thread waits for each command.
 	f := os.NewFile(uintptr(pidfd), "pidfd")
-	return pid, func() {
+	return func() {
 		defer f.Close()
 		raw, err := f.SyscallConn()
 		if err == nil {
@@ -41,7 +56,7 @@ func forkHere(path string, args []string, attr *syscall.ProcAttr) (pid int, watc
 		if err != nil {
 			waitExit(pid, 0)
 		}
-	}, nil
+	}
 }
 
 var usePidfd = true // false in a test of the way without

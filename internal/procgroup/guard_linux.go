@@ -2,6 +2,7 @@ package procgroup
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -51,18 +52,18 @@ func (g *guard) start() (watch func(), err error) {
 	}
 	r, w := os.NewFile(uintptr(p[0]), "|0"), os.NewFile(uintptr(p[1]), "|1")
 	defer r.Close()
-	pid, wait, err := startHelper(syscall.SysProcAttr{}, []uintptr{r.Fd(), null.Fd(), null.Fd()}, guardName, g.path)
+	f, err := startHelper(syscall.SysProcAttr{}, []uintptr{r.Fd(), null.Fd(), 2}, guardName, g.path)
 	if err != nil {
 		w.Close()
 		return nil, err
 	}
-	g.w, g.pid = w, pid
+	g.w, g.pid = w, f.pid
 	return func() {
-		wait()
+		f.watch()
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.pid = 0
-		reapOwn(pid)
+		reapOwn(f.pid)
 	}, nil
 }
 
@@ -88,7 +89,11 @@ func (g *guard) run(watch func()) {
 		var err error
 		watch, err = g.start()
 		g.mu.Unlock()
-		g.log("the guard process has died; there is another", "error", err)
+		if err != nil {
+			g.log("the guard process has died, and another cannot be started: if this server is killed, what it has started may live on", "error", err)
+		} else {
+			g.log("the guard process has died; there is another")
+		}
 	}
 }
 
@@ -105,10 +110,21 @@ func (g *guard) close() {
 	<-g.ended
 }
 
-// guardMain is the guard process.
+// abandon leaves the guard alone with what does not end.
+func (g *guard) abandon() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.w.Close()
+}
+
+// guardMain is the guard process. Its stderr is the server's.
 func guardMain(path string) {
 	deafen()
 	unix.CloseRange(3, 1<<31-1, 0)
+	server := ownMark().server
+	if server != 0 {
+		setSession(0, server, staysSession)
+	}
 	for {
 		_, err := os.Stdin.Read(make([]byte, 1))
 		if err == io.EOF {
@@ -118,7 +134,19 @@ func guardMain(path string) {
 			break
 		}
 	}
-	for endCgroup(path) != nil {
-		time.Sleep(killWait) // something is in an uninterruptible sleep; it is killed when it wakes up
+	for said := false; ; time.Sleep(killWait) {
+		left, err := endCgroup(path)
+		if server != 0 {
+			more, _ := endMarked(func(m mark) bool { return m.server == server && m.session != staysSession })
+			left = append(left, more...)
+		}
+		if err == nil && len(left) == 0 {
+			return
+		}
+		if !said { // something is in an uninterruptible sleep, and is killed when it wakes up
+			said = true
+			fmt.Fprintf(os.Stderr, "wsexec-server: the server has died, and what it had started does not end: %s\n", names(left))
+			closeStdio() // whoever reads the server's words need not wait for that
+		}
 	}
 }

@@ -4,7 +4,6 @@ package procgroup
 
 import (
 	"bufio"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,18 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// All of this file touches what a client has named, which can hang. It is called by
+// an attempt only.
+
+// enterable is dir, or with anyDir / if dir cannot be entered.
+func enterable(dir string, anyDir bool) (string, error) {
+	err := checkDir(dir)
+	if err != nil && anyDir && checkDir("/") == nil {
+		return "/", nil
+	}
+	return dir, err
+}
 
 // checkDir is done ahead of the start because the errno that comes out of a fork does not say whether chdir or execve
 // failed.
@@ -81,6 +92,8 @@ func checkExecutable(path, dir string) error {
 		return fmt.Errorf("%q: %w: %v", path, ErrNotFound, reason(err))
 	case fi.IsDir():
 		return fmt.Errorf("%q: %w: it is a directory", path, ErrNotExecutable)
+	case !fi.Mode().IsRegular():
+		return fmt.Errorf("%q: %w: it is no regular file (mode %v)", path, ErrNotExecutable, fi.Mode())
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, full, unix.X_OK, unix.AT_EACCESS); err != nil {
 		return fmt.Errorf("%q: %w: %v (mode %v)", path, ErrNotExecutable, err, fi.Mode())
@@ -120,6 +133,7 @@ func execError(spec Spec, path string, err error) error {
 		if interp := interpreter(within(spec.Dir, path)); interp != "" {
 			return fmt.Errorf("%q: %w: its interpreter %q: %v", path, ErrNotExecutable, interp, err)
 		}
+		return fmt.Errorf("%q: %w: its dynamic linker: %v", path, ErrNotExecutable, err)
 	case syscall.ENOEXEC:
 		return fmt.Errorf("%q: %w: %v: neither a program for this machine nor a script with a #! line", path, ErrNotExecutable, err)
 	case syscall.E2BIG:
@@ -138,30 +152,27 @@ func execError(spec Spec, path string, err error) error {
 	return fmt.Errorf("%q: %w: %v", path, ErrNotExecutable, err)
 }
 
-// interpreter returns what the file asks the kernel to run it with: the first word after #! (man 2 execve: 255 bytes
-// at most), or the dynamic linker of an ELF file. "" if there is none.
+// interpreter returns what a script asks the kernel to run it with: the first word
+// after #! (man 2 execve: 255 bytes at most). "" if there is none. A program is not
+// looked into: debug/elf is not hardened against hostile files, as its documentation
+// says, and one of 8 KiB can ask it for gigabytes.
 func interpreter(file string) string {
-	f, err := os.Open(file)
+	// NONBLOCK: the file may be another by now, a FIFO that waits for a writer.
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
-	line, _ := bufio.NewReaderSize(io.LimitReader(f, 255), 256).ReadString('\n')
-	if rest, ok := strings.CutPrefix(line, "#!"); ok {
-		// Blank and tab only: "#!/bin/sh\r" asks for a file named sh\r, and that is what the user has to see.
-		word, _, _ := strings.Cut(strings.TrimLeft(strings.TrimRight(rest, "\n"), " \t"), " ")
-		word, _, _ = strings.Cut(word, "\t")
-		return word
-	}
-	e, err := elf.NewFile(f)
-	if err != nil {
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
 		return ""
 	}
-	for _, p := range e.Progs {
-		if p.Type == elf.PT_INTERP && p.Filesz <= 4096 { // PATH_MAX
-			b, _ := io.ReadAll(p.Open())
-			return strings.TrimRight(string(b), "\x00")
-		}
+	line, _ := bufio.NewReaderSize(io.LimitReader(f, 255), 256).ReadString('\n')
+	rest, ok := strings.CutPrefix(line, "#!")
+	if !ok {
+		return ""
 	}
-	return ""
+	// Blank and tab only: "#!/bin/sh\r" asks for a file named sh\r, and that is what the user has to see.
+	word, _, _ := strings.Cut(strings.TrimLeft(strings.TrimRight(rest, "\n"), " \t"), " ")
+	word, _, _ = strings.Cut(word, "\t")
+	return word
 }

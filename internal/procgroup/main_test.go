@@ -3,6 +3,7 @@
 package procgroup
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -124,7 +125,7 @@ var helpers = map[string]func(args []string){
 	// status: plays the server; starts cat /proc/self/status and prints what that prints, then sends itself every
 	// signal that it was told to survive
 	"status": func(args []string) {
-		g, err := Start(Spec{Args: []string{"cat", "/proc/self/status"}, Env: os.Environ(), Dir: "/"})
+		g, err := Start(context.Background(), Spec{Args: []string{"cat", "/proc/self/status"}, Env: os.Environ(), Dir: "/"})
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -139,7 +140,7 @@ var helpers = map[string]func(args []string){
 	},
 	// run COMMAND...: plays the server; prints what the command prints
 	"run": func(args []string) {
-		g, err := Start(Spec{Args: args, Env: os.Environ(), Dir: "/"})
+		g, err := Start(context.Background(), Spec{Args: args, Env: os.Environ(), Dir: "/"})
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -232,7 +233,7 @@ func startBy(t testing.TB, c *Cleaner, spec Spec) *Group {
 	if spec.Dir == "" {
 		spec.Dir = "/"
 	}
-	g, err := c.Start(spec)
+	g, err := c.Start(context.Background(), spec)
 	if err != nil {
 		t.Fatalf("Start: %v", err)
 	}

@@ -2,7 +2,6 @@ package procgroup
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -62,6 +60,7 @@ type startRequest struct {
 	path, dir string
 	args, env []string
 	tty       bool
+	session   uint64 // of its mark
 }
 
 // write writes the request: each string with its length before it, each list with its number of strings.
@@ -84,6 +83,7 @@ func (q *startRequest) write(w io.Writer) error {
 	} else {
 		number(0)
 	}
+	b.Write(binary.AppendUvarint(nil, q.session))
 	return b.Flush()
 }
 
@@ -121,21 +121,21 @@ func readStartRequest(b *bufio.Reader) (*startRequest, error) {
 	}
 	q := &startRequest{path: str(), dir: str(), args: list(), env: list()}
 	q.tty = number() == 1
+	if err == nil {
+		q.session, err = binary.ReadUvarint(b)
+	}
 	return q, err
 }
 
-const (
-	// parentTimeout bounds the time that a parent takes to start the command.
-	parentTimeout = 10 * time.Second
-	// wakeAfter is the time in which it would have, if the command had not stopped it first of all.
-	wakeAfter = 100 * time.Millisecond
-)
+// wakeAfter is the time in which a parent would have started the command, if the
+// command had not stopped it first of all.
+const wakeAfter = 100 * time.Millisecond
 
 // A parent is what this process knows of one.
 type parent struct {
 	pid    int
 	leader int
-	mark   string   // as of Spec
+	kin    kin
 	pidfd  *os.File // of the leader, nil if there is none
 	sock   *os.File
 	told   atomic.Bool   // it was told to end, or has died before that
@@ -147,72 +147,111 @@ type parent struct {
 }
 
 // forkBelowParent starts the command by a parent process.
-func forkBelowParent(path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+func forkBelowParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a socket: %w", err)
 	}
 	unix.SetNonblock(fds[0], true)
 	ours, theirs := os.NewFile(uintptr(fds[0]), "parent"), os.NewFile(uintptr(fds[1]), "parent")
-	defer theirs.Close()
-	pid, watch, err := startHelper(syscall.SysProcAttr{}, append(attr.Files[:3:3], theirs.Fd()), parentName)
+	f, err := startHelper(syscall.SysProcAttr{}, append(attr.Files[:3:3], theirs.Fd()), parentName)
+	theirs.Close() // or its end would not be seen
 	if err != nil {
 		ours.Close()
 		return nil, err
 	}
-	p := &parent{pid: pid, mark: spec.Mark, sock: ours, ended: make(chan struct{}), status: Status{Code: -1}}
-	started := false
-	defer func() {
+	k.tid = f.tid
+	p := &parent{pid: f.pid, kin: *k, sock: ours, ended: make(chan struct{}), status: Status{Code: -1}}
+	begun := make(chan bool, 1) // whether Start returns the command
+	go func() {
 		// It ends when it is told to, or when ours is closed; or when what cannot be killed has ended after all. Nobody
 		// waits for that.
-		go func() {
-			defer close(p.ended)
-			watch()
-			p.mu.Lock()
-			p.died = true
-			reapOwn(pid)
-			p.mu.Unlock()
-			if started && !p.told.Swap(true) {
-				p.endOrphans()
-			}
-		}()
-	}()
-	late := time.Now().Add(parentTimeout)
-	ours.SetDeadline(late)
-	q := startRequest{path: path, dir: attr.Dir, args: spec.Args, env: attr.Env, tty: attr.Sys.Setctty}
-	kind, n := byte(0), uint64(0)
-	err = q.write(ours)
-	for err == nil && kind == 0 {
-		next := time.Now().Add(wakeAfter)
-		ours.SetReadDeadline(next)
-		kind, n, err = readMessage(ours)
-		if errors.Is(err, os.ErrDeadlineExceeded) && next.Before(late) {
-			p.wake()
-			kind, err = 0, nil
+		defer close(p.ended)
+		f.watch()
+		p.mu.Lock()
+		p.died = true
+		reapOwn(f.pid)
+		p.mu.Unlock()
+		if <-begun && !p.told.Swap(true) {
+			p.kin.endAll()
 		}
-	}
-	switch {
-	case err != nil:
-		err = fmt.Errorf("the command's parent process: %w", err)
-	case kind == saysFailed:
-		err = syscall.Errno(n)
-	case kind != saysStarted:
-		err = errNoHelper
-	}
+	}()
+	err = p.begin(a, &startRequest{path: path, dir: attr.Dir, args: spec.Args, env: attr.Env, tty: attr.Sys.Setctty, session: k.session})
+	begun <- err == nil
 	if err != nil {
 		ours.Close()
 		p.wake()
 		return nil, err
 	}
 	ours.SetDeadline(time.Time{})
-	p.leader = int(n)
-	started = true
 	// The number is the command's: the parent keeps it, dead or alive.
 	if fd, err := unix.PidfdOpen(p.leader, 0); err == nil {
 		unix.SetNonblock(fd, true)
 		p.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	}
 	return &child{pid: p.leader, watch: p.watch, reap: func() Status { return p.status }, kill: p.kill, scope: p}, nil
+}
+
+// begin has the parent start the command.
+func (p *parent) begin(a *attempt, q *startRequest) error {
+	if !a.begin(p.cancel) {
+		return ErrTooLate
+	}
+	err := q.write(p.sock)
+	kind, n := byte(0), uint64(0)
+	for err == nil && kind == 0 {
+		p.sock.SetReadDeadline(time.Now().Add(wakeAfter))
+		kind, n, err = readMessage(p.sock)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			p.wake()
+			kind, err = 0, nil
+		}
+	}
+	switch {
+	case err != nil:
+		// It has died: killed by cancel, or by the command.
+		return p.cancel()
+	case kind == saysFailed:
+		return syscall.Errno(n)
+	case kind != saysStarted:
+		return errNoHelper
+	}
+	p.leader = int(n)
+	return nil
+}
+
+// cancel kills the parent and what it has started or is about to start, and returns
+// ErrTooLate if the command is known not to have run.
+func (p *parent) cancel() error {
+	p.mu.RLock()
+	if !p.died {
+		syscall.Kill(p.pid, syscall.SIGKILL)
+	}
+	p.mu.RUnlock()
+	verdict := ErrMayHaveRun
+	for rest := newRest(killWait); ; {
+		p.mu.RLock()
+		died := p.died
+		p.mu.RUnlock()
+		if died { // and what it had started is ours
+			break
+		}
+		if !rest.more() {
+			return verdict
+		}
+	}
+	for first, rest := true, newRest(killWait); ; first = false {
+		left := p.kin.strays()
+		for _, s := range left {
+			signalAdopted(s.pid, syscall.SIGKILL)
+		}
+		if first && len(left) == 1 && !hasRun(left[0].pid) {
+			verdict = ErrTooLate // with that signal it never will
+		}
+		if len(left) == 0 || !rest.more() {
+			return verdict
+		}
+	}
 }
 
 // watch waits for the command's end: by itself, since the parent can be stopped by whoever may signal it.
@@ -237,43 +276,6 @@ func (p *parent) seen() bool {
 	}
 	raw, err := p.pidfd.SyscallConn()
 	return err == nil && raw.Read(func(fd uintptr) bool { return ready(int(fd), unix.POLLIN) }) == nil
-}
-
-// endOrphans ends what a parent has left that somebody has killed, as far as it can be found: it is somebody else's now,
-// and how the command ends is not to be known. As long as something is left in the command's session its number is not
-// given away.
-func (p *parent) endOrphans() {
-	s := session(p.leader)
-	for range 100 {
-		p.kill(syscall.SIGKILL)
-		s.signal(process{pid: p.leader}, syscall.SIGKILL)
-		ps, err := s.others()
-		for _, o := range ps {
-			s.signal(o, syscall.SIGKILL)
-		}
-		strays, serr := carriers(p.mark)
-		for _, o := range strays {
-			signalIf(o.pid, syscall.SIGKILL, func() bool { return carries(o.pid, p.mark) })
-		}
-		if err == nil && serr == nil && len(ps)+len(strays) == 0 {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// carriers lists the living processes that were started with mark in their environment.
-func carriers(mark string) ([]process, error) {
-	if mark == "" {
-		return nil, nil
-	}
-	ps, err := processes()
-	return slices.DeleteFunc(ps, func(p process) bool { return !carries(p.pid, mark) }), err
-}
-
-func carries(pid int, mark string) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	return err == nil && bytes.Contains(append([]byte{0}, b...), []byte("\x00"+mark+"\x00"))
 }
 
 // wake lets a parent that was stopped go on.
@@ -311,7 +313,7 @@ func (p *parent) others() ([]process, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.died {
-		return nil, nil // see endOrphans
+		return nil, nil // what it had is adopted
 	}
 	ps, err := descendants(p.pid)
 	return slices.DeleteFunc(ps, func(o process) bool { return o.pid == p.leader }), err
@@ -332,7 +334,7 @@ func (p *parent) killAll() {
 	p.sock.Write([]byte{toKill})
 }
 
-func (p *parent) release(leave bool) {
+func (p *parent) release(leave bool) (left []process) {
 	word := byte(toEnd)
 	if leave {
 		word = toLeave
@@ -346,18 +348,23 @@ func (p *parent) release(leave bool) {
 			p.status = statusOf(syscall.WaitStatus(n))
 		}
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		p.wake() // once more: it will find the socket closed
-	} else if err != nil {
+	case err != nil:
 		<-p.ended // it has died
 		if first && !leave {
-			p.endOrphans()
+			p.kin.endAll()
 		}
+	}
+	if !leave {
+		left, _ = p.others() // what it waits for is in an uninterruptible sleep, or another user's
 	}
 	p.sock.Close()
 	if p.pidfd != nil {
 		p.pidfd.Close()
 	}
+	return left
 }
 
 // ---- in the parent process
@@ -379,10 +386,17 @@ func parentMain() {
 	}
 	orphans := make(chan os.Signal, 1)
 	signal.Notify(orphans, unix.SIGCHLD)
-	pid, watch, err := forkHere(q.path, q.args, &syscall.ProcAttr{
+	server := ownMark().server
+	if server != 0 {
+		setSession(0, server, q.session) // the command inherits it
+	}
+	f, err := forkHere(q.path, q.args, &syscall.ProcAttr{
 		Dir: q.dir, Env: q.env, Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: q.tty, Ctty: 0},
 	})
+	if server != 0 {
+		setSession(0, server, staysSession)
+	}
 	if err != nil {
 		errno := syscall.EIO
 		errors.As(err, &errno)
@@ -390,12 +404,12 @@ func parentMain() {
 		return
 	}
 	closeStdio()
-	sock.Write(message(saysStarted, uint64(pid)))
-	p := &reaper{leader: pid, sock: sock, orphans: orphans}
+	sock.Write(message(saysStarted, uint64(f.pid)))
+	p := &reaper{leader: f.pid, sock: sock, orphans: orphans}
 
 	exited := make(chan struct{})
 	go func() {
-		watch()
+		f.watch()
 		close(exited)
 	}()
 	words := make(chan byte)

@@ -45,7 +45,11 @@ type process struct {
 	name                 string
 }
 
-// processes looks through /proc for the living processes. An error says that it could not look.
+// errNoProc: what is mounted at /proc, if anything, does not show this process.
+var errNoProc = errors.New("/proc does not list processes: is proc mounted there?")
+
+// processes looks through /proc for the living processes. An error says that it
+// could not look.
 func processes() ([]process, error) {
 	d, err := os.Open("/proc")
 	if err != nil {
@@ -70,11 +74,16 @@ func processes() ([]process, error) {
 			ps = append(ps, p)
 		}
 	}
+	if !slices.ContainsFunc(ps, func(p process) bool { return p.pid == os.Getpid() }) {
+		return nil, errNoProc
+	}
 	return ps, nil
 }
 
-// readKernelFile reads a file of /proc or of a cgroup, which never waits. [os.ReadFile] would first offer each to the
-// runtime's poller; that takes those of a cgroup, and wakes a thread for them.
+// readKernelFile reads a file of /proc or of a cgroup. [os.ReadFile] would first
+// offer each to the runtime's poller; that takes those of a cgroup, and wakes a
+// thread for them. The read is one that the scheduler knows of: some of these
+// files wait for a lock that moving a process between cgroups holds.
 func readKernelFile(path string) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -83,8 +92,9 @@ func readKernelFile(path string) ([]byte, error) {
 	defer unix.Close(fd)
 	b := make([]byte, 0, 512)
 	for {
-		n, err := nowait.Read(fd, b[len(b):cap(b)])
-		switch b = b[:len(b)+n]; {
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch b = b[:len(b)+max(n, 0)]; {
+		case err == unix.EINTR:
 		case err != nil:
 			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
 		case n == 0:
@@ -96,7 +106,9 @@ func readKernelFile(path string) ([]byte, error) {
 	}
 }
 
-// readProcess reads what there is to know of a process. ok is false if it does not live.
+// readProcess reads what there is to know of a process. ok is false if it does not
+// live. One whose first thread has ended (pthread_exit in main) is a zombie by the
+// letter of its state, and lives as long as it has another thread.
 func readProcess(pid int) (p process, ok bool, err error) {
 	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH) {
@@ -105,26 +117,50 @@ func readProcess(pid int) (p process, ok bool, err error) {
 	if err != nil {
 		return process{}, false, err
 	}
-	p, state, ok := parseStat(b)
+	p, state, threads, ok := parseStat(b)
 	p.pid = pid
-	return p, ok && state != 'Z' && state != 'X' && state != 'x', nil
+	switch state {
+	case 'Z':
+		ok = ok && threads > 1
+	case 'X', 'x':
+		ok = false
+	}
+	return p, ok, nil
 }
 
-// parseStat reads "pid (comm) state ppid pgrp session …" of man 5 proc_pid_stat. A process chooses its comm, which can
-// hold blanks and parentheses; no later field does, so the last parenthesis ends it.
-func parseStat(b []byte) (p process, state byte, ok bool) {
+// parseStat reads "pid (comm) state ppid pgrp session …" of man 5 proc_pid_stat. A
+// process chooses its comm, which can hold blanks and parentheses; no later field
+// does, so the last parenthesis ends it.
+func parseStat(b []byte) (p process, state byte, threads int, ok bool) {
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 0 || end < open {
-		return process{}, 0, false
+		return process{}, 0, 0, false
 	}
 	f := bytes.Fields(b[end+1:])
-	if len(f) < 4 || len(f[0]) != 1 {
-		return process{}, 0, false
+	const numThreads = 20 - 3 // counted there from 1, and the first two are cut off
+	if len(f) <= numThreads || len(f[0]) != 1 {
+		return process{}, 0, 0, false
 	}
 	ppid, err := strconv.Atoi(string(f[1]))
 	pgrp, gerr := strconv.Atoi(string(f[2]))
 	sid, serr := strconv.Atoi(string(f[3]))
-	return process{ppid: ppid, pgrp: pgrp, sid: sid, name: string(b[open+1 : end])}, f[0][0], err == nil && gerr == nil && serr == nil
+	threads, terr := strconv.Atoi(string(f[numThreads]))
+	p = process{ppid: ppid, pgrp: pgrp, sid: sid, name: string(b[open+1 : end])}
+	return p, f[0][0], threads, errors.Join(err, gerr, serr, terr) == nil
+}
+
+// hasRun reports whether a child may have come through execve. For one that has not,
+// also if it has ended, the kernel says so: PF_FORKNOEXEC in include/linux/sched.h,
+// in the flags of man 5 proc_pid_stat.
+func hasRun(pid int) bool {
+	const flags, forkNoExec = 9 - 3, 0x40 // counted there from 1, and the first two are cut off
+	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if err != nil || len(f) <= flags {
+		return true
+	}
+	n, err := strconv.ParseUint(string(f[flags]), 10, 64)
+	return err != nil || n&forkNoExec == 0
 }
 
 // signalIf signals one process if ours says that it is one of ours: held by a pidfd while that is asked, its number cannot

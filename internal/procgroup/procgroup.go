@@ -3,7 +3,7 @@
 //
 // The life of a group:
 //
-//	g, err := procgroup.Start(spec)   // errors.Is: ErrNotFound, ErrNotExecutable, ErrBadDirectory
+//	g, err := procgroup.Start(ctx, spec) // errors.Is: ErrNotFound, ErrNotExecutable, ErrBadDirectory, ErrTooLate, ErrMayHaveRun
 //	g.Stdout().Read(p) …              // until io.EOF
 //	<-g.Exited()                      // the leader has ended; its zombie still holds pid and pgid
 //	g.Members(); g.SignalAll(…)       // what it left behind, safely: the number cannot have been reused
@@ -16,12 +16,21 @@
 // Signals go to the process group, SignalAll to everything that the command has started and that still runs. What that
 // is, a Cleaner knows in one of three ways:
 //
-//   - cgroup: each command is started in a cgroup (v2) of its own, which its descendants cannot leave but by privilege. A
-//     guard process beside this one ends them all if this one is killed.
-//   - walk: each command has a small parent process that is the reaper of all its orphaned descendants (PR_SET_CHILD_SUBREAPER,
-//     man 2 prctl), so that they are found by walking down from it, however they tried to get away. It ends them all when
-//     told to, and also when this process is killed.
+//   - cgroup: each command is started in a cgroup (v2) of its own. A process of a user
+//     who may make cgroups, as the server's must, may also leave it.
+//   - walk: each command has a small parent process that is the reaper of all its
+//     orphaned descendants, so that they are found by walking down from it. It ends
+//     them all when told to, and also when this process is killed.
 //   - session: the Unix session that the command leads. What calls setsid escapes.
+//
+// No way is the only one. This process is the reaper of orphans as well
+// (PR_SET_CHILD_SUBREAPER, man 2 prctl): whatever has left its cgroup, its Unix
+// session and its environment, or has killed its parent process, becomes a child of
+// this one with the death of its own parent, and is ended with its session. A mark
+// that all of them inherit (see mark) tells them from others, also for the guard
+// process that ends everything if this one is killed, and for the next server if
+// that is killed, too. Only what asks another daemon to start something (at, cron,
+// systemd-run) gets away.
 //
 // All methods may be called from several goroutines at once, except that an Output has one reader and an Input one
 // writer at a time.
@@ -48,6 +57,14 @@ var (
 	ErrBadDirectory = errors.New("bad working directory")
 )
 
+// What Start says of a command that it has given up.
+var (
+	// ErrTooLate: it was not started in time, and is not going to run.
+	ErrTooLate = errors.New("the command could not be started in time")
+	// ErrMayHaveRun: it was given up, and it is not known whether it has run.
+	ErrMayHaveRun = errors.New("the command could not be started in time, and it is not known whether it ran")
+)
+
 // A NotInPathError is an ErrNotFound of a name that was looked up.
 type NotInPathError struct{ Name, Path string }
 
@@ -67,11 +84,10 @@ type Spec struct {
 	Args []string
 	// Env is the complete environment, "K=V" each. Of two PATHs the first counts, as with getenv(3).
 	Env []string
-	// Mark, if not "", is an entry of Env that nobody else's has: by it is found what a command leaves that has killed
-	// its parent process, and so lost every other trace.
-	Mark string
-	// Dir is the working directory, absolute.
-	Dir string
+	// Dir is the working directory, absolute. With AnyDir, a directory that cannot
+	// be entered is /: nobody has asked for it by name.
+	Dir    string
+	AnyDir bool
 	// TTY, if not nil, asks for a terminal, which has this size before the command starts. Otherwise: pipes.
 	TTY *Winsize
 	// Merge lets one pipe serve stdout and stderr, which keeps their order. A terminal always does.

@@ -4,6 +4,7 @@ package procgroup
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -144,7 +145,7 @@ func TestCannotStart(t *testing.T) {
 				if spec.Dir == "" {
 					spec.Dir = "/"
 				}
-				g, err := Start(spec)
+				g, err := Start(context.Background(), spec)
 				if err == nil {
 					g.Reap()
 					t.Fatal("started")
@@ -175,7 +176,7 @@ func TestDirectoryNotEnterable(t *testing.T) {
 	if err := os.Chmod(dir, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Start(Spec{Args: []string{"/bin/true"}, Dir: dir})
+	_, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: dir})
 	if !errors.Is(err, ErrBadDirectory) {
 		t.Error(err)
 	}
@@ -314,7 +315,7 @@ func TestNothingLeaks(t *testing.T) {
 		case 3:
 			spec.Dir = "/no/such"
 		}
-		g, err := Start(spec)
+		g, err := Start(context.Background(), spec)
 		if err != nil {
 			return
 		}
@@ -374,7 +375,7 @@ func TestTooFewDescriptors(t *testing.T) {
 			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(limit), Max: old.Max}); err != nil {
 				t.Fatal(err)
 			}
-			g, err := Start(Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: tty})
+			g, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: tty})
 			if err == nil {
 				g.Reap()
 			} else {
@@ -416,7 +417,7 @@ func signalField(t *testing.T, status []byte, name string) uint64 {
 func TestIgnoredSignalsAreDefault(t *testing.T) {
 	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap '' HUP INT QUIT USR1 TSTP TTOU; exec "$0" "$@"`},
 		helper("status", "1", "2", "10", "20")...)...)
-	out, err := cmd.CombinedOutput()
+	out, err := outputOf(cmd)
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -439,7 +440,7 @@ func TestInheritedDescriptorsAreKeptBack(t *testing.T) {
 	}
 	defer f.Close()
 	cmd.ExtraFiles = []*os.File{f, f, f} // 3, 4 and 5
-	out, err := cmd.CombinedOutput()
+	out, err := outputOf(cmd)
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -459,7 +460,7 @@ func TestBlockedSignalsAreNot(t *testing.T) {
 	cmd := exec.Command(helper()[0], helper("status")[1:]...)
 	var out bytes.Buffer
 	cmd.Stdout = &out
-	err := cmd.Start()
+	err := startStranger(cmd)
 	unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -539,6 +540,7 @@ func TestZombieIsNoMember(t *testing.T) {
 }
 
 func TestParseStat(t *testing.T) {
+	const rest = " 0 0 0 0 0 0 0 0 0 0 0 0 0 3" // fields 7 to 20
 	for _, c := range []struct {
 		in    string
 		comm  string
@@ -546,16 +548,17 @@ func TestParseStat(t *testing.T) {
 		pgrp  int
 		ok    bool
 	}{
-		{"12 (sleep) S 1 34 35 0", "sleep", 'S', 34, true},
-		{"12 (a) Z 9 9) R 1 34 35 0", "a) Z 9 9", 'R', 34, true},
-		{"12 () R 1 34 35", "", 'R', 34, true},
-		{"12 (((\n)) Z 1 34 35", "((\n)", 'Z', 34, true},
+		{"12 (sleep) S 1 34 35" + rest + " 0", "sleep", 'S', 34, true},
+		{"12 (a) Z 9 9) R 1 34 35" + rest + " 0", "a) Z 9 9", 'R', 34, true},
+		{"12 () R 1 34 35" + rest, "", 'R', 34, true},
+		{"12 (((\n)) Z 1 34 35" + rest, "((\n)", 'Z', 34, true},
 		{"12 (sleep) S 1 34", "", 0, 0, false},
+		{"12 (sleep) S 1 34 35 0", "", 0, 0, false},
 		{"12 )sleep( S 1 2", "", 0, 0, false},
 		{"", "", 0, 0, false},
 	} {
-		p, state, ok := parseStat([]byte(c.in))
-		if want := (process{ppid: 1, pgrp: c.pgrp, sid: 35, name: c.comm}); ok != c.ok || ok && (p != want || state != c.state) {
+		p, state, threads, ok := parseStat([]byte(c.in))
+		if want := (process{ppid: 1, pgrp: c.pgrp, sid: 35, name: c.comm}); ok != c.ok || ok && (p != want || state != c.state || threads != 3) {
 			t.Errorf("%q: %+v %c %t", c.in, p, state, ok)
 		}
 	}
@@ -667,7 +670,7 @@ func TestHangupOfStopped(t *testing.T) {
 // state returns the state of a process as in man 5 proc_pid_stat, 0 if there is no such process.
 func state(pid int) byte {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, s, _ := parseStat(b)
+	_, s, _, _ := parseStat(b)
 	return s
 }
 
@@ -814,7 +817,7 @@ func BenchmarkStart(b *testing.B) {
 	for _, tty := range []*Winsize{nil, {24, 80}} {
 		b.Run(fmt.Sprintf("tty=%t", tty != nil), func(b *testing.B) {
 			for b.Loop() {
-				g, err := Start(Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: tty})
+				g, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: tty})
 				if err != nil {
 					b.Fatal(err)
 				}

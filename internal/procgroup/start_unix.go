@@ -3,6 +3,7 @@
 package procgroup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,15 +13,19 @@ import (
 	"syscall"
 )
 
-// Start starts the command of spec. When it returns an error, nothing runs and no descriptor is left open.
+// Start starts the command of spec, or gives up when ctx is done. When it returns
+// an error, nothing runs and no descriptor is left open; ErrMayHaveRun says that
+// something may have run before.
 //
 // The command leads a new session and process group, has default signal dispositions and an empty signal mask (see
 // ResetSignals), and 0, 1 and 2 as its descriptors, besides those that this process itself was started with and nobody
 // has marked close-on-exec.
-func Start(spec Spec) (*Group, error) { return new(Cleaner).Start(spec) }
+func Start(ctx context.Context, spec Spec) (*Group, error) {
+	return new(Cleaner).Start(ctx, spec)
+}
 
 // Start is Start for a command whose descendants are found in the Cleaner's way.
-func (c *Cleaner) Start(spec Spec) (*Group, error) {
+func (c *Cleaner) Start(ctx context.Context, spec Spec) (*Group, error) {
 	if len(spec.Args) == 0 || spec.Args[0] == "" {
 		return nil, fmt.Errorf("empty command: %w", ErrNotFound)
 	}
@@ -36,16 +41,37 @@ func (c *Cleaner) Start(spec Spec) (*Group, error) {
 			return nil, fmt.Errorf("environment variable %q holds a NUL byte, which no command can be given", name)
 		}
 	}
-	if err := checkDir(spec.Dir); err != nil {
+	a := new(attempt)
+	return a.run(ctx, func() (*Group, error) { return c.start(a, spec) }, discard)
+}
+
+// discard ends a command that was started too late, and returns ErrTooLate if it
+// had not begun to run.
+func discard(g *Group) error {
+	err := ErrTooLate
+	g.SignalAll(syscall.SIGKILL)
+	<-g.exited // it can be killed: it has come through execve, or has died before
+	if hasRun(g.pid) {
+		err = ErrMayHaveRun
+	}
+	g.Reap()
+	return err
+}
+
+// start starts the command of an attempt.
+func (c *Cleaner) start(a *attempt, spec Spec) (*Group, error) {
+	dir, err := enterable(spec.Dir, spec.AnyDir)
+	if err != nil {
 		return nil, err
 	}
+	spec.Dir = dir
 	path, err := lookPath(spec.Args[0], spec.Env, spec.Dir)
 	if err != nil {
 		return nil, err
 	}
 	ResetSignals()
 
-	g := &Group{exited: make(chan struct{})}
+	g := &Group{dir: dir, exited: make(chan struct{})}
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	var theirs []*os.File // the command's ends: ours only until it has been started
 	if spec.TTY != nil {
@@ -74,9 +100,12 @@ func (c *Cleaner) Start(spec Spec) (*Group, error) {
 	} else if spec.Merge {
 		attr.Files = append(attr.Files, attr.Files[1])
 	}
-	g.child, err = c.fork(path, &spec, attr)
+	g.child, err = c.fork(a, path, &spec, attr)
 	if err != nil {
 		g.closeStreams()
+		if errors.Is(err, ErrTooLate) || errors.Is(err, ErrMayHaveRun) {
+			return nil, err
+		}
 		return nil, execError(spec, path, err)
 	}
 	g.pid = g.child.pid
@@ -105,8 +134,9 @@ type scope interface {
 	signal(p process, sig syscall.Signal)
 	// killAll kills as many of them as it can at once.
 	killAll()
-	// release ends what is left of them, or lets it go if leave is set. Nothing is called any more.
-	release(leave bool)
+	// release ends what is left of them, or lets it go if leave is set, and returns
+	// what it could not end. Nothing is called any more.
+	release(leave bool) (left []process)
 }
 
 // session is the scope of the Unix session that a leader of that number leads.
@@ -134,7 +164,12 @@ func (s session) killAll() {
 	}
 }
 
-func (session) release(bool) {}
+func (s session) release(leave bool) (left []process) {
+	if !leave {
+		left, _ = s.others()
+	}
+	return left
+}
 
 // inSessionOf is the child whose descendants are those of its session.
 func inSessionOf(pid int, watch func()) *child {
@@ -204,7 +239,8 @@ func newPipe(side pipeSide) (r, w *os.File, err error) {
 // A Group is a command that was started, and everything that it has started.
 type Group struct {
 	child  *child
-	pid    int // of the leader, and the number of the group and the session
+	dir    string // the working directory
+	pid    int    // of the leader, and the number of the group and the session
 	stdin  *Input
 	stdout *Output
 	stderr *Output
@@ -215,11 +251,16 @@ type Group struct {
 	reaped bool
 
 	reaping sync.Once
-	status  Status // set by it
+	status  Status   // set by it
+	left    []Member // too
 }
 
 // Pid returns the number of the leader, which is the group's and the session's as well.
 func (g *Group) Pid() int { return g.pid }
+
+// Dir returns the directory that the command was started in: Spec.Dir, or / (see
+// Spec.AnyDir).
+func (g *Group) Dir() string { return g.dir }
 
 // Stdin returns the command's stdin, or what is typed at its terminal.
 func (g *Group) Stdin() *Input { return g.stdin }
@@ -392,12 +433,18 @@ func (g *Group) reap(leave bool) Status {
 	g.reaped = true // so that from now on nobody signals a number that may become a stranger's
 	g.mu.Unlock()
 	g.reaping.Do(func() {
-		g.child.scope.release(leave)
+		for _, p := range g.child.scope.release(leave) {
+			g.left = append(g.left, Member{Pid: p.pid, Name: p.name})
+		}
 		g.status = g.child.reap()
 		g.closeStreams()
 	})
 	return g.status
 }
+
+// Left returns, after Reap, the Members that could not be ended: another user's, or
+// in an uninterruptible sleep.
+func (g *Group) Left() []Member { return g.left }
 
 // reap waits for one process by its number, never for any: others wait for their own children.
 func reap(pid int) Status {

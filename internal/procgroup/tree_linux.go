@@ -39,6 +39,17 @@ func children(pid int) ([]int, error) {
 	return pids, nil
 }
 
+// threadChildren lists the children of one thread of ours, zombies included.
+func threadChildren(tid int) (pids []int) {
+	b, _ := readKernelFile("/proc/self/task/" + strconv.Itoa(tid) + "/children") // a thread that has ended has none
+	for _, f := range bytes.Fields(b) {
+		if n, err := strconv.Atoi(string(f)); err == nil {
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
 // descendants lists the living descendants of a process. One that loses its parent meanwhile may be missed.
 func descendants(root int) ([]process, error) {
 	var ps []process

@@ -3,6 +3,7 @@
 package procgroup
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"syscall"
@@ -12,10 +13,10 @@ import (
 var errUnsupported = errors.New("commands cannot be run on " + runtime.GOOS + ": only Linux and macOS are supported")
 
 // Start returns an error.
-func Start(Spec) (*Group, error) { return nil, errUnsupported }
+func Start(context.Context, Spec) (*Group, error) { return nil, errUnsupported }
 
 // Start returns an error.
-func (*Cleaner) Start(Spec) (*Group, error) { return nil, errUnsupported }
+func (*Cleaner) Start(context.Context, Spec) (*Group, error) { return nil, errUnsupported }
 
 // ResetSignals does nothing.
 func ResetSignals() {}
@@ -25,6 +26,7 @@ func ResetSignals() {}
 type Group struct{}
 
 func (*Group) Pid() int                       { return 0 }
+func (*Group) Dir() string                    { return "" }
 func (*Group) Stdin() *Input                  { return nil }
 func (*Group) Stdout() *Output                { return nil }
 func (*Group) Stderr() *Output                { return nil }
@@ -36,6 +38,7 @@ func (*Group) Hangup() error                  { return errUnsupported }
 func (*Group) Resize(Winsize) error           { return errUnsupported }
 func (*Group) Reap() Status                   { return Status{Code: -1} }
 func (*Group) ReapAndLeave() Status           { return Status{Code: -1} }
+func (*Group) Left() []Member                 { return nil }
 
 // An Input cannot exist on this system.
 type Input struct{}

@@ -131,6 +131,7 @@ type Opened struct {
 	From      map[uint8]int64    `json:"from"`
 	CRC       uint32             `json:"crc"`
 	Window    int64              `json:"window,omitempty"`
+	Dir       string             `json:"dir,omitempty"` // where the command was started, if not at home
 }
 
 // Resize tells the terminal's size.
@@ -190,6 +191,7 @@ const (
 	CodeCommandNotFound = "command-not-found"
 	CodeNotExecutable   = "not-executable"
 	CodeBadDirectory    = "bad-directory"
+	CodeNotStarted      = "not-started"
 	CodeBadRequest      = "bad-request"
 	CodeTooLarge        = "too-large"
 	CodeConflict        = "conflict"
@@ -209,6 +211,8 @@ type Error struct {
 	Title  string `json:"title"`
 	Detail string `json:"detail,omitempty"`
 	Status int    `json:"status"`
+	// MayHaveRun: it is not known whether the command ran. Of a start alone.
+	MayHaveRun bool `json:"may_have_run,omitempty"`
 }
 
 // NewError makes the server's final word. Title and detail are cut where the

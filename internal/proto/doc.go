@@ -213,7 +213,7 @@
 // The server's first message:
 //
 //	{"type":"opened", "pid":P, "resumed":BOOL, "tty":BOOL, "linger":MS, "keepalive":MS,
-//	 "have":{"0":[offset, limit], "3":[offset, limit]}, "from":{"1":offset, "2":offset}, "crc":N, "window":N}
+//	 "have":{"0":[offset, limit], "3":[offset, limit]}, "from":{"1":offset, "2":offset}, "crc":N, "window":N, "dir":PATH}
 //
 // have is the server's side of the same rule: the client goes on with stdin and
 // signals at exactly these offsets. from is where each output goes on: the
@@ -223,7 +223,8 @@
 // An offset that a side cannot serve is refused with error bad-offset, never
 // guessed. linger is what the server grants, which may be less than was asked.
 // window is how many bytes of each output it keeps, and how far the window of stdin
-// can grow; a client need not grant more for output.
+// can grow; a client need not grant more for output. dir is there if the command
+// could not be started in the home directory, though the client named no other.
 //
 // # Other control messages
 //
@@ -271,6 +272,7 @@
 //	command-not-found  127  nothing was run
 //	not-executable     126  nothing was run
 //	bad-directory      125  nothing was run
+//	not-started        125  the start took too long; nothing was run, unless may_have_run is true
 //	bad-request        125  nothing was run: the start breaks a rule (detail says which)
 //	too-large          126  nothing was run: open exceeds its bound
 //	conflict           125  the id or the name is taken by another session

@@ -211,6 +211,7 @@ func (w *plainWriter) opened(o *Opened) {
 	streams(w, "from", o.From, func(n int64) { w.b = strconv.AppendInt(w.b, n, 10) })
 	w.int("crc", int64(o.CRC))
 	w.intIf("window", o.Window)
+	w.stringIf("dir", o.Dir)
 }
 
 func (w *plainWriter) exit(e *Exit) {
@@ -473,6 +474,7 @@ func (r *plainReader) opened(o *Opened) {
 	streamsTo(r, "from", &o.From, r.number)
 	numberTo(r, "crc", &o.CRC)
 	numberTo(r, "window", &o.Window)
+	r.stringTo("dir", &o.Dir)
 }
 
 func (r *plainReader) exit(e *Exit) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -31,20 +32,22 @@ func (x *session) launch() {
 	}()
 	x.at("launch")
 	st := x.start
-	spec := procgroup.Spec{Env: environment(st, x.id), Mark: sessionVariable + "=" + x.id, Dir: string(st.Dir), Merge: st.Merge}
+	spec := procgroup.Spec{Env: environment(st, x.id), Dir: string(st.Dir), Merge: st.Merge}
 	for _, a := range st.Argv {
 		spec.Args = append(spec.Args, string(a))
 	}
 	if spec.Dir == "" {
-		spec.Dir = home()
+		spec.Dir, spec.AnyDir = home(), true
 	} else if !filepath.IsAbs(spec.Dir) {
-		spec.Dir = filepath.Join(home(), spec.Dir)
+		spec.Dir = home() + "/" + spec.Dir // not cleaned: link/.. is for the kernel to follow
 	}
 	if st.TTY != nil {
 		size := procgroup.Winsize(st.TTY.Winsize)
 		spec.TTY = &size
 	}
-	g, err := x.srv.cfg.Cleaner.Start(spec)
+	ctx, cancel := context.WithTimeoutCause(x.srv.starting, x.srv.cfg.StartTimeout, errStartTimeout{x.srv.cfg.StartTimeout})
+	defer cancel()
+	g, err := x.srv.cfg.Cleaner.Start(ctx, spec)
 	log := x.srv.cfg.Log.With("session", x.id, "principal", x.principal, "command", short(spec.Args[0]), "args", len(spec.Args)-1)
 	if err != nil {
 		x.startErr = startError(err)
@@ -63,6 +66,17 @@ func (x *session) launch() {
 	x.spawn(x.life)
 }
 
+// errStartTimeout is why a start was given up.
+type errStartTimeout struct{ after time.Duration }
+
+func (e errStartTimeout) Error() string {
+	return fmt.Sprintf("it took over %v, the server's --start-timeout: a file or directory that it needs does not answer", e.after)
+}
+
+// errStopping is why the starts were given up that are under way when the server
+// ends.
+var errStopping = errors.New("the server is stopping")
+
 // startError puts why a command could not be started into words for its user.
 func startError(err error) *proto.Error {
 	var lookup *procgroup.NotInPathError
@@ -75,6 +89,12 @@ func startError(err error) *proto.Error {
 		return fail(proto.CodeNotExecutable, err.Error(), "")
 	case errors.Is(err, procgroup.ErrBadDirectory):
 		return fail(proto.CodeBadDirectory, err.Error(), "")
+	case errors.Is(err, procgroup.ErrTooLate):
+		return fail(proto.CodeNotStarted, err.Error(), "nothing was run")
+	case errors.Is(err, procgroup.ErrMayHaveRun):
+		e := fail(proto.CodeNotStarted, err.Error(), "")
+		e.MayHaveRun = true
+		return e
 	}
 	return fail(proto.CodeInternal, "the command could not be started", err.Error())
 }
@@ -184,6 +204,11 @@ func (x *session) life() {
 		status = x.proc.ReapAndLeave()
 	} else {
 		status = x.proc.Reap()
+	}
+	for _, m := range x.proc.Left() {
+		if !slices.ContainsFunc(exit.LeftBehind, func(p proto.Process) bool { return p.PID == m.Pid && p.Running }) {
+			exit.LeftBehind = append(exit.LeftBehind, proto.Process{PID: m.Pid, Name: m.Name, Running: true})
+		}
 	}
 	if status.Signal != 0 {
 		exit.Signal, exit.Core = linuxSignal(status.Signal), status.CoreDumped

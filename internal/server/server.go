@@ -47,6 +47,9 @@ type Config struct {
 	// OpenTimeout bounds the time until a connection's request has come, and from
 	// there to its open, or until a response to anything else was taken. 10s.
 	OpenTimeout time.Duration
+	// StartTimeout bounds the time that the start of a command takes: the look for
+	// the program and the directory, and execve. 10s.
+	StartTimeout time.Duration
 	// MaxHeader bounds a request's header, in bytes. 64 KiB.
 	MaxHeader int
 	// MaxCommand bounds an open, in which are the command's arguments and
@@ -74,6 +77,7 @@ const (
 	DefaultMaxSessions    = 100
 	DefaultMaxConnections = 256
 	DefaultOpenTimeout    = 10 * time.Second
+	DefaultStartTimeout   = 10 * time.Second
 	DefaultMaxHeader      = 64 << 10
 	DefaultMaxCommand     = proto.MaxOpen
 	DefaultMaxLinger      = time.Hour
@@ -103,6 +107,9 @@ type Server struct {
 	conns    sync.WaitGroup                 // connections being served
 	inject   func(x *session, point string) // of tests; see [session.at]
 
+	starting context.Context // done when starts are given up
+	giveUp   context.CancelCauseFunc
+
 	mu       sync.Mutex
 	sessions map[key]*session
 	live     int                 // sessions whose command has not ended
@@ -126,6 +133,7 @@ func New(cfg Config) *Server {
 	cfg.MaxSessionsPerUser = cmp.Or(cfg.MaxSessionsPerUser, cfg.MaxSessions)
 	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, DefaultMaxConnections)
 	cfg.OpenTimeout = cmp.Or(cfg.OpenTimeout, DefaultOpenTimeout)
+	cfg.StartTimeout = cmp.Or(cfg.StartTimeout, DefaultStartTimeout)
 	cfg.MaxHeader = cmp.Or(cfg.MaxHeader, DefaultMaxHeader)
 	cfg.MaxCommand = cmp.Or(cfg.MaxCommand, DefaultMaxCommand)
 	cfg.MaxLinger = cmp.Or(cfg.MaxLinger, DefaultMaxLinger)
@@ -148,6 +156,7 @@ func New(cfg Config) *Server {
 		liveOf:   map[string]int{},
 		opening:  map[*link.Conn]bool{},
 	}
+	s.starting, s.giveUp = context.WithCancelCause(context.Background())
 	s.http = &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: cfg.OpenTimeout,
@@ -202,12 +211,13 @@ func (s *Server) Shutdown(ctx context.Context) {
 		all = append(all, x)
 	}
 	s.mu.Unlock()
+	s.giveUp(errStopping)
 	for _, x := range all {
 		x.end(proto.ReasonShutdown)
 	}
 	stop := context.AfterFunc(ctx, func() {
 		for _, x := range all {
-			x.kill()
+			x.spawn(x.kill) // side by side: one may have to wait
 		}
 	})
 	s.awaitLives(ctx, all)
@@ -241,7 +251,11 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 	s.shutOpening()
 	s.http.Close()
-	<-done
+	select {
+	case <-done:
+	case <-time.After(killedGrace):
+		s.cfg.Log.Error("connections do not end")
+	}
 }
 
 // awaitLives waits until all sessions have ended, but not for ever once ctx is done: a

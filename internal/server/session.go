@@ -212,7 +212,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created 
 		x.takeover, x.detached = false, false
 	}
 	opened := &proto.Opened{
-		PID: x.proc.Pid(), Resumed: !created, TTY: x.start.TTY != nil,
+		PID: x.proc.Pid(), Dir: x.elsewhere(), Resumed: !created, TTY: x.start.TTY != nil,
 		Linger: proto.MillisOf(x.linger), Keepalive: proto.MillisOf(x.keepalive),
 		Have: map[uint8]proto.Position{}, From: map[uint8]int64{}, Window: x.srv.cfg.Window,
 	}
@@ -247,6 +247,15 @@ func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created 
 	x.link, x.linkDone = l, make(chan struct{})
 	x.setDrop()
 	return opened, x.linkDone, nil
+}
+
+// elsewhere is the directory that the command was started in, if it is another than
+// the client may expect.
+func (x *session) elsewhere() string {
+	if dir := x.proc.Dir(); len(x.start.Dir) == 0 && dir != home() {
+		return dir
+	}
+	return ""
 }
 
 // claimed makes the client of o the one that the session is for, and returns the

@@ -1,0 +1,302 @@
+package procgroup
+
+import (
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// family knows the children of this process. It is a child subreaper (man 2
+// prctl): what a command starts and what then loses its parent becomes a child
+// of ours, whichever cgroup, Unix session or environment it has. So there are
+//
+//   - own children, which were forked here and which somebody here waits for;
+//   - adopted ones, which belong to a session that lives, may stay, or are ended.
+//
+// When no adopted child of a session is left, dead ones included, then nothing is
+// left of it: whatever descends from it has one of them above it.
+var family struct {
+	own sync.Map // children that somebody waits for, by number
+
+	// Held for reading while a child is forked and entered, for writing while
+	// adopted ones are reaped.
+	forking sync.RWMutex
+
+	once    sync.Once
+	adopts  bool     // this process is a subreaper, and knows its children
+	server  instance // of this process; 0: it has no mark
+	certain bool     // every adopted child comes from a command
+	next    uint64   // session, under mu
+	mu      sync.Mutex
+	live    map[uint64]bool
+	log     func(string, ...any)
+}
+
+// reapRest is the least time between two looks for adopted children that have
+// ended on their own.
+const reapRest = 100 * time.Millisecond
+
+// adopt makes this process the reaper of what commands leave, once. The number 1
+// is one in any case (man 7 pid_namespaces).
+func adopt(log func(string, ...any)) {
+	family.once.Do(func() {
+		family.live, family.next, family.log = map[uint64]bool{}, firstSession, log
+		before, err := children(os.Getpid())
+		if err != nil {
+			log("children cannot be listed: what leaves its session and its cgroup is not found", "error", err)
+			return
+		}
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			log("this process cannot adopt orphans: what leaves its session and its cgroup is not found", "error", err)
+			return
+		}
+		if family.server, err = markSelf(); err != nil {
+			log("processes cannot be marked: what leaves its session and its cgroup may not be found", "error", err)
+		}
+		before = slices.DeleteFunc(before, isOwn)
+		// The number 1 gets the orphans of others, and a program that has replaced
+		// a shell (exec) that shell's children.
+		family.certain = os.Getpid() != 1 && len(before) == 0
+		family.adopts = true
+		go reapAdopted() // as long as the program
+	})
+}
+
+func isOwn(pid int) bool {
+	_, ok := family.own.Load(pid)
+	return ok
+}
+
+// forkOwn calls fork, which starts a child that somebody waits for.
+func forkOwn(fork func() (pid int, err error)) (int, error) {
+	family.forking.RLock()
+	defer family.forking.RUnlock()
+	pid, err := fork()
+	if err == nil {
+		family.own.Store(pid, nil)
+	}
+	return pid, err
+}
+
+// reapOwn reaps such a child, which has ended.
+func reapOwn(pid int) Status {
+	family.forking.Lock()
+	defer family.forking.Unlock()
+	family.own.Delete(pid)
+	return reap(pid)
+}
+
+// A kin is what is adopted of one session. The zero kin is of none: nothing is
+// adopted.
+type kin struct {
+	session uint64
+	tid     int // of the thread that forked the command: clone(2) with CLONE_PARENT makes children of that
+}
+
+// newKin begins a session.
+func newKin() kin {
+	if !family.adopts {
+		return kin{}
+	}
+	family.mu.Lock()
+	defer family.mu.Unlock()
+	k := kin{session: family.next}
+	family.next++
+	family.live[k.session] = true
+	return k
+}
+
+// claim marks the command of the session, which has just been forked. What it had
+// forked before that cannot be told from others of this server.
+func (k *kin) claim(pid, tid int) {
+	k.tid = tid
+	if k.session != 0 && family.server != 0 {
+		setSession(pid, family.server, k.session) // fails for one that has ended
+	}
+}
+
+// end says that the session is over: what is adopted of it from now on is ended.
+func (k kin) end() {
+	family.mu.Lock()
+	delete(family.live, k.session)
+	family.mu.Unlock()
+}
+
+// strays lists the living adopted children of the session, and those of none. What
+// has ended is reaped, so that none means that nothing is left.
+func (k kin) strays() []process {
+	if k.session == 0 {
+		return nil
+	}
+	// The kernel gives orphans to the first thread (find_new_reaper in
+	// kernel/exit.c), which in Go lives as long as the program.
+	ps := adopted(func(s uint64) bool { return s == k.session }, os.Getpid(), k.tid)
+	if len(ps) > 0 {
+		// One that was being forked when it was listed is not adopted.
+		family.forking.Lock()
+		defer family.forking.Unlock()
+		ps = slices.DeleteFunc(ps, func(p process) bool { return isOwn(p.pid) })
+	}
+	return ps
+}
+
+// endAll kills what is adopted of the session until there is none, but for what
+// cannot be killed, which it returns.
+func (k kin) endAll() []process {
+	for rest := newRest(killWait); ; {
+		left := k.strays()
+		for _, p := range left {
+			signalAdopted(p.pid, syscall.SIGKILL)
+		}
+		if len(left) == 0 || !rest.more() {
+			return left
+		}
+	}
+}
+
+// leave lets everything in ps stay, whatever becomes of its parents. It reports
+// whether something had to be told so.
+func (k kin) leave(ps []process) (changed bool) {
+	if k.session == 0 || family.server == 0 {
+		return false
+	}
+	for _, p := range ps {
+		if m, ok := readMark(p.pid); ok && m.server == family.server && m.session != staysSession {
+			changed = setSession(p.pid, family.server, staysSession) == nil || changed
+		}
+	}
+	return changed
+}
+
+// has reports whether a process bears the mark of the session.
+func (k kin) has(pid int) bool {
+	m, ok := readMark(pid)
+	return ok && k.session != 0 && family.server != 0 && m == mark{family.server, k.session}
+}
+
+// adopted lists the living adopted children, of those threads of ours or of all,
+// that belong to a session that wanted picks or to none that lives. It reaps those
+// that have ended.
+func adopted(wanted func(session uint64) bool, tids ...int) (alive []process) {
+	var pids []int
+	if len(tids) == 0 {
+		pids, _ = children(os.Getpid())
+	}
+	for i, tid := range tids {
+		if tid > 0 && !slices.Contains(tids[:i], tid) {
+			pids = append(pids, threadChildren(tid)...)
+		}
+	}
+	for again := true; again; {
+		again = false
+		for _, pid := range pids {
+			if isOwn(pid) {
+				continue
+			}
+			switch p, lives, err := readProcess(pid); {
+			case err != nil:
+			case !lives:
+				// What it leaves behind has become ours with its death.
+				again = reapOne(pid) || again
+			case belongsElsewhere(pid, wanted):
+			default:
+				alive = append(alive, p)
+			}
+		}
+		if again {
+			pids, alive = threadChildren(os.Getpid()), alive[:0]
+		}
+	}
+	return alive
+}
+
+// belongsElsewhere reports whether an adopted child is nothing to be ended here:
+// it may stay, belongs to another session that lives, or does not come from here.
+func belongsElsewhere(pid int, wanted func(session uint64) bool) bool {
+	m, ok := readMark(pid)
+	switch ours := ok && family.server != 0 && m.server == family.server; {
+	case !ok:
+		return true // it has just ended, and is reaped the next time
+	case !ours && m.server != 0:
+		// Of a server that a command has started, and its guard's to end.
+		return m.session == staysSession || !m.server.ended()
+	case !ours && !family.certain:
+		return true
+	case ours && wanted(m.session):
+		return false
+	case ours && m.session == staysSession:
+		return true
+	case ours && isLive(m.session):
+		return true
+	}
+	return inServersCgroup(pid) // whose session ends it
+}
+
+func isLive(session uint64) bool {
+	family.mu.Lock()
+	defer family.mu.Unlock()
+	return family.live[session]
+}
+
+// inServersCgroup reports whether a process is in a session's cgroup of this
+// server.
+func inServersCgroup(pid int) bool {
+	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	return err == nil && strings.Contains(string(b), "/"+cgroupPrefix+strconv.Itoa(os.Getpid())+"-")
+}
+
+// reapOne reaps an adopted child that has ended, and reports whether it did.
+func reapOne(pid int) bool {
+	family.forking.Lock()
+	defer family.forking.Unlock()
+	if isOwn(pid) {
+		return false
+	}
+	n, err := syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+	return err == nil && n == pid
+}
+
+// signalAdopted signals an adopted child, and reports whether it is one. The number
+// is its own until we reap it.
+func signalAdopted(pid int, sig syscall.Signal) bool {
+	family.forking.Lock()
+	defer family.forking.Unlock()
+	if isOwn(pid) {
+		return false
+	}
+	p, _, err := readProcess(pid)
+	if err != nil || p.ppid != os.Getpid() {
+		return false
+	}
+	syscall.Kill(pid, sig)
+	return true
+}
+
+// reapAdopted reaps adopted children that end, and ends those that come when their
+// session is over: what could not be killed has ended after all, and left its own
+// behind.
+func reapAdopted() {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
+	none := func(uint64) bool { return false }
+	for range ended {
+		killed := map[int]bool{}
+		for late := adopted(none); len(late) > 0; late = adopted(none) {
+			for _, p := range late {
+				if signalAdopted(p.pid, syscall.SIGKILL) && !killed[p.pid] {
+					killed[p.pid] = true
+					family.log("killed a process whose session had ended", "name", p.name, "pid", p.pid)
+				}
+			}
+			time.Sleep(reapRest)
+		}
+		time.Sleep(reapRest) // each command's end is a signal, too
+	}
+}

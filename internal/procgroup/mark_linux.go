@@ -1,0 +1,209 @@
+package procgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A mark tells which server a process comes from, and which session. It is kept
+// in RLIMIT_LOCKS, a resource limit that no kernel has looked at since Linux
+// 2.4.25 (man 2 getrlimit): every child inherits it over fork, exec and setsid,
+// an empty environment and another cgroup do not lose it, and a process without
+// privilege can lower its hard limit but not raise it again. `ulimit -x` shows it.
+type mark struct {
+	server  instance // the hard limit; 0: of no server
+	session uint64   // the soft limit
+}
+
+// Sessions are numbered from firstSession on. The others are
+const (
+	staysSession   = 0 // what may stay: left running, or a helper of the server
+	unknownSession = 1 // the server itself, and what was forked before its session was set
+	firstSession   = 2
+)
+
+// An instance names a server among those that run, have run and will run on this
+// machine: 3 bits for the level of nesting, as an inner server without privilege
+// can only go lower; 16 of the inode of its PID namespace, in which its number
+// means something; 22 of that number (the kernel's PID_MAX_LIMIT); and 22 of the
+// time when it started, in clock ticks.
+type instance uint64
+
+const (
+	levelShift, namespaceShift, pidShift = 60, 44, 22
+	maxLevel                             = 7
+	pidMask, namespaceMask, startMask    = 1<<22 - 1, 1<<16 - 1, 1<<22 - 1
+)
+
+func newInstance(level int, namespace uint64, pid int, start uint64) instance {
+	return instance(uint64(level)<<levelShift | (namespace&namespaceMask)<<namespaceShift | (uint64(pid)&pidMask)<<pidShift | start&startMask)
+}
+
+func (i instance) level() int        { return int(i >> levelShift) }
+func (i instance) namespace() uint64 { return uint64(i) >> namespaceShift & namespaceMask }
+func (i instance) pid() int          { return int(uint64(i) >> pidShift & pidMask) }
+func (i instance) start() uint64     { return uint64(i) & startMask }
+
+// valid reports whether a hard limit can be an instance: not none, and not what
+// somebody has set for a purpose of his own.
+func (i instance) valid() bool { return i.level() >= 1 && i.level() <= maxLevel && i.pid() > 0 }
+
+// markSelf marks this process as a server, once; what it starts inherits that. It
+// fails where a limit of somebody else's is in the way.
+var markSelf = sync.OnceValues(func() (instance, error) {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_LOCKS, &now); err != nil {
+		return 0, err
+	}
+	namespace, err := pidNamespace()
+	if err != nil {
+		return 0, err
+	}
+	start, err := startTime(os.Getpid())
+	if err != nil {
+		return 0, err
+	}
+	for level := maxLevel; level >= 1; level-- {
+		i := newInstance(level, namespace, os.Getpid(), start)
+		if now.Max != unix.RLIM_INFINITY && uint64(i) > now.Max {
+			continue
+		}
+		return i, unix.Setrlimit(unix.RLIMIT_LOCKS, &unix.Rlimit{Cur: unknownSession, Max: uint64(i)})
+	}
+	return 0, fmt.Errorf("the limit on file locks is already %d", now.Max)
+})
+
+// setSession sets the session of a process, 0 for this one.
+func setSession(pid int, server instance, session uint64) error {
+	return unix.Prlimit(pid, unix.RLIMIT_LOCKS, &unix.Rlimit{Cur: session, Max: uint64(server)}, nil)
+}
+
+// readMark reads the mark of a process, a zombie included. ok is false if there is
+// no such process.
+func readMark(pid int) (m mark, ok bool) {
+	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/limits")
+	if err != nil {
+		return mark{}, false
+	}
+	_, rest, found := bytes.Cut(b, []byte("\nMax file locks"))
+	if !found {
+		return mark{}, false
+	}
+	line, _, _ := bytes.Cut(rest, []byte{'\n'})
+	f := bytes.Fields(line)
+	if len(f) < 2 {
+		return mark{}, false
+	}
+	hard, err := strconv.ParseUint(string(f[1]), 10, 64)
+	if err != nil || !instance(hard).valid() {
+		return mark{}, true // "unlimited", or somebody's
+	}
+	soft, err := strconv.ParseUint(string(f[0]), 10, 64)
+	return mark{server: instance(hard), session: soft}, err == nil
+}
+
+// ownMark is that of this process.
+func ownMark() mark {
+	m, _ := readMark(os.Getpid())
+	return m
+}
+
+// pidNamespace is the inode of our PID namespace.
+func pidNamespace() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: "/proc/self/ns/pid", Err: err}
+	}
+	return st.Ino, nil
+}
+
+// startTime is when a process started, in clock ticks since the machine did.
+func startTime(pid int) (uint64, error) {
+	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	const starttime = 22 - 3 // man 5 proc_pid_stat counts from 1, and the first two are cut off
+	if len(f) <= starttime {
+		return 0, errors.New("a stat that is too short")
+	}
+	return strconv.ParseUint(string(f[starttime]), 10, 64)
+}
+
+// ended reports whether the server of an instance is known to have ended. One of
+// another PID namespace is not known.
+func (i instance) ended() bool {
+	namespace, err := pidNamespace()
+	if err != nil || namespace&namespaceMask != i.namespace() {
+		return false
+	}
+	start, err := startTime(i.pid())
+	if err == nil {
+		_, lives, err := readProcess(i.pid())
+		return start&startMask != i.start() || err == nil && !lives
+	}
+	// With hidepid (man 5 proc) another user's process cannot be seen.
+	return syscall.Kill(i.pid(), 0) == syscall.ESRCH
+}
+
+// endMarked kills the processes that ours picks by their mark, until none is left
+// or killWait is over. It returns what does not end, and how many it has killed.
+// What is another user's, and so not to be killed, is not waited for.
+func endMarked(ours func(mark) bool) (left []process, killed int) {
+	seen := map[int]bool{}
+	for rest := newRest(killWait); ; {
+		ps, err := processes()
+		if err != nil {
+			return nil, killed
+		}
+		left = left[:0]
+		wait := false
+		for _, p := range ps {
+			if m, ok := readMark(p.pid); !ok || p.pid == os.Getpid() || !ours(m) {
+				continue
+			}
+			left = append(left, p)
+			if syscall.Kill(p.pid, 0) == syscall.EPERM {
+				continue
+			}
+			wait = true
+			if !seen[p.pid] {
+				seen[p.pid] = true
+				killed++
+			}
+			signalIf(p.pid, syscall.SIGKILL, func() bool {
+				m, ok := readMark(p.pid)
+				return ok && ours(m)
+			})
+		}
+		if !wait || !rest.more() {
+			return left, killed
+		}
+	}
+}
+
+// names are those of processes, for a line of the log.
+func names(ps []process) string {
+	const most = 16
+	var b strings.Builder
+	for i, p := range ps {
+		if i == most {
+			fmt.Fprintf(&b, " and %d more", len(ps)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%q (pid %d)", p.name, p.pid)
+	}
+	return b.String()
+}
