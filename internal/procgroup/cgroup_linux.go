@@ -27,7 +27,6 @@ type cgroups struct {
 	own  string // that of this process
 	path string
 	lock *os.File // of path; held as long as this process lives
-	log  func(string, ...any)
 	last atomic.Int64
 }
 
@@ -39,7 +38,7 @@ func newCgroups(log func(string, ...any)) (*cgroups, error) {
 		return nil, err
 	}
 	sweep(own, log)
-	c := &cgroups{own: own, log: log}
+	c := &cgroups{own: own}
 	// Of two that come at once, one may sweep what the other has made and not locked yet.
 	for try := 0; c.lock == nil; try++ {
 		path := filepath.Join(own, fmt.Sprintf("%s%d-%d", cgroupPrefix, os.Getpid(), time.Now().UnixNano()))
@@ -218,17 +217,27 @@ func (c *cgroups) fork(a *attempt, k *kin, path string, spec *Spec, attr *syscal
 		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
 	}
 	defer unix.Close(fd)
-	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
+	held, may := mayHang(spec.Dir, path)
+	if may {
+		ch, err := forkBelowParent(a, k, path, spec, attr, fd)
+		if err != nil {
+			endCgroup(dir)
+			return nil, err
+		}
+		ch.scope = bothScopes{&cgroupScope{all: c, dir: dir, leader: ch.pid}, ch.scope}
+		return ch, nil
+	}
+	defer unix.Close(held)
 	if !a.begin(func() error { return cancelIn(dir) }) {
 		os.Remove(dir)
 		return nil, ErrTooLate
 	}
-	f, err := forkHere(path, spec.Args, attr)
+	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
+	f, err := k.fork(path, spec.Args, attr)
 	if err != nil {
 		os.Remove(dir)
 		return nil, err
 	}
-	k.claim(f.pid, f.tid)
 	ch := ownChild(f)
 	ch.scope = &cgroupScope{all: c, dir: dir, leader: f.pid}
 	return ch, nil

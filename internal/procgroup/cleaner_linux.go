@@ -26,13 +26,14 @@ func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error)
 	default:
 		return nil, fmt.Errorf("there is no clean-up %q; there are %s, %s and %s", way, ByAuto, ByCgroup, ByWalk)
 	}
+	makeThreads()
 	adopt(log)
 	sweepMarked(log)
 	if way == ByWalk {
 		if err := probeWalk(); err != nil {
 			return nil, fmt.Errorf("clean-up by walk is not possible here: %w", err)
 		}
-		return &Cleaner{way: ByWalk}, nil
+		return newWalk(nil, log)
 	}
 	cg, err := newCgroups(log)
 	if err == nil {
@@ -48,7 +49,17 @@ func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error)
 	if werr := probeWalk(); werr != nil {
 		return &Cleaner{why: fmt.Errorf("%w; and no parent process: %w", err, werr)}, nil
 	}
-	return &Cleaner{way: ByWalk, why: err}, nil
+	return newWalk(err, log)
+}
+
+// newWalk makes a Cleaner that works by walk, as no other way was possible for that
+// reason.
+func newWalk(why error, log func(string, ...any)) (*Cleaner, error) {
+	g, err := newGuard("", log)
+	if err != nil {
+		return nil, err
+	}
+	return &Cleaner{way: ByWalk, why: why, guard: g}, nil
 }
 
 // Way is the way that was chosen, with what belongs to it.
@@ -66,17 +77,17 @@ func (c *Cleaner) Way() string {
 // cgroup. What cannot be ended is left to the guard process. All groups must have
 // been reaped.
 func (c *Cleaner) Close() {
-	if c.cgroups == nil {
+	if c.guard == nil {
 		return
 	}
-	if left := c.cgroups.remove(); len(left) > 0 && c.guard != nil {
-		c.cgroups.log("left to the guard, since it does not end", "running", names(left))
-		c.guard.abandon()
-		return
+	if c.cgroups != nil {
+		if left := c.cgroups.remove(); len(left) > 0 {
+			c.guard.log("left to the guard, since it does not end", "running", names(left))
+			c.guard.abandon()
+			return
+		}
 	}
-	if c.guard != nil {
-		c.guard.close()
-	}
+	c.guard.close()
 }
 
 func (c *Cleaner) fork(a *attempt, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
@@ -85,6 +96,9 @@ func (c *Cleaner) fork(a *attempt, path string, spec *Spec, attr *syscall.ProcAt
 	if err != nil {
 		k.end()
 		return nil, err
+	}
+	if c.way != "" {
+		offer(ch.pid)
 	}
 	if k.session != 0 {
 		ch.scope = &familyScope{scope: ch.scope, kin: k}
@@ -98,16 +112,15 @@ func (c *Cleaner) forkOf(a *attempt, k *kin, path string, spec *Spec, attr *sysc
 	case ByCgroup:
 		return c.cgroups.fork(a, k, path, spec, attr)
 	case ByWalk:
-		return forkBelowParent(a, k, path, spec, attr)
+		return forkBelowParent(a, k, path, spec, attr, -1)
 	}
 	if !a.begin(nil) {
 		return nil, ErrTooLate
 	}
-	f, err := forkHere(path, spec.Args, attr)
+	f, err := k.fork(path, spec.Args, attr)
 	if err != nil {
 		return nil, err
 	}
-	k.claim(f.pid, f.tid)
 	return ownChild(f), nil
 }
 

@@ -35,13 +35,16 @@ var family struct {
 	certain bool     // every adopted child comes from a command
 	next    uint64   // session, under mu
 	mu      sync.Mutex
-	live    map[uint64]bool
+	live    map[uint64]bool // sessions that have not ended, and whether something of theirs that was reaped here had come through execve
 	log     func(string, ...any)
 }
 
 // reapRest is the least time between two looks for adopted children that have
 // ended on their own.
 const reapRest = 100 * time.Millisecond
+
+// mostReapRest is that time while one of them cannot be ended.
+const mostReapRest = 5 * time.Second
 
 // adopt makes this process the reaper of what commands leave, once. The number 1
 // is one in any case (man 7 pid_namespaces).
@@ -109,17 +112,26 @@ func newKin() kin {
 	defer family.mu.Unlock()
 	k := kin{session: family.next}
 	family.next++
-	family.live[k.session] = true
+	family.live[k.session] = false
 	return k
 }
 
-// claim marks the command of the session, which has just been forked. What it had
-// forked before that cannot be told from others of this server.
-func (k *kin) claim(pid, tid int) {
-	k.tid = tid
-	if k.session != 0 && family.server != 0 {
-		setSession(pid, family.server, k.session) // fails for one that has ended
+// marking is held while a child of a session is forked: this process has the mark
+// of the session for that long, since the child inherits it.
+var marking sync.Mutex
+
+// fork calls forkHere for the command of the session.
+func (k *kin) fork(path string, args []string, attr *syscall.ProcAttr) (f forked, err error) {
+	if k.session == 0 || family.server == 0 {
+		return forkHere(path, args, attr)
 	}
+	marking.Lock()
+	defer marking.Unlock()
+	setSession(0, family.server, k.session)
+	defer setSession(0, family.server, unknownSession)
+	f, err = forkHere(path, args, attr)
+	k.tid = f.tid
+	return f, err
 }
 
 // end says that the session is over: what is adopted of it from now on is ended.
@@ -129,15 +141,16 @@ func (k kin) end() {
 	family.mu.Unlock()
 }
 
-// strays lists the living adopted children of the session, and those of none. What
-// has ended is reaped, so that none means that nothing is left.
+// strays lists the living adopted children of the session. What has ended is reaped,
+// so that none means that nothing is left.
 func (k kin) strays() []process {
 	if k.session == 0 {
 		return nil
 	}
 	// The kernel gives orphans to the first thread (find_new_reaper in
 	// kernel/exit.c), which in Go lives as long as the program.
-	ps := adopted(func(s uint64) bool { return s == k.session }, os.Getpid(), k.tid)
+	own := mark{family.server, k.session}
+	ps := adopted(func(_ int, m mark) bool { return m == own && m.server != 0 }, os.Getpid(), k.tid)
 	if len(ps) > 0 {
 		// One that was being forked when it was listed is not adopted.
 		family.forking.Lock()
@@ -161,6 +174,19 @@ func (k kin) endAll() []process {
 	}
 }
 
+// verdict says of a start whose parent process has died whether its command may have
+// run: everything that it could have started was adopted, and left is what is still
+// there and has been killed.
+func (k kin) verdict(left []process) error {
+	family.mu.Lock()
+	ran := family.live[k.session]
+	family.mu.Unlock()
+	if ran || k.session == 0 || family.server == 0 || slices.ContainsFunc(left, func(p process) bool { return hasRun(p.pid) }) {
+		return ErrMayHaveRun
+	}
+	return ErrTooLate
+}
+
 // leave lets everything in ps stay, whatever becomes of its parents. It reports
 // whether something had to be told so.
 func (k kin) leave(ps []process) (changed bool) {
@@ -181,10 +207,9 @@ func (k kin) has(pid int) bool {
 	return ok && k.session != 0 && family.server != 0 && m == mark{family.server, k.session}
 }
 
-// adopted lists the living adopted children, of those threads of ours or of all,
-// that belong to a session that wanted picks or to none that lives. It reaps those
-// that have ended.
-func adopted(wanted func(session uint64) bool, tids ...int) (alive []process) {
+// adopted lists the living adopted children that wanted picks by their mark, those
+// of these threads of ours or of all. It reaps those that have ended.
+func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process) {
 	var pids []int
 	if len(tids) == 0 {
 		pids, _ = children(os.Getpid())
@@ -200,13 +225,11 @@ func adopted(wanted func(session uint64) bool, tids ...int) (alive []process) {
 			if isOwn(pid) {
 				continue
 			}
-			switch p, lives, err := readProcess(pid); {
-			case err != nil:
-			case !lives:
+			p, lives, err := readProcess(pid)
+			if err == nil && !lives {
 				// What it leaves behind has become ours with its death.
 				again = reapOne(pid) || again
-			case belongsElsewhere(pid, wanted):
-			default:
+			} else if m, ok := readMark(pid); err == nil && ok && wanted(pid, m) {
 				alive = append(alive, p)
 			}
 		}
@@ -217,32 +240,32 @@ func adopted(wanted func(session uint64) bool, tids ...int) (alive []process) {
 	return alive
 }
 
-// belongsElsewhere reports whether an adopted child is nothing to be ended here:
-// it may stay, belongs to another session that lives, or does not come from here.
-func belongsElsewhere(pid int, wanted func(session uint64) bool) bool {
-	m, ok := readMark(pid)
-	switch ours := ok && family.server != 0 && m.server == family.server; {
-	case !ok:
-		return true // it has just ended, and is reaped the next time
-	case !ours && m.server != 0:
+// isLate reports whether an adopted child has to be ended although no session does
+// it: its own is over, or it has lost its mark.
+func isLate(pid int, m mark) bool {
+	switch m.server {
+	case 0:
+		if !family.certain {
+			return false
+		}
+	case family.server:
+		if m.session == staysSession || m.session != unknownSession && isLive(m.session) {
+			return false
+		}
+	default:
 		// Of a server that a command has started, and its guard's to end.
-		return m.session == staysSession || !m.server.ended()
-	case !ours && !family.certain:
-		return true
-	case ours && wanted(m.session):
-		return false
-	case ours && m.session == staysSession:
-		return true
-	case ours && isLive(m.session):
-		return true
+		if m.session == staysSession || !m.server.ended() {
+			return false
+		}
 	}
-	return inServersCgroup(pid) // whose session ends it
+	return !inServersCgroup(pid) // whose session ends it
 }
 
 func isLive(session uint64) bool {
 	family.mu.Lock()
 	defer family.mu.Unlock()
-	return family.live[session]
+	_, live := family.live[session]
+	return live
 }
 
 // inServersCgroup reports whether a process is in a session's cgroup of this
@@ -258,6 +281,13 @@ func reapOne(pid int) bool {
 	defer family.forking.Unlock()
 	if isOwn(pid) {
 		return false
+	}
+	if m, ok := readMark(pid); ok && m.server == family.server && hasRun(pid) {
+		family.mu.Lock()
+		if _, live := family.live[m.session]; live {
+			family.live[m.session] = true
+		}
+		family.mu.Unlock()
 	}
 	n, err := syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
 	return err == nil && n == pid
@@ -279,24 +309,27 @@ func signalAdopted(pid int, sig syscall.Signal) bool {
 	return true
 }
 
-// reapAdopted reaps adopted children that end, and ends those that come when their
-// session is over: what could not be killed has ended after all, and left its own
-// behind.
+// reapAdopted reaps adopted children that end, and ends those that are late.
 func reapAdopted() {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)
-	none := func(uint64) bool { return false }
-	for range ended {
-		killed := map[int]bool{}
-		for late := adopted(none); len(late) > 0; late = adopted(none) {
-			for _, p := range late {
-				if signalAdopted(p.pid, syscall.SIGKILL) && !killed[p.pid] {
-					killed[p.pid] = true
-					family.log("killed a process whose session had ended", "name", p.name, "pid", p.pid)
-				}
+	known := map[int]bool{} // late ones, of which the log has a line
+	for wait := reapRest; ; {
+		late := adopted(isLate)
+		for _, p := range late {
+			if signalAdopted(p.pid, syscall.SIGKILL) && !known[p.pid] {
+				known[p.pid] = true
+				family.log("killed a process whose session had ended", "name", p.name, "pid", p.pid)
 			}
-			time.Sleep(reapRest)
 		}
-		time.Sleep(reapRest) // each command's end is a signal, too
+		if len(late) == 0 {
+			clear(known)
+			wait = reapRest
+			time.Sleep(reapRest) // each command's end is a signal, too
+			<-ended
+			continue
+		}
+		time.Sleep(wait)
+		wait = min(2*wait, mostReapRest) // one does not end
 	}
 }

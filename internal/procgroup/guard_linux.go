@@ -12,10 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A guard is a process beside this one that ends everything in a cgroup when this one has ended, however it did. It
-// knows that from a pipe, of which this process alone has the writing end. If the guard dies itself, there is another.
+// A guard is a process beside this one that ends everything that bears this one's
+// mark, and everything in its cgroup, when this one has ended, however it did. It
+// knows that from a pipe, of which this process alone has the writing end. If the
+// guard dies itself, there is another.
 type guard struct {
-	path string
+	path string // of the cgroup, "" without
 	log  func(string, ...any)
 
 	closing chan struct{}
@@ -121,6 +123,7 @@ func (g *guard) abandon() {
 func guardMain(path string) {
 	deafen()
 	unix.CloseRange(3, 1<<31-1, 0)
+	spare(helperThreads)
 	server := ownMark().server
 	if server != 0 {
 		setSession(0, server, staysSession)
@@ -135,7 +138,11 @@ func guardMain(path string) {
 		}
 	}
 	for said := false; ; time.Sleep(killWait) {
-		left, err := endCgroup(path)
+		var left []process
+		var err error
+		if path != "" {
+			left, err = endCgroup(path)
+		}
 		if server != 0 {
 			more, _ := endMarked(func(m mark) bool { return m.server == server && m.session != staysSession })
 			left = append(left, more...)

@@ -36,6 +36,9 @@ func checkDir(dir string) error {
 	if strings.IndexByte(dir, 0) >= 0 {
 		return fmt.Errorf("%w %q: holds a NUL byte", ErrBadDirectory, dir)
 	}
+	if ofProcess(dir) {
+		return fmt.Errorf("%w %q: it would be the server's", ErrBadDirectory, dir)
+	}
 	fi, err := os.Stat(dir)
 	switch {
 	case err != nil:
@@ -84,6 +87,9 @@ func lookPath(name string, env []string, dir string) (string, error) {
 
 func checkExecutable(path, dir string) error {
 	full := within(dir, path)
+	if ofProcess(full) {
+		return fmt.Errorf("%q: %w: it would be the server's", path, ErrNotExecutable)
+	}
 	fi, err := os.Stat(full)
 	switch {
 	case errors.Is(err, syscall.EACCES):
@@ -101,12 +107,25 @@ func checkExecutable(path, dir string) error {
 	return nil
 }
 
-// within does not clean the path: "x/../y" must fail where x is missing, as it does in the kernel.
+// within is a path as the command in dir means it. It is not cleaned: "x/../y" must
+// fail where x is missing, as it does in the kernel.
 func within(dir, path string) string {
+	for _, cwd := range []string{"/proc/self/cwd", "/proc/thread-self/cwd"} { // the command's, not ours
+		if rest, ok := strings.CutPrefix(path, cwd); ok && (rest == "" || rest[0] == '/') {
+			return dir + rest
+		}
+	}
 	if filepath.IsAbs(path) {
 		return path
 	}
 	return dir + "/" + path
+}
+
+// ofProcess reports whether a path means something else in each process: what it is
+// looked up in here is not the command.
+func ofProcess(path string) bool {
+	path = filepath.Clean(path) + "/"
+	return strings.HasPrefix(path, "/proc/self/") || strings.HasPrefix(path, "/proc/thread-self/")
 }
 
 // reason takes the path off an error whose text names it already.

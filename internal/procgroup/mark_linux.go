@@ -26,7 +26,7 @@ type mark struct {
 // Sessions are numbered from firstSession on. The others are
 const (
 	staysSession   = 0 // what may stay: left running, or a helper of the server
-	unknownSession = 1 // the server itself, and what was forked before its session was set
+	unknownSession = 1 // the server itself
 	firstSession   = 2
 )
 

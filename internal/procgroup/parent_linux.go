@@ -60,6 +60,7 @@ type startRequest struct {
 	path, dir string
 	args, env []string
 	tty       bool
+	cgroup    bool   // descriptor 4 is the one that it is to be in
 	session   uint64 // of its mark
 }
 
@@ -78,10 +79,12 @@ func (q *startRequest) write(w io.Writer) error {
 	str(q.dir)
 	list(q.args)
 	list(q.env)
-	if q.tty {
-		number(1)
-	} else {
-		number(0)
+	for _, yes := range []bool{q.tty, q.cgroup} {
+		if yes {
+			number(1)
+		} else {
+			number(0)
+		}
 	}
 	b.Write(binary.AppendUvarint(nil, q.session))
 	return b.Flush()
@@ -120,7 +123,7 @@ func readStartRequest(b *bufio.Reader) (*startRequest, error) {
 		return l
 	}
 	q := &startRequest{path: str(), dir: str(), args: list(), env: list()}
-	q.tty = number() == 1
+	q.tty, q.cgroup = number() == 1, number() == 1
 	if err == nil {
 		q.session, err = binary.ReadUvarint(b)
 	}
@@ -136,7 +139,8 @@ type parent struct {
 	pid    int
 	leader int
 	kin    kin
-	pidfd  *os.File // of the leader, nil if there is none
+	cancel func() error // endStart, once: its first answer counts
+	pidfd  *os.File     // of the leader, nil if there is none
 	sock   *os.File
 	told   atomic.Bool   // it was told to end, or has died before that
 	ended  chan struct{} // closed when it has, and what it had left was ended
@@ -146,15 +150,20 @@ type parent struct {
 	died bool         // pid may be a stranger's
 }
 
-// forkBelowParent starts the command by a parent process.
-func forkBelowParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+// forkBelowParent starts the command by a parent process, and in the cgroup of that
+// descriptor unless it is negative.
+func forkBelowParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr, cgroup int) (*child, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a socket: %w", err)
 	}
 	unix.SetNonblock(fds[0], true)
 	ours, theirs := os.NewFile(uintptr(fds[0]), "parent"), os.NewFile(uintptr(fds[1]), "parent")
-	f, err := startHelper(syscall.SysProcAttr{}, append(attr.Files[:3:3], theirs.Fd()), parentName)
+	files := append(attr.Files[:3:3], theirs.Fd())
+	if cgroup >= 0 {
+		files = append(files, uintptr(cgroup))
+	}
+	f, err := startHelper(syscall.SysProcAttr{}, files, parentName)
 	theirs.Close() // or its end would not be seen
 	if err != nil {
 		ours.Close()
@@ -162,6 +171,7 @@ func forkBelowParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.
 	}
 	k.tid = f.tid
 	p := &parent{pid: f.pid, kin: *k, sock: ours, ended: make(chan struct{}), status: Status{Code: -1}}
+	p.cancel = sync.OnceValue(p.endStart)
 	begun := make(chan bool, 1) // whether Start returns the command
 	go func() {
 		// It ends when it is told to, or when ours is closed; or when what cannot be killed has ended after all. Nobody
@@ -176,7 +186,7 @@ func forkBelowParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.
 			p.kin.endAll()
 		}
 	}()
-	err = p.begin(a, &startRequest{path: path, dir: attr.Dir, args: spec.Args, env: attr.Env, tty: attr.Sys.Setctty, session: k.session})
+	err = p.begin(a, &startRequest{path: path, dir: attr.Dir, args: spec.Args, env: attr.Env, tty: attr.Sys.Setctty, cgroup: cgroup >= 0, session: k.session})
 	begun <- err == nil
 	if err != nil {
 		ours.Close()
@@ -220,36 +230,23 @@ func (p *parent) begin(a *attempt, q *startRequest) error {
 	return nil
 }
 
-// cancel kills the parent and what it has started or is about to start, and returns
+// endStart kills the parent and what it has started or is about to start, and returns
 // ErrTooLate if the command is known not to have run.
-func (p *parent) cancel() error {
+func (p *parent) endStart() error {
 	p.mu.RLock()
 	if !p.died {
 		syscall.Kill(p.pid, syscall.SIGKILL)
 	}
 	p.mu.RUnlock()
-	verdict := ErrMayHaveRun
 	for rest := newRest(killWait); ; {
 		p.mu.RLock()
 		died := p.died
 		p.mu.RUnlock()
 		if died { // and what it had started is ours
-			break
+			return p.kin.verdict(p.kin.endAll())
 		}
 		if !rest.more() {
-			return verdict
-		}
-	}
-	for first, rest := true, newRest(killWait); ; first = false {
-		left := p.kin.strays()
-		for _, s := range left {
-			signalAdopted(s.pid, syscall.SIGKILL)
-		}
-		if first && len(left) == 1 && !hasRun(left[0].pid) {
-			verdict = ErrTooLate // with that signal it never will
-		}
-		if len(left) == 0 || !rest.more() {
-			return verdict
+			return ErrMayHaveRun
 		}
 	}
 }
@@ -374,11 +371,13 @@ func parentMain() {
 	deafen()
 	sock := os.NewFile(3, "server")
 	unix.CloseOnExec(3)
-	unix.CloseRange(4, 1<<31-1, 0)
 	in := bufio.NewReader(sock)
 	q, err := readStartRequest(in)
 	if err != nil {
 		return
+	}
+	if q.cgroup {
+		unix.CloseOnExec(4)
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		sock.Write(message(saysFailed, uint64(err.(syscall.Errno))))
@@ -392,8 +391,11 @@ func parentMain() {
 	}
 	f, err := forkHere(q.path, q.args, &syscall.ProcAttr{
 		Dir: q.dir, Env: q.env, Files: []uintptr{0, 1, 2},
-		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: q.tty, Ctty: 0},
+		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: q.tty, Ctty: 0, UseCgroupFD: q.cgroup, CgroupFD: 4},
 	})
+	if q.cgroup {
+		unix.Close(4)
+	}
 	if server != 0 {
 		setSession(0, server, staysSession)
 	}
@@ -405,6 +407,7 @@ func parentMain() {
 	}
 	closeStdio()
 	sock.Write(message(saysStarted, uint64(f.pid)))
+	spare(helperThreads)
 	p := &reaper{leader: f.pid, sock: sock, orphans: orphans}
 
 	exited := make(chan struct{})

@@ -18,11 +18,7 @@ func (s *familyScope) others() ([]process, error) {
 	for _, p := range strays {
 		below, derr := descendants(p.pid)
 		err = errors.Join(err, derr)
-		for _, q := range append(below, p) {
-			if !slices.ContainsFunc(ps, func(o process) bool { return o.pid == q.pid }) {
-				ps = append(ps, q)
-			}
-		}
+		ps = merge(ps, append(below, p)...)
 	}
 	return ps, err
 }
@@ -45,7 +41,7 @@ func (s *familyScope) release(leave bool) (left []process) {
 	defer s.kin.end()
 	if !leave {
 		left = s.scope.release(false)
-		return append(left, s.kin.endAll()...)
+		return merge(left, s.kin.endAll()...)
 	}
 	// What is forked meanwhile inherits either number.
 	for rest := newRest(killWait); ; {
@@ -55,4 +51,38 @@ func (s *familyScope) release(leave bool) (left []process) {
 		}
 	}
 	return s.scope.release(true)
+}
+
+// bothScopes are those of a command in a cgroup that has a parent process, too.
+type bothScopes [2]scope
+
+func (s bothScopes) others() ([]process, error) {
+	ps, err := s[0].others()
+	more, merr := s[1].others()
+	return merge(ps, more...), errors.Join(err, merr)
+}
+
+func (s bothScopes) signal(p process, sig syscall.Signal) {
+	s[0].signal(p, sig)
+	s[1].signal(p, sig)
+}
+
+func (s bothScopes) killAll() {
+	s[0].killAll()
+	s[1].killAll()
+}
+
+func (s bothScopes) release(leave bool) []process {
+	left := s[0].release(leave)
+	return merge(left, s[1].release(leave)...)
+}
+
+// merge adds those of more to ps that are not there.
+func merge(ps []process, more ...process) []process {
+	for _, q := range more {
+		if !slices.ContainsFunc(ps, func(p process) bool { return p.pid == q.pid }) {
+			ps = append(ps, q)
+		}
+	}
+	return ps
 }
