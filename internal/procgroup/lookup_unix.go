@@ -165,7 +165,9 @@ func execError(spec Spec, path string, err error) error {
 			m += len(s) + 1
 		}
 		return fmt.Errorf("%q: %w: %v: %d bytes of arguments and %d of environment are more than the kernel takes, or one of them is", path, ErrNotExecutable, err, n, m)
-	case syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, 0:
+	case syscall.EAGAIN:
+		return fmt.Errorf("cannot start a process for %q: %w: the limit of processes that the server and its commands are under is reached (pids.max of a cgroup, systemd's TasksMax, or ulimit -u)", path, err)
+	case syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, 0:
 		return fmt.Errorf("cannot start a process for %q: %w", path, err)
 	}
 	return fmt.Errorf("%q: %w: %v", path, ErrNotExecutable, err)
