@@ -1,0 +1,8 @@
+//go:build !linux && !darwin
+
+package termios
+
+import "errors"
+
+// Get fails: modes are not known here.
+func Get(fd int) (map[uint8]uint32, error) { return nil, errors.ErrUnsupported }
