@@ -54,6 +54,33 @@ type Winsize struct {
 type TTY struct {
 	Term string `json:"term"`
 	Winsize
+	Modes Modes `json:"modes,omitempty"`
+}
+
+// Modes are a terminal's, by the opcodes of RFC 4254 §8 and RFC 8160.
+type Modes map[uint8]uint32
+
+func (m Modes) check() error {
+	for op, v := range m {
+		switch {
+		case op >= 1 && op <= 18 && v > 255:
+			return fmt.Errorf("terminal mode %d is %d, and no character (0 to 255)", op, v)
+		case op >= 30 && op <= 93 && v > 1:
+			return fmt.Errorf("terminal mode %d is %d, and no flag (0 or 1)", op, v)
+		}
+	}
+	return nil
+}
+
+// ValidTerm reports whether s can be the name of a terminal:
+// [A-Za-z0-9._+-]{1,256}.
+func ValidTerm(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isLetter(c) && !isDigit(c) && c != '.' && c != '_' && c != '+' && c != '-' {
+			return false
+		}
+	}
+	return len(s) > 0 && len(s) <= 256
 }
 
 // Millis is a duration on the wire: whole milliseconds.
@@ -411,13 +438,13 @@ func strict(raw []byte, t reflect.Type) error {
 				return err
 			}
 		}
-	case reflect.Map: // its keys are numbers of streams
+	case reflect.Map: // its keys are numbers, of streams or of terminal modes
 		return eachMember(raw, func(name string, v []byte) error {
 			if n, err := strconv.Atoi(name); err != nil || strconv.Itoa(n) != name {
-				return fmt.Errorf("%.40q is not the number of a stream", name)
+				return fmt.Errorf("member %.40q is not a number as it is written here", name)
 			}
 			if string(v) == "null" {
-				return fmt.Errorf("a null for stream %s", name)
+				return fmt.Errorf("a null for number %s", name)
 			}
 			return strict(v, t.Elem())
 		})
@@ -590,8 +617,11 @@ func (s *Start) Check() error {
 		if !s.TTY.valid() {
 			return fmt.Errorf("a terminal of %d rows and %d columns cannot be made", s.TTY.Rows, s.TTY.Cols)
 		}
-		if bytes.IndexByte([]byte(s.TTY.Term), 0) >= 0 || len(s.TTY.Term) > 256 {
-			return errors.New("TERM is not the name of a terminal")
+		if !ValidTerm(s.TTY.Term) {
+			return fmt.Errorf("TERM %.80q is not the name of a terminal: 1 to 256 letters, digits, '.', '_', '+' or '-'", s.TTY.Term)
+		}
+		if err := s.TTY.Modes.check(); err != nil {
+			return err
 		}
 	}
 	if s.Name != "" && !ValidName(s.Name) {
@@ -626,14 +656,16 @@ func ValidName(s string) bool {
 	}
 	for i := range len(s) {
 		c := s[i]
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		other := c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
-		if !letter && (i == 0 || !other) {
+		other := isDigit(c) || c == '.' || c == '_' || c == '-'
+		if !isLetter(c) && (i == 0 || !other) {
 			return false
 		}
 	}
 	return true
 }
+
+func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
 
 // idLen is the length of 128 bits in base32 without padding.
 const idLen = 26

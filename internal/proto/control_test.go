@@ -32,10 +32,10 @@ func controls() []struct {
 			`{"type":"open","client":"` + someID + `","try":7,"have":{"1":[5,6],"2":[0,9007199254740991]},"size":{"rows":24,"cols":80},"window":65536}`},
 		{&Open{Client: someID, Try: 1, Start: &Start{
 			Argv: [][]byte{[]byte("ls"), {}, {0xff, 0xfe}}, Env: [][]byte{[]byte("A=b")}, Dir: []byte("/x\xff"),
-			TTY: &TTY{"xterm", Winsize{1, 65535}}, Detach: true, Name: "n", Timeout: millis(0), Idle: millis(3), KillAfter: millis(1),
+			TTY: &TTY{"xterm", Winsize{1, 65535}, Modes{1: 3, 10: 255, 3: 8, 53: 0, 129: math.MaxUint32}}, Detach: true, Name: "n", Timeout: millis(0), Idle: millis(3), KillAfter: millis(1),
 			Linger: millis(2), Keepalive: millis(100), Drain: millis(-1), OnFull: OnFullBlock,
 		}}, `{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["bHM=","","//4="],"env":["QT1i"],"dir":"L3j/",` +
-			`"tty":{"term":"xterm","rows":1,"cols":65535},"detach":true,"name":"n","timeout":0,"idle_timeout":3,"kill_after":1,"linger":2,"keepalive":100,"drain":-1,"on_full":"block"}}`},
+			`"tty":{"term":"xterm","rows":1,"cols":65535,"modes":{"1":3,"10":255,"129":4294967295,"3":8,"53":0}},"detach":true,"name":"n","timeout":0,"idle_timeout":3,"kill_after":1,"linger":2,"keepalive":100,"drain":-1,"on_full":"block"}}`},
 		{&Open{Client: someID, Try: 1, Watch: true, Start: &Start{Argv: [][]byte{[]byte("a")}, Merge: true, User: "u", OnFull: OnFullDrop, LeaveRunning: true}},
 			`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["YQ=="],"merge":true,"on_full":"drop","user":"u","leave_running":true},"watch":true}`},
 		{&Opened{PID: 4711, Resumed: true, TTY: true, Linger: 300000, Keepalive: 15000, CRC: math.MaxUint32,
@@ -222,6 +222,17 @@ func TestParseControlRefuses(t *testing.T) {
 		{open(`,"start":{"argv":["bHM"]}`), "base64"},
 		{open(`,"start":{"argv":"bHM="}`), "a JSON "},
 		{open(`,"start":{"argv":["bHM="],"timeout":1.5}`), "a JSON "},
+		{open(`,"start":{"argv":["bHM="],"tty":{"term":"x","rows":1,"cols":1,"modes":{"0":0,"255":4294967295}}}`), ""},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"256":0}}}`), "256"},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"-1":0}}}`), "-1"},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"ECHO":0}}}`), "ECHO"},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"053":0}}}`), `"053"`},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"53":0,"53":1}}}`), "twice"},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"53":null}}}`), "null"},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"53":-1}}}`), "a JSON "},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"53":4294967296}}}`), "a JSON "},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"53":true}}}`), "a JSON "},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":[[53,1]]}}`), "a JSON "},
 
 		{opened(have, from, ``), ""},
 		{opened(`{"0":[0,1]}`, from, ``), "have lacks stream 3"},
@@ -309,7 +320,10 @@ func TestStartCheck(t *testing.T) {
 	}
 	env := func(e ...string) Start { return ls(func(s *Start) { s.Env = b(e...) }) }
 	tty := func(term string, rows, cols uint16) Start {
-		return ls(func(s *Start) { s.TTY = &TTY{term, Winsize{rows, cols}} })
+		return ls(func(s *Start) { s.TTY = &TTY{Term: term, Winsize: Winsize{rows, cols}} })
+	}
+	modes := func(m Modes) Start {
+		return ls(func(s *Start) { s.TTY = &TTY{"xterm", Winsize{24, 80}, m} })
 	}
 	const century = 3_153_600_000_000 // 100 years of 365 days, in ms
 	tests := []struct {
@@ -339,7 +353,23 @@ func TestStartCheck(t *testing.T) {
 		{ls(func(s *Start) { s.Dir = []byte("/\xff") }), ""},
 		{ls(func(s *Start) { s.Dir = []byte("/\x00") }), "directory has a NUL"},
 
-		{tty("", 1, 1), ""},
+		{tty("x", 1, 1), ""},
+		{tty("rxvt+pcfkeys-0_9.Z", 1, 1), ""},
+		// Was a line of its own, a variable or a path in somebody's configuration.
+		{tty("", 1, 1), `TERM "" is not the name`},
+		{tty("xterm\nx", 1, 1), `TERM "xterm\nx" is not the name`},
+		{tty("../xterm", 1, 1), "TERM"},
+		{tty("xterm=1", 1, 1), "TERM"},
+		{tty("xtérm", 1, 1), "TERM"},
+		{tty("x term", 1, 1), "TERM"},
+		{modes(nil), ""},
+		{modes(Modes{1: 0, 2: 255, 18: 255, 30: 0, 53: 1, 93: 1, 128: math.MaxUint32, 129: 0}), ""},
+		{modes(Modes{0: 7, 19: 256, 29: 256, 94: 2, 127: 9, 160: 9, 255: math.MaxUint32}), ""}, // not known
+		{modes(Modes{1: 256}), "terminal mode 1 is 256, and no character"},
+		{modes(Modes{18: math.MaxUint32}), "terminal mode 18 is 4294967295"},
+		{modes(Modes{30: 2}), "terminal mode 30 is 2, and no flag"},
+		{modes(Modes{43: 2}), "no flag"},
+		{modes(Modes{93: 255}), "no flag"},
 		{tty("xterm-256color", 65535, 65535), ""},
 		{tty("xterm", 0, 80), "0 rows and 80 columns"},
 		{tty("xterm", 24, 0), "24 rows and 0 columns"},
@@ -347,7 +377,7 @@ func TestStartCheck(t *testing.T) {
 		{tty(strings.Repeat("x", 256), 24, 80), ""},
 		{tty(strings.Repeat("x", 257), 24, 80), "TERM"},
 		{ls(func(s *Start) { s.Merge = true }), ""},
-		{ls(func(s *Start) { s.Merge, s.TTY = true, &TTY{"x", Winsize{1, 1}} }), "merge"},
+		{ls(func(s *Start) { s.Merge, s.TTY = true, &TTY{"x", Winsize{1, 1}, nil} }), "merge"},
 
 		{ls(func(s *Start) { s.Name = "build-1" }), ""},
 		{ls(func(s *Start) { s.Name = "1build" }), "name"},
@@ -385,6 +415,17 @@ func TestStartCheck(t *testing.T) {
 	for _, tt := range tests {
 		j, _ := json.Marshal(tt.start)
 		t.Run(string(j[:min(len(j), 150)]), func(t *testing.T) { checkError(t, tt.start.Check(), tt.want) })
+	}
+}
+
+// Terminals are [A-Za-z0-9._+-]{1,256}.
+func TestValidTerm(t *testing.T) {
+	for c := range 256 {
+		s := string([]byte{byte(c)})
+		want := strings.Contains("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-", s)
+		if ValidTerm(s) != want || ValidTerm("xterm"+s) != want {
+			t.Errorf("ValidTerm(%q) = %v", s, !want)
+		}
 	}
 }
 

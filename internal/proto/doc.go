@@ -174,7 +174,7 @@
 //	argv         byte strings, base64 (RFC 4648 §4); argv[0] is looked up in PATH unless it has a slash
 //	env          byte strings "K=V", base64
 //	dir          byte string, base64; the working directory; "" is the home directory
-//	tty          {"term":"xterm","rows":24,"cols":80} for a PTY; absent: pipes
+//	tty          {"term":"xterm","rows":24,"cols":80,"modes":{...}} for a PTY, see below; absent: pipes
 //	merge        true: one pipe for stdout and stderr; stream 2 ends at 0
 //	detach       true: the session begins detached, see below
 //	name         a name for people, [A-Za-z][A-Za-z0-9._-]{0,62}, unique among the owner's live sessions
@@ -189,6 +189,13 @@
 //	on_full      what happens when output is not taken and the server keeps all that it may: "block", the
 //	             command waits; "drop", the oldest goes (GAP). Absent: block, and drop while the session is
 //	             detached and without a connection
+//
+// Of tty, term is the name of a kind of terminal, [A-Za-z0-9._+-]{1,256}. modes are those of the client's
+// terminal, which the PTY has before the command starts, by the opcodes of RFC 4254 §8 and RFC 8160, as
+// in {"3":127,"38":0}: 1 to 18 are control characters, 0 to 255, where 255 is none; 30 to 93 are
+// flags, 0 or 1; 128 and 129 are speeds in bits per second. A mode that the server does not know or
+// have is ignored. One that is not named is as the server's system has it in a new terminal, but for
+// IUTF8 (42), which is then 1. Another client that takes the session over does not change them.
 //
 // Durations are 0 to 3,153,600,000,000, keepalive at least 100. What is absent takes
 // the server's default: no environment but what every command gets, the home

@@ -2,6 +2,8 @@ package proto
 
 import (
 	"encoding/base64"
+	"math"
+	"slices"
 	"strconv"
 )
 
@@ -149,6 +151,26 @@ func (w *plainWriter) winsize(s Winsize) {
 	w.int("cols", int64(s.Cols))
 }
 
+// modesIf writes modes in the order that encoding/json has: that of their numbers
+// as text.
+func (w *plainWriter) modesIf(m Modes) {
+	if len(m) == 0 {
+		return
+	}
+	ops := make([]string, 0, len(m))
+	for op := range m {
+		ops = append(ops, strconv.Itoa(int(op)))
+	}
+	slices.Sort(ops)
+	w.member("modes")
+	w.b = append(w.b, '{')
+	for _, s := range ops {
+		op, _ := strconv.Atoi(s)
+		w.int(s, int64(m[uint8(op)]))
+	}
+	w.b = append(w.b, '}')
+}
+
 func (w *plainWriter) open(o *Open) {
 	w.string("client", o.Client)
 	w.int("try", int64(o.Try))
@@ -185,6 +207,7 @@ func (w *plainWriter) start(s *Start) {
 		w.b = append(w.b, '{')
 		w.string("term", s.TTY.Term)
 		w.winsize(s.TTY.Winsize)
+		w.modesIf(s.TTY.Modes)
 		w.b = append(w.b, '}')
 	}
 	w.boolIf("merge", s.Merge)
@@ -421,6 +444,29 @@ func (r *plainReader) sizeTo(s *Winsize) {
 	numberTo(r, "cols", &s.Cols)
 }
 
+// modesTo reads modes that come in the order in which they are written.
+func (r *plainReader) modesTo(to *Modes) {
+	if !r.member("modes") {
+		return
+	}
+	m := Modes{}
+	r.object(func() {
+		for last := ""; !r.strange && len(r.b) > 0 && r.b[0] != '}'; {
+			if !r.first {
+				r.need(",")
+			}
+			r.first = false
+			name := r.string()
+			r.need(":")
+			op, err := strconv.ParseUint(name, 10, 8)
+			v := r.number()
+			r.strange = r.strange || err != nil || name <= last || name != strconv.Itoa(int(op)) || v < 0 || v > math.MaxUint32
+			m[uint8(op)], last = uint32(v), name
+		}
+	})
+	*to = m
+}
+
 func (r *plainReader) open(o *Open) {
 	r.stringTo("client", &o.Client)
 	numberTo(r, "try", &o.Try)
@@ -448,6 +494,7 @@ func (r *plainReader) start(s *Start) {
 		r.object(func() {
 			r.stringTo("term", &s.TTY.Term)
 			r.sizeTo(&s.TTY.Winsize)
+			r.modesTo(&s.TTY.Modes)
 		})
 	}
 	r.boolTo("merge", &s.Merge)

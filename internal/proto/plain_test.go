@@ -68,6 +68,11 @@ func TestPlainLeaves(t *testing.T) {
 	for _, b := range []string{
 		`{"type":"open","size":{"rows":65536,"cols":1}}`, `{"type":"open","size":{"rows":-1,"cols":1}}`,
 		`{"type":"opened","crc":4294967296}`, `{"type":"opened","crc":-1}`,
+		`{"type":"open","start":{"tty":{"modes":{"1":4294967296}}}}`, `{"type":"open","start":{"tty":{"modes":{"1":-1}}}}`,
+		`{"type":"open","start":{"tty":{"modes":{"256":1}}}}`, `{"type":"open","start":{"tty":{"modes":{"3":1,"10":1}}}}`,
+		`{"type":"open","start":{"tty":{"modes":{"1":1,"1":1}}}}`, `{"type":"open","start":{"tty":{"modes":{"01":1}}}}`,
+		`{"type":"open","start":{"tty":{"modes":{"":1}}}}`, `{"type":"open","start":{"tty":{"modes":{"1":1,}}}}`,
+		`{"type":"open","start":{"tty":{"modes":{,"1":1}}}}`, `{"type":"open","start":{"tty":{"modes":{"1":1`,
 		`{"type":"open","have":{"1":[5,4]}}`, `{"type":"open","have":{"1":[-1,4]}}`, `{"type":"open","have":{"1":[0,9007199254740992]}}`,
 	} {
 		if m, ok := parsePlain([]byte(b)); ok {
