@@ -90,6 +90,9 @@ type Spec struct {
 	AnyDir bool
 	// TTY, if not nil, asks for a terminal, which has this size before the command starts. Otherwise: pipes.
 	TTY *Winsize
+	// Modes are those of the terminal before the command starts, by their opcodes (see package termios). Those that are
+	// not named, or that the system does not have, are the system's, but for IUTF8, which is then set.
+	Modes map[uint8]uint32
 	// Merge lets one pipe serve stdout and stderr, which keeps their order. A terminal always does.
 	Merge bool
 }

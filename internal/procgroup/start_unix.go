@@ -75,7 +75,7 @@ func (c *Cleaner) start(a *attempt, spec Spec) (*Group, error) {
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	var theirs []*os.File // the command's ends: ours only until it has been started
 	if spec.TTY != nil {
-		theirs, err = g.openTerminal(*spec.TTY)
+		theirs, err = g.openTerminal(*spec.TTY, spec.Modes)
 		// No Setpgid: setsid already makes the leader's group, and setpgid of a session leader fails with EPERM.
 		attr.Sys.Setctty, attr.Sys.Ctty = true, 0 // a descriptor of the child
 	} else {

@@ -17,6 +17,40 @@ import (
 
 var size = &Winsize{Rows: 24, Cols: 80}
 
+// A new terminal has the modes that it is given, all before the command starts; the others are the kernel's, but for
+// IUTF8. It had none of the client's: é was erased by half.
+func TestModesFromTheStart(t *testing.T) {
+	modes := func(m map[uint8]uint32) string {
+		g := start(t, Spec{Args: []string{"stty", "-a"}, TTY: size, Modes: m})
+		b, err := io.ReadAll(g.Stdout())
+		if status := g.Reap(); err != nil || status.Code != 0 {
+			t.Fatalf("stty: %v, %+v: %s", err, status, b)
+		}
+		return string(b)
+	}
+	usual := modes(nil)
+	for _, tt := range []struct {
+		modes map[uint8]uint32
+		want  []string
+	}{
+		{nil, []string{" iutf8", "erase = ^?;", "intr = ^C;", " echo ", " ixon", " onlcr", " icanon"}},
+		{map[uint8]uint32{42: 0}, []string{"-iutf8"}},
+		{map[uint8]uint32{3: 8, 1: 1, 2: 255, 53: 0, 38: 0, 72: 0}, []string{"erase = ^H;", "intr = ^A;", "quit = <undef>;", "-echo ", "-ixon", "-onlcr", " iutf8"}},
+		{map[uint8]uint32{51: 0, 50: 0, 70: 0}, []string{"-icanon", "-isig", "-opost"}},
+	} {
+		got := modes(tt.modes)
+		for _, w := range tt.want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%v: no %q in %s", tt.modes, w, got)
+			}
+		}
+		// A third run of stty shows that nothing stays behind in the kernel.
+		if again := modes(nil); again != usual {
+			t.Errorf("then a new terminal is\n%s, not\n%s", again, usual)
+		}
+	}
+}
+
 // typist starts the tty helper, and waits until it has set its modes.
 func typist(t *testing.T, modes ...string) *Group {
 	t.Helper()

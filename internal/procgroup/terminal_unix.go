@@ -4,12 +4,15 @@ package procgroup
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"syscall"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/termios"
 )
 
 // terminal is the master side of a PTY. The Input and the Output of a group share it.
@@ -18,14 +21,17 @@ type terminal struct {
 	close func() // once: hangs up the terminal
 }
 
-// openTerminal makes a terminal of the given size, and returns the command's side of it.
-func (g *Group) openTerminal(size Winsize) (theirs []*os.File, err error) {
+// openTerminal makes a terminal of that size and with those modes, and returns the command's side of it.
+func (g *Group) openTerminal(size Winsize, modes map[uint8]uint32) (theirs []*os.File, err error) {
 	master, slave, err := pty.Open()
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a terminal: %w", err)
 	}
 	defer master.Close()
 	theirs = []*os.File{slave}
+	if err := setModes(int(slave.Fd()), modes); err != nil {
+		return theirs, err
+	}
 	// What pty.Open returns is blocking, since pty calls Fd, as its Setsize would again; so we keep a duplicate, and
 	// never call Fd on that.
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -51,6 +57,19 @@ func (g *Group) openTerminal(size Winsize) (theirs []*os.File, err error) {
 	})
 	g.tty, g.stdin, g.stdout = t, in, newOutput(f, w, t)
 	return theirs, t.resize(size)
+}
+
+// setModes sets the modes of a new terminal. Where nothing is said of it input is UTF-8, which the kernel does not take it
+// for: a Backspace would then erase half a letter.
+func setModes(fd int, modes map[uint8]uint32) error {
+	if _, said := modes[termios.IUTF8]; !said {
+		modes = maps.Clone(modes)
+		if modes == nil {
+			modes = map[uint8]uint32{}
+		}
+		modes[termios.IUTF8] = 1
+	}
+	return termios.Set(fd, modes)
 }
 
 // control calls f with the descriptor, or returns os.ErrClosed. Unlike the Read and Write of a RawConn it takes no

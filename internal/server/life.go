@@ -43,7 +43,7 @@ func (x *session) launch() {
 	}
 	if st.TTY != nil {
 		size := procgroup.Winsize(st.TTY.Winsize)
-		spec.TTY = &size
+		spec.TTY, spec.Modes = &size, st.TTY.Modes
 	}
 	ctx, cancel := context.WithTimeoutCause(x.srv.starting, x.srv.cfg.StartTimeout, errStartTimeout{x.srv.cfg.StartTimeout})
 	defer cancel()
