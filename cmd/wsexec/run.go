@@ -138,11 +138,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 	tty := c.Bool("tty") || !c.Bool("no-tty") && isTerminal(0) && isTerminal(1) && isTerminal(2)
 	s.tty.Store(tty)
 	if tty {
-		size := terminalSize()
-		st.TTY = &proto.TTY{Term: os.Getenv("TERM"), Winsize: size}
-		if st.TTY.Term == "" {
-			st.TTY.Term = "xterm" // what most programs can live with
-		}
+		st.TTY = &proto.TTY{Term: s.terminalName(), Winsize: terminalSize(), Modes: terminalModes()}
 	} else {
 		st.Merge = sameFile(1, 2)
 	}

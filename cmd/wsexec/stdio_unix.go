@@ -156,8 +156,12 @@ const backgroundCheck = 250 * time.Millisecond
 
 // inBackground reports whether stdin is our controlling terminal and another
 // job has it.
-func inBackground() bool {
-	pgrp, err := nowait.Int(0, unix.TIOCGPGRP)
+func inBackground() bool { return notInForeground(0) }
+
+// notInForeground reports whether a descriptor is our controlling terminal and another
+// job has it.
+func notInForeground(fd int) bool {
+	pgrp, err := nowait.Int(fd, unix.TIOCGPGRP)
 	return err == nil && pgrp != nowait.Getpgrp()
 }
 

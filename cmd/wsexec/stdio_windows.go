@@ -28,6 +28,8 @@ func newStdin(func()) *stdinFile { return &stdinFile{closed: make(chan struct{})
 // inBackground: there are no background jobs here.
 func inBackground() bool { return false }
 
+func notInForeground(int) bool { return false }
+
 func (s *stdinFile) Read(p []byte) (int, error) {
 	select {
 	case <-s.closed:

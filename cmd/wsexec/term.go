@@ -1,12 +1,15 @@
 package main
 
 import (
+	"maps"
+	"os"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/term"
 
 	"wsexec/internal/proto"
+	"wsexec/internal/termios"
 )
 
 // rawMode is set while the terminal is raw.
@@ -89,6 +92,44 @@ func (t *terminal) restore() {
 	defer t.mu.Unlock()
 	t.giveBack()
 	t.over = true
+}
+
+// usualTerminal is what most programs can live with.
+const usualTerminal = "xterm"
+
+// terminalName is the TERM of the command's terminal. One that cannot be the name of a
+// terminal is none to the programs there either.
+func (s *session) terminalName() string {
+	switch name := os.Getenv("TERM"); {
+	case name == "":
+	case !proto.ValidTerm(name):
+		s.say.oddTerm(name)
+	default:
+		return name
+	}
+	return usualTerminal
+}
+
+// terminalModes are those of the first of our descriptors that is a terminal; nil if
+// none is.
+//
+// In the background they may be those that the shell's line editor has set to read its
+// next line, which are no program's: of a terminal that gives key by key then only
+// what line editors leave alone is taken.
+func terminalModes() proto.Modes {
+	for _, fd := range []int{0, 1, 2} {
+		modes, err := termios.Get(fd)
+		if err != nil {
+			continue
+		}
+		if modes[termios.ICANON] == 0 && notInForeground(fd) {
+			maps.DeleteFunc(modes, func(op uint8, v uint32) bool {
+				return op != termios.IUTF8 && (op >= termios.FirstFlag || v == termios.Disabled)
+			})
+		}
+		return modes
+	}
+	return nil
 }
 
 // terminalSize is the size of the first of our descriptors that is a terminal.

@@ -164,6 +164,11 @@ func (m *messages) info(format string, args ...any) {
 	}
 }
 
+// oddTerm: TERM cannot be passed on.
+func (m *messages) oddTerm(name string) {
+	m.warn(fmt.Errorf("TERM %.80q is not the name of a terminal; the command's is %s", name, usualTerminal))
+}
+
 func (m *messages) opened(o *proto.Opened) {
 	m.info("session %s, pid %d", m.id, o.PID)
 }
