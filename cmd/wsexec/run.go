@@ -26,7 +26,7 @@ func connectionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "server", Usage: "`URL` of the server: ws://, wss:// or unix:/path (default: the socket of your own server here)", EnvVars: []string{"WSEXEC_SERVER"}},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token; the token itself only by $WSEXEC_TOKEN", EnvVars: []string{"WSEXEC_TOKEN_FILE"}},
 		&cli.StringFlag{Name: "status-file", Usage: "write how it ended to `FILE`, as JSON"},
-		&cli.StringFlag{Name: "escape", Usage: "`CHAR` of ~. (hang up), ~d (detach), ~? (help) at the start of a line on a terminal, or none", Value: "~"},
+		&cli.StringFlag{Name: "escape", Usage: "`CHAR` of ~. (hang up), ~& (detach), ~? (help) at the start of a line on a terminal, or none", Value: "~"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more", DisableDefaultText: true},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say only errors", DisableDefaultText: true},
 	)

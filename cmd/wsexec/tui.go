@@ -73,9 +73,9 @@ Example:
 
 Exit status, signals and what happens without a connection are as with run: 0 to
 255 and 128+N as the command ended, 124 for its --timeout, 125 where wsexec
-failed, 0 after ~d. INT TERM HUP QUIT USR1 USR2 go on to the command, so that TERM
+failed, 0 after ~&. INT TERM HUP QUIT USR1 USR2 go on to the command, so that TERM
 ends it and not wsexec alone; the third INT or TERM within two seconds is a KILL.
-To leave and let it run: ~d on a terminal.`
+To leave and let it run: ~& on a terminal.`
 
 // line writes one line to stderr.
 func line(text string) { say(text + lineEnd()) }
@@ -540,7 +540,7 @@ func (m *messages) escapeHelp(char byte) {
 		"",
 		"wsexec: at the start of a line:",
 		fmt.Sprintf("  %c.  hang up and end the session", char),
-		fmt.Sprintf("  %cd  detach: the session goes on without you", char),
+		fmt.Sprintf("  %c&  detach: the session goes on without you", char),
 		fmt.Sprintf("  %c?  this help", char),
 		fmt.Sprintf("  %c%c  the character itself", char, char),
 	} {

@@ -541,6 +541,49 @@ func TestEscapeHangsUp(t *testing.T) {
 	eventually(t, patience, "the command is gone", s.quiet)
 }
 
+// Detach was ~d: a path in somebody's home, typed at a prompt, left the session, and the
+// rest of the line ran in the local shell.
+func TestEscapeDetaches(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.terminal(t, "sh", "-c", "stty -echo; echo ready; exec cat")
+	c.expect(t, "ready\r\n")
+	c.awaitRaw(t)
+	c.send(t, "~deploy/bin/x\r~data\r")
+	c.expect(t, "~deploy/bin/x\r\n~data\r\n")
+	c.send(t, "~&")
+	if shown := c.wantStatus(t, 0); !strings.Contains(shown, "wsexec: detached\r\nwsexec: hint: wsexec attach ") {
+		t.Errorf("the terminal shows %s", quote(shown))
+	}
+	s.awaitState(t, "detached")
+	c = s.onTerminal(t, clientBin, "attach", s.only(t).ID)
+	c.awaitRaw(t)
+	c.send(t, "~x\r")
+	c.expect(t, "~x\r\n")
+	c.send(t, "~.")
+	c.wantStatus(t, 125)
+}
+
+// What was pasted and looked like an escape was one, and the command had the rest of it.
+func TestNoEscapeInAPaste(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.terminal(t, "sh", "-c", "stty -echo; echo ready; exec cat -v")
+	c.expect(t, "ready\r\n")
+	c.awaitRaw(t)
+	for _, step := range []int{1, 3, 100} {
+		paste := "\x1b[200~~.\r~&\r~data/x\r\x1b[201~end\r"
+		for len(paste) > 0 {
+			n := min(step, len(paste))
+			c.send(t, paste[:n])
+			paste = paste[n:]
+		}
+		c.expect(t, "^[[200~~.\r\n~&\r\n~data/x\r\n^[[201~end\r\n")
+	}
+	c.send(t, "~.")
+	c.wantStatus(t, 125)
+}
+
 func TestEscapeElsewhereIsAKey(t *testing.T) {
 	s := startServer(t)
 	c := s.terminal(t, "sh", "-c", "stty -echo; echo ready; exec cat")

@@ -227,6 +227,22 @@ func TestTmuxEscape(t *testing.T) {
 	eventually(t, patience, "nothing is left", s.quiet)
 }
 
+// As a terminal emulator pastes, into a shell that has asked for it to be marked.
+func TestTmuxPaste(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	x := s.screen(t, "bash")
+	x.run(t, remoteShell)
+	x.await(t, "remote>")
+	x.tmux(t, "set-buffer", "cat <<end | tr a-z A-Z\n~data/one\n~.\n~&\n~?\nend\n")
+	x.tmux(t, "paste-buffer", "-p")
+	x.await(t, "remote>", "~?\nend")
+	x.keys(t, "Enter")
+	x.await(t, "~DATA/ONE\n~.\n~&\n~?\nremote>")
+	x.keys(t, "Enter", "~", ".")
+	x.done(t, 125)
+}
+
 func TestTmuxVim(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -236,7 +236,7 @@ func TestUsageNamesTheHelp(t *testing.T) {
 		t.Errorf("got %v, want --server named and no password", r)
 	}
 	help := capture(t, s.wsexec("attach", "--help")).stdout
-	for _, word := range []string{"Exit status", "125", "128+N", "TERM", "~d"} {
+	for _, word := range []string{"Exit status", "125", "128+N", "TERM", "~&"} {
 		if !strings.Contains(help, word) {
 			t.Errorf("the help of attach does not say %q:\n%s", word, help)
 		}
