@@ -176,18 +176,7 @@ func (s *session) run(cmd *client.Cmd) int {
 		size = smaller(size)
 		cmd.Size = &size
 	}
-	cmd.Go = func(f func()) {
-		go func() {
-			// A panic would leave the terminal as it is.
-			defer func() {
-				if p := recover(); p != nil {
-					s.term.restore()
-					panic(p)
-				}
-			}()
-			f()
-		}()
-	}
+	cmd.Go = spawn
 	cmd.Opened = func(o *proto.Opened) {
 		s.tty.Store(o.TTY)
 		if o.TTY {
@@ -204,7 +193,7 @@ func (s *session) run(cmd *client.Cmd) int {
 		if s.attached != "" {
 			s.say.attached(s.attached)
 			if o.TTY && cmd.Size != nil {
-				time.AfterFunc(redrawDelay, func() { cmd.Resize(terminalSize()) })
+				after(redrawDelay, func() { cmd.Resize(terminalSize()) })
 			}
 		}
 	}
@@ -240,7 +229,11 @@ func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
 		if s.tty.Load() {
 			cmd.Resize(terminalSize()) // it may have changed since it was looked at
 		}
-		relay.Go(func() { s.relay(cmd, ch, quit) })
+		relay.Add(1)
+		spawn(func() {
+			defer relay.Done()
+			s.relay(cmd, ch, quit)
+		})
 	}
 	return func() {
 		close(quit)

@@ -132,7 +132,7 @@ func (s *session) interrupt(cmd *client.Cmd, sig os.Signal, hits *strikes) {
 		cmd.GiveUp(reason)
 	default:
 		cmd.Signal(linuxNumbers[sig])
-		time.AfterFunc(startGrace, func() {
+		after(startGrace, func() {
 			if !cmd.Connected() {
 				cmd.GiveUp(reason)
 			}

@@ -28,11 +28,11 @@ func enqueue(text string) (written chan struct{}) {
 	defer outMu.Unlock()
 	before, done := last, make(chan struct{})
 	last = done
-	go func() { // not waited for: see await
+	spawn(func() { // not waited for: see await
 		<-before
 		writeStderr([]byte(text))
 		close(done)
-	}()
+	})
 	return done
 }
 

@@ -369,7 +369,7 @@ func watchOutputs(stop func(i int)) (end func()) {
 	unix.CloseOnExec(wake[1])
 	fds = append(fds, unix.PollFd{Fd: int32(wake[0]), Events: unix.POLLIN})
 	done := make(chan struct{})
-	go func() {
+	spawn(func() {
 		defer close(done)
 		for {
 			if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
@@ -386,7 +386,7 @@ func watchOutputs(stop func(i int)) (end func()) {
 				}
 			}
 		}
-	}()
+	})
 	return func() {
 		unix.Write(wake[1], []byte{0})
 		<-done

@@ -26,7 +26,14 @@ type terminal struct {
 	undo  func()
 }
 
-func newTerminal() *terminal { return new(terminal) }
+// ours is the terminal of this program, once there is one.
+var ours atomic.Pointer[terminal]
+
+func newTerminal() *terminal {
+	t := new(terminal)
+	ours.Store(t)
+	return t
+}
 
 func isTerminal(fd int) bool { return term.IsTerminal(fd) }
 

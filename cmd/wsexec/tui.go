@@ -255,7 +255,7 @@ func (m *messages) lostConnection(e client.Lost) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.waiting = time.AfterFunc(delay, func() { m.showLost(e) })
+	m.waiting = after(delay, func() { m.showLost(e) })
 }
 
 // back takes the line about a loss back, before the output goes on.

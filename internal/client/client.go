@@ -252,7 +252,7 @@ func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 			c.Ready()
 		}
 	})
-	late := time.AfterFunc(readyLate, c.ready)
+	late := c.after(readyLate, c.ready)
 	err := c.connections(ctx)
 	if !late.Stop() {
 		c.ready() // which waits for that
@@ -461,7 +461,7 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 		return err
 	}
 	// Giving up must also end a handshake or a live connection.
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { c.goFunc()(func() { conn.Close() }) })
 	defer stop()
 	c.ready()
 	c.try++
@@ -520,7 +520,7 @@ func (c *Cmd) dial(ctx context.Context, beside time.Duration) (*link.Conn, error
 	if c.Server.Token != "" {
 		h.Set("Authorization", "Bearer "+c.Server.Token)
 	}
-	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, link.DialOptions{Header: h, Dial: c.Server.Dial, Every: beside, Asked: c.ready})
+	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, link.DialOptions{Header: h, Dial: c.Server.Dial, Every: beside, Asked: c.ready, Go: c.goFunc()})
 	if err == nil {
 		instance := resp.Header.Get(proto.InstanceHeader)
 		if c.try > 0 && c.opened == nil && c.Start != nil && (instance == "" || instance != c.instance) {
@@ -642,6 +642,11 @@ func (c *Cmd) goFunc() func(func()) {
 	return func(f func()) { go f() }
 }
 
+// after calls f on a goroutine of Go's when d is over.
+func (c *Cmd) after(d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d, func() { c.goFunc()(f) })
+}
+
 func (c *Cmd) detach() {
 	c.stdin.Detach()
 	c.signals.Detach()
@@ -695,7 +700,7 @@ func (c *Cmd) checkDone() {
 	case c.leave != l:
 		c.leave = l
 		l.Send(&proto.Bye{})
-		time.AfterFunc(byeTimeout, func() { l.Close(errors.New("the server did not take leave")) })
+		c.after(byeTimeout, func() { l.Close(errors.New("the server did not take leave")) })
 	}
 }
 
@@ -924,7 +929,7 @@ func (c *Cmd) Detach() {
 	if l != nil {
 		l.Send(&proto.Detach{})
 	} // otherwise it is said on the next one
-	time.AfterFunc(detachTimeout, func() { c.GiveUp(errors.New("the server does not answer detach")) })
+	c.after(detachTimeout, func() { c.GiveUp(errors.New("the server does not answer detach")) })
 }
 
 // GiveUp ends Run for that reason without ending the session.
@@ -947,7 +952,7 @@ func (c *Cmd) Hangup() {
 	if l != nil {
 		l.Send(&proto.Hangup{})
 	} // otherwise it is the first thing that is said when there is one
-	time.AfterFunc(byeTimeout, func() { c.GiveUp(errors.New("hung up")) })
+	c.after(byeTimeout, func() { c.GiveUp(errors.New("hung up")) })
 }
 
 // Resize tells the size of the local terminal.

@@ -15,7 +15,10 @@ const maxBeside = 4
 // second (RFC 6298 §2.1), however soon the network is back. Where there would be too many,
 // the oldest is given up, but not the first: on a long path none of the others might last
 // long enough.
-func beside(dial Dialer, every time.Duration) Dialer {
+func beside(dial Dialer, every time.Duration, start func(func())) Dialer {
+	if start == nil {
+		start = func(f func()) { go f() }
+	}
 	type result struct {
 		conn net.Conn
 		err  error
@@ -32,7 +35,7 @@ func beside(dial Dialer, every time.Duration) Dialer {
 			}
 			one, giveUp := context.WithCancel(ctx)
 			hanging = append(hanging, giveUp)
-			go func() { // not waited for: it may be slow to give up
+			start(func() { // not waited for: it may be slow to give up
 				c, err := dial(one)
 				if one.Err() == nil {
 					select {
@@ -44,7 +47,7 @@ func beside(dial Dialer, every time.Duration) Dialer {
 				if err == nil {
 					c.Close()
 				}
-			}()
+			})
 			t := time.NewTimer(every/2 + rand.N(every/2))
 			select {
 			case r := <-first:

@@ -102,7 +102,7 @@ func TestBeside(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				begin := time.Now()
-				c, err := beside(w.dial, every)(ctx)
+				c, err := beside(w.dial, every, nil)(ctx)
 				took := time.Since(begin)
 				if tt.winner >= 0 && (err != nil || c.(closing).n != tt.winner) || tt.winner < 0 && err != errRefused {
 					t.Fatalf("got %v, %v; want connection %d", c, err, tt.winner)
@@ -146,7 +146,7 @@ func TestBesideGivenUp(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, reason)
 		defer cancel()
 		begin := time.Now()
-		if c, err := beside(w.dial, time.Second)(ctx); c != nil || err != reason || time.Since(begin) != 10*time.Second {
+		if c, err := beside(w.dial, time.Second, nil)(ctx); c != nil || err != reason || time.Since(begin) != 10*time.Second {
 			t.Errorf("got %v, %v after %v", c, err, time.Since(begin))
 		}
 		synctest.Wait()

@@ -160,6 +160,8 @@ type DialOptions struct {
 	// for, by the caller's goroutine: what it does meanwhile takes no time. Only where nothing
 	// is between us and the server, no TLS and no proxy.
 	Asked func()
+	// Go starts a goroutine that makes a network connection; nil is the go statement.
+	Go func(func())
 }
 
 // Dial connects to url (ws, wss, http or https). The response is returned also
@@ -172,7 +174,7 @@ func Dial(ctx context.Context, url string, opts DialOptions) (*Conn, *http.Respo
 			try = func(ctx context.Context) (net.Conn, error) { return tcpDialer.DialContext(ctx, network, addr) }
 		}
 		if opts.Every > 0 {
-			try = beside(try, opts.Every)
+			try = beside(try, opts.Every, opts.Go)
 		}
 		c, err := try(ctx)
 		if err != nil {

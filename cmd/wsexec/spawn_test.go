@@ -1,0 +1,58 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// No goroutine and no timer begins but by spawn and after, which give the terminal back
+// when it panics. The packages below start theirs by a function that they are given.
+func TestEveryGoroutineIsGuarded(t *testing.T) {
+	files := 0
+	for _, dir := range []string{".", "../../internal/client", "../../internal/link"} {
+		names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") || name == "spawn.go" {
+				continue
+			}
+			files++
+			set := token.NewFileSet()
+			f, err := parser.ParseFile(set, name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.GoStmt:
+					// The default of a function that is given: func(f func()) { go f() }.
+					if fun, ok := n.Call.Fun.(*ast.Ident); dir == "." || !ok || fun.Name != "f" {
+						t.Errorf("%v: a bare go statement", set.Position(n.Pos()))
+					}
+				case *ast.SelectorExpr:
+					bare := n.Sel.Name == "AfterFunc" || n.Sel.Name == "Go" && isWaitGroup(n.X)
+					if dir == "." && bare {
+						t.Errorf("%v: a bare %s", set.Position(n.Pos()), n.Sel.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+	if files < 20 {
+		t.Errorf("only %d files were looked at", files)
+	}
+}
+
+// isWaitGroup: cmd.Go is what starts goroutines for package client; all else that has a
+// Go is a WaitGroup, or as bad.
+func isWaitGroup(x ast.Expr) bool {
+	name, ok := x.(*ast.Ident)
+	return !ok || name.Name != "cmd"
+}
