@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wsexec/internal/client"
 )
 
@@ -18,7 +16,7 @@ import (
 // wire.
 var linuxNumbers = map[os.Signal]byte{
 	syscall.SIGHUP: 1, syscall.SIGINT: 2, syscall.SIGQUIT: 3,
-	syscall.SIGUSR1: 10, syscall.SIGUSR2: 12, syscall.SIGTERM: 15,
+	syscall.SIGUSR1: 10, syscall.SIGUSR2: 12, syscall.SIGTERM: 15, syscall.SIGCONT: 18,
 }
 
 // enableOutput does nothing: terminals understand escape sequences here.
@@ -43,17 +41,14 @@ func (s *session) relay(cmd *client.Cmd, ch <-chan os.Signal, quit <-chan struct
 			}
 			s.say.suspended(cmd.Linger())
 			s.term.suspend()
-			// Once caught, TSTP never stops us again; STOP does.
-			syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			if stop() {
+				s.resume(cmd) // were it not for a CONT
+			}
 		case syscall.SIGCONT:
-			s.term.continued()
-			s.term.take()
-			if s.tty.Load() {
-				cmd.Resize(terminalSize())
-			}
-			if s.stdin != nil {
-				s.stdin.look() // with fg or with bg
-			}
+			s.resume(cmd)
+			// The command takes no TERM while it is stopped: who sends that to a program
+			// (timeout, systemd, kill of a shell's job) sends CONT after it.
+			cmd.Signal(linuxNumbers[sig])
 		case syscall.SIGINT, syscall.SIGTERM:
 			hurry()
 			s.interrupted = s.interrupted || sig == syscall.SIGINT
@@ -67,6 +62,25 @@ func (s *session) relay(cmd *client.Cmd, ch <-chan os.Signal, quit <-chan struct
 	}
 }
 
+// resume has the terminal again, after a stop.
+func (s *session) resume(cmd *client.Cmd) {
+	if !onTerminal() {
+		return
+	}
+	s.term.continued()
+	s.term.take()
+	if s.tty.Load() {
+		cmd.Resize(terminalSize())
+	}
+	if s.stdin != nil {
+		s.stdin.look() // with fg or with bg
+	}
+}
+
+// onTerminal reports whether there is a terminal whose modes and size we have to do
+// with.
+func onTerminal() bool { return isTerminal(0) || isTerminal(1) || isTerminal(2) }
+
 // catchSignals has those signals sent to ch that are not ignored.
 //
 // HUP or INT that we were started to ignore (nohup, a background job of a
@@ -79,25 +93,16 @@ func catchSignals(ch chan<- os.Signal) {
 		signal.Ignore(syscall.SIGQUIT)
 	}
 	sigs := []os.Signal{
-		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM,
+		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGCONT,
 	}
-	if isTerminal(0) || isTerminal(1) || isTerminal(2) { // whose modes and size we have to do with
-		sigs = append(sigs, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGWINCH)
+	if onTerminal() {
+		sigs = append(sigs, syscall.SIGTSTP, syscall.SIGWINCH)
 	}
 	for _, sig := range sigs {
 		if !signal.Ignored(sig) {
 			signal.Notify(ch, sig)
 		}
 	}
-}
-
-// orphaned reports whether nobody in our session could continue us (a session
-// leader, as of ssh -t HOST wsexec). The kernel then discards TSTP's default
-// (man 7 signal), but not the STOP that we send ourselves in its place.
-func orphaned() bool {
-	ours, err := unix.Getsid(0)
-	parents, perr := unix.Getsid(os.Getppid())
-	return err == nil && (perr != nil || ours != parents)
 }
 
 // dieInterrupted ends us as SIGINT ends a program, by which a shell knows that its

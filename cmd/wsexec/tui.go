@@ -62,7 +62,7 @@ Exit status: the command's own, 0 to 255, and
 
 Without a connection the command goes on for --linger and wsexec tries to come
 back; the first Ctrl-C then gives up and says how to come back later. Signals to
-wsexec (INT TERM HUP QUIT USR1 USR2) go on to the command; the third INT or TERM
+wsexec (INT TERM HUP QUIT USR1 USR2 CONT) go on to the command; the third INT or TERM
 within two seconds is a KILL.`
 
 const attachHelp = `ID is a session's id, a unique prefix of it, or its name. Output goes on from
@@ -73,7 +73,7 @@ Example:
 
 Exit status, signals and what happens without a connection are as with run: 0 to
 255 and 128+N as the command ended, 124 for its --timeout, 125 where wsexec
-failed, 0 after ~&. INT TERM HUP QUIT USR1 USR2 go on to the command, so that TERM
+failed, 0 after ~&. INT TERM HUP QUIT USR1 USR2 CONT go on to the command, so that TERM
 ends it and not wsexec alone; the third INT or TERM within two seconds is a KILL.
 To leave and let it run: ~& on a terminal.`
 

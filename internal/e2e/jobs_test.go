@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -153,6 +154,75 @@ func TestCtrlCWithoutStdin(t *testing.T) {
 	c.expect(t, "local> ")
 	c.send(t, "exit $?\r")
 	c.wantStatus(t, 130)
+}
+
+// A shell saw STOP, not TSTP: $? after Ctrl-Z was 147, where it is 148 of any program.
+func TestStatusOfAStoppedJob(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.interactive(t)
+	for i := range 3 { // of the same one
+		if i == 0 {
+			c.send(t, "wsexec run -T sh -c 'echo rea$((0))dy; cat'\r")
+			c.expect(t, "rea0dy\r\n")
+		} else {
+			c.send(t, "fg\r")
+			c.expect(t, "fg\r\n")
+			eventually(t, patience, "it runs", func() error {
+				if p := c.job(t); p.state == 'T' {
+					return fmt.Errorf("it is %v", p)
+				}
+				return nil
+			})
+			c.expect(t, "cat'\r\n")
+		}
+		c.send(t, fmt.Sprintf("line %d\r", i))
+		c.expect(t, fmt.Sprintf("line %d\r\nline %d\r\n", i, i))
+		c.send(t, "\x1a")
+		c.expect(t, "Stopped")
+		c.expect(t, "local> ")
+		c.send(t, "echo st$((1))=$?\r")
+		c.expect(t, "st1=148\r\n")
+	}
+	c.send(t, "kill -TERM %1; wait %1; echo st$((2))=$?\r") // and CONT, of the shell's own
+	c.expect(t, "st2=143\r\n")
+	c.send(t, "exit 0\r")
+	c.wantStatus(t, 0)
+}
+
+// A command that had stopped itself took no TERM: the CONT that timeout, systemd and shells
+// send after it was not passed on, and the command never ended.
+func TestContinuedCommand(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, mode := range []string{"-T", "-t"} {
+		r := capture(t, s.bash("exec timeout 1 wsexec run "+mode+" sh -c 'kill -STOP $$'"))
+		if r.want(t, 124, "", ""); r.took > 5*time.Second {
+			t.Errorf("%v", r)
+		}
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, 0} {
+			arg := uniqueSleep()
+			c := s.background(t, mode, "sh", "-c", "sleep "+arg+" & kill -STOP $$; echo on; kill $!")
+			awaitSleepers(t, 1, arg)
+			eventually(t, patience, "the command is stopped", func() error {
+				for _, p := range descendants(s.pid) {
+					if p.args[0] == "sh" && p.state == 'T' && strings.Contains(p.args[2], arg) {
+						return nil
+					}
+				}
+				return errors.New("it is not")
+			})
+			status, stdout := 0, "on\n"
+			if sig != 0 {
+				c.signal(t, sig)
+				status, stdout = 128+int(sig), ""
+			}
+			c.signal(t, syscall.SIGCONT)
+			r := c.wait(t, patience)
+			r.stdout = strings.ReplaceAll(r.stdout, "\r", "")
+			r.want(t, status, stdout, "")
+		}
+	}
 }
 
 // A shell ignores INT and QUIT for the background jobs of a script; QUIT was relayed.

@@ -646,11 +646,12 @@ func TestKeysArriveAsTheyAre(t *testing.T) {
 // on; its session waits.
 func TestClientIsStoppedAndContinued(t *testing.T) {
 	s := startServer(t)
-	c := s.terminal(t, "cat")
+	c := s.interactive(t)
+	c.send(t, "wsexec run cat\r")
 	c.awaitRaw(t)
 	c.send(t, "one\r")
 	c.expect(t, "one\r\none\r\n")
-	pid := c.clientPid(t)
+	pid := c.job(t).pid
 	for i := range 3 {
 		syscall.Kill(pid, syscall.SIGTSTP)
 		eventually(t, patience, "the client is stopped", func() error {
@@ -659,14 +660,39 @@ func TestClientIsStoppedAndContinued(t *testing.T) {
 			}
 			return nil
 		})
-		c.wantAsBefore(t)
-		syscall.Kill(pid, syscall.SIGCONT)
+		c.expect(t, "Stopped")
+		c.expect(t, "local> ")
+		c.send(t, fmt.Sprintf("echo %d=$(stty -a | grep -c -w -e '-icanon')\r", i)) // of a command, not of the line editor
+		c.expect(t, fmt.Sprintf("%d=0\r\n", i))
+		c.send(t, "fg\r")
+		c.expect(t, "wsexec run cat\r\n")
 		c.awaitRaw(t)
 		c.send(t, fmt.Sprintf("again %d\r", i))
 		c.expect(t, fmt.Sprintf("again %d\r\nagain %d\r\n", i, i))
 	}
 	c.send(t, "\x04")
+	c.expect(t, "local> ")
+	c.send(t, "exit $?\r")
 	c.wantStatus(t, 0)
+}
+
+// Where nobody could continue it, TSTP stops no program (man 7 signal). A client of a shell
+// that leads the session stopped itself all the same, for good.
+func TestClientOfAnOrphanedGroupIsNotStopped(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, mode := range []string{"-t", "-T"} {
+		c := s.terminal(t, mode, "sh", "-c", "stty -echo 2>&-; echo ready; exec cat")
+		c.expect(t, "ready\r\n")
+		if mode == "-t" {
+			c.awaitRaw(t)
+		}
+		syscall.Kill(c.clientPid(t), syscall.SIGTSTP)
+		c.send(t, "one\r")
+		c.expect(t, "one\r\n")
+		c.send(t, "\x04")
+		c.wantStatus(t, 0)
+	}
 }
 
 // A stop that cannot be caught leaves a terminal whose modes the shell has reset: the

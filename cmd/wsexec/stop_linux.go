@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// stop stops this program as SIGTSTP stops one, and returns when it goes on: a shell
+// sees by which signal it was ($? is 148). It reports whether it is over for certain.
+//
+// Once caught, TSTP never stops us again: not after signal.Reset either. So the
+// kernel is asked for its own action (rt_sigaction), and given the runtime's back. The
+// signal is for this thread alone, which the kernel stops before the call returns; no
+// other can get it, nor we get it later.
+func stop() (over bool) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var runtimes, kernels sigaction // the zero value is SIG_DFL
+	if setAction(&kernels, &runtimes) != 0 {
+		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		return false
+	}
+	defer setAction(&runtimes, nil)
+	var tstp, mask unix.Sigset_t
+	tstp.Val[0] = 1 << (unix.SIGTSTP - 1)
+	if unix.PthreadSigmask(unix.SIG_UNBLOCK, &tstp, &mask) == nil { // we may have been started with it blocked
+		defer unix.PthreadSigmask(unix.SIG_SETMASK, &mask, nil)
+	}
+	return unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP) == nil
+}
+
+// A sigaction is the kernel's, whatever its layout and size here.
+type sigaction [128]byte
+
+func setAction(action, old *sigaction) syscall.Errno {
+	const setSize = 8 // of the kernel's sigset_t, but for mips
+	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP),
+		uintptr(unsafe.Pointer(action)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
+	return errno
+}
+
+// orphaned reports whether nobody in our session could continue us, as of ssh -t HOST
+// wsexec: no process of our group has a parent in another group of the session. The
+// kernel then discards TSTP's default (man 7 signal). Looked at are we and those above
+// us.
+func orphaned() bool {
+	session, err := unix.Getsid(0)
+	if err != nil {
+		return false
+	}
+	for pid := os.Getppid(); pid > 0; pid = parent(pid) {
+		if sid, err := unix.Getsid(pid); err != nil || sid != session {
+			return true
+		}
+		if pgrp, err := unix.Getpgid(pid); err != nil || pgrp != unix.Getpgrp() {
+			return err != nil
+		}
+	}
+	return true
+}
+
+// parent is the number of a process's parent, 0 if it has none here.
+func parent(pid int) (ppid int) {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	// "pid (name) state ppid ...", and the name may hold anything (man 5 proc).
+	var state string
+	fmt.Sscan(string(b[bytes.LastIndexByte(b, ')')+1:]), &state, &ppid)
+	return ppid
+}
