@@ -81,7 +81,10 @@ func TestModesWithoutTerminalOnStdin(t *testing.T) {
 			t.Errorf("without a terminal: no %q in %s", want, quote(got))
 		}
 	}
-	s.runWith(t, "aé\x7fx\n", "-t", "sh", "-c", `stty -echo; read v; printf %s "$v" | od -An -tx1`).want(t, 0, " 61 78\r\n", "")
+	r := s.runWith(t, "aé\x7fx\n", "-t", "sh", "-c", `read v; printf %s "$v" | od -An -tx1`)
+	if r.status != 0 || !strings.HasSuffix(r.stdout, "\r\n 61 78\r\n") { // after the echo
+		t.Errorf("got %v", r)
+	}
 }
 
 // A client in the background found the modes that the shell's line editor had set to
