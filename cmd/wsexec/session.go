@@ -153,7 +153,7 @@ func (s *session) run(cmd *client.Cmd) int {
 			if taken, _ := s.term.take(); taken {
 				cmd.Resize(terminalSize()) // whose changes are not told in the background
 			}
-		})
+		}, s.tty.Load)
 		in = s.stdin
 	} else if s.keepStdin {
 		in = newSilent()

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsexec/internal/nowait"
+	"wsexec/internal/termios"
 )
 
 // stdinFile reads descriptor 0 as it was given to us: its flags belong to the
@@ -23,6 +24,8 @@ type stdinFile struct {
 	own        *ownInput // opened once more; nil: not
 	wake       [2]int    // without own: a pipe; something in it makes a Read look around
 	foreground func()    // called by a Read that is about to wait in the foreground
+	pty        func() bool
+	keys       bool // the terminal gave key by key when we were started
 
 	mu       sync.Mutex // held while reading, not while waiting
 	closed   bool
@@ -33,12 +36,16 @@ type stdinFile struct {
 	taken    int64 // bytes read, of a regular file
 }
 
-func newStdin(foreground func()) *stdinFile {
-	s := &stdinFile{wake: [2]int{-1, -1}, foreground: foreground}
+// newStdin makes the one stdinFile. pty reports whether the command has a terminal: our
+// own is then raw.
+func newStdin(foreground func(), pty func() bool) *stdinFile {
+	s := &stdinFile{wake: [2]int{-1, -1}, foreground: foreground, pty: pty}
 	var st unix.Stat_t
 	if unix.Fstat(0, &st) == nil {
 		s.regular = st.Mode&unix.S_IFMT == unix.S_IFREG
 		s.terminal = isTerminal(0)
+		// On purpose, where it is also what we write to: stty raw; wsexec run -T ...
+		s.keys = s.terminal && isTerminal(1) && !inBackground() && !termios.Canonical(0)
 		if s.terminal || st.Mode&unix.S_IFMT == unix.S_IFIFO {
 			if own, err := openInput(0); err == nil {
 				s.own = own
@@ -82,20 +89,19 @@ func (s *stdinFile) Read(p []byte) (n int, err error) {
 // readOwn waits for input and reads it, by way of the runtime's poller. It fails with
 // EAGAIN when it is time to look around.
 //
-// In the background a read would stop us, and the command's output with us, as soon
-// as somebody types at the shell (SIGTTIN). What is typed then is not for us.
+// What is not typed for us is left where it is, see others.
 func (s *stdinFile) readOwn(p []byte) (n int, err error) {
-	background := s.inBackground()
-	if !background {
+	others := s.others()
+	if !others {
 		s.foreground()
 	}
-	if !s.arm(background) {
+	if !s.arm(others) {
 		return 0, io.ErrClosedPipe
 	}
 	perr := s.own.raw.Read(func(uintptr) bool {
-		if now := s.inBackground(); now || background {
+		if now := s.others(); now || others {
 			n, err = 0, unix.EAGAIN
-			return now != background
+			return now != others
 		}
 		n, err = nowait.Read(s.own.fd, p)
 		return err != unix.EAGAIN
@@ -108,7 +114,7 @@ func (s *stdinFile) readOwn(p []byte) (n int, err error) {
 
 // arm sets the deadline of a readOwn: that of the next look at who has the terminal, or
 // none. It returns false when stdin was closed.
-func (s *stdinFile) arm(background bool) bool {
+func (s *stdinFile) arm(others bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var until time.Time
@@ -117,8 +123,8 @@ func (s *stdinFile) arm(background bool) bool {
 		return false
 	case s.looking:
 		until = time.Now()
-	case background:
-		until = time.Now().Add(backgroundCheck)
+	case others:
+		until = time.Now().Add(othersCheck)
 	case !s.bounded:
 		return true
 	}
@@ -131,8 +137,8 @@ func (s *stdinFile) arm(background bool) bool {
 func (s *stdinFile) readPolled(p []byte) (int, error) {
 	fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}, {Fd: int32(s.wake[0]), Events: unix.POLLIN}}
 	timeout := -1
-	if s.inBackground() {
-		fds[0].Fd, timeout = -1, int(backgroundCheck/time.Millisecond)
+	if s.others() {
+		fds[0].Fd, timeout = -1, int(othersCheck/time.Millisecond)
 	} else {
 		s.foreground()
 	}
@@ -142,17 +148,24 @@ func (s *stdinFile) readPolled(p []byte) (int, error) {
 	if fds[1].Revents != 0 && s.woken() {
 		return 0, io.ErrClosedPipe
 	}
-	if fds[0].Revents == 0 || s.inBackground() {
+	if fds[0].Revents == 0 || s.others() {
 		return 0, unix.EAGAIN
 	}
 	return s.read(p)
 }
 
-func (s *stdinFile) inBackground() bool { return s.terminal && inBackground() }
+// others reports whether what is typed is for somebody else.
+//
+// In the background it is for the shell: a read would stop us, and the command's output
+// with us, as soon as somebody types (SIGTTIN). With pipes we take lines, so a terminal
+// that gives key by key is another program's: fzf's behind our output.
+func (s *stdinFile) others() bool {
+	return s.terminal && (inBackground() || !s.keys && !s.pty() && !termios.Canonical(0))
+}
 
-// backgroundCheck is how often a background job looks whether it is in the
-// foreground again; no signal tells.
-const backgroundCheck = 250 * time.Millisecond
+// othersCheck is how often we look whether the terminal is still somebody else's; no
+// signal tells.
+const othersCheck = 250 * time.Millisecond
 
 // inBackground reports whether stdin is our controlling terminal and another
 // job has it.

@@ -23,7 +23,7 @@ type stdinFile struct {
 	taken  atomic.Int64 // bytes read
 }
 
-func newStdin(func()) *stdinFile { return &stdinFile{closed: make(chan struct{})} }
+func newStdin(func(), func() bool) *stdinFile { return &stdinFile{closed: make(chan struct{})} }
 
 // inBackground: there are no background jobs here.
 func inBackground() bool { return false }

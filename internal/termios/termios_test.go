@@ -159,6 +159,9 @@ func TestGetAndSet(t *testing.T) {
 	if now, err := Get(b); err != nil || !maps.Equal(now, change) {
 		t.Errorf("over: %v, %v\nwant %v", now, err, change)
 	}
+	if Canonical(b) || !Canonical(open(t)) {
+		t.Error("a terminal without ICANON is canonical, or a new one is not")
+	}
 	// What is not known, or has no meaning, is left alone.
 	if err := Set(b, map[uint8]uint32{0: 1, 15: 9, 43: 1, 127: 1, 200: 7, inputSpeed: 0, outputSpeed: 0}); err != nil {
 		t.Fatal(err)

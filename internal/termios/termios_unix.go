@@ -70,6 +70,13 @@ func Get(fd int) (map[uint8]uint32, error) {
 	return modesOf(t), nil
 }
 
+// Canonical reports whether a terminal gives whole lines, as to programs that have not
+// asked for keys.
+func Canonical(fd int) bool {
+	t, err := unix.IoctlGetTermios(fd, getTermios)
+	return err != nil || t.Lflag&unix.ICANON != 0
+}
+
 // Set gives a terminal modes. Those that are not named stay as they are.
 func Set(fd int, modes map[uint8]uint32) error {
 	t, err := unix.IoctlGetTermios(fd, getTermios)
