@@ -169,7 +169,7 @@ func (s *session) run(cmd *client.Cmd) int {
 		}
 		cmd.Stdin = in
 	}
-	cmd.Stdout, cmd.Stderr, cmd.Room, cmd.Gone = newOutput(1), newOutput(2), awaitRoom, goneFunc()
+	cmd.Stdout, cmd.Stderr, cmd.Room, cmd.Gone = newOutput(1, s.tty.Load), newOutput(2, s.tty.Load), awaitRoom, goneFunc()
 	if size := terminalSize(); s.tty.Load() {
 		cmd.Size = &size
 	} else if s.attached != "" && isTerminal(0) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -252,14 +253,18 @@ type output struct {
 	piece       int // at most so much in one write(2)
 	try         func(fd int, p []byte) (int, error)
 	nonBlocking bool // try never waits
+	pty         func() bool
+	terminal    bool
 }
 
 // terminalPiece is how much is written at once to a terminal that has room, which
 // may be for less: one that is held (Ctrl-S) then holds us in the middle of it.
 const terminalPiece = 4 << 10
 
-func newOutput(fd int) *output {
-	o := &output{fd: fd, piece: 1 << 30, try: unix.Write}
+// newOutput makes the output of a descriptor. pty reports whether the command has a
+// terminal.
+func newOutput(fd int, pty func() bool) *output {
+	o := &output{fd: fd, piece: 1 << 30, try: unix.Write, pty: pty}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return o
@@ -270,6 +275,7 @@ func newOutput(fd int) *output {
 	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:
 		o.try, o.nonBlocking = nowait.WriteSocket, true
 	case isTerminal(fd):
+		o.terminal = true
 		// One that is held (Ctrl-S) lets a write(2) wait that began when there was
 		// room, unless the description of the file that we write to is our own.
 		if own, err := reopen(fd, unix.O_WRONLY); err == nil {
@@ -307,7 +313,33 @@ func writeStderr(p []byte) {
 func (o *output) NonBlocking() bool { return o.nonBlocking }
 
 // Write writes all of p, or as much as there is room for.
+//
+// The command's terminal has put a carriage return before each newline. One of ours
+// that is not raw, in the background or without stdin, would do so again: it is left
+// out.
 func (o *output) Write(p []byte) (int, error) {
+	if !o.terminal || !o.pty() || !termios.AddsReturns(o.fd) {
+		return o.write(p)
+	}
+	n, err := o.write(bytes.ReplaceAll(p, newline, newline[1:]))
+	return with(p, n), err
+}
+
+var newline = []byte("\r\n")
+
+// with is how long the beginning of p is of which n bytes are without the returns before
+// newlines.
+func with(p []byte, n int) (long int) {
+	for ; n > 0; n-- {
+		if bytes.HasPrefix(p[long:], newline) {
+			long++
+		}
+		long++
+	}
+	return long
+}
+
+func (o *output) write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
 		k, err := o.try(o.fd, p[n:min(n+o.piece, len(p))])

@@ -58,7 +58,7 @@ func (s *stdinFile) giveBack(consumed int64) {
 // output writes to stdout (1) or stderr (2).
 type output int
 
-func newOutput(fd int) output { return output(fd) }
+func newOutput(fd int, _ func() bool) output { return output(fd) }
 
 // awaitRoom is for writes that are short, which none is here.
 func awaitRoom(int) {}

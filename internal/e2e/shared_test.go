@@ -55,3 +55,31 @@ func TestKeysOfATerminalThatWasRaw(t *testing.T) {
 	c.expect(t, " 62\r\n")
 	c.wantStatus(t, 0)
 }
+
+// The local terminal added a return to each that the command's had added: \r\r\n.
+func TestReturnsAreNotDoubled(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for script, want := range map[string]string{
+		`wsexec run -t printf 'one\ntwo\n' </dev/null`:                                    "one\r\ntwo\r\n",
+		`wsexec run -t -n printf 'one\ntwo\n'`:                                            "one\r\ntwo\r\n",
+		`wsexec run -t -n printf 'one\r\n\rtwo\n\n'`:                                      "one\r\r\n\rtwo\r\n\r\n",
+		`wsexec run -t printf 'one\ntwo\n'`:                                               "one\r\ntwo\r\n", // raw
+		`wsexec run -T printf 'one\r\ntwo\n'`:                                             "one\r\r\ntwo\r\n",
+		`stty -onlcr; wsexec run -t -n printf 'one\ntwo\r\n'; stty onlcr`:                 "one\ntwo\r\n",
+		`stty -onlcr; wsexec run -t -n sh -c 'stty onlcr; printf "one\n"'; stty onlcr`:    "one\r\n",
+		`wsexec run -t -n sh -c 'stty -onlcr; printf "one\n"'`:                            "one\r\n", // as any program's
+		`wsexec run -t -n sh -c 'stty -onlcr; printf "one\r\ntwo\r"; printf "three\r\n"'`: "one\r\ntwo\rthree\r\n",
+	} {
+		c := s.onTerminal(t, "sh", "-c", script)
+		if got := c.wantStatus(t, 0); got != want {
+			t.Errorf("%s shows %q, want %q", script, got, want)
+		}
+	}
+	c := s.interactive(t)
+	c.send(t, "wsexec run -t sh -c 'printf \"one\\ntwo\\n\"; seq 3; echo e$((1))d' &\r")
+	c.expect(t, "\r\n")
+	c.expect(t, "one\r\ntwo\r\n1\r\n2\r\n3\r\ne1d\r\n")
+	c.send(t, "wait; exit 0\r")
+	c.wantStatus(t, 0)
+}

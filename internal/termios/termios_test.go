@@ -159,6 +159,9 @@ func TestGetAndSet(t *testing.T) {
 	if now, err := Get(b); err != nil || !maps.Equal(now, change) {
 		t.Errorf("over: %v, %v\nwant %v", now, err, change)
 	}
+	if AddsReturns(b) || !AddsReturns(open(t)) {
+		t.Error("a terminal without ONLCR adds returns, or a new one does not")
+	}
 	if Canonical(b) || !Canonical(open(t)) {
 		t.Error("a terminal without ICANON is canonical, or a new one is not")
 	}
