@@ -22,6 +22,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -157,34 +158,32 @@ type DialOptions struct {
 	// least half of Every, unless that is 0: the first that is made is used, the first that fails says why.
 	Every time.Duration
 	// Asked, if not nil, is called when the request is sent and its response is to be waited
-	// for, by the caller's goroutine: what it does meanwhile takes no time. Only where nothing
-	// is between us and the server, no TLS and no proxy.
+	// for, by the caller's goroutine: what it does meanwhile takes no time. Not with TLS.
 	Asked func()
 	// Go starts a goroutine that makes a network connection; nil is the go statement.
 	Go func(func())
 }
 
-// Dial connects to url (ws, wss, http or https). The response is returned also
+// Dial connects to target, a URL (ws, wss, http or https), through a proxy if the environment
+// says so; a proxy that refuses is a [*ProxyError]. The response is returned also
 // with an error, if there was one; up to 1 KiB of its body can then be read.
-func Dial(ctx context.Context, url string, opts DialOptions) (*Conn, *http.Response, error) {
+func Dial(ctx context.Context, target string, opts DialOptions) (*Conn, *http.Response, error) {
+	return dial(ctx, target, opts, newTransport(opts))
+}
+
+func dial(ctx context.Context, target string, opts DialOptions, t *transport) (*Conn, *http.Response, error) {
 	conn := new(Conn)
-	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		try := opts.Dial
-		if try == nil {
-			try = func(ctx context.Context) (net.Conn, error) { return tcpDialer.DialContext(ctx, network, addr) }
-		}
-		if opts.Every > 0 {
-			try = beside(try, opts.Every, opts.Go)
-		}
-		c, err := try(ctx)
+	connect := t.connect
+	t.connect = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := connect(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
 		conn.net = newNetConn(c)
 		return conn.net, nil
 	}
-	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-		HTTPClient: &http.Client{Transport: upgrades{&transport{connect, opts.Dial != nil, opts.Asked}, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
+	ws, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{
+		HTTPClient: &http.Client{Transport: upgrades{t, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // a token is for the host it was given for
 		}},
 		HTTPHeader:      opts.Header,
@@ -192,6 +191,10 @@ func Dial(ctx context.Context, url string, opts DialOptions) (*Conn, *http.Respo
 		CompressionMode: websocket.CompressionDisabled,
 		OnPingReceived:  conn.pong,
 	})
+	var around *url.Error
+	if errors.As(err, &around) {
+		err = around.Err // without what the libraries say around the reason
+	}
 	if err != nil {
 		return nil, resp, err
 	}
@@ -204,23 +207,63 @@ var tcpDialer = net.Dialer{KeepAlive: -1}
 
 // transport sends a request to a server.
 type transport struct {
-	connect func(ctx context.Context, network, addr string) (net.Conn, error)
+	connect connectFunc
 	fixed   bool // connect knows where to, whatever the URL says
+	proxy   func(*http.Request) (*url.URL, error)
 	asked   func()
 }
 
-func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if t.fixed && req.URL.Scheme == "http" || isDirect(req.URL) {
-		return direct{t.connect, t.asked}.RoundTrip(req)
+func newTransport(opts DialOptions) *transport {
+	t := &transport{fixed: opts.Dial != nil, proxy: http.ProxyFromEnvironment, asked: opts.Asked}
+	t.connect = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		try := opts.Dial
+		if try == nil {
+			try = func(ctx context.Context) (net.Conn, error) { return tcpDialer.DialContext(ctx, network, addr) }
+		}
+		if opts.Every > 0 {
+			try = beside(try, opts.Every, opts.Go)
+		}
+		return try(ctx)
 	}
-	// A clone keeps the proxy settings of the environment.
+	return t
+}
+
+// NewTransport returns what sends requests without an upgrade to a server, on the same
+// way as Dial makes a connection. Each request has a connection of its own.
+func NewTransport(dial Dialer) http.RoundTripper { return newTransport(DialOptions{Dial: dial}) }
+
+// RoundTrip implements [http.RoundTripper].
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	connect, proxy := t.connect, t.proxy
+	if t.fixed {
+		proxy = nil
+	} else if req.URL.Scheme == "http" {
+		p, err := proxy(req)
+		if err != nil {
+			return nil, err
+		}
+		if p == nil || p.Scheme == "http" || p.Scheme == "https" {
+			proxy = nil
+			if p != nil {
+				connect = tunnel(connect, p)
+			}
+		}
+	}
+	if proxy == nil && isDirect(req.URL) {
+		return direct{connect, t.asked}.RoundTrip(req)
+	}
+	// A clone keeps what the program has set up for TLS.
 	h := http.DefaultTransport.(*http.Transport).Clone()
 	h.ForceAttemptHTTP2 = false // WebSocket over HTTP/2 is another protocol (RFC 8441)
 	h.DisableKeepAlives = true
 	h.MaxResponseHeaderBytes = MaxResponseHeader
-	h.DialContext = t.connect
-	if t.fixed {
-		h.Proxy = nil
+	h.DialContext = connect
+	h.Proxy = proxy
+	h.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+		if resp.StatusCode != http.StatusOK {
+			return newProxyError(proxy, resp.StatusCode)
+		}
+		return nil
 	}
 	return h.RoundTrip(req)
 }
@@ -248,13 +291,20 @@ func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, errors.New("internal error: an upgraded connection that cannot be written to")
 	}
-	var w io.Writer = body // with TLS the network connection is not what frames are written to
-	if resp.TLS == nil {
+	var w io.Writer = body
+	if isPlain(body, u.conn.net) {
 		w = u.conn.net.Conn
 	}
 	u.conn.out.init(w, true)
 	resp.Body = upgraded{body, &u.conn.out}
 	return resp, nil
+}
+
+// isPlain reports whether what is written to the body of an upgraded connection goes to
+// c as it is. It does not with TLS, of the server or of a proxy.
+func isPlain(body io.Writer, c *netConn) bool {
+	s, ok := body.(switched)
+	return ok && s.Conn == net.Conn(c)
 }
 
 // upgraded is the connection that the library gets.
