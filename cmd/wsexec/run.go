@@ -107,7 +107,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 		{"idle-timeout", &st.Idle, 0},
 		{"kill-after", &st.KillAfter, 0},
 		{"linger", &st.Linger, 0},
-		{"keepalive", &st.Keepalive, 100 * time.Millisecond},
+		{"keepalive", &st.Keepalive, proto.MinKeepalive.Duration()},
 	} {
 		if c.IsSet(d.name) {
 			v := c.Duration(d.name)

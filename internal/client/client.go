@@ -123,7 +123,8 @@ type Cmd struct {
 	until     time.Time     // when the session is given up, if the connection is lost
 	toldLost  bool          // of the present loss
 	stdin     *stream.Sender
-	stdinBase int64 // where in the session's stdin this client began
+	stdinBase int64    // where in the session's stdin this client began
+	outBase   [2]int64 // and in its outputs
 	signals   *stream.Sender
 	out       [2]*stream.Receiver
 	writing   [2]chan struct{} // of size one, full during a Write, and for good when nothing more is to be written
@@ -289,6 +290,7 @@ func (c *Cmd) makeStreams() {
 		}
 	})
 	c.signals = stream.NewSender(proto.SignalWindow, nil)
+	c.agreeOnGaps()
 }
 
 // gap says that n bytes of an output are none, between those that were written and
@@ -313,10 +315,10 @@ func (c *Cmd) result(err error) (*Result, error) {
 	r.Bytes[0], r.StdinTaken = read-c.stdinBase, taken-c.stdinBase
 	for i, o := range c.out {
 		r.Bytes[1+i], _ = o.Position()
-		r.Bytes[1+i] -= r.Dropped[i]
+		r.Bytes[1+i] -= c.outBase[i] + r.Dropped[i]
 	}
 	if c.exit != nil {
-		r.StdinTaken = max(c.exit.Stdin-c.stdinBase, 0)
+		r.StdinTaken = min(max(c.exit.Stdin-c.stdinBase, 0), r.Bytes[0])
 	}
 	if c.done {
 		err = nil // the end is known, however the connection went
@@ -474,6 +476,9 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 	})
 	defer c.detach()
 	opened, err := c.open(conn, l, began.Add(limit))
+	if errors.Is(err, ErrBroken) {
+		conn.Refuse(err)
+	}
 	if err != nil {
 		conn.Close()
 		return err
@@ -576,8 +581,14 @@ func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time) (*proto.Op
 	}
 	switch m := m.(type) {
 	case *proto.Error:
+		if err := c.asked().allows(m); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+		}
 		return nil, m
 	case *proto.Opened:
+		if err := c.asked().allows(m); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+		}
 		return m, c.begin(m, o, l)
 	}
 	return nil, fmt.Errorf("%w: %T came before opened", ErrBroken, m)
@@ -597,6 +608,7 @@ func (c *Cmd) begin(m *proto.Opened, o *proto.Open, l *link.Link) error {
 			if m.TTY {
 				w = ttyOutput
 			}
+			c.outBase[i] = m.From[n]
 			r.Begin(m.From[n], w)
 		} else if have := o.Have[n]; have.Offset != m.From[n] {
 			return fmt.Errorf("%w: stream %d goes on at %d, where this client is at %d", ErrBroken, n, m.From[n], have.Offset)
@@ -657,6 +669,9 @@ func (c *Cmd) detach() {
 
 // control takes the server's control messages, on the link's reader.
 func (c *Cmd) control(m any) error {
+	if err := c.asked().allows(m); err != nil {
+		return fmt.Errorf("%w: %w", link.ErrProtocol, err)
+	}
 	switch m := m.(type) {
 	case *proto.Exit:
 		if !c.out[0].EndSeen() || !c.out[1].EndSeen() {
@@ -681,7 +696,23 @@ func (c *Cmd) control(m any) error {
 		c.stopWriting()
 		return m
 	}
-	return fmt.Errorf("%w: %T is not for a client in a session", link.ErrProtocol, m)
+	panic(fmt.Sprintf("client: internal error: %T was allowed", m))
+}
+
+// asked is what was asked of the server until now.
+func (c *Cmd) asked() *question {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &question{start: c.Start, opened: c.opened, firstTry: c.try == 1, detaching: c.leaving}
+}
+
+// agreeOnGaps tells the outputs whether the server may drop some of them.
+func (c *Cmd) agreeOnGaps() {
+	if c.asked().allowsGap() {
+		for _, r := range c.out {
+			r.AllowGaps()
+		}
+	}
 }
 
 // checkDone ends Run when there is nothing more to come: it takes leave of the
@@ -922,10 +953,12 @@ func (c *Cmd) Linger() time.Duration {
 // when the server has said that it knows, and gives up after a few seconds if it
 // does not.
 func (c *Cmd) Detach() {
+	c.made.Do(c.makeStreams)
 	c.mu.Lock()
 	l := c.link
 	c.leaving = true
 	c.mu.Unlock()
+	c.agreeOnGaps()
 	if l != nil {
 		l.Send(&proto.Detach{})
 	} // otherwise it is said on the next one

@@ -46,16 +46,18 @@ type fakeConn struct {
 // connection by returning.
 func startFake(t testing.TB, serve func(c *fakeConn)) *fake {
 	t.Helper()
-	return startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Wsexec-Instance", "fake")
-		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"wsexec.v1"}})
-		if err != nil {
-			return
-		}
-		defer ws.CloseNow()
-		ws.SetReadLimit(8 << 20)
-		serve(&fakeConn{n: int(f.conns.Add(1)) - 1, ws: ws, ctx: r.Context()})
-	})
+	return startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) { serveFake(f, w, r, serve) })
+}
+
+func serveFake(f *fake, w http.ResponseWriter, r *http.Request, serve func(c *fakeConn)) {
+	w.Header().Set("Wsexec-Instance", "fake")
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"wsexec.v1"}})
+	if err != nil {
+		return
+	}
+	defer ws.CloseNow()
+	ws.SetReadLimit(8 << 20)
+	serve(&fakeConn{n: int(f.conns.Add(1)) - 1, ws: ws, ctx: r.Context()})
 }
 
 func startFakeHTTP(t testing.TB, h func(f *fake, w http.ResponseWriter, r *http.Request)) *fake {
@@ -92,9 +94,12 @@ func (c *fakeConn) opened() bool {
 		return false
 	}
 	c.text(fmt.Sprintf(`{"type":"opened","pid":4711,"resumed":%v,"tty":false,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":%d,"2":%d},"crc":0}`,
-		c.n > 0, c.open.Have["1"][0], c.open.Have["2"][0]))
+		c.resumes(), c.open.Have["1"][0], c.open.Have["2"][0]))
 	return true
 }
+
+// resumes reports whether the open was one for a session that there is.
+func (c *fakeConn) resumes() bool { return c.open.Try > 1 || c.open.Start == nil }
 
 // listen reads until the client closes.
 func (c *fakeConn) listen() {
@@ -304,6 +309,116 @@ func TestFakeServer(t *testing.T) {
 	}
 }
 
+// What a server says that it was not asked for was believed: "detached" and output with a
+// gap were successes with bytes missing, and a terminal was made raw for a command
+// without one.
+func TestFakeServerIsNotAsked(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	// An opened of a run with pipes, a linger of 700 ms and a keepalive of 300 ms, with some members changed.
+	opened := func(change string) func(c *fakeConn) {
+		return func(c *fakeConn) {
+			if !c.awaitOpen() {
+				return
+			}
+			m := map[string]any{}
+			all := `{"type":"opened","pid":1,"resumed":false,"tty":false,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`
+			for _, text := range []string{all, change} {
+				if err := json.Unmarshal([]byte(text), &m); err != nil {
+					panic(err)
+				}
+			}
+			b, _ := json.Marshal(m)
+			c.text(string(b))
+			c.ends()
+			c.text(exitZero)
+			c.listen()
+		}
+	}
+	says := func(f func(c *fakeConn)) func(c *fakeConn) {
+		return func(c *fakeConn) {
+			if c.opened() {
+				f(c)
+				c.listen()
+			}
+		}
+	}
+	gap := says(func(c *fakeConn) {
+		c.send(frame(kindGap, 1, 1000))
+		c.send(endFrame(1, 1000, 0))
+		c.send(endFrame(2, 0, 0))
+		c.text(exitZero)
+	})
+	for _, c := range []struct {
+		name  string
+		flags []string
+		serve func(c *fakeConn)
+		says  string
+	}{
+		{"detached", nil, says(func(c *fakeConn) { c.text(`{"type":"detached"}`) }), "detached, which was not asked for"},
+		{"a gap", nil, gap, "GAP to offset 1000"},
+		{"a gap with block", []string{"--on-full", "block"}, gap, "GAP to offset 1000"},
+		{"a terminal", nil, opened(`{"tty":true}`), "tty true"},
+		{"no terminal", []string{"-t"}, opened(`{}`), "tty false"},
+		{"a resumed session", nil, opened(`{"resumed":true}`), "resumed"},
+		{"an hour of linger", nil, opened(`{"linger":3600000}`), "linger of 1h"},
+		{"an hour of keepalive", nil, opened(`{"keepalive":3600000}`), "keepalive of 1h"},
+		{"a keepalive of 1 ms", nil, opened(`{"keepalive":1}`), "keepalive 1"},
+		{"a timeout", nil, says(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","signal":15,"reason":"timeout","stdin":0}`) }), "timeout"},
+		{"an idle timeout", []string{"--timeout", "1h"}, says(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","signal":15,"reason":"idle-timeout","stdin":0}`) }), "timeout"},
+		{"that nothing was run", nil, says(func(c *fakeConn) {
+			c.text(`{"type":"error","code":"command-not-found","title":"not found","status":127}`)
+		}), "command-not-found"},
+		{"a notice before opened", nil, func(c *fakeConn) { c.awaitOpen(); c.text(`{"type":"notice","text":"hello"}`); c.listen() }, "before opened"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := startFake(t, c.serve)
+			args := append([]string{"run", "--server", f.url, "--linger", "700ms", "--keepalive", "300ms"}, c.flags...)
+			capture(t, s.wsexec(append(args, "true")...)).wantComplaint(t, 125, "the server broke the protocol: ", c.says)
+			if n := f.conns.Load(); n != 1 {
+				t.Errorf("there were %d connections, want 1", n)
+			}
+		})
+	}
+	t.Run("attach: a session that was started", func(t *testing.T) {
+		t.Parallel()
+		f := startFakeSessions(t, opened(`{}`))
+		capture(t, s.wsexec("attach", "--server", f.url, newID())).wantComplaint(t, 125, "was to be resumed")
+	})
+	// What was agreed is no breach.
+	for _, c := range []struct {
+		name string
+		args []string
+		fake *fake
+	}{
+		{"a gap with drop", []string{"run", "--on-full", "drop", "--linger", "700ms"}, startFake(t, gap)},
+		{"a gap with attach", []string{"attach"}, startFakeSessions(t, gap)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := capture(t, s.wsexec(append(c.args, "--server", c.fake.url, newID())...))
+			if r.status != 0 || !strings.Contains(r.stderr, "1000 bytes of stdout were dropped here") {
+				t.Errorf("got %v, want status 0 and a word about the gap", r)
+			}
+		})
+	}
+}
+
+// startFakeSessions is startFake for a server that has every session that is asked for by
+// its id.
+func startFakeSessions(t testing.TB, serve func(c *fakeConn)) *fake {
+	t.Helper()
+	return startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			id := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+			fmt.Fprintf(w, `{"id":%q,"state":"running","argv":["dHJ1ZQ=="]}`, id)
+			return
+		}
+		serveFake(f, w, r, serve)
+	})
+}
+
 // Two exits that differ: the first may count, or none, but no later one.
 func TestFakeServerWithTwoExits(t *testing.T) {
 	t.Parallel()
@@ -468,7 +583,9 @@ func TestFakeServerIsSilent(t *testing.T) {
 func TestFakeServerOnTerminal(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
-	const openedTTY = `{"type":"opened","pid":1,"tty":true,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`
+	openedTTY := func(c *fakeConn) string {
+		return fmt.Sprintf(`{"type":"opened","pid":1,"resumed":%v,"tty":true,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`, c.resumes())
+	}
 	for _, c := range []struct {
 		name string
 		then func(c *fakeConn)
@@ -481,7 +598,7 @@ func TestFakeServerOnTerminal(t *testing.T) {
 		{"a wrong checksum", func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.listen() }},
 		{"exit before END", func(c *fakeConn) { c.text(exitZero); c.listen() }},
 		{"END twice", func(c *fakeConn) { c.send(endFrame(1, 0, 0)); c.send(endFrame(1, 0, 0)); c.listen() }},
-		{"opened twice", func(c *fakeConn) { c.text(openedTTY); c.listen() }},
+		{"opened twice", func(c *fakeConn) { c.text(openedTTY(c)); c.listen() }},
 		{"a GAP back", func(c *fakeConn) { c.send(frame(kindGap, 1, 0)); c.listen() }},
 		{"DATA with a hole", func(c *fakeConn) { c.send(frame(kindData, 1, 10, 'x')); c.listen() }},
 		{"ACK of what was never sent", func(c *fakeConn) { c.send(ackFrame(0, 100, 65536)); c.listen() }},
@@ -502,7 +619,7 @@ func TestFakeServerOnTerminal(t *testing.T) {
 			raw := make(chan struct{})
 			f := startFake(t, func(fc *fakeConn) {
 				if fc.awaitOpen() {
-					fc.text(openedTTY)
+					fc.text(openedTTY(fc))
 					if fc.n == 0 {
 						select { // until it can be seen whether it is given back
 						case <-raw:

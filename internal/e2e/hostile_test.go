@@ -33,6 +33,8 @@ type wire struct {
 	c     net.Conn
 	br    *bufio.Reader
 	masks bool // the client's side of it
+
+	resumed bool // of a fake server: it has served this client before
 }
 
 // First bytes of WebSocket frames (RFC 6455 §5.2).
@@ -711,19 +713,20 @@ func startFakeWire(t testing.TB, serve func(w *wire)) *fake {
 			return
 		}
 		defer c.Close()
-		f.conns.Add(1)
+		n := f.conns.Add(1)
 		c.SetDeadline(time.Now().Add(patience))
 		fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: wsexec.v1\r\nWsexec-Instance: fake\r\n\r\n", acceptKey(r.Header.Get("Sec-WebSocket-Key")))
-		serve(&wire{t: t, c: c, br: buf.Reader})
+		serve(&wire{t: t, c: c, br: buf.Reader, resumed: n > 1})
 	})
 }
 
-const openedPipes = `{"type":"opened","pid":1,"tty":false,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`
+// openedPipes answers an open; the verb is whether the session is resumed.
+const openedPipes = `{"type":"opened","pid":1,"resumed":%v,"tty":false,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`
 
 // opened takes the open and answers it.
 func (w *wire) opened() {
 	w.next()
-	w.send(wsFin|wsText, []byte(openedPipes))
+	w.send(wsFin|wsText, fmt.Appendf(nil, openedPipes, w.resumed))
 }
 
 // A server that breaks WebSocket itself: the connection is lost, and made again until
@@ -991,7 +994,7 @@ func TestFakeServerDrips(t *testing.T) {
 		t.Parallel()
 		f := startFakeWire(t, func(w *wire) {
 			w.next()
-			for _, b := range w.frameOf(wsFin|wsText, []byte(openedPipes)) {
+			for _, b := range w.frameOf(wsFin|wsText, fmt.Appendf(nil, openedPipes, w.resumed)) {
 				if _, err := w.c.Write([]byte{b}); err != nil {
 					return
 				}

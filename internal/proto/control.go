@@ -103,6 +103,10 @@ func MillisOf(d time.Duration) Millis {
 // sums: a hundred years.
 const maxMillis = Millis(100 * 365 * 24 * time.Hour / time.Millisecond)
 
+// MinKeepalive is the shortest keepalive that a client may ask for and a server may
+// grant: with less, keepalives would be a load of their own.
+const MinKeepalive Millis = 100
+
 // Duration is the inverse of [MillisOf].
 func (m Millis) Duration() time.Duration { return time.Duration(m) * time.Millisecond }
 
@@ -562,7 +566,7 @@ func (o *Opened) check() error {
 	if o.Window < 0 || o.Window > MaxOffset {
 		return fmt.Errorf("window %d is out of range", o.Window)
 	}
-	if o.Keepalive <= 0 || o.Keepalive > maxMillis || o.Linger < 0 || o.Linger > maxMillis {
+	if o.Keepalive < MinKeepalive || o.Keepalive > maxMillis || o.Linger < 0 || o.Linger > maxMillis {
 		return fmt.Errorf("keepalive %d or linger %d is out of range", o.Keepalive, o.Linger)
 	}
 	return nil
@@ -633,7 +637,7 @@ func (s *Start) Check() error {
 		min  Millis
 	}{
 		{"timeout", s.Timeout, 0}, {"idle_timeout", s.Idle, 0}, {"kill_after", s.KillAfter, 0}, {"linger", s.Linger, 0},
-		{"keepalive", s.Keepalive, 100}, {"drain", s.Drain, -1},
+		{"keepalive", s.Keepalive, MinKeepalive}, {"drain", s.Drain, -1},
 	} {
 		if d.val != nil && (*d.val < d.min || *d.val > maxMillis) {
 			return fmt.Errorf("%s of %d ms is out of range (%d to %d)", d.name, *d.val, d.min, maxMillis)

@@ -147,7 +147,7 @@ func TestParseControlRefuses(t *testing.T) {
 		return `{"type":"open","client":"` + someID + `"` + rest + `}`
 	}
 	opened := func(have, from, rest string) string {
-		for _, m := range []string{`,"linger":0`, `,"keepalive":1`} {
+		for _, m := range []string{`,"linger":0`, `,"keepalive":100`} {
 			if name, _, _ := strings.Cut(m, ":"); !strings.Contains(rest, name) {
 				rest += m
 			}
@@ -254,6 +254,8 @@ func TestParseControlRefuses(t *testing.T) {
 		{opened(have, from, `,"window":-1`), "window"},
 		{opened(have, from, `,"keepalive":0`), "keepalive"},
 		{opened(have, from, `,"keepalive":-5`), "keepalive"},
+		{opened(have, from, `,"keepalive":99`), "keepalive"},
+		{opened(have, from, `,"keepalive":100`), ""},
 		{opened(have, from, `,"keepalive":3153600000000`), ""},
 		{opened(have, from, `,"keepalive":3153600000001`), "keepalive"},
 		{opened(have, from, `,"linger":-1`), "linger"},

@@ -197,9 +197,9 @@
 // have is ignored. One that is not named is as the server's system has it in a new terminal, but for
 // IUTF8 (42), which is then 1. Another client that takes the session over does not change them.
 //
-// Durations are 0 to 3,153,600,000,000, keepalive at least 100. What is absent takes
-// the server's default: no environment but what every command gets, the home
-// directory, linger 300,000 (at most the server's bound), keepalive 15,000, drain
+// Durations are 0 to 3,153,600,000,000, keepalive at least 100, also in opened. What
+// is absent takes the server's default: no environment but what every command gets, the
+// home directory, linger 300,000 (at most the server's bound), keepalive 15,000, drain
 // 250 and no more than 2,000 in all. A start for an id that exists:
 // the same start resumes, another one is error conflict. So a client that lost
 // the connection before it saw opened sends start again; but only if the
@@ -232,6 +232,15 @@
 // window is how many bytes of each output it keeps, and how far the window of stdin
 // can grow; a client need not grant more for output. dir is there if the command
 // could not be started in the home directory, though the client named no other.
+//
+// A server says nothing that it was not asked for, and a client that is told so closes
+// with 1002: tty is that of start, or on a later connection that of the first; resumed
+// is false on the first connection that sends start, and true on one without start;
+// linger and keepalive are at most those of start, where it has them; GAP comes only
+// where on_full is drop, or is absent and detach was sent or is in start (a client that
+// did not send start takes any); detached answers detach; an exit whose reason is
+// timeout or idle-timeout is for a start that has that time; and no error says that
+// nothing was run once opened came.
 //
 // # Other control messages
 //

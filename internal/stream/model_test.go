@@ -53,6 +53,7 @@ func newPair(t testing.TB, w Window, bound int64) *pair {
 	p := &pair{t: t, window: w, bound: bound, scratch: NewChunk()}
 	p.s = NewSender(bound, nil)
 	p.r = NewReceiver(w, nil, p.gap)
+	p.r.AllowGaps()
 	p.r.SetBound(bound)
 	p.attach()
 	return p

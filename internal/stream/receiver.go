@@ -58,6 +58,7 @@ type Receiver struct {
 	eof      bool // the destination was told of the end
 	abort    error
 	waits    bool // the destination is in Next and has nothing in its hands
+	gaps     bool // the sender may drop some of the stream
 	passing  bool // the link's reader does the destination's work
 	detours  int  // so many messages are not tried to be passed
 
@@ -128,6 +129,14 @@ const detour = 32
 // destination. The destination gets the rest, and meets the error if there is one.
 // Only before the first connection.
 func (r *Receiver) Direct(f func(p []byte) int) { r.direct = f }
+
+// AllowGaps says that the sender may drop some of the stream. Otherwise a gap is an
+// error: the checksum of a stream with a gap cannot be verified.
+func (r *Receiver) AllowGaps() {
+	r.mu.Lock()
+	r.gaps = true
+	r.mu.Unlock()
+}
 
 // For the destination.
 
@@ -593,10 +602,14 @@ func (r *Receiver) setEnd(off int64, crc uint32) (wake func(), err error) {
 	return wake, nil
 }
 
-// Gap takes the word that what is before off was dropped.
+// Gap takes the sender's statement that all bytes before off were dropped. It fails
+// if AllowGaps was not called.
 func (r *Receiver) Gap(off int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.gaps {
+		return fmt.Errorf("GAP to offset %d, where nothing may be dropped", off)
+	}
 	if off <= r.received || r.endSeen {
 		return fmt.Errorf("GAP to offset %d, where %d is next", off, r.received)
 	}

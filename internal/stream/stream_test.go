@@ -397,6 +397,7 @@ func TestEndRules(t *testing.T) {
 	sum := func(s string) uint32 { return crc32.Checksum([]byte(s), castagnoli()) }
 	begin := func() *Receiver {
 		r := NewReceiver(FixedWindow(10), nil, nil)
+		r.AllowGaps()
 		r.Attach(nil)
 		give(r, 0, "abcd")
 		return r
@@ -858,6 +859,7 @@ func TestWaiting(t *testing.T) {
 		t.Run("Next/"+tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := NewReceiver(FixedWindow(10), nil, nil)
+				r.AllowGaps()
 				r.Attach(nil)
 				done := make(chan error, 1)
 				go func() {
@@ -913,6 +915,7 @@ func TestGapWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gaps := make(chan int64, 1)
 		r := NewReceiver(FixedWindow(10), nil, func(n int64) { gaps <- n })
+		r.AllowGaps()
 		r.Attach(nil)
 		done := make(chan error)
 		go func() {
@@ -991,6 +994,7 @@ func TestGap(t *testing.T) {
 	var gaps []int64
 	var at []int64
 	r := NewReceiver(FixedWindow(10), nil, nil)
+	r.AllowGaps()
 	r.onGap = func(n int64) {
 		pos, _ := r.Position() // needs the lock, which is not held
 		gaps, at = append(gaps, n), append(at, pos)
@@ -1050,6 +1054,7 @@ func TestGap(t *testing.T) {
 // A gap is acknowledged as soon as it was stepped over, however short: the sender may wait with the next one.
 func TestGapIsAcknowledged(t *testing.T) {
 	r := NewReceiver(FixedWindow(1000), nil, nil)
+	r.AllowGaps()
 	woken := false
 	r.Attach(func() { woken = true })
 	if err := r.Gap(1); err != nil {
@@ -1064,10 +1069,25 @@ func TestGapIsAcknowledged(t *testing.T) {
 	}
 }
 
+// A gap in a stream of which nothing may be dropped was taken: bytes were missing, and
+// the checksum was not looked at.
+func TestGapThatWasNotAgreed(t *testing.T) {
+	r := NewReceiver(FixedWindow(10), nil, func(n int64) { t.Errorf("a gap of %d", n) })
+	r.Attach(nil)
+	give(r, 0, "abc")
+	if err := r.Gap(7); err == nil {
+		t.Error("a gap was taken, where nothing may be dropped")
+	}
+	if _, err := r.TryNext(); err != nil || r.Pending() != 3 {
+		t.Errorf("after the gap %d is next (%v), want 3", r.Pending(), err)
+	}
+}
+
 // A gap, of which a part was read on the connection before; one that is lost with its connection; and a stopped stream.
 func TestGapAndLoss(t *testing.T) {
 	gaps := []int64{}
 	r := NewReceiver(FixedWindow(10), nil, func(n int64) { gaps = append(gaps, n) })
+	r.AllowGaps()
 	r.Attach(nil)
 	give(r, 0, "abcd")
 	r.Next()
@@ -1109,6 +1129,7 @@ func TestGapAndLoss(t *testing.T) {
 // without bound a piece for each gap.
 func TestGapFlood(t *testing.T) {
 	r := NewReceiver(FixedWindow(1<<20), nil, nil)
+	r.AllowGaps()
 	r.Attach(nil)
 	for i := int64(1); i < 100_000; i++ {
 		if err := r.Gap(i); err != nil {
