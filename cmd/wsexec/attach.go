@@ -41,7 +41,7 @@ func (s *session) attachment(c *cli.Context) (*client.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, name, err := findSession(srv, c.Args().First())
+	id, name, err := findSession(context.Background(), srv, c.Args().First())
 	if err != nil {
 		return nil, err
 	}
@@ -51,25 +51,35 @@ func (s *session) attachment(c *cli.Context) (*client.Cmd, error) {
 
 // findSession finds the session that a word means: an exact name, an id, or a
 // unique prefix of one. Not every session has a name.
-func findSession(srv client.Server, word string) (id, name string, err error) {
-	list, err := client.Sessions(context.Background(), srv)
-	if err != nil {
-		return "", "", err
-	}
-	var found []proto.Info
-	for _, i := range list {
-		if i.Name == word && i.State != "ended" {
+//
+// A whole id is asked for as such, which takes no list. So the id of a session goes
+// before a name of 26 letters that is the same.
+func findSession(ctx context.Context, srv client.Server, word string) (id, name string, err error) {
+	if proto.ValidID(word) {
+		if i, err := client.Session(ctx, srv, word); err != nil {
+			return "", "", err
+		} else if i != nil {
 			return i.ID, i.Name, nil
 		}
-		if i.Name == word || strings.HasPrefix(i.ID, word) {
-			found = append(found, i)
+	}
+	var found proto.Info
+	n := 0
+	for i, err := range client.EachSession(ctx, srv) {
+		switch {
+		case err != nil:
+			return "", "", err
+		case i.Name == word && i.State != "ended":
+			return i.ID, i.Name, nil
+		case i.Name == word || strings.HasPrefix(i.ID, word):
+			found = i
+			n++
 		}
 	}
 	switch {
-	case len(found) == 1:
-		return found[0].ID, found[0].Name, nil
-	case len(found) > 1:
-		return "", "", fmt.Errorf("%q is the beginning of %d sessions; give more of the id", word, len(found))
+	case n == 1:
+		return found.ID, found.Name, nil
+	case n > 1:
+		return "", "", fmt.Errorf("%q is the beginning of %d sessions; give more of the id", word, n)
 	case proto.ValidID(word):
 		return word, "", nil // the server knows whether there ever was one
 	}

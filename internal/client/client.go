@@ -217,6 +217,7 @@ type ConnectError struct {
 	TokenFrom string         // the server's, too; "" if no token was sent
 	Status    int            // of the HTTP response, 0 if there was none
 	Problem   *proto.Problem // if the response had one
+	Location  string         // of a redirect, which is not followed
 	Err       error
 }
 
@@ -458,7 +459,11 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 	began := time.Now()
 	dctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit.Round(time.Millisecond)))
 	defer cancel()
-	conn, err := c.dial(dctx, beside)
+	var conn *link.Conn
+	err := untilNotBusy(dctx, func() (err error) {
+		conn, err = c.dial(dctx, beside)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -537,12 +542,10 @@ func (c *Cmd) dial(ctx context.Context, beside time.Duration) (*link.Conn, error
 	}
 	if cause := context.Cause(ctx); ctx.Err() != nil && cause != nil {
 		err = cause
+	} else if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		err = answered(resp)
 	}
-	ce := &ConnectError{URL: c.Server.URL, TokenFrom: c.Server.TokenFrom, Err: err}
-	if resp != nil {
-		ce.Status = resp.StatusCode
-		ce.Problem = readProblem(resp)
-	}
+	ce := c.Server.connectError(resp, err)
 	if c.try == 0 || ce.Status >= 400 && ce.Status < 500 && ce.Status != http.StatusTooManyRequests && ce.Status != http.StatusRequestTimeout {
 		return nil, ce
 	}

@@ -31,6 +31,8 @@ type fake struct {
 	instance func(n int) string
 	refuse   func(n int) bool // the dial fails
 	hang     func(n int) bool // the dial does nothing
+	// http, if not nil, answers a request by itself, if it returns true.
+	http func(n int, w http.ResponseWriter, r *http.Request) bool
 
 	mu    sync.Mutex
 	conns int
@@ -57,6 +59,10 @@ func (f *fake) Dial(ctx context.Context) (net.Conn, error) {
 	a, b := net.Pipe()
 	hs := &http.Server{}
 	hs.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.http != nil && f.http(n, w, r) {
+			f.wg.Go(func() { hs.Shutdown(context.Background()) })
+			return
+		}
 		instance := "i"
 		if f.instance != nil {
 			instance = f.instance(n)

@@ -3,19 +3,35 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"net"
+	"iter"
+	"math/rand/v2"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"wsexec/internal/link"
 	"wsexec/internal/proto"
 )
 
-// maxList bounds the list of sessions in bytes. It has their commands, each of up to
-// [proto.MaxOpen].
-const maxList = 64 << 20
+const (
+	// pageSize is how many sessions are asked for at a time.
+	pageSize = 100
+	// maxPage bounds one answer in bytes: an older server sends all sessions at once,
+	// with commands of up to [proto.MaxOpen] each.
+	maxPage = 64 << 20
+	// maxPages bounds the answers: a list of pageSize times as many sessions is none
+	// that a server has.
+	maxPages = 1000
+	// maxCursor bounds the place in the list where the next page begins, in bytes.
+	maxCursor = 1 << 10
+	// maxSession bounds the description of one session, in bytes.
+	maxSession = 64 << 10
+)
 
 // readProblem reads the problem document of a refusal, nil if it has none.
 func readProblem(resp *http.Response) *proto.Problem {
@@ -30,18 +46,10 @@ func readProblem(resp *http.Response) *proto.Problem {
 	return p
 }
 
-// Sessions lists the sessions on a server.
-func Sessions(ctx context.Context, s Server) ([]proto.Info, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.DisableKeepAlives = true
-	t.MaxResponseHeaderBytes = link.MaxResponseHeader
-	if s.Dial != nil {
-		t.Proxy = nil
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Dial(ctx) }
-	}
-	url := s.URL + "/v1/sessions"
+// get sends a request for target, which is a path on the server, and returns a response
+// of status 200; any other is a [*ConnectError]. Its body can be read until ctx ends.
+func (s Server) get(ctx context.Context, target string) (*http.Response, error) {
+	url := s.URL + target
 	if rest, ok := strings.CutPrefix(url, "ws"); ok {
 		url = "http" + rest
 	}
@@ -52,29 +60,223 @@ func Sessions(ctx context.Context, s Server) ([]proto.Info, error) {
 	if s.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+s.Token)
 	}
-	resp, err := t.RoundTrip(req)
-	if err != nil {
-		return nil, &ConnectError{URL: s.URL, TokenFrom: s.TokenFrom, Err: err}
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, &ConnectError{URL: s.URL, TokenFrom: s.TokenFrom, Status: resp.StatusCode, Problem: readProblem(resp), Err: fmt.Errorf("the server answered %s", resp.Status)}
-	}
-	var list struct {
-		Sessions []proto.Info `json:"sessions"`
-	}
-	body := &io.LimitedReader{R: resp.Body, N: maxList}
-	err = json.NewDecoder(body).Decode(&list)
-	if body.N == 0 {
-		err = fmt.Errorf("it is longer than %d MiB", maxList>>20)
-	}
-	for _, i := range list.Sessions {
-		if err == nil && !proto.ValidID(i.ID) {
-			err = fmt.Errorf("%.40q is not an id", i.ID) // it becomes part of a URL, and of a command to type
+	var resp *http.Response
+	err = untilNotBusy(ctx, func() error {
+		resp, err = link.NewTransport(s.Dial).RoundTrip(req)
+		if err != nil {
+			return s.connectError(nil, err)
+		}
+		context.AfterFunc(ctx, func() { resp.Body.Close() }) // which ends a Read
+		if resp.StatusCode != http.StatusOK {
+			defer resp.Body.Close()
+			return s.connectError(resp, answered(resp))
+		}
+		return nil
+	})
+	return resp, err
+}
+
+func answered(resp *http.Response) error {
+	return fmt.Errorf("the server answered with HTTP status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+}
+
+// connectError says why there is no connection; resp is nil if there was no response.
+func (s Server) connectError(resp *http.Response, err error) *ConnectError {
+	ce := &ConnectError{URL: s.URL, TokenFrom: s.TokenFrom, Err: err}
+	if resp != nil {
+		ce.Status, ce.Problem = resp.StatusCode, readProblem(resp)
+		if ce.Status/100 == 3 {
+			ce.Location = resp.Header.Get("Location")
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("the server's list of sessions: %w", err)
+	return ce
+}
+
+// Session describes the session of that id on a server; nil if there is none. Of one
+// with a long command only the id is filled in.
+func Session(ctx context.Context, s Server, id string) (*proto.Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	resp, err := s.get(ctx, "/v1/sessions/"+id)
+	var refused *ConnectError
+	if errors.As(err, &refused) && refused.Problem != nil && (refused.Status == http.StatusNotFound || refused.Status == http.StatusUpgradeRequired) {
+		return nil, nil
 	}
-	return list.Sessions, nil
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	info := new(proto.Info)
+	if json.NewDecoder(io.LimitReader(resp.Body, maxSession)).Decode(info) != nil || info.ID != id {
+		info = &proto.Info{ID: id}
+	}
+	return info, nil
+}
+
+// Sessions are all sessions on a server.
+func Sessions(ctx context.Context, s Server) (all []proto.Info, err error) {
+	for i, err := range EachSession(ctx, s) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, i)
+	}
+	return all, nil
+}
+
+// EachSession lists the sessions on a server, page by page; the memory that it takes is
+// that of one session. An error ends the list.
+func EachSession(ctx context.Context, s Server) iter.Seq2[proto.Info, error] {
+	return func(yield func(proto.Info, error) bool) {
+		after := ""
+		for range maxPages {
+			next, goOn, err := s.page(ctx, after, yield)
+			switch {
+			case !goOn:
+				return
+			case err == nil && next == "":
+				return
+			case err == nil && (next == after || len(next) > maxCursor):
+				err = errors.New("its pages do not end")
+			}
+			if err != nil {
+				yield(proto.Info{}, listError(err))
+				return
+			}
+			after = next
+		}
+		yield(proto.Info{}, listError(fmt.Errorf("it has more than %d pages", maxPages)))
+	}
+}
+
+func listError(err error) error {
+	var refused *ConnectError
+	if errors.As(err, &refused) {
+		return err
+	}
+	return fmt.Errorf("the server's list of sessions: %w", err)
+}
+
+// page yields the sessions of one page, and returns where the next one begins; goOn is
+// false if yield was.
+func (s Server) page(ctx context.Context, after string, yield func(proto.Info, error) bool) (next string, goOn bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	if after != "" {
+		query.Set("after", after)
+	}
+	resp, err := s.get(ctx, "/v1/sessions?"+query.Encode())
+	if err != nil {
+		return "", true, err
+	}
+	defer resp.Body.Close()
+	body := &io.LimitedReader{R: resp.Body, N: maxPage}
+	goOn = true
+	next, err = decodePage(json.NewDecoder(body), func(i proto.Info) error {
+		if !proto.ValidID(i.ID) {
+			return fmt.Errorf("%.40q is not an id", i.ID) // it becomes part of a URL, and of a command to type
+		}
+		if goOn = yield(i, nil); !goOn {
+			return errStopped
+		}
+		return nil
+	})
+	if !goOn {
+		return "", false, nil
+	}
+	if err != nil && body.N == 0 {
+		err = fmt.Errorf("it is longer than %d MiB", maxPage>>20)
+	}
+	return next, true, err
+}
+
+var errStopped = errors.New("stopped")
+
+// decodePage decodes {"sessions":[...],"next":"..."}, one session at a time.
+func decodePage(d *json.Decoder, session func(proto.Info) error) (next string, err error) {
+	if err := expect(d, json.Delim('{')); err != nil {
+		return "", err
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return "", err
+		}
+		switch name {
+		case "sessions":
+			if err := expect(d, json.Delim('[')); err != nil {
+				return "", err
+			}
+			for d.More() {
+				var i proto.Info
+				if err := d.Decode(&i); err != nil {
+					return "", err
+				}
+				if err := session(i); err != nil {
+					return "", err
+				}
+			}
+			err = expect(d, json.Delim(']'))
+		case "next":
+			err = d.Decode(&next)
+		default:
+			var other json.RawMessage
+			err = d.Decode(&other)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return next, expect(d, json.Delim('}'))
+}
+
+func expect(d *json.Decoder, want json.Delim) error {
+	got, err := d.Token()
+	if err == nil && got != want {
+		err = fmt.Errorf("%v, where %v was expected", got, want)
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+const (
+	// How often, and for how long, a server is asked again that had too many
+	// connections when nothing was asked of it yet.
+	busyTries = 5
+	busyTime  = 2 * time.Second
+	busyDelay = 100 * time.Millisecond // before the second try, at least half of it; then twice as long each time
+)
+
+// untilNotBusy calls f, and again for as long as it fails with the refusal of a server
+// that has too many connections, a few times.
+func untilNotBusy(ctx context.Context, f func() error) error {
+	began, delay := time.Now(), busyDelay
+	for try := 1; ; try++ {
+		err := f()
+		var refused *ConnectError
+		if !errors.As(err, &refused) || !refused.busy() || try == busyTries {
+			return err
+		}
+		wait := delay/2 + rand.N(delay/2)
+		if time.Since(began)+wait > busyTime {
+			return err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+		delay *= 2
+	}
+}
+
+// busy reports whether a server refused because of too many connections, which soon may
+// be fewer.
+func (e *ConnectError) busy() bool {
+	return e.Status == http.StatusServiceUnavailable && e.Problem != nil && e.Problem.Type == proto.ProblemBusy
 }

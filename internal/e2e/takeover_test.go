@@ -13,7 +13,11 @@ import (
 	"hash/crc32"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -432,6 +436,72 @@ func TestAttachToUnknown(t *testing.T) {
 	}
 	for _, i := range s.list(t) {
 		s.kill(t, i.ID)
+	}
+}
+
+// The list of sessions with long commands was longer than the client takes, and so no
+// session could be attached, not even by its whole id. Asked for by its id a session needs
+// no list; a session whose name looks like an id is found by that.
+func TestAttachWithoutList(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	var lists atomic.Int32
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/sessions" {
+			lists.Add(1)
+		}
+		u, err := url.Parse(strings.Replace(s.url, "ws", "http", 1))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		httputil.NewSingleHostReverseProxy(u).ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	through := "ws" + strings.TrimPrefix(proxy.URL, "http")
+	name := newID()
+	for name[0] < 'a' {
+		name = newID()
+	}
+	for _, tt := range []struct {
+		what, name string
+		word       func(id string) string
+		lists      int32
+	}{
+		{"its-id", "build", func(id string) string { return id }, 0},
+		{"its-name", "build", func(string) string { return "build" }, 1},
+		{"a-name-like-an-id", name, func(string) string { return name }, 1},
+	} {
+		lists.Store(0)
+		first := s.background(t, "--name", tt.name, "sh", "-c", "echo ready; "+s.until(tt.what)+"; exit 5")
+		first.expect(t, "ready")
+		second := startClient(t, s.wsexec("attach", "--server", through, tt.word(s.only(t).ID)))
+		first.wait(t, patience)
+		s.touch(t, tt.what)
+		second.wait(t, patience).want(t, 5, "", "")
+		if n := lists.Load(); n != tt.lists {
+			t.Errorf("by %s: %d lists were asked for, want %d", tt.what, n, tt.lists)
+		}
+		s.awaitNoSession(t)
+	}
+}
+
+// A client whose connection was one too many was refused for good, though it had asked
+// for nothing yet and there was room the next moment.
+func TestTooManyConnectionsForAMoment(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--max-connections", "1")
+	r := s.relay(t, nil)
+	held := s.raw(t, newID()) // without open
+	r.plan(func(i int) *fault {
+		if i == 1 {
+			held.leave()
+		}
+		return nil
+	})
+	capture(t, s.wsexec("run", "--server", r.url, "echo", "hi")).want(t, 0, "hi\n", "")
+	if n := r.count(); n < 2 {
+		t.Errorf("there was %d connection, want more", n)
 	}
 }
 

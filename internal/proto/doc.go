@@ -40,10 +40,12 @@
 //	426  not a request to upgrade to WebSocket 13, and no session of that id
 //	431  the header is too large
 //	503  the id is unknown and the server is full or stopping; or too many connections
-//	     wait, without authentication or without open; see Retry-After
+//	     wait, without authentication or without open, and then type is
+//	     urn:wsexec:busy (it is about:blank in all others); see Retry-After
 //
-// A client that has not sent open yet takes every refusal as final, later only
-// those from 400 to 499, without 408 and 429, which are a proxy's.
+// A client that has not sent open yet takes every refusal as final, but for a few
+// tries within 2 s with urn:wsexec:busy; later only those from 400 to 499, without 408
+// and 429, which are a proxy's.
 //
 // The 101 response carries the header Wsexec-Instance, random for each start of
 // the server. No compression extension is negotiated.

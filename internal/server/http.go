@@ -136,7 +136,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
 	if reason, ok := s.admit(); !ok {
 		s.cfg.Log.Info("refused", "session", k.id, "reason", reason)
 		w.Header().Set("Retry-After", retryAfter)
-		problem(w, http.StatusServiceUnavailable, "no session can be served now", reason)
+		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "no session can be served now", reason)
 		return
 	}
 	served := false
@@ -209,14 +209,19 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 
 // problem refuses a request (RFC 9457).
 func problem(w http.ResponseWriter, status int, title, detail string) {
+	problemOf(w, "about:blank", status, title, detail)
+}
+
+// problemOf is problem with a type that a client may look at.
+func problemOf(w http.ResponseWriter, typ string, status int, title, detail string) {
 	w.Header().Set("Content-Type", proto.ProblemType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	w.Write(problemJSON(status, title, detail))
+	w.Write(problemJSON(typ, status, title, detail))
 }
 
-func problemJSON(status int, title, detail string) []byte {
-	b, err := json.Marshal(proto.Problem{Type: "about:blank", Title: title, Status: status, Detail: detail})
+func problemJSON(typ string, status int, title, detail string) []byte {
+	b, err := json.Marshal(proto.Problem{Type: typ, Title: title, Status: status, Detail: detail})
 	if err != nil {
 		panic("server: internal error: " + err.Error())
 	}

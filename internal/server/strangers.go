@@ -69,7 +69,7 @@ func (s *strangers) forget(c net.Conn) {
 func turnAway(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		t.SetWriteDeadline(time.Now().Add(time.Second))
-		body := problemJSON(http.StatusServiceUnavailable, "too many connections without authentication", "this was the oldest one; the server's --max-connections raises the bound")
+		body := problemJSON(proto.ProblemBusy, http.StatusServiceUnavailable, "too many connections without authentication", "this was the oldest one; the server's --max-connections raises the bound")
 		r := http.Response{
 			StatusCode: http.StatusServiceUnavailable, ProtoMajor: 1, ProtoMinor: 1, Close: true,
 			Header:        http.Header{"Content-Type": {proto.ProblemType}, "Retry-After": {retryAfter}},
