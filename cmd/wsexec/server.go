@@ -45,6 +45,8 @@ func findServer(c *cli.Context) (client.Server, error) {
 	u, err := url.Parse(raw)
 	shown := raw[strings.LastIndex(raw, "@")+1:] // without a password
 	switch {
+	case lacksBrackets(raw):
+		return client.Server{}, usageError{err: fmt.Errorf("%s %q: an IPv6 address is written in brackets, as in ws://[::1]:PORT", from, shown)}
 	case err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "https":
 		return client.Server{}, usageError{err: fmt.Errorf("%s %q is not ws://HOST:PORT, wss://HOST:PORT or unix:/PATH", from, shown)}
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
@@ -54,7 +56,17 @@ func findServer(c *cli.Context) (client.Server, error) {
 	if err != nil {
 		return client.Server{}, err
 	}
-	return client.Server{URL: strings.TrimSuffix(u.String(), "/"), Token: token, TokenFrom: tokenFrom}, nil
+	return client.Server{URL: strings.TrimRight(u.String(), "/"), Token: token, TokenFrom: tokenFrom}, nil
+}
+
+// lacksBrackets reports whether the host of a URL is an IPv6 address without brackets,
+// with a port behind it or without.
+func lacksBrackets(raw string) bool {
+	_, rest, _ := strings.Cut(raw, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	alone := host[:max(strings.LastIndexByte(host, ':'), 0)]
+	is6 := func(s string) bool { return strings.Contains(s, ":") && net.ParseIP(s) != nil }
+	return is6(host) || is6(alone)
 }
 
 func unixServer(path string) client.Server {

@@ -41,7 +41,7 @@ func TokenFile(dir string) string { return filepath.Join(dir, "token") }
 // machine.
 func IsLoopback(host string) bool {
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // ReadToken reads one token on one line, of at most 4 KiB.
