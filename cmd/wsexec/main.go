@@ -53,6 +53,7 @@ func run(args []string) int {
 	local.UnsetEmpty()
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true} // without -v, which is --verbose
 	cli.VersionPrinter = printVersion
+	cli.ErrWriter = asides{}
 	status, out := 0, new(words)
 	app := &cli.App{
 		Name:                      "wsexec",
@@ -63,7 +64,7 @@ func run(args []string) int {
 		UseShortOptionHandling:    true,
 		DisableSliceFlagSeparator: true,
 		Writer:                    out,
-		ErrWriter:                 os.Stderr,
+		ErrWriter:                 asides{},
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err: err} },
 		Action: func(c *cli.Context) error {

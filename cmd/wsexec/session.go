@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -390,10 +391,24 @@ func (s *session) writeStatus(origin string, r *client.Result, err error) error 
 	if err != nil {
 		return err
 	}
-	if _, err := s.file.Write(append(b, '\n')); err != nil {
+	if _, err := s.file.Write(append(plainJSON(b), '\n')); err != nil {
 		return err
 	}
 	return s.file.Close()
+}
+
+// plainJSON escapes what controls a terminal and encoding/json leaves as it is, so that a
+// file can be looked at. Such characters are only in strings.
+func plainJSON(b []byte) []byte {
+	var out []byte
+	for _, r := range string(b) {
+		if controls(r) {
+			out = fmt.Appendf(out, `\u%04x`, r) // none is above U+FFFF
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
 }
 
 // How long an interrupt waits for a command that was just asked for.

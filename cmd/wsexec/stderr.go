@@ -1,9 +1,13 @@
 package main
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+
+	"wsexec/internal/proto"
 )
 
 // unreadGrace is how long we wait for somebody to read our words, once we were told
@@ -21,9 +25,41 @@ var (
 
 func init() { close(last) }
 
+// harmless is text that is one line at most and does not control a terminal but as we
+// mean it to: constants of ours, and what oneLine returns. Nothing else can be written
+// to stderr.
+type harmless string
+
+// maxLine bounds a line of ours in bytes: twice what a control message, which may come
+// from anywhere, can hold.
+const maxLine = 2 * proto.MaxControl
+
+// oneLine makes of any text, which may come from a server or stand on a command line,
+// one line that does not control this terminal.
+func oneLine(s string) harmless {
+	if len(s) > maxLine {
+		s = strings.ToValidUTF8(s[:maxLine], "") + "..."
+	}
+	return harmless(strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\r':
+			return ' '
+		case controls(r):
+			return '?'
+		}
+		return r
+	}, s))
+}
+
+// controls reports whether a character does more to a terminal than to be drawn: xterm
+// takes U+009B for ESC [, and others draw what is behind U+202E from right to left.
+func controls(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
+}
+
 // enqueue has text written to stderr after what came before. Whoever cannot wait for
 // its reader (a pipe may be full, a terminal stopped by Ctrl-S) need not.
-func enqueue(text string) (written chan struct{}) {
+func enqueue(text harmless) (written chan struct{}) {
 	outMu.Lock()
 	defer outMu.Unlock()
 	before, done := last, make(chan struct{})
@@ -77,4 +113,12 @@ func flush() {
 	await(all)
 }
 
-func say(text string) { await(enqueue(text)) }
+// asides is stderr for the command-line library.
+type asides struct{}
+
+func (asides) Write(p []byte) (int, error) {
+	for l := range strings.Lines(string(p)) {
+		line(strings.TrimRight(l, "\r\n"))
+	}
+	return len(p), nil
+}

@@ -7,6 +7,7 @@ package main
 // is wrong. In a raw terminal lines end with CR LF.
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,11 +17,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -78,9 +81,9 @@ ends it and not wsexec alone; the third INT or TERM within two seconds is a KILL
 To leave and let it run: ~& on a terminal.`
 
 // line writes one line to stderr.
-func line(text string) { say(text + lineEnd()) }
+func line(text string) { await(enqueue(oneLine(text) + lineEnd())) }
 
-func lineEnd() string {
+func lineEnd() harmless {
 	if rawMode.Load() {
 		return "\r\n"
 	}
@@ -95,32 +98,18 @@ func later(text string) (written chan struct{}) {
 func sayError(err error)  { await(later(err.Error())) }
 func sayHint(text string) { line("wsexec: hint: " + text) }
 
+// theirs are words of a server's, which nobody is to take for a hint of ours.
+func theirs(text string) string {
+	if strings.HasPrefix(strings.TrimSpace(text), "hint:") {
+		return "the server says: " + text
+	}
+	return text
+}
+
 // sayUsage says what is wrong with the line of a command of wsexec, "" for its own.
 func sayUsage(err error, command string) {
 	sayError(err)
 	sayHint(strings.TrimSpace("wsexec "+command) + " --help")
-}
-
-// maxLine bounds a line of ours in bytes: twice what a control message, which may come
-// from anywhere, can hold.
-const maxLine = 2 * proto.MaxControl
-
-// oneLine makes of what comes from elsewhere one line that does not control this
-// terminal: xterm takes U+009B for ESC [, and others draw what is behind U+202E from
-// right to left.
-func oneLine(s string) string {
-	if len(s) > maxLine {
-		s = strings.ToValidUTF8(s[:maxLine], "") + "..."
-	}
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\r':
-			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == '\u2028', r == '\u2029':
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 // errNoServer: nothing was configured, and no server of this user runs here.
@@ -191,8 +180,23 @@ func attachWords(c *cli.Context) string {
 	return words
 }
 
-// shellWord is a word as it is typed at a shell.
+// shellWord is a word as it is typed at a shell: at bash, if it has characters that
+// cannot be shown.
 func shellWord(v string) string {
+	if !utf8.ValidString(v) || strings.ContainsFunc(v, controls) {
+		var b strings.Builder
+		for _, c := range []byte(v) {
+			switch {
+			case c == '\'' || c == '\\':
+				b.WriteString("\\" + string(c))
+			case c < ' ' || c >= 0x7f:
+				fmt.Fprintf(&b, `\x%02x`, c)
+			default:
+				b.WriteByte(c)
+			}
+		}
+		return "$'" + b.String() + "'"
+	}
 	if strings.ContainsFunc(v, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/:._-%+=@,", r)
 	}) {
@@ -241,7 +245,7 @@ func (m *messages) notice(e client.Notice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.quiet && isWritten(m.news) {
-		m.news = later(e.Text)
+		m.news = later("the server says: " + e.Text)
 	}
 }
 
@@ -300,9 +304,13 @@ func (m *messages) showLost(e client.Lost) {
 	if rawMode.Load() {
 		giveUp = "Enter ~. gives up" // Ctrl-C is a key for the other side
 	}
-	text := fmt.Sprintf("connection lost, trying again until %s (%s)", e.Until.Format(time.TimeOnly), giveUp)
+	what := "connection lost, trying again"
+	if errors.Is(e.Err, client.ErrNoAnswer) {
+		what = "the server has not answered yet, asking again"
+	}
+	text := fmt.Sprintf("%s until %s (%s)", what, e.Until.Format(time.TimeOnly), giveUp)
 	if isTerminal(2) {
-		m.news = enqueue("\r\x1b[Kwsexec: " + text)
+		m.news = enqueue("\r\x1b[Kwsexec: " + oneLine(text))
 	} else {
 		m.news = later(text)
 	}
@@ -326,12 +334,12 @@ func (m *messages) clear() {
 func (m *messages) serverError(e *proto.Error) {
 	switch {
 	case e.Code == proto.CodeNotFound:
-		sayError(fmt.Errorf("%w; it is not known how the command ended", e))
+		sayError(errors.New(theirs(e.Error()) + "; it is not known how the command ended"))
 	case e.Code == proto.CodeCommandNotFound && !m.verbose && e.Detail != "":
-		sayError(errors.New(e.Title)) // the PATH is long, and seldom wrong
+		sayError(errors.New(theirs(e.Title))) // the PATH is long, and seldom wrong
 		sayHint("wsexec run -v shows the PATH")
 	default:
-		sayError(e)
+		sayError(errors.New(theirs(e.Error())))
 	}
 	if e.Code == proto.CodeReplaced {
 		sayHint(m.attach + m.id)
@@ -354,7 +362,22 @@ func (m *messages) unreachable(e *client.ConnectError) bool {
 	}
 	scheme, rest, _ := strings.Cut(where, ":")
 	secure := scheme == "wss" || scheme == "https"
+	var proxy *client.ProxyError
 	switch {
+	case errors.As(e.Err, &proxy):
+		sayError(fmt.Errorf("cannot reach the server at %s: %w", where, proxy))
+		variable := map[bool]string{false: "HTTP_PROXY", true: "HTTPS_PROXY"}[secure]
+		if proxy.Status == http.StatusProxyAuthRequired {
+			sayHint(variable + "=" + strings.Replace(proxy.Proxy, "://", "://USER:PASSWORD@", 1))
+		} else {
+			sayHint("the proxy is that of " + variable + "; for a way around it name the host in NO_PROXY")
+		}
+	case e.Status/100 == 3 && e.Location != "":
+		to, hint := redirect(e)
+		sayError(fmt.Errorf("%s redirects to %s (HTTP status %d)", where, to, e.Status))
+		if hint != "" {
+			sayHint("is it --server " + shellWord(hint) + "?")
+		}
 	case secure && (errors.Is(e.Err, http.ErrSchemeMismatch) || errors.As(e.Err, &plain)):
 		sayError(fmt.Errorf("cannot reach the server at %s: what answers there does not speak TLS", where))
 		sayHint("is it --server ws:" + rest + "?")
@@ -383,14 +406,51 @@ func (m *messages) reachHint(err error, where string) {
 	case errors.As(err, &dns):
 		sayHint("check the host name in --server or WSEXEC_SERVER")
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
-		start := "wsexec-server"
-		if dir, err := local.StateDir(); strings.HasPrefix(where, "unix:") && (err != nil || where != "unix:"+local.Socket(dir)) {
-			start += " --listen " + shellWord(where)
-		}
-		sayHint("is it running? start it with: " + start)
+		sayHint(startHint(where))
 	case errors.Is(err, context.DeadlineExceeded):
 		sayHint("check the address in --server or WSEXEC_SERVER")
 	}
+}
+
+// startHint says how the server at a place is started.
+func startHint(where string) string {
+	const start = "is it running? start it with: wsexec-server"
+	if strings.HasPrefix(where, "unix:") {
+		if dir, err := local.StateDir(); err == nil && where == "unix:"+local.Socket(dir) {
+			return start
+		}
+		return start + " --listen " + shellWord(where)
+	}
+	u, err := url.Parse(where)
+	if err != nil || !local.IsLoopback(u.Hostname()) || u.Scheme != "ws" && u.Scheme != "http" {
+		return "is wsexec-server running there?"
+	}
+	return start + " --listen " + shellWord(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")))
+}
+
+// maxShown bounds what is shown of an address that a server has made up, in bytes.
+const maxShown = 200
+
+// redirect says where a redirect goes, and which server that is if it is the one that
+// was named, with TLS. What else a server might name is not proposed: the token would go
+// there.
+func redirect(e *client.ConnectError) (to, server string) {
+	u, err := url.Parse(e.Location)
+	from, ferr := url.Parse(e.URL)
+	if err != nil || ferr != nil {
+		return fmt.Sprintf("%.*q", maxShown, e.Location), ""
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	if to = u.String(); len(to) > maxShown {
+		to = to[:maxShown] + "..."
+	}
+	prefix, _, ours := strings.Cut(u.EscapedPath(), "/v1/sessions")
+	_, badPort := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16)
+	if badPort != nil || !ours && strings.Trim(prefix, "/") != "" ||
+		u.Scheme != "https" && u.Scheme != "wss" || from.Scheme != "http" && from.Scheme != "ws" || !strings.EqualFold(u.Hostname(), from.Hostname()) {
+		return to, ""
+	}
+	return to, "wss://" + u.Host + strings.TrimRight(prefix, "/")
 }
 
 // connectError says why there was no connection in the first place.
@@ -403,12 +463,18 @@ func (m *messages) connectError(e *client.ConnectError) {
 		sayError(fmt.Errorf("%s: %s", e.URL, e.Problem.Title))
 	case e.Problem != nil:
 		sayError(fmt.Errorf("the server refused (%d): %s: %s", e.Status, e.Problem.Title, e.Problem.Detail))
+	case e.Status/100 == 2:
+		sayError(fmt.Errorf("cannot reach the server at %s: what answers there is not wsexec-server (HTTP status %d)", e.URL, e.Status))
+	case e.Status == http.StatusBadGateway, e.Status == http.StatusGatewayTimeout:
+		sayError(fmt.Errorf("cannot reach the server at %s: a proxy answers there: HTTP status %d %s", e.URL, e.Status, http.StatusText(e.Status)))
 	default:
 		sayError(fmt.Errorf("the server refused: HTTP status %d %s", e.Status, http.StatusText(e.Status)))
 	}
 	switch {
+	case e.Problem == nil && (e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout):
+		sayHint("is wsexec-server running behind it?")
 	case e.Status == http.StatusUnauthorized && e.TokenFrom != "":
-		sayHint("the token came from " + oneLine(e.TokenFrom) + "; give the server's with --token-file FILE")
+		sayHint("the token came from " + e.TokenFrom + "; give the server's with --token-file FILE")
 	case e.Status == http.StatusUnauthorized:
 		sayHint("give the server's token with --token-file FILE or WSEXEC_TOKEN")
 	case e.Status == http.StatusServiceUnavailable:
@@ -523,7 +589,7 @@ func (m *messages) leftBehind(ps []proto.Process) {
 		names []string
 	}{{"ended what the command left behind", ended}, {"left running", running}} {
 		if l.names != nil {
-			line("wsexec: " + l.what + ": " + oneLine(strings.Join(l.names, ", ")))
+			line("wsexec: " + l.what + ": " + strings.Join(l.names, ", "))
 		}
 	}
 }

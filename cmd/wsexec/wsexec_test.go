@@ -210,6 +210,7 @@ func TestFindServer(t *testing.T) {
 	for _, tt := range []struct{ url, token, err string }{
 		{"ws://127.0.0.1:9022", "secret", ""},
 		{"ws://localhost:9022/", "secret", ""},
+		{"ws://LOCALHOST:9022//", "secret", ""},
 		{"ws://[::1]:1", "secret", ""},
 		{"wss://127.0.0.1:9022", "", ""},
 		{"ws://127.0.0.1.example:9022", "", ""},
@@ -220,6 +221,9 @@ func TestFindServer(t *testing.T) {
 		{"ftp://x", "", "is not ws://"},
 		{"127.0.0.1:9022", "", "is not ws://"},
 		{"ws://", "", "is not ws://"},
+		{"ws://::1:9022", "", "in brackets"},
+		{"ws://::1", "", "in brackets"},
+		{"wss://fe80::1:2/x", "", "in brackets"},
 		{"ws://user:pass@127.0.0.1:1", "", "takes no user"},
 		{"ws://127.0.0.1:1?token=x", "", "takes no user"},
 		{"", "", "no server"},
@@ -249,7 +253,7 @@ func TestOneLine(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	for n := range 4 { // also where it is cut
-		if got := oneLine(strings.Repeat("x", n) + strings.Repeat("ñ→", 1<<20)); len(got) > maxLine+3 || !strings.HasSuffix(got, "...") || !utf8.ValidString(got) {
+		if got := oneLine(strings.Repeat("x", n) + strings.Repeat("ñ→", 1<<20)); len(got) > maxLine+3 || !strings.HasSuffix(string(got), "...") || !utf8.ValidString(string(got)) {
 			t.Errorf("%d bytes, which end with %q", len(got), got[len(got)-20:])
 		}
 	}

@@ -206,6 +206,8 @@ var (
 	ErrLost = errors.New("connection lost for good")
 	// ErrUnknownStart: it is not known whether the command ran.
 	ErrUnknownStart = errors.New("it is not known whether the command ran")
+	// ErrNoAnswer: the server took open and has not answered it in time.
+	ErrNoAnswer = errors.New("the server took the request and said nothing")
 	// ErrBroken: the server does not keep to the protocol.
 	ErrBroken = errors.New("the server broke the protocol")
 )
@@ -223,6 +225,9 @@ type ConnectError struct {
 
 func (e *ConnectError) Error() string { return e.Err.Error() }
 func (e *ConnectError) Unwrap() error { return e.Err }
+
+// A ProxyError, in the chain of a [ConnectError], is the refusal of a proxy.
+type ProxyError = link.ProxyError
 
 // A LocalError is a failure of this side: of reading or writing a local stream.
 type LocalError struct {
@@ -577,7 +582,7 @@ func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time) (*proto.Op
 	}
 	m, err := conn.ReadControl(proto.MaxControl, time.Until(deadline))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, errors.New("the server took the request and said nothing")
+		return nil, ErrNoAnswer
 	}
 	if err != nil {
 		return nil, broken(err)

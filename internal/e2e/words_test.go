@@ -4,17 +4,21 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -261,7 +265,8 @@ func TestUnreachableServerIsNamed(t *testing.T) {
 	for _, c := range []struct{ server, says, hint string }{
 		{"wss" + plain, "wss" + plain + ": what answers there does not speak TLS", "ws" + plain},
 		{"ws" + tls, "ws" + tls + ": what answers there may speak TLS", "wss" + tls},
-		{"ws" + refused, "ws" + refused + ": ", "start it with: wsexec-server\n"},
+		{"ws" + refused, "ws" + refused + ": ", "start it with: wsexec-server --listen " + strings.TrimPrefix(refused, "://") + "\n"},
+		{"wss" + refused, "wss" + refused + ": ", "is wsexec-server running there?\n"},
 		{"unix:" + sock, "unix:" + sock + ": ", "wsexec-server --listen 'unix:" + sock + "'\n"},
 		{"unix:" + s.state + "/wsexec/sock", "unix:" + s.state + "/wsexec/sock: ", "start it with: wsexec-server\n"},
 	} {
@@ -285,4 +290,234 @@ func TestPATHIsNotSaid(t *testing.T) {
 		t.Errorf("it says %s, want no PATH, and how to see it", quote(r.stderr))
 	}
 	s.run(t, "-v", "-e", "PATH=/no/such/place", "no-such-command").wantComplaint(t, 127, "PATH is /no/such/place")
+}
+
+// What stood on the command line or came from a server reached stderr as it was in hints
+// and names: "--server $'unix:/tmp/\e]0;X\a'" set the title of the terminal, and a newline
+// made a line of wsexec's.
+func TestWordsAreHarmless(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const evil = "x\x1b]0;X\a\u009b2J\u202e\nwsexec: hint: rm -rf /"
+	noToken := s.writeFile(t, "evil\x1b[2J", "wrong\n", 0o600)
+	says := func(text string) *fake {
+		return startFake(t, func(c *fakeConn) { c.awaitOpen(); c.text(text); c.listen() })
+	}
+	evilJSON, _ := json.Marshal(evil)
+	for _, c := range []struct {
+		args []string
+		says string // on the first line
+	}{
+		{[]string{"run", "--server", "unix:/tmp/" + evil, "true"}, "cannot reach"},
+		{[]string{"attach", "--server", "unix:/tmp/" + evil, "x"}, "cannot reach"},
+		{[]string{"run", "--server", evil, "true"}, "--server"},
+		{[]string{"run", "--server", "ws://127.0.0.1:1/" + evil, "true"}, "--server"},
+		{[]string{"run", "--token-file", evil, "true"}, "token file"},
+		{[]string{"run", "--token-file", noToken, "true"}, "token"},
+		{[]string{"run", "--status-file", "/no/" + evil, "true"}, "status file"},
+		{[]string{"run", "-w", "/" + evil, "true"}, "directory"},
+		{[]string{"run", "--name", evil, "true"}, "name"},
+		{[]string{"run", "--on-full", evil, "true"}, "on-full"},
+		{[]string{"run", "--drain", evil, "true"}, "drain"},
+		{[]string{"run", "--escape", evil, "true"}, "escape"},
+		{[]string{"run", "--linger", evil, "true"}, "linger"},
+		{[]string{"run", "--" + evil, "true"}, "flag"},
+		{[]string{"run", evil}, "not found"},
+		{[]string{"run", "-e", "PATH=/" + evil, "-v", "no-such-command"}, "not found"},
+		{[]string{"attach", evil}, "no session"},
+		{[]string{evil}, "unknown command"},
+		{[]string{"--" + evil}, "flag"},
+		{[]string{"version", evil}, "version"},
+		{[]string{"run", "--server", says(`{"type":"error","code":"internal","title":` + string(evilJSON) + `,"status":125}`).url, "true"}, "x?]0;"},
+		{[]string{"run", "--server", says(`{"type":"error","code":"internal","title":"hint: rm -rf /","status":125}`).url, "true"}, "the server says: hint: rm"},
+		{[]string{"run", "--server", says(`{"type":"error","code":"command-not-found","title":"hint: rm","detail":"x","status":127}`).url, "true"}, "the server says: hint: rm"},
+	} {
+		r := capture(t, s.wsexec(c.args...))
+		if r.status != 125 && r.status != 127 || r.stdout != "" {
+			t.Errorf("%q: %v", c.args, r)
+		}
+		lines := strings.SplitAfter(strings.TrimSuffix(r.stderr, "\n"), "\n")
+		if len(lines) > 2 || !strings.HasPrefix(lines[0], "wsexec: ") || strings.HasPrefix(lines[0], "wsexec: hint: ") || !strings.Contains(lines[0], c.says) ||
+			len(lines) == 2 && !strings.HasPrefix(lines[1], "wsexec: hint: ") || strings.Contains(r.stderr, "\nwsexec: hint: rm") ||
+			strings.ContainsFunc(r.stderr, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+			t.Errorf("%q: stderr %s, want one line with %q, one hint at most, and nothing that a terminal takes for more than text", c.args, quote(r.stderr), c.says)
+		}
+	}
+
+	// The exact word to type, whatever is in it.
+	sock := s.dir + "/\x1b]0;X\a"
+	r := capture(t, s.wsexec("run", "--server", "unix:"+sock, "true"))
+	_, hint, _ := strings.Cut(strings.TrimSpace(r.stderr), "wsexec-server --listen ")
+	r = capture(t, s.bash("printf %s "+hint))
+	if r.stdout != "unix:"+sock {
+		t.Errorf("the hint names %s, which is %q", quote(hint), r.stdout)
+	}
+
+	// What is left behind, on stderr and in the status file.
+	status := s.dir + "/status"
+	r = capture(t, s.bash(`cp "$(command -v sleep)" "$PWD/"$'x\e]0;X\xc2\x9b2J'; wsexec run --status-file status -w "$PWD" -v sh -c "./\"$(printf 'x\033]0;X\302\2332J')\" 1000 >/dev/null 2>&1 & sleep 0.2"`))
+	b, err := os.ReadFile(status)
+	if r.status != 0 || err != nil || !strings.Contains(r.stderr, "left behind: x?]0;X?2J (pid ") || !strings.Contains(string(b), `"x\u001b]0;X\u009b2J"`) {
+		t.Errorf("%v, status file %s (%v); want the name of what was left behind without its controls", r, quote(string(b)), err)
+	}
+}
+
+// A notice of a server's was shown as a line of wsexec's own.
+func TestNoticeIsTheServers(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	f := startFake(t, func(c *fakeConn) {
+		if c.opened() {
+			c.text(`{"type":"notice","text":"hint: rm -rf /\u001b[2J"}`)
+			c.ends()
+			c.text(exitZero)
+			c.listen()
+		}
+	})
+	capture(t, s.wsexec("run", "--server", f.url, "true")).want(t, 0, "", "wsexec: the server says: hint: rm -rf /?[2J\n")
+}
+
+// A server that took its time to start a command was called a lost connection.
+func TestSlowStartIsNoLostConnection(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	s := fakeClient(t)
+	f := startFake(t, func(c *fakeConn) { c.listen() })
+	r := capture(t, s.wsexec("run", "--server", f.url, "--linger", "1300ms", "true"))
+	if r.status != 125 || !strings.HasPrefix(r.stderr, "wsexec: the server has not answered yet, asking again until ") || strings.Contains(r.stderr, "lost") {
+		t.Errorf("got %v, want it to say that the server has not answered", r)
+	}
+}
+
+// A server behind TLS redirects what comes without, as Caddy and nginx do: what is to be
+// typed was not said.
+func TestRedirectIsNamed(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		var asked atomic.Int32
+		there := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+		secure := strings.TrimPrefix(there.URL, "http")
+		f := startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https"+secure+r.URL.Path, status)
+		})
+		for _, args := range [][]string{{"run", "--server", f.url + "/pre", "true"}, {"attach", "--server", f.url + "/pre/", "build"}, {"attach", "--server", f.url + "/pre", newID()}} {
+			r := capture(t, s.wsexec(args...))
+			r.wantComplaint(t, 125, f.url+"/pre redirects to https"+secure+"/pre/v1/sessions", fmt.Sprint(status))
+			if !strings.HasSuffix(r.stderr, "\nwsexec: hint: is it --server wss"+secure+"/pre?\n") {
+				t.Errorf("%q: %s, want a hint with wss%s/pre", args, quote(r.stderr), secure)
+			}
+		}
+		there.Close()
+		if asked.Load() != 0 {
+			t.Errorf("status %d was followed", status)
+		}
+	}
+	for _, location := range []string{"https://evil.example/v1/sessions/x", "/login", "https://127.0.0.1/login", "https://127.0.0.1:99999999/"} {
+		f := startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", location)
+			w.WriteHeader(302)
+		})
+		r := capture(t, s.wsexec("run", "--server", f.url, "true"))
+		r.wantComplaint(t, 125, "redirects to ")
+		if strings.Contains(r.stderr, "hint") || strings.ContainsRune(r.stderr, 0x1b) {
+			t.Errorf("a redirect to %q: %s, want no hint", location, quote(r.stderr))
+		}
+	}
+}
+
+// ws:// asked a proxy for the request itself, which no ordinary proxy passes on as an
+// upgrade: 426, as if it were the server's.
+func TestProxyOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	s := fakeClient(t)
+	f := startFake(t, func(c *fakeConn) {
+		if c.opened() {
+			c.send(frame(kindData, 1, 0, []byte("hi\n")...))
+			c.send(endFrame(1, 3, crcOf("hi\n")))
+			c.send(endFrame(2, 0, 0))
+			c.text(exitZero)
+			c.listen()
+		}
+	})
+	var status, connects atomic.Int32
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		connects.Add(1)
+		if n := int(status.Load()); n != 0 {
+			w.WriteHeader(n)
+			return
+		}
+		if r.Method != http.MethodConnect || r.RequestURI != "exec.invalid:9022" || r.Header.Get("Authorization") != "" {
+			w.WriteHeader(http.StatusUpgradeRequired)
+			return
+		}
+		out, err := net.Dial("tcp", strings.TrimPrefix(f.url, "ws://"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer out.Close()
+		in, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer in.Close()
+		io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() {
+			io.Copy(out, in)
+			out.Close()
+		}()
+		io.Copy(in, out)
+	}))
+	defer proxy.Close()
+	client := func(server string, env ...string) result {
+		t.Helper()
+		cmd := s.wsexec("run", "--server", server, "--linger", "700ms", "true")
+		cmd.Env = append(append(cmd.Env, "HTTP_PROXY="+proxy.URL, "HTTPS_PROXY="+proxy.URL, "WSEXEC_TOKEN_FILE=", "WSEXEC_TOKEN=x", "no_proxy="), env...)
+		return capture(t, cmd)
+	}
+	client("ws://exec.invalid:9022", "NO_PROXY=").want(t, 0, "hi\n", "")
+	if n := connects.Load(); n != 1 {
+		t.Errorf("the proxy was asked %d times, want once", n)
+	}
+	for _, code := range []int32{403, 407, 426} {
+		status.Store(code)
+		for _, scheme := range []string{"ws", "wss"} {
+			r := client(scheme+"://exec.invalid:9022", "NO_PROXY=")
+			r.wantComplaint(t, 125, "cannot reach the server at "+scheme+"://exec.invalid:9022: the proxy "+proxy.URL+" refused: HTTP status "+fmt.Sprint(code))
+			if !strings.Contains(r.stderr, "wsexec: hint: ") || strings.Contains(r.stderr, "server refused") || (code == 407) != strings.Contains(r.stderr, "USER:PASSWORD@") {
+				t.Errorf("status %d of the proxy: %s, want a hint about the proxy", code, quote(r.stderr))
+			}
+		}
+	}
+	before := connects.Load()
+	client(f.url, "NO_PROXY=").want(t, 0, "hi\n", "") // loopback
+	here := strings.Replace(f.url, "127.0.0.1", "0.0.0.0", 1)
+	client(here, "NO_PROXY=0.0.0.0").want(t, 0, "hi\n", "")
+	if n := connects.Load(); n != before {
+		t.Errorf("the proxy was asked for what is none of its business")
+	}
+	client(here, "NO_PROXY=").wantComplaint(t, 125, "the proxy")
+	r := client("ws://exec.invalid:9022", "NO_PROXY=", fmt.Sprintf("HTTP_PROXY=http://127.0.0.1:%d", unusedPort(t)))
+	r.wantComplaint(t, 125, "proxyconnect")
+	if !strings.Contains(r.stderr, "hint: check the proxy in HTTP_PROXY") {
+		t.Errorf("a proxy that is not there: %s", quote(r.stderr))
+	}
+}
+
+// A connection that could not be made again ended with what two libraries said around
+// the reason.
+func TestLostForGoodIsShort(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	c := s.background(t, "-q", "--server", r.url, "--linger", "700ms", "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
+	c.expect(t, "ready")
+	r.refuse()
+	r.harm(reset)
+	got := c.wait(t, patience)
+	if got.status != 125 || !strings.HasPrefix(got.stderr, "wsexec: connection lost for good: dial tcp "+strings.TrimPrefix(r.url, "ws://")+": ") || strings.Contains(got.stderr, "Get ") {
+		t.Errorf("got %v, want the reason alone", got)
+	}
 }
