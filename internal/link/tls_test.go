@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// With TLS what is written goes through it on both sides, and all arrives, both ways at
-// once.
-func TestTLS(t *testing.T) {
+// connectTLS makes both ends of a connection with TLS.
+func connectTLS(t *testing.T) (client, server *Conn) {
+	t.Helper()
 	accepted := make(chan *Conn, 1)
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := Accept(w, r)
@@ -28,12 +28,19 @@ func TestTLS(t *testing.T) {
 	trust := http.DefaultTransport.(*http.Transport)
 	defer func() { trust.TLSClientConfig = nil }()
 	trust.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
-	cc, _, err := Dial(context.Background(), strings.Replace(s.URL, "https", "wss", 1), DialOptions{})
+	client, _, err := Dial(context.Background(), strings.Replace(s.URL, "https", "wss", 1), DialOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return client, <-accepted
+}
+
+// With TLS what is written goes through it on both sides, and all arrives, both ways at
+// once.
+func TestTLS(t *testing.T) {
+	cc, sc := connectTLS(t)
 	const window = 1 << 20
-	ends := []*end{newEnd(cc, true, window), newEnd(<-accepted, false, window)}
+	ends := []*end{newEnd(cc, true, window), newEnd(sc, false, window)}
 	for _, e := range ends {
 		e.run(nil, window, time.Minute)
 	}

@@ -12,8 +12,8 @@ import (
 // time: TCP_USER_TIMEOUT (man 7 tcp) with data under way, TCP keepalive when
 // idle. Failures do not matter: the link's own check remains.
 func tune(c net.Conn, keepalive time.Duration) {
-	t, ok := c.(*net.TCPConn)
-	if !ok {
+	t := tcpBelow(c)
+	if t == nil {
 		return
 	}
 	t.SetKeepAliveConfig(tcpKeepalive(keepalive))

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -20,16 +21,46 @@ func TestTuneLongKeepalive(t *testing.T) {
 	} {
 		a, b := tcpPair(t)
 		tune(a, tt.keepalive)
-		raw, err := a.(*net.TCPConn).SyscallConn()
-		if err != nil {
-			t.Fatal(err)
+		if n := userTimeout(t, a); n != tt.want {
+			t.Errorf("keepalive %v: TCP_USER_TIMEOUT is %d ms, want %d", tt.keepalive, n, tt.want)
 		}
-		raw.Control(func(fd uintptr) {
-			if n, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err != nil || n != tt.want {
-				t.Errorf("keepalive %v: TCP_USER_TIMEOUT is %d ms, %v, want %d", tt.keepalive, n, err, tt.want)
-			}
-		})
 		a.Close()
 		b.Close()
+	}
+}
+
+// userTimeout is TCP_USER_TIMEOUT of the TCP connection below c, in ms.
+func userTimeout(t *testing.T, c net.Conn) (ms int) {
+	t.Helper()
+	raw, err := tcpBelow(c).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { ms, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ms
+}
+
+// A server's connection with TLS had neither TCP keepalive nor a user timeout.
+func TestTuneTLS(t *testing.T) {
+	cc, sc := connectTLS(t)
+	const keepalive = 20 * time.Second
+	for _, e := range []*end{newEnd(cc, true, 1000), newEnd(sc, false, 1000)} {
+		e.run(nil, 1000, keepalive)
+		defer func() {
+			e.link.Close(io.ErrClosedPipe)
+			<-e.done
+		}()
+	}
+	for _, c := range []*Conn{cc, sc} {
+		deadline := time.Now().Add(10 * time.Second)
+		for userTimeout(t, c.net.Conn) == 0 && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+		if n := userTimeout(t, c.net.Conn); n != int((2 * keepalive).Milliseconds()) {
+			t.Errorf("TCP_USER_TIMEOUT is %d ms, want %v", n, 2*keepalive)
+		}
 	}
 }
