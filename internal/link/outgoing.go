@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/coder/websocket"
 )
@@ -26,8 +27,9 @@ type outgoing struct {
 	mask bool                           // a client's frames are masked
 	try  func(a, b []byte) (int, error) // writes what goes without waiting of a and b; nil: not possible
 
+	began atomic.Bool // the library writes nothing but control frames
+
 	mu     sync.Mutex
-	began  bool      // the library writes nothing but control frames
 	left   *frameBuf // what the connection did not take; nil: nothing
 	closed bool      // the closing frame was written, after which nothing may come (§5.5.1)
 	err    error     // of a write, after which nobody knows what the peer got
@@ -57,11 +59,7 @@ func (b *frameBuf) free() {
 func (o *outgoing) init(w io.Writer, mask bool) { o.w, o.mask, o.try = w, mask, tryFunc(w) }
 
 // begin says that the library does not write messages any more.
-func (o *outgoing) begin() {
-	o.mu.Lock()
-	o.began = true
-	o.mu.Unlock()
-}
+func (o *outgoing) begin() { o.began.Store(true) }
 
 // message writes a message. If it must not wait, it leaves what the connection does not
 // take to flush, before which there must be no other message.
@@ -183,23 +181,57 @@ func (o *outgoing) flushLocked() error {
 	return o.err
 }
 
-// write is Write for the library.
+// The opcodes of the library's frames that are told apart (§5.2).
+const (
+	opcode      = 0xf
+	opcodeClose = 0x8
+	opcodePong  = 0xa
+)
+
+// write is Write for the library. A pong, which the library writes on the reader's
+// goroutine, waits for nothing: where a message is being written, or the connection takes
+// nothing, there is none. A later ping answers for that (§5.5.3).
 func (o *outgoing) write(p []byte) (int, error) {
-	o.mu.Lock()
+	if o.isPong(p) {
+		if !o.mu.TryLock() {
+			return len(p), nil
+		}
+	} else {
+		o.mu.Lock()
+	}
 	defer o.mu.Unlock()
 	if o.err != nil {
 		return 0, o.err
 	}
-	const opcode, close = 0xf, 8
-	o.closed = o.closed || o.began && len(p) > 0 && p[0]&opcode == close
+	o.closed = o.closed || o.began.Load() && len(p) > 0 && p[0]&opcode == opcodeClose
+	n := len(p)
 	if b := o.left; b != nil {
 		if b.n+len(p) <= len(b.buf) {
 			b.n += copy(b.buf[b.n:], p)
-			return len(p), nil
+			return n, nil
+		}
+		if o.isPong(p) {
+			return n, nil
 		}
 		if err := o.flushLocked(); err != nil {
 			return 0, err
 		}
 	}
-	return o.w.Write(p)
+	if o.isPong(p) && o.try != nil {
+		n, err := o.try(p, nil)
+		if n == 0 || n == len(p) || err != nil {
+			o.err = err
+			return len(p), err
+		}
+		p = p[n:] // a part of a frame cannot be left out
+	}
+	if o.err = o.writeAll(p); o.err != nil {
+		return 0, o.err
+	}
+	return n, nil
+}
+
+// isPong reports whether p, which the library writes, is a pong.
+func (o *outgoing) isPong(p []byte) bool {
+	return o.began.Load() && len(p) > 0 && p[0]&opcode == opcodePong
 }

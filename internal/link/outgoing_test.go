@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -190,6 +192,54 @@ func TestFramesClosed(t *testing.T) {
 	n := len(s.got)
 	if err := o.message(websocket.MessageText, nil, true); !errors.Is(err, net.ErrClosed) || len(s.got) != n {
 		t.Errorf("after the closing frame: %v, %d bytes", err, len(s.got)-n)
+	}
+}
+
+// held is a connection whose first write has begun, and goes on when it is told.
+type held struct {
+	began, goOn chan struct{}
+	once        sync.Once
+}
+
+func (h *held) Write(p []byte) (int, error) {
+	h.once.Do(func() { close(h.began) })
+	<-h.goOn
+	return len(p), nil
+}
+
+// A pong waited, on the reader's goroutine, for a message whose write had begun after the
+// reader had looked, and the library closed the connection after 5 s.
+func TestPongWaitsForNothing(t *testing.T) {
+	pong := []byte{0x8a, 0}
+	w := &held{began: make(chan struct{}), goOn: make(chan struct{})}
+	o := outgoing{w: w}
+	o.begin()
+	over := make(chan struct{})
+	go func() { o.message(websocket.MessageBinary, []byte("x"), true); close(over) }()
+	<-w.began
+	late := time.AfterFunc(10*time.Second, func() { close(w.goOn) })
+	if n, err := o.write(pong); n != len(pong) || err != nil || !late.Stop() {
+		t.Errorf("%d, %v, and perhaps only after the write", n, err)
+	} else {
+		close(w.goOn)
+	}
+	<-over
+	// Nor does it wait for a connection that takes nothing, and none is cut short.
+	for room, want := range map[int]string{-1: "\x8a\x00", 0: "", 1: "\x8a\x00", 2: "\x8a\x00"} {
+		s := &sink{room: room}
+		o := outgoing{w: s, try: func(a, b []byte) (int, error) {
+			n, err := s.try(a, b)
+			s.room = -1 // for what waits
+			return n, err
+		}}
+		o.begin()
+		n, err := o.write(pong)
+		if n != len(pong) || err != nil || string(s.got) != want {
+			t.Errorf("room for %d: %d, %v, and %q was written, want %q", room, n, err, s.got, want)
+		}
+		if err := o.message(websocket.MessageBinary, []byte("x"), true); err != nil {
+			t.Errorf("room for %d: %v", room, err)
+		}
 	}
 }
 
