@@ -15,9 +15,10 @@ import (
 
 // Exit statuses of wsexec's own.
 const (
-	statusTimeout = 124
-	statusFailed  = 125
-	statusSignal  = 128 // plus the signal's Linux number
+	statusTimeout  = 124
+	statusFailed   = 125
+	statusNotFound = 127 // 126: it cannot be run
+	statusSignal   = 128 // plus the signal's Linux number
 )
 
 // connectionFlags are those of every command that speaks to a server.

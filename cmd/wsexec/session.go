@@ -300,8 +300,8 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 		sayUsage(usage.err, s.verb)
 		return "usage"
 	case errors.As(err, &word):
-		if word.Status > 0 && word.Status < 256 {
-			s.status = word.Status
+		if word.Status > statusFailed && word.Status <= statusNotFound {
+			s.status = word.Status // others would be taken for the command's
 		}
 		s.say.serverError(word)
 		return "server"
