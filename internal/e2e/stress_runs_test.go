@@ -173,8 +173,8 @@ func (x *trial) client(r *relay, flags []string, command ...string) *exec.Cmd {
 	return x.s.wsexec(append(args, x.log.noting(command...)...)...)
 }
 
-// attach makes one that takes the session over. Its first connection asks for the
-// list of sessions, which is not asked for twice.
+// attach makes one that takes the session over. Its first connection asks whether
+// there is such a session, and is not made twice.
 func (x *trial) attach(r *relay) *exec.Cmd {
 	r.mu.Lock()
 	if faults := r.faults; faults != nil {
