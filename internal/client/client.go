@@ -117,7 +117,7 @@ type Cmd struct {
 
 	made      sync.Once // of the streams
 	ready     func()    // calls Ready, once
-	try       int
+	try       int       // written with mu
 	instance  string
 	opened    *proto.Opened // the first one
 	until     time.Time     // when the session is given up, if the connection is lost
@@ -351,6 +351,7 @@ func (c *Cmd) connections(ctx context.Context) error {
 	asked, delay := linger, backoffMin
 	var lostAt time.Time
 	var progress [4]int64
+	var reason error // of the last failure that was no shortTry
 	for {
 		err := c.connect(ctx, lostAt, linger, delay)
 		if c.isDone() {
@@ -384,6 +385,9 @@ func (c *Cmd) connections(ctx context.Context) error {
 				linger = min(linger, asked) // a server that grants more is not waited for longer
 			}
 		}
+		if short := (shortTry{}); reason == nil || !errors.As(err, &short) {
+			reason = err
+		}
 		if lostAt.IsZero() {
 			lostAt = time.Now()
 		}
@@ -394,7 +398,7 @@ func (c *Cmd) connections(ctx context.Context) error {
 		}
 		left := time.Until(c.until)
 		if left <= 0 {
-			return c.lostForGood(err)
+			return c.lostForGood(reason)
 		}
 		wait := min(delay/2+rand.N(delay/2), left)
 		if time.Since(lostAt) >= backoffFlat {
@@ -452,6 +456,12 @@ func final(err error) bool {
 		errors.Is(err, ErrBroken) || errors.Is(err, ErrUnknownStart) || errors.Is(err, link.ErrAccused)
 }
 
+// A shortTry is the failure of a connection that had less time than one may need, since
+// linger was nearly over: it is not why the session is lost.
+type shortTry struct{ error }
+
+func (e shortTry) Unwrap() error { return e.error }
+
 // connect makes one connection and runs it to its end. Since is when the
 // connection before it was lost, if there was one, linger how long that may
 // last, and delay the present one between tries.
@@ -462,7 +472,11 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 		limit = min(limit, max(time.Until(since.Add(linger)), time.Millisecond))
 	}
 	began := time.Now()
-	dctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit.Round(time.Millisecond)))
+	late := fmt.Errorf("no answer within %v", limit.Round(time.Millisecond))
+	if limit < connectTimeout {
+		late = shortTry{late}
+	}
+	dctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	var conn *link.Conn
 	err := untilNotBusy(dctx, func() (err error) {
@@ -476,7 +490,9 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 	stop := context.AfterFunc(ctx, func() { c.goFunc()(func() { conn.Close() }) })
 	defer stop()
 	c.ready()
+	c.mu.Lock()
 	c.try++
+	c.mu.Unlock()
 	l := link.New(conn, link.Config{
 		Senders:   [proto.NumStreams]*stream.Sender{proto.Stdin: c.stdin, proto.Signals: c.signals},
 		Receivers: [proto.NumStreams]*stream.Receiver{proto.Stdout: c.out[0], proto.Stderr: c.out[1]},
@@ -491,6 +507,9 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 	}
 	if err != nil {
 		conn.Close()
+		if errors.Is(err, ErrNoAnswer) && limit < connectTimeout {
+			err = shortTry{err}
+		}
 		return err
 	}
 	c.connected = time.Now()

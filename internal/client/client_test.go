@@ -245,6 +245,30 @@ func TestDialHangs(t *testing.T) {
 	})
 }
 
+// The last try, for which there was no time left, was told as why the session was lost.
+func TestReasonOfLoss(t *testing.T) {
+	for name, f := range map[string]*fake{
+		"dial":   {refuse: func(n int) bool { return n == 2 }, hang: func(n int) bool { return n > 2 }},
+		"answer": {refuse: func(n int) bool { return n == 2 }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f.t = t
+			f.serve = func(n int, c *link.Conn, _ *proto.Open) {
+				if n == 1 {
+					opened(c, false, 0)
+					return
+				}
+				drain(c)
+			}
+			c := f.cmd()
+			_, _, err := f.run(c)
+			if !errors.Is(err, ErrLost) || !strings.HasSuffix(err.Error(), "refused by the test") {
+				t.Errorf("%s: Run = %v, want the last reason that was one", name, err)
+			}
+		})
+	}
+}
+
 // What Ready does takes no time while the server thinks, is done before the command is asked
 // for, is not waited for by what hangs, and is done once.
 func TestReady(t *testing.T) {
