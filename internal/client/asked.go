@@ -14,6 +14,7 @@ type question struct {
 	opened    *proto.Opened
 	firstTry  bool // the present connection is the first that has sent start
 	detaching bool // detach was sent, or will be on the next connection
+	answered  bool // opened came on the present connection
 }
 
 // An answer that the client did not ask for is a breach of the protocol (status
@@ -46,6 +47,9 @@ type question struct {
 func (q *question) allows(m any) error {
 	switch m := m.(type) {
 	case *proto.Opened:
+		if q.answered {
+			return errors.New("opened twice on one connection")
+		}
 		return q.allowsOpened(m)
 	case *proto.Exit:
 		return q.allowsExit(m)

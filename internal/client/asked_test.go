@@ -55,6 +55,8 @@ func TestAllows(t *testing.T) {
 		{question{opened: wasTTY}, opened(proto.Opened{Resumed: true}), "tty false"},
 		{question{opened: was}, opened(proto.Opened{Resumed: true, TTY: true}), "tty true"},
 
+		{question{start: pipes, opened: was, answered: true}, opened(proto.Opened{Resumed: true}), "twice"},
+
 		{question{start: pipes, opened: was}, &proto.Detached{}, "detached"},
 		{question{opened: was}, &proto.Detached{}, "detached"},
 		{question{start: pipes, opened: was, detaching: true}, &proto.Detached{}, ""},
@@ -103,6 +105,7 @@ func TestAllows(t *testing.T) {
 // which a program takes for success; one that drops output unasked, with none.
 func TestUnaskedAnswers(t *testing.T) {
 	for name, say := range map[string]func(c *link.Conn){
+		"opened":   func(c *link.Conn) { opened(c, true, 0) },
 		"detached": func(c *link.Conn) { c.WriteControl(&proto.Detached{}, time.Second) },
 		"gap": func(c *link.Conn) {
 			c.WriteFrame(proto.Frame{Kind: proto.Gap, Stream: 1, Offset: 997})
@@ -129,6 +132,25 @@ func TestUnaskedAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A second opened on a connection that is not the first was allowed, and nothing was
+// there to take it: a panic.
+func TestOpenedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t}
+		f.serve = func(n int, c *link.Conn, _ *proto.Open) {
+			opened(c, n > 1, 0)
+			if n > 1 {
+				f.wg.Go(func() { drain(c) })
+				opened(c, true, 0)
+				synctest.Wait()
+			}
+		}
+		if _, _, err := f.run(f.cmd()); !errors.Is(err, ErrBroken) || f.conns != 2 {
+			t.Errorf("Run = %v after %d connections, want ErrBroken after 2", err, f.conns)
+		}
+	})
 }
 
 // A terminal was made raw for a command that was to have none.

@@ -696,7 +696,9 @@ func (c *Cmd) detach() {
 
 // control takes the server's control messages, on the link's reader.
 func (c *Cmd) control(m any) error {
-	if err := c.asked().allows(m); err != nil {
+	q := c.asked()
+	q.answered = true
+	if err := q.allows(m); err != nil {
 		return fmt.Errorf("%w: %w", link.ErrProtocol, err)
 	}
 	switch m := m.(type) {

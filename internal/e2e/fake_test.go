@@ -364,6 +364,11 @@ func TestFakeServerIsNotAsked(t *testing.T) {
 		{"an hour of linger", nil, opened(`{"linger":3600000}`), "linger of 1h"},
 		{"an hour of keepalive", nil, opened(`{"keepalive":3600000}`), "keepalive of 1h"},
 		{"a keepalive of 1 ms", nil, opened(`{"keepalive":1}`), "keepalive 1"},
+		{"opened twice", nil, says(func(c *fakeConn) {
+			c.text(fmt.Sprintf(openedPipes, true))
+			c.ends()
+			c.text(exitZero)
+		}), "opened twice"},
 		{"a timeout", nil, says(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","signal":15,"reason":"timeout","stdin":0}`) }), "timeout"},
 		{"an idle timeout", []string{"--timeout", "1h"}, says(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","signal":15,"reason":"idle-timeout","stdin":0}`) }), "timeout"},
 		{"that nothing was run", nil, says(func(c *fakeConn) {
