@@ -1,0 +1,6 @@
+//go:build !linux
+
+package trust
+
+// Undumpable does nothing here.
+func Undumpable() {}

@@ -1,0 +1,24 @@
+//go:build !unix
+
+package trust
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// Dir reports whether there is a directory.
+func Dir(path string) error {
+	st, err := os.Stat(path)
+	if err == nil && !st.IsDir() {
+		err = &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+	}
+	return err
+}
+
+// Open opens a file for reading.
+func Open(path string) (*os.File, error) { return os.Open(path) }
+
+// Exposed reports nothing here.
+func Exposed(fs.FileInfo) bool { return false }

@@ -1,0 +1,172 @@
+//go:build unix
+
+package trust
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLinks bounds the symbolic links on one path, as the kernel does.
+const maxLinks = 40
+
+// Dir checks a directory, and those that lead to it. The error is an [*Error] if
+// another user could change what is in it, and otherwise what stat would say.
+func Dir(path string) error {
+	_, st, err := walk(path)
+	if err == nil && !st.IsDir() {
+		err = &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+	}
+	return err
+}
+
+// Open opens a file for reading that only this user and root can change. It does not
+// wait: not for a writer of a FIFO, which is the caller's to refuse or to read.
+//
+// What stands in /dev/fd is open already, and so the caller's own: it is duplicated,
+// and not checked.
+func Open(path string) (*os.File, error) {
+	if n, ok := inherited(path); ok {
+		fd, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+		return os.NewFile(uintptr(fd), path), nil
+	}
+	at, st, err := walk(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(at, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, renamed(err, path)
+	}
+	// In a directory with the sticky bit it may be another by now.
+	if st, err = f.Stat(); err == nil {
+		err = check(path, at, st)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// inherited is the descriptor that a path in /dev/fd means.
+func inherited(path string) (fd int, ok bool) {
+	if path == "/dev/stdin" {
+		return 0, true
+	}
+	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/"} {
+		if rest, ok := strings.CutPrefix(path, dir); ok {
+			n, err := strconv.ParseUint(rest, 10, 31)
+			return int(n), err == nil
+		}
+	}
+	return 0, false
+}
+
+// walk follows a path from / on, checks each directory and link on the way, and
+// what it leads to, and returns where that is without links.
+func walk(path string) (at string, st fs.FileInfo, err error) {
+	rest := path
+	if !filepath.IsAbs(path) {
+		wd, err := os.Getwd()
+		if err != nil {
+			return "", nil, err
+		}
+		rest = wd + "/" + path // not Join, for which link/.. is nothing
+	}
+	todo := strings.Split(rest, "/")
+	step := func(to string) (fs.FileInfo, error) {
+		st, err := os.Lstat(to)
+		if err != nil {
+			return nil, renamed(err, path)
+		}
+		return st, check(path, to, st)
+	}
+	at = "/"
+	if st, err = step(at); err != nil {
+		return at, nil, err
+	}
+	for links := 0; len(todo) > 0; {
+		name := todo[0]
+		todo = todo[1:]
+		if name == "" && len(todo) > 0 || name == "" && st.IsDir() || name == "." && st.IsDir() {
+			continue
+		}
+		if !st.IsDir() {
+			return at, nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+		}
+		next := filepath.Join(at, name) // of .., too: there are no links in at
+		nst, err := step(next)
+		if err != nil {
+			return next, nil, err
+		}
+		if nst.Mode()&fs.ModeSymlink == 0 {
+			at, st = next, nst
+			continue
+		}
+		if links++; links > maxLinks {
+			return next, nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
+		}
+		target, err := os.Readlink(next)
+		if err != nil {
+			return next, nil, err
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+			if st, err = step(at); err != nil {
+				return at, nil, err
+			}
+		}
+		todo = append(strings.Split(target, "/"), todo...)
+	}
+	return at, st, nil
+}
+
+// renamed is an error of a system call on the way to path as one of opening it.
+func renamed(err error, path string) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return &fs.PathError{Op: "open", Path: path, Err: err}
+}
+
+// check looks at the owner and the mode of what stands at at, on the way to path.
+func check(path, at string, st fs.FileInfo) error {
+	sys := st.Sys().(*syscall.Stat_t)
+	own := uint32(os.Geteuid())
+	e := &Error{Path: path, At: at, UID: int(sys.Uid), Mode: st.Mode()}
+	mode := st.Mode()
+	switch {
+	case sys.Uid != own && sys.Uid != 0:
+		e.Owner = true
+		return e
+	case mode&fs.ModeSymlink != 0: // its mode means nothing
+	case mode&fs.ModeDevice != 0 && sys.Uid == 0: // /dev/null is for all, and root's
+	case mode.IsDir() && mode&fs.ModeSticky != 0:
+	case mode.Perm()&0o002 != 0:
+		return e
+	case mode.Perm()&0o020 != 0 && !isPrivateGroup(int(sys.Gid), int(own)):
+		return e
+	}
+	return nil
+}
+
+// Exposed reports whether a file belongs to this user and can be read or written by
+// others. Of root's files root knows whom they are for. (As with ssh's keys.)
+func Exposed(st fs.FileInfo) bool {
+	return st.Sys().(*syscall.Stat_t).Uid == uint32(os.Geteuid()) && st.Mode().Perm()&0o077 != 0
+}
+
+// Owner is the user to whom a file belongs.
+func Owner(st fs.FileInfo) int { return int(st.Sys().(*syscall.Stat_t).Uid) }

@@ -1,0 +1,40 @@
+//go:build linux || darwin
+
+package trust
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+)
+
+// Peer checks that the program at the other end of a connection to a Unix socket
+// belongs to this user or to root. If it belongs to another the error is a
+// [*StrangerError].
+func Peer(c net.Conn) error {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return errors.New("package trust: internal error: not a socket")
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	uid := -1
+	if cerr := raw.Control(func(fd uintptr) { uid, err = peerUID(int(fd)) }); cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return os.NewSyscallError("peer credentials", err)
+	}
+	return own("unix:"+c.RemoteAddr().String(), uid)
+}
+
+// own checks that what listens on addr belongs to this user or to root.
+func own(addr string, uid int) error {
+	if self := os.Geteuid(); uid != self && uid != 0 {
+		return &StrangerError{Addr: addr, UID: uid, Own: self}
+	}
+	return nil
+}
