@@ -610,6 +610,9 @@ func (s *Start) Check() error {
 		if bytes.HasPrefix(name, []byte("LD_")) || bytes.HasPrefix(name, []byte("DYLD_")) {
 			return fmt.Errorf("environment variable %.80q may not be set: it would load code into the command", name)
 		}
+		if bytes.HasPrefix(name, []byte("WSEXEC_")) {
+			return fmt.Errorf("environment variable %.80q may not be set: names that begin with WSEXEC_ are the server's own", name)
+		}
 	}
 	if bytes.IndexByte(s.Dir, 0) >= 0 {
 		return errors.New("working directory has a NUL byte")

@@ -350,6 +350,9 @@ func TestStartCheck(t *testing.T) {
 		{env("LD_PRELOAD=/x.so"), "LD_PRELOAD"},
 		{env("LD_=x"), "may not be set"},
 		{env("DYLD_INSERT_LIBRARIES=x"), "may not be set"},
+		{env("A=b", "WSEXEC_SESSION_ID=x"), "WSEXEC_SESSION_ID"}, // it won over the server's
+		{env("WSEXEC_=x"), "the server's own"},
+		{env("WSEXEC=x", "X_WSEXEC_=x", "wsexec_x=y"), ""},
 		{env("LD=x", "LDX_=1", "ld_preload=1", "X_LD_=1", "DYLD=1"), ""},
 
 		{ls(func(s *Start) { s.Dir = []byte("/\xff") }), ""},

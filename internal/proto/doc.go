@@ -174,7 +174,7 @@
 // start makes a session:
 //
 //	argv         byte strings, base64 (RFC 4648 §4); argv[0] is looked up in PATH unless it has a slash
-//	env          byte strings "K=V", base64
+//	env          byte strings "K=V", base64; no K begins with LD_, DYLD_ or WSEXEC_
 //	dir          byte string, base64; the working directory; "" is the home directory
 //	tty          {"term":"xterm","rows":24,"cols":80,"modes":{...}} for a PTY, see below; absent: pipes
 //	merge        true: one pipe for stdout and stderr; stream 2 ends at 0

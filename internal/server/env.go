@@ -3,6 +3,7 @@ package server
 import (
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 
 	"wsexec/internal/proto"
@@ -14,8 +15,8 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // sessionVariable names the session to its command, and what it started to us.
 const sessionVariable = "WSEXEC_SESSION_ID"
 
-// environment is what a command gets: a few variables of the server's, TERM
-// from the client, the session's id, and what the client asked for, which wins.
+// environment is what a command gets: a few variables of the server's, TERM from
+// the client, what the client asked for, and the session's id, which wins.
 // All else that is in the server's environment is the server's own business.
 func environment(start *proto.Start, id string) []string {
 	names := []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"}
@@ -30,7 +31,7 @@ func environment(start *proto.Start, id string) []string {
 			names = append(names, k)
 			fallthrough
 		case k == "PATH", k == "HOME", k == "USER", k == "LOGNAME", k == "SHELL", k == "LANG", k == "TZ":
-			if v != "" {
+			if v != "" && (k != "HOME" || filepath.IsAbs(v)) {
 				vars[k] = v
 			}
 		}
@@ -44,11 +45,11 @@ func environment(start *proto.Start, id string) []string {
 	if start.TTY != nil && start.TTY.Term != "" {
 		set("TERM", start.TTY.Term)
 	}
-	set(sessionVariable, id)
 	for _, kv := range start.Env {
 		k, v, _ := strings.Cut(string(kv), "=")
 		set(k, v)
 	}
+	set(sessionVariable, id) // last: it is by this that what a session leaves behind is found
 	var env []string
 	seen := map[string]bool{}
 	for _, k := range names {
@@ -64,7 +65,7 @@ func environment(start *proto.Start, id string) []string {
 // as, for a server whose environment does not.
 func identity() map[string]string {
 	vars := map[string]string{}
-	if os.Getenv("HOME") != "" && os.Getenv("USER") != "" && os.Getenv("LOGNAME") != "" {
+	if filepath.IsAbs(os.Getenv("HOME")) && os.Getenv("USER") != "" && os.Getenv("LOGNAME") != "" {
 		return vars
 	}
 	u, err := user.Current()
@@ -75,9 +76,10 @@ func identity() map[string]string {
 	return vars
 }
 
-// home is the directory that a command starts in if the client names none.
+// home is the directory that a command starts in if the client names none. A HOME
+// that is no absolute path counts as none.
 func home() string {
-	if h := os.Getenv("HOME"); h != "" {
+	if h := os.Getenv("HOME"); filepath.IsAbs(h) {
 		return h
 	}
 	if h := identity()["HOME"]; h != "" {
