@@ -232,7 +232,8 @@ class Session:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server", default="ws://127.0.0.1:9022", help="ws://HOST:PORT, wss://HOST or unix:/PATH")
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    parser.add_argument("--server", default=f"unix:{state}/wsexec/sock", help="ws://HOST:PORT, wss://HOST or unix:/PATH")
     parser.add_argument("--token-file", metavar="FILE")
     parser.add_argument("--linger", metavar="MS", type=int, default=60000, help="how long to try to connect again")
     parser.add_argument("--cut-after", metavar="N1,N2", default=[NEVER], help="test aid: cut after N1 bytes",

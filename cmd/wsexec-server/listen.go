@@ -17,9 +17,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/local"
+	"wsexec/internal/trust"
 )
-
-const defaultAddr = "127.0.0.1:9022"
 
 // listeners are what the server listens on, and what lets in.
 type listeners struct {
@@ -40,16 +39,16 @@ func listen(c *cli.Context) (_ *listeners, err error) {
 		}
 	}()
 	addrs := c.StringSlice("listen")
-	dir, dirErr := local.StateDir()
+	var dir string
 	if len(addrs) == 0 {
-		if dirErr != nil {
-			return nil, dirErr
+		if c.IsSet("token-file") {
+			return nil, usageError(errors.New("--token-file is for TCP, and nothing else asks for that: say --listen HOST:PORT, too"))
 		}
-		addrs = []string{"unix:" + local.Socket(dir), defaultAddr}
-		ls.byDefault = true
-		if err := makeDir(dir); err != nil {
+		if dir, err = stateDir(); err != nil {
 			return nil, err
 		}
+		addrs = []string{"unix:" + local.Socket(dir)}
+		ls.byDefault = true
 	}
 	for _, a := range addrs {
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
@@ -67,14 +66,12 @@ func listen(c *cli.Context) (_ *listeners, err error) {
 	}
 	ls.tokenFile = c.String("token-file")
 	if ls.tokenFile == "" {
-		if dirErr != nil {
-			return nil, dirErr
-		}
-		if err := makeDir(dir); err != nil {
+		if dir, err = stateDir(); err != nil {
 			return nil, err
 		}
 		ls.tokenFile = local.TokenFile(dir)
 	}
+	trust.Undumpable()
 	ls.token, err = loadToken(ls.tokenFile)
 	return ls, err
 }
@@ -88,21 +85,57 @@ func (ls *listeners) hasTCP() bool {
 	return false
 }
 
-// makeDir makes the state directory, for this user alone.
-func makeDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("state directory: %w", err)
+// stateDir finds the state directory, and makes it for this user alone. All that
+// leads to it is looked at first: nothing is made where another user can change it.
+func stateDir() (string, error) {
+	dir, err := local.StateDir()
+	if err != nil {
+		return "", err
+	}
+	err = trust.Dir(filepath.Dir(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return "", stateError(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", stateError(err)
 	}
 	st, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("state directory: %w", err)
+		return "", stateError(err)
 	}
-	if st.Mode().Perm()&0o077 != 0 {
+	if own := trust.Check(dir, st); st.Mode().Perm()&0o077 != 0 && !isAnothers(own) {
 		if err := os.Chmod(dir, 0o700); err != nil {
-			return fmt.Errorf("state directory %s can be used by others: %w", dir, err)
+			return "", fmt.Errorf("state directory %s can be used by others: %w", dir, err)
 		}
 	}
-	return nil
+	if err := trust.Dir(dir); err != nil {
+		return "", stateError(err)
+	}
+	return dir, nil
+}
+
+func isAnothers(err error) bool {
+	var e *trust.Error
+	return errors.As(err, &e) && e.Owner
+}
+
+func stateError(err error) error {
+	return fmt.Errorf("state directory: %w", remedy(err, "set XDG_STATE_HOME to a directory of your own"))
+}
+
+// remedy adds to an error what to type, if it is about what others can change.
+func remedy(err error, otherwise string) error {
+	var e *trust.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	if say := e.Remedy(); say != "" {
+		return fmt.Errorf("%w; say: %s (or %s)", err, say, otherwise)
+	}
+	return fmt.Errorf("%w; %s", err, otherwise)
 }
 
 func (ls *listeners) tcp(addr string, plaintext bool) error {
@@ -132,10 +165,17 @@ func (ls *listeners) unix(path string) (err error) {
 	if !filepath.IsAbs(path) {
 		return usageError(fmt.Errorf("--listen unix:%s is not an absolute path", path))
 	}
+	if err := local.CheckSocket(path); err != nil {
+		return listenError("unix:"+path, fmt.Errorf("%w; name another with --listen, or set XDG_STATE_HOME", err))
+	}
+	// What others could change they could also put something of theirs in place of.
+	if err := trust.Dir(path[:strings.LastIndexByte(path, '/')+1]); err != nil {
+		return listenError("unix:"+path, remedy(err, "name another with --listen"))
+	}
 	taken := fmt.Errorf("cannot listen on unix:%s: another server is listening there", path)
 	held, ours, err := lock(path + ".lock")
 	if err != nil {
-		return listenError("unix:"+path, err)
+		return listenError("unix:"+path, remedy(err, "name another with --listen"))
 	}
 	if !ours {
 		return taken
@@ -148,6 +188,9 @@ func (ls *listeners) unix(path string) (err error) {
 	if st, err := os.Lstat(path); err == nil {
 		if st.Mode().Type() != fs.ModeSocket {
 			return fmt.Errorf("cannot listen on unix:%s: there is a file of that name, which is no socket", path)
+		}
+		if err := trust.Check(path, st); err != nil {
+			return listenError("unix:"+path, remedy(err, "name another with --listen"))
 		}
 		// It may be that of a program that knows nothing of the lock.
 		c, err := net.Dial("unix", path)
@@ -244,8 +287,7 @@ const minToken = 22
 
 // loadToken reads the token, or makes it.
 func loadToken(path string) (string, error) {
-	// NONBLOCK: a FIFO must not hold us up until somebody writes to it.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := trust.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, lerr := os.Lstat(path); lerr == nil {
 			return "", fmt.Errorf("token file %s is a symbolic link to nothing; remove it, or make what it points to", path)
@@ -257,7 +299,7 @@ func loadToken(path string) (string, error) {
 		return "", irregular // a socket
 	}
 	if err != nil {
-		return "", fmt.Errorf("token file: %w", err)
+		return "", fmt.Errorf("token file: %w", remedy(err, "name another with --token-file"))
 	}
 	defer f.Close()
 	st, err := f.Stat()

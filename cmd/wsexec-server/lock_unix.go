@@ -3,9 +3,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"syscall"
+
+	"wsexec/internal/trust"
 )
 
 // lock opens and locks a file, for as long as it is open, and says whether it is
@@ -16,6 +19,19 @@ func lock(path string) (_ *os.File, ours bool, _ error) {
 		// No link: in a directory of many the name could be anybody's.
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
+			// The kernel, too, refuses another's in a directory of many (man 5 proc,
+			// fs.protected_regular), and does not say that it is another's.
+			if st, serr := os.Lstat(path); serr == nil {
+				err = cmp.Or(trust.Check(path, st), err)
+			}
+			return nil, false, err
+		}
+		st, err := f.Stat()
+		if err == nil {
+			err = trust.Check(path, st)
+		}
+		if err != nil {
+			f.Close()
 			return nil, false, err
 		}
 		for {

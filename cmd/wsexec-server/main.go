@@ -25,13 +25,13 @@ import (
 // version is set by scripts/install.
 var version = ""
 
-const help = `With nothing configured it listens on your own socket,
-~/.local/state/wsexec/sock, which only you can open, and on 127.0.0.1:9022,
-where a token is wanted. The token is made at the first start, in
-~/.local/state/wsexec/token; wsexec finds it there.
+const help = `With nothing configured it listens on your own socket alone,
+~/.local/state/wsexec/sock, which only you can open and where wsexec finds it.
+By TCP, which --listen HOST:PORT asks for, a token lets in. It is made at the
+first start, in ~/.local/state/wsexec/token; wsexec finds that, too.
 
    wsexec-server                                   for yourself, on this machine
-   wsexec-server --listen 127.0.0.1:0              any free port
+   wsexec-server --listen 127.0.0.1:9022           by TCP, with a token
    wsexec-server --listen unix:/run/wsexec.sock    a socket (mode 0600) alone
 
 Each flag can be set by a variable: --max-sessions by WSEXEC_SERVER_MAX_SESSIONS.

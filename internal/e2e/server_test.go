@@ -542,17 +542,13 @@ func TestSeveralListeners(t *testing.T) {
 	}
 }
 
-// With nothing configured at all, on both sides. It takes the port 9022.
+// With nothing configured at all, on both sides: there is a socket, and nothing else.
 func TestNothingConfigured(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:9022")
-	if err != nil {
-		t.Skipf("the default port is taken by another program: %v", err)
-	}
-	l.Close()
+	t.Parallel()
 	s := newServer(t)
 	s.start(t, serverOptions{bare: true})
-	s.awaitListening(t)
 	sock := filepath.Join(s.state, "wsexec", "sock")
+	s.awaitSocket(t, sock)
 	eventually(t, patience, "three lines are said", func() error {
 		if log := s.log.String(); strings.Count(log, "\n") < 3 {
 			return fmt.Errorf("the log is %q", log)
@@ -561,29 +557,31 @@ func TestNothingConfigured(t *testing.T) {
 	})
 	lines := strings.SplitN(s.log.String(), "\n", 4)
 	said := strings.Join(lines[:3], "\n")
-	for _, want := range []string{"ws://127.0.0.1:9022", "unix:" + sock, "wsexec run"} {
+	for _, want := range []string{"unix:" + sock, "wsexec run -- "} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the first three lines do not say %q:\n%s", want, said)
 		}
+	}
+	if strings.Contains(s.log.String(), "ws://") {
+		t.Errorf("it listens on TCP, too:\n%s", s.log.String())
 	}
 	if rest := lines[3]; strings.Contains(rest, "wsexec-server: ") { // the log is another thing
 		t.Errorf("more than three lines were said at the start: %q", rest)
 	}
 	for path, want := range map[string]os.FileMode{
-		sock: os.ModeSocket | 0o600,
-		filepath.Join(s.state, "wsexec", "token"): 0o600,
-		filepath.Join(s.state, "wsexec"):          os.ModeDir | 0o700,
+		sock:                             os.ModeSocket | 0o600,
+		filepath.Join(s.state, "wsexec"): os.ModeDir | 0o700,
 	} {
 		if info, err := os.Stat(path); err != nil || info.Mode() != want {
 			t.Errorf("%s is %v, %v, want mode %v", path, info, err, want)
 		}
 	}
-	s.tokenFile = filepath.Join(s.state, "wsexec", "token")
-	for _, args := range [][]string{{"run"}, {"run", "--server", "ws://127.0.0.1:9022"}} {
-		cmd := s.wsexec(append(args, "echo", "hi")...)
-		cmd.Env = s.environment()
-		capture(t, cmd).want(t, 0, "hi\n", "")
+	if _, err := os.Stat(filepath.Join(s.state, "wsexec", "token")); err == nil {
+		t.Error("a token was made, and nobody needs one")
 	}
+	cmd := s.wsexec("run", "echo", "hi")
+	cmd.Env = s.environment()
+	capture(t, cmd).want(t, 0, "hi\n", "")
 }
 
 func TestServerVariables(t *testing.T) {

@@ -13,6 +13,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"syscall"
+	"unicode"
 
 	"wsexec/internal/proto"
 )
@@ -24,9 +26,9 @@ func StateDir() (string, error) {
 	if d := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
 		return filepath.Join(d, "wsexec"), nil
 	}
-	home, err := os.UserHomeDir()
+	home, err := home()
 	if err != nil {
-		return "", fmt.Errorf("neither XDG_STATE_HOME nor a home directory: %w", err)
+		return "", fmt.Errorf("no directory for the socket and the token: %w", err)
 	}
 	return filepath.Join(home, ".local", "state", "wsexec"), nil
 }
@@ -44,17 +46,46 @@ func IsLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// ReadToken reads one token on one line, of at most 4 KiB.
+// MaxToken bounds a token in bytes. The tokens of OIDC have several KiB.
+const MaxToken = 16 << 10
+
+var errTooLong = fmt.Errorf("it is longer than %d KiB", MaxToken>>10)
+
+// ReadToken reads one token on one line.
 func ReadToken(r io.Reader) (string, error) {
-	b, err := io.ReadAll(io.LimitReader(r, 4096))
+	// The line may end with CR and LF.
+	b, err := io.ReadAll(io.LimitReader(r, MaxToken+3))
 	if err != nil {
 		return "", err
 	}
+	if len(b) > MaxToken+2 {
+		return "", errTooLong
+	}
 	t := strings.TrimSpace(string(b))
-	if t == "" || strings.ContainsAny(t, " \t\r\n") {
-		return "", errors.New("it does not hold one token on one line")
+	if err := CheckToken(t); err != nil {
+		return "", err
 	}
 	return t, nil
+}
+
+// CheckToken reports what keeps a text from being a token, which becomes part of a
+// line of a request's header.
+func CheckToken(t string) error {
+	switch {
+	case len(t) > MaxToken:
+		return errTooLong
+	case t == "" || strings.ContainsFunc(t, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return errors.New("it does not hold one token on one line")
+	}
+	return nil
+}
+
+// CheckSocket reports whether the path of a Unix socket is too long for the system.
+func CheckSocket(path string) error {
+	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; len(path) > most {
+		return fmt.Errorf("the path of the socket is %d bytes long, and %d are possible", len(path), most)
+	}
+	return nil
 }
 
 // UnsetEmpty makes an empty variable of ours an unset one: urfave/cli would take

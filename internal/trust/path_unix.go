@@ -40,7 +40,7 @@ func Open(path string) (*os.File, error) {
 		}
 		return os.NewFile(uintptr(fd), path), nil
 	}
-	at, st, err := walk(path)
+	at, _, err := walk(path)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,8 @@ func Open(path string) (*os.File, error) {
 		return nil, renamed(err, path)
 	}
 	// In a directory with the sticky bit it may be another by now.
-	if st, err = f.Stat(); err == nil {
+	st, err := f.Stat()
+	if err == nil {
 		err = check(path, at, st)
 	}
 	if err != nil {
@@ -152,6 +153,7 @@ func check(path, at string, st fs.FileInfo) error {
 		e.Owner = true
 		return e
 	case mode&fs.ModeSymlink != 0: // its mode means nothing
+	case mode&fs.ModeSocket != 0: // its mode says who can connect
 	case mode&fs.ModeDevice != 0 && sys.Uid == 0: // /dev/null is for all, and root's
 	case mode.IsDir() && mode&fs.ModeSticky != 0:
 	case mode.Perm()&0o002 != 0:
@@ -162,11 +164,11 @@ func check(path, at string, st fs.FileInfo) error {
 	return nil
 }
 
+// Check checks one file, as [Open] does, and not the directories that lead to it.
+func Check(path string, st fs.FileInfo) error { return check(path, path, st) }
+
 // Exposed reports whether a file belongs to this user and can be read or written by
 // others. Of root's files root knows whom they are for. (As with ssh's keys.)
 func Exposed(st fs.FileInfo) bool {
 	return st.Sys().(*syscall.Stat_t).Uid == uint32(os.Geteuid()) && st.Mode().Perm()&0o077 != 0
 }
-
-// Owner is the user to whom a file belongs.
-func Owner(st fs.FileInfo) int { return int(st.Sys().(*syscall.Stat_t).Uid) }

@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// Peer checks that the program at the other end of a connection to a Unix socket
-// belongs to this user or to root. If it belongs to another the error is a
+// Peer checks that the program at the other end of a connection to the Unix socket
+// at path belongs to this user or to root. If it belongs to another the error is a
 // [*StrangerError].
-func Peer(c net.Conn) error {
+func Peer(path string, c net.Conn) error {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return errors.New("package trust: internal error: not a socket")
@@ -28,7 +28,7 @@ func Peer(c net.Conn) error {
 	if err != nil {
 		return os.NewSyscallError("peer credentials", err)
 	}
-	return own("unix:"+c.RemoteAddr().String(), uid)
+	return own("unix:"+path, uid)
 }
 
 // own checks that what listens on addr belongs to this user or to root.

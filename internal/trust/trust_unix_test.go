@@ -270,7 +270,7 @@ func TestPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := Peer(c); err != nil {
+	if err := Peer(l.Addr().String(), c); err != nil {
 		t.Error(err)
 	}
 	var s *StrangerError

@@ -1,0 +1,184 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Whom the server trusts: the owners of files and directories.
+
+// Two users of this machine besides the one who runs the tests.
+const (
+	alice = 12001
+	bob   = 12002
+)
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("to be another user takes root")
+	}
+}
+
+// as is a command line in front of a program, for another user.
+func as(uid int) []string {
+	id := strconv.Itoa(uid)
+	return []string{"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups"}
+}
+
+// give gives files to another user.
+func give(t testing.TB, uid int, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		if err := os.Lchown(path, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// serverOf is a server's surroundings that belong to a user. XDG_STATE_HOME is not set.
+func serverOf(t testing.TB, uid int) *server {
+	t.Helper()
+	s := newServer(t)
+	give(t, uid, s.dir, s.home, s.state)
+	s.state = ""
+	return s
+}
+
+// A server of root's started in the state directory of another user, and took the
+// token that he had planted there for its own.
+func TestServerTrustsNoOther(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	const planted = "ATTACKERKNOWSTHISTOKEN1234\n"
+	tcp := []string{"--listen", "127.0.0.1:0"}
+	mkdir := func(s *server, mode os.FileMode, uid int) string {
+		dir := filepath.Join(s.state, "wsexec")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		give(t, uid, dir)
+		return dir
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		make func(s *server) (blamed string)
+	}{
+		{"another's directory, 700", tcp, func(s *server) string { return mkdir(s, 0o700, bob) }},
+		{"another's directory, 755", tcp, func(s *server) string { return mkdir(s, 0o755, bob) }},
+		{"another's directory, 777", tcp, func(s *server) string { return mkdir(s, 0o777, bob) }},
+		{"another's directory, for the socket", nil, func(s *server) string { return mkdir(s, 0o700, bob) }},
+		{"another's parent", tcp, func(s *server) string { mkdir(s, 0o700, 0); give(t, bob, s.state); return s.state }},
+		{"another's parent, in which there is nothing", nil, func(s *server) string { give(t, bob, s.state); return s.state }},
+		{"a directory of all", nil, func(s *server) string { os.Chmod(s.state, 0o777); return s.state }},
+		{"another's link to a directory of his", tcp, func(s *server) string {
+			target, link := filepath.Join(s.dir, "his"), filepath.Join(s.state, "wsexec")
+			if err := os.Mkdir(target, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(target, link); err != nil {
+				t.Fatal(err)
+			}
+			give(t, bob, target, link)
+			return link
+		}},
+		{"a planted token", tcp, func(s *server) string {
+			mkdir(s, 0o700, 0)
+			path := s.writeFile(t, "state/wsexec/token", planted, 0o600)
+			give(t, bob, path)
+			return path
+		}},
+		{"a planted lock", nil, func(s *server) string {
+			mkdir(s, 0o700, 0)
+			path := s.writeFile(t, "state/wsexec/sock.lock", "", 0o666)
+			give(t, bob, path)
+			return path
+		}},
+		{"a planted socket", nil, func(s *server) string {
+			dir := mkdir(s, 0o700, 0)
+			path := filepath.Join(dir, "sock")
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			give(t, bob, path)
+			return path
+		}},
+		{"a token file that was named", append(tcp, "--token-file", "planted"), func(s *server) string {
+			path := s.writeFile(t, "planted", planted, 0o600)
+			give(t, bob, path)
+			return path
+		}},
+		{"a token file that all can write to", append(tcp, "--token-file", "planted"), func(s *server) string {
+			return s.writeFile(t, "planted", planted, 0o666)
+		}},
+		{"a socket that was named", []string{"--listen", "unix:DIR/home/sock"}, func(s *server) string {
+			give(t, bob, s.home)
+			return s.home
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newServer(t)
+			blamed := c.make(s)
+			var args []string
+			for _, a := range c.args {
+				args = append(args, strings.ReplaceAll(a, "DIR", s.dir))
+			}
+			s.start(t, serverOptions{bare: true, args: args})
+			if status := s.waitExit(t, patience); status != 1 {
+				t.Errorf("status %d, want 1", status)
+			}
+			says := "belongs to uid 12002"
+			if strings.Contains(c.name, " all") {
+				says = "can be written by others"
+			}
+			checkComplaint(t, "wsexec-server", s.log.String(), blamed, says)
+		})
+	}
+}
+
+// Who had TCP port 9022 kept everybody else's server from starting.
+func TestTwoUsersWithNothingConfigured(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for _, uid := range []int{alice, bob} {
+		s := serverOf(t, uid)
+		s.start(t, serverOptions{bare: true, wrap: as(uid)})
+		s.awaitSocket(t, filepath.Join(s.home, ".local/state/wsexec/sock"))
+		argv := append(as(uid), clientBin, "run", "id", "-u")
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Env = s.environment()
+		capture(t, cmd).want(t, 0, fmt.Sprintf("%d\n", uid), "")
+	}
+}
+
+func wantStartFailureOf(t testing.TB, s *server, args []string, words ...string) {
+	t.Helper()
+	cmd := exec.Command(serverBin, args...)
+	cmd.Env = s.environment()
+	r := capture(t, cmd)
+	if r.status != 1 {
+		t.Errorf("%v, want status 1", r)
+	}
+	checkComplaint(t, "wsexec-server", r.stderr, words...)
+}
+
+// A token file for a server that does not listen on TCP would let nobody in.
+func TestTokenFileWithoutTCP(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	wantStartFailureOf(t, s, []string{"--token-file", s.tokenFile}, "--token-file is for TCP", "--listen HOST:PORT")
+}
