@@ -4,17 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
+	"wsexec/internal/link"
 	"wsexec/internal/local"
+	"wsexec/internal/trust"
 )
 
 // findServer says where the server is that the flags and the environment mean,
@@ -25,22 +29,18 @@ func findServer(c *cli.Context) (client.Server, error) {
 		from = "WSEXEC_SERVER"
 	}
 	if raw == "" {
-		dir, err := local.StateDir()
-		if err != nil {
-			return client.Server{}, err
-		}
-		path := local.Socket(dir)
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return client.Server{}, errNoServer{path}
-		}
-		return unixServer(path), nil
+		return ownServer()
 	}
 	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
 		path = strings.TrimPrefix(path, "//")
 		if !filepath.IsAbs(path) {
 			return client.Server{}, usageError{err: fmt.Errorf("%s %q is not unix: and an absolute path", from, raw)}
 		}
-		return unixServer(path), nil
+		if err := local.CheckSocket(path); err != nil {
+			return client.Server{}, &client.LocalError{Op: from, Err: err}
+		}
+		// Who names a socket says whom to trust: it may be forwarded, or a system's server.
+		return unixServer(path, nil), nil
 	}
 	u, err := url.Parse(raw)
 	shown := raw[strings.LastIndex(raw, "@")+1:] // without a password
@@ -52,12 +52,158 @@ func findServer(c *cli.Context) (client.Server, error) {
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return client.Server{}, usageError{err: errors.New(from + " takes no user, password or query; the token goes into a file or $WSEXEC_TOKEN")}
 	}
-	token, tokenFrom, err := findToken(c, u)
-	if err != nil {
-		return client.Server{}, err
+	srv := client.Server{URL: strings.TrimRight(u.String(), "/")}
+	srv.Token, srv.TokenFrom, err = givenToken(c)
+	if err == nil && srv.Token == "" {
+		err = ownToken(&srv, u)
 	}
-	return client.Server{URL: strings.TrimRight(u.String(), "/"), Token: token, TokenFrom: tokenFrom}, nil
+	if srv.Token != "" {
+		trust.Undumpable()
+	}
+	return srv, err
 }
+
+// ownServer is the server of this user on this machine.
+func ownServer() (client.Server, error) {
+	dir, err := local.StateDir()
+	if err != nil {
+		return client.Server{}, &client.LocalError{Op: "find your server", Err: err}
+	}
+	path := local.Socket(dir)
+	if err := local.CheckSocket(path); err != nil {
+		return client.Server{}, &client.LocalError{Op: path, Err: err}
+	}
+	err = trust.Dir(dir)
+	if _, serr := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && errors.Is(serr, fs.ErrNotExist) {
+		return client.Server{}, errNoServer{path}
+	}
+	if err != nil {
+		return client.Server{}, &client.LocalError{Op: "state directory", Err: err}
+	}
+	return unixServer(path, func(c net.Conn) error { return trust.Peer(path, c) }), nil
+}
+
+// unixServer is the server of a socket. The check, if there is one, comes before
+// anything is sent.
+func unixServer(path string, check func(net.Conn) error) client.Server {
+	return client.Server{URL: "ws://localhost", Dial: checked(check, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	})}
+}
+
+// checked is a Dialer whose connections have passed a check of the other end.
+func checked(check func(net.Conn) error, dial link.Dialer) link.Dialer {
+	if check == nil {
+		return dial
+	}
+	return func(ctx context.Context) (net.Conn, error) {
+		c, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := check(c); err != nil {
+			c.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+// givenToken is the token that the flags and the environment give, and where it was
+// found, as who gave it would write it.
+func givenToken(c *cli.Context) (token, from string, err error) {
+	if f := c.String("token-file"); f != "" {
+		from = "--token-file " + f
+		if f == os.Getenv("WSEXEC_TOKEN_FILE") {
+			from = "WSEXEC_TOKEN_FILE=" + f
+		}
+		token, err = readToken(f, c.Bool("quiet"))
+		return token, from, err
+	}
+	if t := strings.TrimSpace(os.Getenv("WSEXEC_TOKEN")); t != "" {
+		if err := local.CheckToken(t); err != nil {
+			return "", "", &client.LocalError{Op: "WSEXEC_TOKEN", Err: err}
+		}
+		return t, "WSEXEC_TOKEN", nil
+	}
+	return "", "", nil
+}
+
+// ownToken gives a server on this machine the token of this user's own server, if
+// there is one. It is for no other: what listens on the port is looked at before it
+// is sent.
+func ownToken(srv *client.Server, u *url.URL) error {
+	if u.Scheme != "ws" && u.Scheme != "http" || !local.IsLoopback(u.Hostname()) {
+		return nil
+	}
+	dir, err := local.StateDir()
+	if err != nil {
+		return nil // no server of ours has one there
+	}
+	file := local.TokenFile(dir)
+	token, err := readToken(file, true)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	srv.Token, srv.TokenFrom = token, file
+	srv.Dial = checked(func(c net.Conn) error {
+		if err := trust.Listener(c); err != nil {
+			return &errTokenKept{file, err}
+		}
+		return nil
+	}, func(ctx context.Context) (net.Conn, error) {
+		return tcpDialer.DialContext(ctx, "tcp", hostPort(u))
+	})
+	return nil
+}
+
+// hostPort is where a ws or http URL leads to.
+func hostPort(u *url.URL) string {
+	if u.Port() == "" {
+		return net.JoinHostPort(u.Hostname(), "80")
+	}
+	return u.Host
+}
+
+// tcpDialer makes TCP connections. Package link sets keepalive itself.
+var tcpDialer = net.Dialer{KeepAlive: -1}
+
+// readToken reads a token file: a file, or something that another program writes a
+// token to, as in --token-file <(pass show token).
+func readToken(path string, quiet bool) (string, error) {
+	f, err := trust.Open(path)
+	if err != nil {
+		return "", &client.LocalError{Op: "token file", Err: err}
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err == nil && st.Mode().IsRegular() && trust.Exposed(st) {
+		err = &errExposed{path, st.Mode()}
+	}
+	if err != nil {
+		return "", &client.LocalError{Op: "token file", Err: err}
+	}
+	var r io.Reader = f
+	if !st.Mode().IsRegular() {
+		r = &slowInput{file: f, until: time.Now().Add(tokenTimeout), waiting: func() {
+			if !quiet {
+				later("waiting for a token from " + path)
+			}
+		}}
+	}
+	t, err := local.ReadToken(r)
+	if err != nil {
+		return "", &client.LocalError{Op: "token file " + path, Err: err}
+	}
+	return t, nil
+}
+
+// tokenTimeout bounds the wait for a program that writes a token, and may have to ask a
+// person for a password.
+const tokenTimeout = time.Minute
 
 // lacksBrackets reports whether the host of a URL is an IPv6 address without brackets,
 // with a port behind it or without.
@@ -67,57 +213,4 @@ func lacksBrackets(raw string) bool {
 	alone := host[:max(strings.LastIndexByte(host, ':'), 0)]
 	is6 := func(s string) bool { return strings.Contains(s, ":") && net.ParseIP(s) != nil }
 	return is6(host) || is6(alone)
-}
-
-func unixServer(path string) client.Server {
-	return client.Server{
-		URL: "ws://localhost",
-		Dial: func(ctx context.Context) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
-	}
-}
-
-// findToken finds the token: the one that was given, or, for this machine only,
-// the one of the server of this user. It also says where, as who gave it would
-// write it.
-func findToken(c *cli.Context, u *url.URL) (token, from string, err error) {
-	if f := c.String("token-file"); f != "" {
-		from = "--token-file " + f
-		if f == os.Getenv("WSEXEC_TOKEN_FILE") {
-			from = "WSEXEC_TOKEN_FILE=" + f
-		}
-		token, err = readToken(f)
-		return token, from, err
-	}
-	if t := strings.TrimSpace(os.Getenv("WSEXEC_TOKEN")); t != "" {
-		return t, "WSEXEC_TOKEN", nil
-	}
-	if (u.Scheme == "ws" || u.Scheme == "http") && local.IsLoopback(u.Hostname()) {
-		dir, err := local.StateDir()
-		if err != nil {
-			return "", "", err
-		}
-		token, err = readToken(local.TokenFile(dir))
-		switch {
-		case err == nil:
-			return token, local.TokenFile(dir), nil
-		case !errors.Is(err, fs.ErrNotExist):
-			return "", "", err
-		}
-	}
-	return "", "", nil
-}
-
-func readToken(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", &client.LocalError{Op: "token file", Err: err}
-	}
-	defer f.Close()
-	t, err := local.ReadToken(f)
-	if err != nil {
-		return "", &client.LocalError{Op: "token file " + path, Err: err}
-	}
-	return t, nil
 }

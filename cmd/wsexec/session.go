@@ -57,7 +57,7 @@ func usage(c *cli.Context, err error, _ bool) error {
 	if name := statusFileBefore(os.Args[2:], c.Command.Flags); name != "" {
 		s := newSession(c)
 		s.status = statusFailed
-		if s.file, _ = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666); s.file != nil {
+		if s.file, _ = openStatusFile(name); s.file != nil {
 			s.writeStatus("usage", new(client.Result), err)
 		}
 	}
@@ -125,7 +125,7 @@ func (s *session) perform(c *cli.Context, command func(*session) (*client.Cmd, e
 // prepare does what can fail before a connection is made.
 func (s *session) prepare(c *cli.Context) error {
 	if name := c.String("status-file"); name != "" {
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+		f, err := openStatusFile(name)
 		if err != nil {
 			return &client.LocalError{Op: "status file", Err: err}
 		}
@@ -391,6 +391,7 @@ func (s *session) writeStatus(origin string, r *client.Result, err error) error 
 	if err != nil {
 		return err
 	}
+	s.file.SetWriteDeadline(time.Now().Add(statusFileTimeout)) // of a pipe; nothing else waits
 	if _, err := s.file.Write(append(plainJSON(b), '\n')); err != nil {
 		return err
 	}
@@ -410,6 +411,9 @@ func plainJSON(b []byte) []byte {
 	}
 	return out
 }
+
+// statusFileTimeout bounds the wait for a reader of a pipe to take the status.
+const statusFileTimeout = 10 * time.Second
 
 // How long an interrupt waits for a command that was just asked for.
 const startGrace = time.Second

@@ -30,6 +30,7 @@ import (
 	"wsexec/internal/client"
 	"wsexec/internal/local"
 	"wsexec/internal/proto"
+	"wsexec/internal/trust"
 )
 
 const appHelp = `A server (wsexec-server) runs the commands; wsexec relays stdin, stdout,
@@ -119,6 +120,29 @@ func (e errNoServer) Error() string {
 	return "no server: none was named, and none of yours runs here (no socket " + e.path + ")"
 }
 
+// errExposed: a token file is no secret.
+type errExposed struct {
+	path string
+	mode fs.FileMode
+}
+
+func (e *errExposed) Error() string {
+	return fmt.Sprintf("%s can be read or written by others (mode %04o)", e.path, e.mode.Perm())
+}
+
+// errTokenKept: the token of the user's own server was not sent to another one, or
+// to one of which it is not known whose it is.
+type errTokenKept struct {
+	file string
+	err  error
+}
+
+func (e *errTokenKept) Error() string {
+	return fmt.Sprintf("%v: the token in %s is not sent there", e.err, e.file)
+}
+
+func (e *errTokenKept) Unwrap() error { return e.err }
+
 var errHungUp = errors.New("hung up")
 
 // messages says what happens in one session. What happens while it lives is not waited for
@@ -145,7 +169,19 @@ func (m *messages) warn(err error) {
 	}
 }
 
-func (m *messages) fail(err error) { sayError(err) }
+func (m *messages) fail(err error) {
+	sayError(err)
+	var unsafe *trust.Error
+	var exposed *errExposed
+	switch {
+	case errors.As(err, &exposed):
+		sayHint("chmod 600 " + shellWord(exposed.path))
+	case errors.As(err, &unsafe) && unsafe.Remedy() != "":
+		sayHint(unsafe.Remedy())
+	case errors.As(err, &unsafe):
+		sayHint("name a file of your own, or set XDG_STATE_HOME to a directory of your own")
+	}
+}
 
 func (m *messages) info(format string, args ...any) {
 	if m.verbose {
@@ -351,6 +387,24 @@ func (m *messages) noServer(e errNoServer) {
 	sayHint("start one with: wsexec-server")
 }
 
+// untrusted says that the program at the other end is another user's, or whose it is
+// not known. It reports whether that was so.
+func (m *messages) untrusted(err error) bool {
+	var kept *errTokenKept
+	var stranger *trust.StrangerError
+	switch {
+	case errors.As(err, &kept):
+		sayError(kept)
+		sayHint("if it is the token of that server: --token-file " + shellWord(kept.file))
+	case errors.As(err, &stranger):
+		sayError(fmt.Errorf("%w; nothing was sent there", stranger))
+		sayHint("if it is the server that you mean: --server " + shellWord(stranger.Addr))
+	default:
+		return false
+	}
+	return true
+}
+
 // unreachable says why there was no answer, or one of something else than a server of
 // ours. It reports whether that was so.
 func (m *messages) unreachable(e *client.ConnectError) bool {
@@ -455,7 +509,7 @@ func redirect(e *client.ConnectError) (to, server string) {
 
 // connectError says why there was no connection in the first place.
 func (m *messages) connectError(e *client.ConnectError) {
-	if m.unreachable(e) {
+	if m.untrusted(e.Err) || m.unreachable(e) {
 		return
 	}
 	switch {

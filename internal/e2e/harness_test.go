@@ -604,9 +604,24 @@ func (r result) String() string {
 func (s *server) clientEnv(more ...string) []string {
 	env := s.environment("TERM=xterm", "CLIENT_ONLY=secret")
 	if s.url != "" {
-		env = append(env, "WSEXEC_SERVER="+s.url, "WSEXEC_TOKEN_FILE="+s.tokenFile)
+		env = append(env, "WSEXEC_SERVER="+s.url)
+		// The token file of another user's server is refused; what is in it is not.
+		if b, err := os.ReadFile(s.tokenFile); err == nil && ownerOf(s.tokenFile) != os.Getuid() {
+			env = append(env, "WSEXEC_TOKEN="+strings.TrimSpace(string(b)))
+		} else {
+			env = append(env, "WSEXEC_TOKEN_FILE="+s.tokenFile)
+		}
 	}
 	return append(env, more...)
+}
+
+// ownerOf is the user to whom a file belongs, -1 if there is none.
+func ownerOf(path string) int {
+	st, err := os.Stat(path)
+	if err != nil {
+		return -1
+	}
+	return int(st.Sys().(*syscall.Stat_t).Uid)
 }
 
 // wsexec is a client of s, not started yet. Its stdin is /dev/null.

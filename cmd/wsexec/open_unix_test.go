@@ -1,0 +1,46 @@
+//go:build unix
+
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A FIFO that nobody writes to was waited for without an end.
+func TestSlowInputEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	said := 0
+	late := &slowInput{file: f, until: time.Now().Add(-time.Second), waiting: func() { said++ }}
+	if _, err := late.Read(make([]byte, 9)); err == nil || !strings.Contains(err.Error(), "nothing came") || said != 0 {
+		t.Errorf("%v, and %d words", err, said)
+	}
+	soon := &slowInput{file: f, until: time.Now().Add(20 * time.Millisecond), waiting: func() { said++ }}
+	if _, err := soon.Read(make([]byte, 9)); err == nil || !strings.Contains(err.Error(), "nothing came") || said != 0 {
+		t.Errorf("%v, and %d words", err, said)
+	}
+	// What a writer left, and its end.
+	w, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(w, "secret")
+	w.Close()
+	b, err := io.ReadAll(&slowInput{file: f, until: time.Now().Add(time.Hour), waiting: func() { said++ }})
+	if err != nil || string(b) != "secret" || said != 0 {
+		t.Errorf("read %q, %v, and %d words", b, err, said)
+	}
+}
