@@ -20,6 +20,7 @@ import (
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 	"wsexec/internal/server"
+	"wsexec/internal/trust"
 )
 
 // version is set by scripts/install.
@@ -45,6 +46,9 @@ func main() {
 
 func run(args []string) int {
 	local.UnsetEmpty()
+	if os.Getenv("WSEXEC_TOKEN") != "" {
+		trust.Undumpable() // /proc/PID/environ has it as long as the program runs
+	}
 	app := &cli.App{
 		Name:                      "wsexec-server",
 		Usage:                     "run commands for wsexec",

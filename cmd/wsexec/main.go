@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/local"
+	"wsexec/internal/trust"
 )
 
 // version is set by scripts/install.
@@ -51,6 +52,9 @@ func touch(b *[28 << 10]byte) { b[0] = 1 }
 // run is main with a status: cli would call os.Exit itself and skip defers.
 func run(args []string) int {
 	local.UnsetEmpty()
+	if os.Getenv("WSEXEC_TOKEN") != "" {
+		trust.Undumpable() // /proc/PID/environ has it as long as the program runs
+	}
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true} // without -v, which is --verbose
 	cli.VersionPrinter = printVersion
 	cli.ErrWriter = asides{}

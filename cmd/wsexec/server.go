@@ -57,9 +57,6 @@ func findServer(c *cli.Context) (client.Server, error) {
 	if err == nil && srv.Token == "" {
 		err = ownToken(&srv, u)
 	}
-	if srv.Token != "" {
-		trust.Undumpable()
-	}
 	return srv, err
 }
 
@@ -179,6 +176,7 @@ func readToken(path string, quiet bool) (string, error) {
 		return "", &client.LocalError{Op: "token file", Err: err}
 	}
 	defer f.Close()
+	trust.Undumpable()
 	st, err := f.Stat()
 	if err == nil && st.Mode().IsRegular() && trust.Exposed(st) {
 		err = &errExposed{path, st.Mode()}

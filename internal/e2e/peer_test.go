@@ -380,21 +380,30 @@ func TestTokenHolderIsClosed(t *testing.T) {
 	if got := ownerOf(fmt.Sprintf("/proc/%d/environ", s.pid)); got != 0 {
 		t.Errorf("the server's environment belongs to %d, want root", got)
 	}
-	argv := append(as(alice), clientBin, "run", "sh", "-c", "cat /proc/$$/environ >/dev/null && echo hi; cat; exit 3")
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env = s.clientEnv()
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
+	for _, env := range [][]string{nil, {"WSEXEC_TOKEN_FILE=", "WSEXEC_TOKEN=" + s.token(t)}} {
+		argv := append(as(alice), clientBin, "run", "sh", "-c", "cat /proc/$$/environ >/dev/null && echo hi; cat; exit 3")
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Env = append(s.environment("WSEXEC_SERVER="+s.url, "WSEXEC_TOKEN_FILE="+s.tokenFile), env...)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := startClient(t, cmd)
+		c.expect(t, "hi\n")
+		if got := ownerOf(fmt.Sprintf("/proc/%d/environ", c.pid)); got != 0 {
+			t.Errorf("%q: the client's environment belongs to %d, want root", env, got)
+		}
+		io.WriteString(in, "input")
+		in.Close()
+		if r := c.wait(t, patience); r.status != 3 || r.stdout != "hi\ninput" || r.stderr != "" {
+			t.Errorf("%q: got %v", env, r)
+		}
 	}
-	c := startClient(t, cmd)
-	c.expect(t, "hi\n")
-	if got := ownerOf(fmt.Sprintf("/proc/%d/environ", c.pid)); got != 0 {
-		t.Errorf("the client's environment belongs to %d, want root", got)
-	}
-	io.WriteString(in, "input")
-	in.Close()
-	if r := c.wait(t, patience); r.status != 3 || r.stdout != "hi\ninput" || r.stderr != "" {
-		t.Errorf("got %v", r)
+	// One without is open to a debugger.
+	other := serverOf(t, alice)
+	other.start(t, serverOptions{bare: true, wrap: as(alice)})
+	other.awaitSocket(t, filepath.Join(other.home, ".local/state/wsexec/sock"))
+	if got := ownerOf(fmt.Sprintf("/proc/%d/environ", other.pid)); got != alice {
+		t.Errorf("the environment of a server without a token belongs to %d, want %d", got, alice)
 	}
 }
