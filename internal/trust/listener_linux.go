@@ -1,28 +1,20 @@
 package trust
 
 import (
-	"bufio"
 	"encoding/binary"
-	"encoding/hex"
-	"errors"
-	"io"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// Listener checks that the server's end of a TCP connection on this machine, and
-// each listener that can have made it, belong to this user or to root. If one
-// belongs to another the error is a [*StrangerError]; if it cannot be told, as when
-// the listener is in another network namespace, it is [ErrUnknown].
+// Listener checks that the server's end of a TCP connection on this machine, and the
+// listener that made it, belong to this user or to root. If one belongs to another
+// the error is a [*StrangerError]; if it cannot be told, as when the listener is in
+// another network namespace, it is [ErrUnknown].
 //
-// Our own end being open, its address is no other connection's, and the listener's
-// port is not free for anybody else as long as the listener is there. One that has
-// gone in the meantime is not found.
+// It asks the kernel (man 7 sock_diag) for two sockets, which takes 25 µs.
+// /proc/net/tcp says the same, and takes 30 ms where there are 3,000 sockets.
 func Listener(c net.Conn) error {
 	us, err := netip.ParseAddrPort(c.LocalAddr().String())
 	if err != nil {
@@ -32,113 +24,70 @@ func Listener(c net.Conn) error {
 	if err != nil || !them.Addr().IsLoopback() {
 		return ErrUnknown
 	}
-	o := owners{us: unmapped(us), them: unmapped(them)}
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		f, err := os.Open(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // without IPv6
-		}
+	// The other end may have been handed on, or the listener have gone and another
+	// taken its place: neither is enough alone. Before it is accepted, kernels before
+	// 6.17 take the other end for root's.
+	for _, remote := range []netip.AddrPort{us, nowhere} {
+		uid, err := socketUID(them, remote)
 		if err != nil {
 			return ErrUnknown
 		}
-		err = o.read(f)
-		f.Close()
-		if err != nil {
-			return ErrUnknown
-		}
-	}
-	return o.check()
-}
-
-// owners are the users of the sockets that have to do with a connection.
-type owners struct {
-	us, them netip.AddrPort
-	exact    []int // of those that listen on the address of them
-	wildcard []int // of those that listen on all
-	peer     []int // of the other end of the connection
-}
-
-func (o *owners) check() error {
-	listening := o.exact // which the kernel prefers
-	if listening == nil {
-		listening = o.wildcard
-	}
-	if listening == nil {
-		return ErrUnknown
-	}
-	for _, uid := range slices.Concat(listening, o.peer) {
-		if err := own(o.them.String(), uid); err != nil {
+		if err := own(them.String(), uid); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func unmapped(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
-}
+// nowhere is the remote address of no connection: what is found for it is a listener.
+var nowhere netip.AddrPort
 
-// Of man 5 proc, /proc/net/tcp.
+// Of linux/sock_diag.h and linux/inet_diag.h.
 const (
-	stateEstablished = "01"
-	stateListen      = "0A"
+	sockDiagByFamily = 20
+	requestSize      = 16 + 56
+	uidOffset        = 16 + 64
 )
 
-// read reads /proc/net/tcp or tcp6.
-func (o *owners) read(r io.Reader) error {
-	s := bufio.NewScanner(r)
-	s.Scan() // the header
-	for s.Scan() {
-		// sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid ...
-		f := strings.Fields(s.Text())
-		if len(f) < 8 || f[3] != stateListen && f[3] != stateEstablished {
-			continue
-		}
-		local, err := parseAddr(f[1])
-		if err != nil {
-			return err
-		}
-		if local.Port() != o.them.Port() {
-			continue
-		}
-		remote, err := parseAddr(f[2])
-		if err != nil {
-			return err
-		}
-		uid, err := strconv.Atoi(f[7])
-		if err != nil {
-			return err
-		}
-		switch {
-		case f[3] == stateEstablished && local == o.them && remote == o.us:
-			o.peer = append(o.peer, uid)
-		case f[3] == stateListen && local == o.them:
-			o.exact = append(o.exact, uid)
-		case f[3] == stateListen && local.Addr().IsUnspecified():
-			// One that listens on :: may do so for 127.0.0.1, too.
-			if local.Addr().Is6() || o.them.Addr().Is4() {
-				o.wildcard = append(o.wildcard, uid)
-			}
-		}
+// socketUID is the user of the TCP socket that gets what comes from remote to local:
+// that of the connection, and if there is none the listener that the kernel would
+// choose, on that address or on all.
+func socketUID(local, remote netip.AddrPort) (uid int, err error) {
+	family := byte(unix.AF_INET6)
+	if local.Addr().Unmap().Is4() {
+		family = unix.AF_INET
 	}
-	return s.Err()
-}
-
-// parseAddr reads an address as it stands in /proc/net/tcp: words of 32 bits in
-// hexadecimal, each in this machine's order, and the port.
-func parseAddr(s string) (netip.AddrPort, error) {
-	host, port, ok := strings.Cut(s, ":")
-	b, err := hex.DecodeString(host)
-	p, perr := strconv.ParseUint(port, 16, 16)
-	if !ok || err != nil || perr != nil || len(b)%4 != 0 {
-		return netip.AddrPort{}, errors.New("not an address")
+	e := binary.NativeEndian
+	q := e.AppendUint32(nil, requestSize) // struct nlmsghdr
+	q = e.AppendUint16(q, sockDiagByFamily)
+	q = e.AppendUint16(q, unix.NLM_F_REQUEST)
+	q = e.AppendUint64(q, 0)
+	q = append(q, family, unix.IPPROTO_TCP, 0, 0) // struct inet_diag_req_v2
+	q = e.AppendUint32(q, ^uint32(0))             // in any state
+	q = binary.BigEndian.AppendUint16(q, local.Port())
+	q = binary.BigEndian.AppendUint16(q, remote.Port())
+	for _, a := range []netip.Addr{local.Addr(), remote.Addr()} {
+		var words [16]byte
+		copy(words[:], a.Unmap().AsSlice())
+		q = append(q, words[:]...)
 	}
-	for i := 0; i < len(b); i += 4 {
-		binary.NativeEndian.PutUint32(b[i:], binary.BigEndian.Uint32(b[i:]))
+	q = e.AppendUint32(q, 0)          // on any interface
+	q = e.AppendUint64(q, ^uint64(0)) // whatever its cookie
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return 0, err
 	}
-	a, ok := netip.AddrFromSlice(b)
-	if !ok {
-		return netip.AddrPort{}, errors.New("not an address")
+	defer unix.Close(fd)
+	if err := unix.Sendto(fd, q, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return 0, err
 	}
-	return unmapped(netip.AddrPortFrom(a, uint16(p))), nil
+	answer := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(fd, answer, unix.MSG_DONTWAIT) // it is there when the request is sent
+	switch {
+	case err != nil:
+		return 0, err
+	case n < uidOffset+4 || e.Uint16(answer[4:]) != sockDiagByFamily:
+		return 0, unix.ENOENT // an error message
+	}
+	return int(e.Uint32(answer[uidOffset:])), nil
 }

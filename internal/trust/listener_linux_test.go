@@ -2,36 +2,16 @@ package trust
 
 import (
 	"errors"
-	"fmt"
 	"net"
-	"net/netip"
-	"os"
-	"strings"
+	"syscall"
 	"testing"
 )
 
 // A listener of our own, on one address and on all, by IPv4 and IPv6.
 func TestListener(t *testing.T) {
-	for _, tt := range []struct{ network, listen, host string }{
-		{"tcp4", "127.0.0.1:0", "127.0.0.1"},
-		{"tcp4", "127.9.9.9:0", "127.9.9.9"},
-		{"tcp4", "0.0.0.0:0", "127.0.0.1"},
-		{"tcp6", "[::1]:0", "::1"},
-		{"tcp6", "[::]:0", "::1"},
-		{"tcp", ":0", "127.0.0.1"}, // :: for both
-	} {
+	for _, tt := range listenings {
 		t.Run(tt.network+" "+tt.listen, func(t *testing.T) {
-			l, err := net.Listen(tt.network, tt.listen)
-			if err != nil {
-				t.Skip(err)
-			}
-			defer l.Close()
-			_, port, _ := net.SplitHostPort(l.Addr().String())
-			c, err := net.Dial("tcp", net.JoinHostPort(tt.host, port))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
+			l, c := connected(t, tt.network, tt.listen, tt.host)
 			if err := Listener(c); err != nil {
 				t.Error(err)
 			}
@@ -43,67 +23,96 @@ func TestListener(t *testing.T) {
 	}
 }
 
-// Whose sockets decide. The words are those of a kernel of little endian order.
-func TestOwners(t *testing.T) {
-	self := os.Geteuid()
-	const (
-		v4        = "0100007F:2710"                         // 127.0.0.1:10000
-		v4any     = "00000000:2710"                         // 0.0.0.0:10000
-		v6        = "00000000000000000000000001000000:2710" // ::1
-		v6any     = "00000000000000000000000000000000:2710" // ::
-		v4in6     = "0000000000000000FFFF00000100007F:2710" // ::ffff:127.0.0.1
-		us4       = "0100007F:4E20"                         // 127.0.0.1:20000
-		us4in6    = "0000000000000000FFFF00000100007F:4E20"
-		other     = "0100007F:4E21"
-		none      = "00000000:0000"
-		listen    = "0A"
-		connected = "01"
-	)
-	line := func(local, remote, state string, uid int) string {
-		return fmt.Sprintf("   0: %s %s %s 00000000:00000000 00:00000000 00000000 %5d        0 12345 1 0000000000000000 100 0 0 10 0\n", local, remote, state, uid)
+// Another user's listener, or other end, is found, however it listens.
+func TestListenerOfAnother(t *testing.T) {
+	needRoot(t)
+	for _, tt := range listenings {
+		t.Run(tt.network+" "+tt.listen, func(t *testing.T) {
+			l, c := connected(t, tt.network, tt.listen, tt.host)
+			end, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer end.Close()
+			for _, theirs := range []struct {
+				name          string
+				listener, end int
+				stranger      bool
+			}{
+				{"none", 0, 0, false},
+				{"the listener", stranger, 0, true},
+				{"the other end", 0, stranger, true},
+				{"both", stranger, stranger, true},
+			} {
+				chown(t, l.(*net.TCPListener), theirs.listener)
+				chown(t, end.(*net.TCPConn), theirs.end)
+				err := Listener(c)
+				var s *StrangerError
+				if errors.As(err, &s) != theirs.stranger || err != nil && !theirs.stranger {
+					t.Errorf("%s: %v", theirs.name, err)
+				}
+				if s != nil && (s.UID != stranger || s.Addr != c.RemoteAddr().String()) {
+					t.Errorf("%s: %+v", theirs.name, s)
+				}
+			}
+		})
 	}
-	for _, tt := range []struct {
-		name  string
-		lines string
-		want  string // "", stranger or unknown
-	}{
-		{"own", line(v4, none, listen, self), ""},
-		{"root's", line(v4, none, listen, 0), ""},
-		{"another's", line(v4, none, listen, stranger), "stranger"},
-		{"nobody", "", "unknown"},
-		{"another port", line(us4, none, listen, self), "unknown"},
-		{"another address", line(v6, none, listen, self), "unknown"},
-		{"another's on all", line(v4any, none, listen, stranger), "stranger"},
-		{"another's on all, IPv6", line(v6any, none, listen, stranger), "stranger"},
-		{"own on all, IPv6", line(v6any, none, listen, self), ""},
-		{"own on all, another's on all of IPv6", line(v4any, none, listen, self) + line(v6any, none, listen, stranger), "stranger"},
-		{"own, and another's on all", line(v6any, none, listen, stranger) + line(v4, none, listen, self), ""},
-		{"own by IPv6", line(v4in6, none, listen, self), ""},
-		{"taken over by another's", line(v4, none, listen, self) + line(v4, us4, connected, stranger), "stranger"},
-		{"taken over by another's, IPv6", line(v4, none, listen, self) + line(v4in6, us4in6, connected, stranger), "stranger"},
-		{"taken over by ours", line(v4, none, listen, self) + line(v4, us4, connected, self), ""},
-		{"another connection", line(v4, none, listen, self) + line(v4, other, connected, stranger), ""},
-		{"no listener any more", line(v4, us4, connected, self), "unknown"},
-		{"nonsense", line("x:y", none, listen, self), "unreadable"},
-	} {
-		o := owners{us: netip.MustParseAddrPort("127.0.0.1:20000"), them: netip.MustParseAddrPort("127.0.0.1:10000")}
-		if err := o.read(strings.NewReader("  sl  local_address rem_address   st\n" + tt.lines)); (err != nil) != (tt.want == "unreadable") {
-			t.Errorf("%s: %v", tt.name, err)
-			continue
-		} else if err != nil {
-			continue
-		}
-		err := o.check()
-		var s *StrangerError
-		got := ""
-		switch {
-		case err == ErrUnknown:
-			got = "unknown"
-		case errors.As(err, &s):
-			got = "stranger"
-		}
-		if got != tt.want {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
-		}
+}
+
+// The listener that counts is the one that the kernel chooses: one on this address,
+// not another user's on all addresses of the other family.
+func TestListenerBesideAnothers(t *testing.T) {
+	needRoot(t)
+	l, c := connected(t, "tcp4", "127.0.0.1:0", "127.0.0.1")
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	other, err := net.Listen("tcp6", "[::]:"+port)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer other.Close()
+	chown(t, other.(*net.TCPListener), stranger)
+	if err := Listener(c); err != nil {
+		t.Error(err)
+	}
+}
+
+var listenings = []struct{ network, listen, host string }{
+	{"tcp4", "127.0.0.1:0", "127.0.0.1"},
+	{"tcp4", "127.9.9.9:0", "127.9.9.9"},
+	{"tcp4", "0.0.0.0:0", "127.0.0.1"},
+	{"tcp6", "[::1]:0", "::1"},
+	{"tcp6", "[::]:0", "::1"},
+	{"tcp", ":0", "127.0.0.1"}, // :: for both
+	{"tcp", ":0", "::1"},
+}
+
+// connected is a listener and a connection to it, which nobody has accepted.
+func connected(t *testing.T, network, listen, host string) (net.Listener, net.Conn) {
+	t.Helper()
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // such a socket is not the one that chown changes
+	l, err := lc.Listen(t.Context(), network, listen)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	c, err := net.Dial("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return l, c
+}
+
+// chown gives a socket to another user, as if that had made it.
+func chown(t *testing.T, s syscall.Conn, uid int) {
+	t.Helper()
+	raw, err := s.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cerr := raw.Control(func(fd uintptr) { err = syscall.Fchown(int(fd), uid, uid) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
 	}
 }
