@@ -350,6 +350,9 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 	return "command"
 }
 
+// statusFileTimeout bounds the wait for a reader of a pipe to take the status.
+const statusFileTimeout = 10 * time.Second
+
 // status is the content of the status file.
 type status struct {
 	Origin     string           `json:"origin"` // command, timeout, transport, server, usage, cancel, local
@@ -411,9 +414,6 @@ func plainJSON(b []byte) []byte {
 	}
 	return out
 }
-
-// statusFileTimeout bounds the wait for a reader of a pipe to take the status.
-const statusFileTimeout = 10 * time.Second
 
 // How long an interrupt waits for a command that was just asked for.
 const startGrace = time.Second
