@@ -165,6 +165,31 @@ func TestTwoUsersWithNothingConfigured(t *testing.T) {
 	}
 }
 
+// In a user namespace of an ordinary user / belongs to nobody; what belongs to another
+// user is refused as ever.
+func TestServerInUserNamespace(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	wrap := append(as(alice), "unshare", "--user", "--map-root-user")
+	if err := exec.Command(wrap[0], append(wrap[1:], "true")...).Run(); err != nil {
+		t.Skipf("an ordinary user can make no user namespace: %v", err)
+	}
+	s := newServer(t)
+	give(t, alice, s.dir, s.home, s.state)
+	s.start(t, serverOptions{bare: true, wrap: wrap})
+	sock := filepath.Join(s.state, "wsexec", "sock")
+	s.awaitSocket(t, sock)
+	argv := append(wrap, clientBin, "run", "id", "-u")
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = s.environment()
+	capture(t, cmd).want(t, 0, "0\n", "")
+	token := s.writeFile(t, "planted", strings.Repeat("t", 43)+"\n", 0o644)
+	give(t, bob, token)
+	cmd = exec.Command(argv[0], append(argv[1:len(argv)-2:len(argv)-2], "--server", "ws://127.0.0.1:1", "--token-file", token, "true")...)
+	cmd.Env = s.environment()
+	capture(t, cmd).wantComplaint(t, 125, token, "neither to you nor to root")
+}
+
 func wantStartFailureOf(t testing.TB, s *server, args []string, words ...string) {
 	t.Helper()
 	cmd := exec.Command(serverBin, args...)

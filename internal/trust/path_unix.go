@@ -149,7 +149,7 @@ func check(path, at string, st fs.FileInfo) error {
 	e := &Error{Path: path, At: at, UID: int(sys.Uid), Mode: st.Mode()}
 	mode := st.Mode()
 	switch {
-	case sys.Uid != own && sys.Uid != 0:
+	case sys.Uid != own && sys.Uid != 0 && !(mode.IsDir() && isUnmapped(sys.Uid)):
 		e.Owner = true
 		return e
 	case mode&fs.ModeSymlink != 0: // its mode means nothing

@@ -10,6 +10,9 @@
 // else can rename or remove what is ours; and one whose group has no member but us
 // (a "user private group", of which umask 002 makes use), as Debian's sshd does.
 //
+// In a user namespace that does not know root a directory may belong to root all the
+// same.
+//
 // A symbolic link is followed if it belongs to the effective user or to root. The
 // directories are looked at from the top: one that was found good cannot be
 // replaced by others while those below it are looked at.

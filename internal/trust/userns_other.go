@@ -1,0 +1,5 @@
+//go:build unix && !linux
+
+package trust
+
+func isUnmapped(uint32) bool { return false }
