@@ -344,7 +344,7 @@ func (c *Conn) Bye() { c.shut(websocket.StatusNormalClosure, "") }
 // message was not whole, no more than that, which is not held against it.
 func (c *Conn) Refuse(err error) {
 	code := websocket.StatusProtocolError
-	if errors.Is(err, proto.ErrTruncated) {
+	if errors.Is(err, proto.ErrTruncated) || errors.Is(err, proto.ErrNotUTF8) {
 		code = websocket.StatusInvalidFramePayloadData
 	}
 	c.shut(code, err.Error())

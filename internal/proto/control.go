@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // A Position says what a receiver consumed of a stream and how far the sender
@@ -350,8 +351,11 @@ func marshalAny(m any) ([]byte, error) {
 
 // ParseControl parses a text message into a pointer to one of the types above.
 // The caller has bounded its length. A message that ends too early has
-// [ErrTruncated] in its error's chain.
+// [ErrTruncated] in its error's chain, and one that is not UTF-8 [ErrNotUTF8].
 func ParseControl(b []byte) (any, error) {
+	if !validUTF8(b) {
+		return nil, ErrNotUTF8
+	}
 	m, ok := parsePlain(b)
 	if !ok {
 		var err error
@@ -365,6 +369,24 @@ func ParseControl(b []byte) (any, error) {
 		}
 	}
 	return m, nil
+}
+
+// ErrNotUTF8 is the error of a text message that is not UTF-8 (RFC 6455 §8.1).
+// JSON would be parsed all the same, with other strings in it than were sent.
+var ErrNotUTF8 = errors.New("text that is not UTF-8")
+
+// validUTF8 reports whether b is UTF-8, apart from a last character that is not
+// whole: the message was cut there.
+func validUTF8(b []byte) bool {
+	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
+		if last := b[len(b)-n:]; utf8.RuneStart(last[0]) {
+			if !utf8.FullRune(last) {
+				b = b[:len(b)-n]
+			}
+			break
+		}
+	}
+	return utf8.Valid(b)
 }
 
 // parseAny parses a message, however it is written, without a look at its values.

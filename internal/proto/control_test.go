@@ -567,3 +567,19 @@ func FuzzParseControl(f *testing.F) {
 		}
 	})
 }
+
+// JSON text that was not UTF-8 was taken, with U+FFFD for what it had instead.
+func TestControlNotUTF8(t *testing.T) {
+	const head, tail = `{"type":"notice","text":"`, `"}`
+	for _, s := range []string{"\xff", "\xc0\x80", "\xed\xa0\x80", "a\x80b", "\xe2\x82"} {
+		if m, err := ParseControl([]byte(head + s + tail)); !errors.Is(err, ErrNotUTF8) {
+			t.Errorf("%q: %v, %v; want ErrNotUTF8", s, m, err)
+		}
+	}
+	if _, err := ParseControl([]byte("\xff")); !errors.Is(err, ErrNotUTF8) {
+		t.Errorf("one byte: %v", err)
+	}
+	if _, err := ParseControl([]byte(head + "grüße €𝄞" + tail)); err != nil {
+		t.Error(err)
+	}
+}

@@ -32,11 +32,15 @@
 // never part of a URL; over a Unix socket none is needed.
 //
 // A refusal is an HTTP response with a problem document (RFC 9457,
-// application/problem+json, members type, title, status, detail):
+// application/problem+json, members type, title, status, detail). The checks of
+// headers, Host and path come first, and for every path:
 //
-//	400  bad id or Sec-WebSocket-Key, or the subprotocol wsexec.v1 was not offered
+//	400  bad id or Sec-WebSocket-Key, or the subprotocol wsexec.v1 was not offered; or a
+//	     second header Origin, Authorization, Sec-Fetch-Site or Sec-WebSocket-*
 //	401  no token or a wrong one
-//	403  an Origin header that does not name this host
+//	403  an Origin header that does not name this host, or a Sec-Fetch-Site of another
+//	404  no such resource; also for a path with an escape, an empty segment or a dot
+//	421  over TCP, a Host that is not what the server is called
 //	426  not a request to upgrade to WebSocket 13, and no session of that id
 //	431  the header is too large
 //	503  the id is unknown and the server is full or stopping; or too many connections
@@ -71,7 +75,7 @@
 // from one of this page only in case, a name that comes twice in an object, and a
 // null in an array are such breaches. A message that ends too early may be the trace of a peer that
 // died (see the note at the end) and is a lost connection, no more; it is closed with
-// 1007, and the client connects again.
+// 1007, and the client connects again. So is a text message that is not UTF-8.
 //
 // # Streams and frames
 //

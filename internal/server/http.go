@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -21,14 +20,18 @@ const owner = "owner"
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := strings.TrimSuffix(r.URL.Path, "/")
-	if path == "/healthz" {
+	if no := s.check(r); no != nil {
+		s.cfg.Log.Info("refused", "reason", no.title, "from", r.RemoteAddr)
+		problem(w, no.status, no.title, no.detail)
+		return
+	}
+	if r.URL.Path == "/healthz" {
 		if allow(w, r, http.MethodGet) {
 			writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 		}
 		return
 	}
-	rest, ok := strings.CutPrefix(path, "/v1/sessions")
+	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/sessions")
 	if !ok || rest != "" && rest[0] != '/' {
 		problem(w, http.StatusNotFound, "no such resource", "sessions are under /v1/sessions")
 		return
@@ -51,13 +54,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.known(r)
-	// A page in a browser can reach loopback; only pages that this server
-	// itself served may use it, and it serves none.
-	if o := r.Header.Get("Origin"); o != "" && !sameHost(o, r.Host) {
-		s.cfg.Log.Info("refused", "reason", "foreign origin", "from", r.RemoteAddr)
-		problem(w, http.StatusForbidden, "foreign origin", "requests from web pages of other hosts are refused")
-		return
-	}
 	k := key{principal, strings.Clone(id)} // or it would keep the whole request line
 	switch {
 	case id == "":
@@ -94,11 +90,6 @@ func (s *Server) authenticate(r *http.Request) (principal string, sent bool) {
 		return "", true
 	}
 	return owner, true
-}
-
-func sameHost(origin, host string) bool {
-	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
 }
 
 func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {

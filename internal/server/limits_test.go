@@ -130,7 +130,7 @@ func TestHandshakesThatDrip(t *testing.T) {
 	// One that has proved who it is, by a request before, is none of them.
 	known := connect()
 	ask := func() int {
-		if _, err := io.WriteString(known, "GET /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+token+"\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(known, "GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+token+"\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(known), nil)
@@ -149,7 +149,7 @@ func TestHandshakesThatDrip(t *testing.T) {
 		if i%2 == 0 {
 			io.WriteString(c, "GET /v1/sess")
 		} else { // refused, and then silent
-			io.WriteString(c, "GET /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\n\r\n")
+			io.WriteString(c, "GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n")
 			if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 401 {
 				t.Fatalf("a wrong token: %+v, %v", resp, err)
 			}

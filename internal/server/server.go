@@ -33,6 +33,9 @@ import (
 type Config struct {
 	// Token lets in whoever knows it, over TCP. Empty: nobody.
 	Token string
+	// Hosts are the names by which clients call the server over TCP, besides those
+	// of loopback and the addresses that it listens on.
+	Hosts []string
 	// Cleaner starts the commands and finds what they leave behind. Nil: one that
 	// does so by the Unix session.
 	Cleaner *procgroup.Cleaner

@@ -1,0 +1,100 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/textproto"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A request that two readers could understand in two ways is refused, on every
+// route and before anything else is looked at: a proxy in front of the server may
+// have decided by the other reading.
+
+// once are the headers that may come once, besides all that begin with
+// Sec-WebSocket-. Of Host, Go takes no second one.
+var once = []string{"Origin", "Authorization", "Sec-Fetch-Site"}
+
+// A refusal is the answer to a request that is not served.
+type refusal struct {
+	status        int
+	title, detail string
+}
+
+// check says why a request is refused, whatever it asks for, nil if it is not.
+func (s *Server) check(r *http.Request) *refusal {
+	for name, values := range r.Header {
+		if len(values) > 1 && (slices.Contains(once, name) || strings.HasPrefix(name, "Sec-Websocket-")) {
+			return &refusal{http.StatusBadRequest, "a header came twice", textproto.CanonicalMIMEHeaderKey(name) + " may come once"}
+		}
+	}
+	local := r.Context().Value(trustedKey{}) != nil // a browser cannot reach a Unix socket
+	if !local && !s.isNamed(r) {
+		return &refusal{
+			http.StatusMisdirectedRequest, "the server is not called that",
+			fmt.Sprintf("Host is %s; the server's --host NAME says that it is called so", strconv.QuoteToASCII(hostOf(r.Host))),
+		}
+	}
+	// A page in a browser can reach loopback. Only pages of this server's own may
+	// use it, and it serves none.
+	if origin, ok := r.Header["Origin"]; ok && !sameOrigin(origin[0], r.Host) {
+		return &refusal{http.StatusForbidden, "foreign origin", "requests from web pages of other hosts are refused"}
+	}
+	if site, ok := r.Header["Sec-Fetch-Site"]; ok && site[0] != "same-origin" && site[0] != "none" {
+		return &refusal{http.StatusForbidden, "foreign origin", "requests that a browser makes for pages of other hosts are refused"}
+	}
+	if !isPlain(r.URL) {
+		return &refusal{http.StatusNotFound, "no such resource", "a path is written without escapes, empty segments and dots"}
+	}
+	return nil
+}
+
+// isNamed reports whether the request's Host is what this server is called: a
+// loopback name, the address that the request came to, or one of --host. The port
+// says nothing, since a tunnel can have another. This keeps out pages whose name
+// was made to resolve to this machine.
+func (s *Server) isNamed(r *http.Request) bool {
+	host := hostOf(r.Host)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.WithZone("").Unmap()
+		if ip.IsLoopback() {
+			return true
+		}
+		if at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+			if own, err := netip.ParseAddrPort(at.String()); err == nil && own.Addr().WithZone("").Unmap() == ip {
+				return true
+			}
+		}
+	}
+	return host == "localhost" || slices.ContainsFunc(s.cfg.Hosts, func(h string) bool { return hostOf(h) == host })
+}
+
+// hostOf is a Host header without its port, in lower case.
+func hostOf(s string) string {
+	if host, _, err := net.SplitHostPort(s); err == nil {
+		s = host
+	}
+	s = strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	return strings.ToLower(strings.TrimSuffix(s, "."))
+}
+
+// sameOrigin reports whether origin is that of a page of host.
+func sameOrigin(origin, host string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return false
+	}
+	port, ok := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	return ok && strings.EqualFold(strings.TrimSuffix(u.Host, port), strings.TrimSuffix(host, port))
+}
+
+// isPlain reports whether a path is written in the one way in which it is served.
+func isPlain(u *url.URL) bool {
+	return u.RawPath == "" && !strings.Contains(u.EscapedPath(), "%") && path.Clean(u.Path) == u.Path
+}
