@@ -266,11 +266,11 @@ func (ls *listeners) close() {
 
 // announce says in three lines where the server listens and what to type next.
 func (ls *listeners) announce() {
-	fmt.Fprintf(os.Stderr, "wsexec-server: listening on %s\n", strings.Join(ls.urls, " and "))
+	say("listening on %s", strings.Join(ls.urls, " and "))
 	if ls.tokenFile != "" {
-		fmt.Fprintf(os.Stderr, "wsexec-server: token for TCP in %s\n", ls.tokenFile)
+		say("token for TCP in %s", ls.tokenFile)
 	} else {
-		fmt.Fprintf(os.Stderr, "wsexec-server: whoever can open the socket is let in\n")
+		say("whoever can open the socket is let in")
 	}
 	try := "wsexec run"
 	if !ls.byDefault {
@@ -279,7 +279,7 @@ func (ls *listeners) announce() {
 			try += " --token-file " + ls.tokenFile
 		}
 	}
-	fmt.Fprintf(os.Stderr, "wsexec-server: try: %s -- uname -a\n", try)
+	say("try: %s -- uname -a", try)
 }
 
 // minToken is the least length of a token in characters: 128 bits in base64.

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	// logLines bounds the lines of the log that wait to be written.
+	// logLines bounds the lines of the log that wait to be written, of each kind.
 	logLines = 1024
 	// logFlush bounds the wait for them at the end.
 	logFlush = time.Second
@@ -17,49 +16,78 @@ const (
 // A logWriter writes lines in the background and drops what does not fit: a stderr
 // that takes nothing (a stopped pager, Ctrl-S) must hold up neither a session nor
 // the server's end. How much was dropped is said when it takes something again.
+// Refusals wait apart and come last, so that none of them costs a session its line.
 type logWriter struct {
-	lines   chan []byte // nil: all before it is written
-	lost    atomic.Int64
-	flushed chan struct{}
+	w        io.Writer
+	sessions logQueue
+	refusals logQueue
+	flushed  chan chan struct{} // gets what is closed when all before it is written
 }
 
-func newLogWriter(w io.Writer) *logWriter {
-	l := &logWriter{lines: make(chan []byte, logLines), flushed: make(chan struct{}, 1)}
-	// Not waited for, as w may take nothing for ever; it ends with the program.
-	go func() {
-		for b := range l.lines {
-			if b == nil {
-				l.flushed <- struct{}{}
-				continue
-			}
-			w.Write(b)
-			if n := l.lost.Swap(0); n > 0 {
-				fmt.Fprintf(w, "wsexec-server: %d lines of the log are lost, since nobody took them\n", n)
-			}
-		}
-	}()
-	return l
+// A logQueue takes lines, each with one Write, which does not wait.
+type logQueue struct {
+	lines chan []byte
+	lost  atomic.Int64
 }
 
-// Write takes one line. It does not wait.
-func (l *logWriter) Write(b []byte) (int, error) {
+// Write implements [io.Writer].
+func (q *logQueue) Write(b []byte) (int, error) {
 	select {
-	case l.lines <- append([]byte{}, b...):
+	case q.lines <- append([]byte{}, b...):
 	default:
-		l.lost.Add(1)
+		q.lost.Add(1)
 	}
 	return len(b), nil
 }
 
+func newLogWriter(w io.Writer) *logWriter {
+	l := &logWriter{w: w, flushed: make(chan chan struct{}, 1)}
+	l.sessions.lines, l.refusals.lines = make(chan []byte, logLines), make(chan []byte, logLines)
+	go l.run() // not waited for, as w may take nothing for ever; it ends with the program
+	return l
+}
+
+func (l *logWriter) run() {
+	for {
+		select {
+		case b := <-l.sessions.lines:
+			l.write(b)
+			continue
+		default:
+		}
+		select {
+		case b := <-l.sessions.lines:
+			l.write(b)
+		case b := <-l.refusals.lines:
+			l.write(b)
+		case done := <-l.flushed:
+			for len(l.sessions.lines) > 0 {
+				l.write(<-l.sessions.lines)
+			}
+			for len(l.refusals.lines) > 0 {
+				l.write(<-l.refusals.lines)
+			}
+			close(done)
+		}
+	}
+}
+
+func (l *logWriter) write(b []byte) {
+	l.w.Write(b)
+	if n := l.sessions.lost.Swap(0); n > 0 {
+		sayTo(l.w, "%d lines of the log are lost, since nobody took them", n)
+	}
+	if n := l.refusals.lost.Swap(0); n > 0 {
+		sayTo(l.w, "%d lines of the log about refusals are lost, since nobody took them", n)
+	}
+}
+
 // flush waits a moment until what was taken is written. It is called once.
 func (l *logWriter) flush() {
+	done := make(chan struct{})
+	l.flushed <- done
 	select {
-	case l.lines <- nil:
-	default:
-		return // full: nobody takes anything
-	}
-	select {
-	case <-l.flushed:
+	case <-done:
 	case <-time.After(logFlush):
 	}
 }

@@ -66,6 +66,7 @@ func run(args []string) int {
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen on `ADDR`: HOST:PORT (port 0: any) or unix:/path (repeatable)", EnvVars: []string{"WSEXEC_SERVER_LISTEN"}},
 			&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token for TCP; made if it is missing", EnvVars: []string{"WSEXEC_SERVER_TOKEN_FILE"}},
 			&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without encryption", DisableDefaultText: true, EnvVars: []string{"WSEXEC_SERVER_INSECURE_PLAINTEXT"}},
+			&cli.StringSliceFlag{Name: "host", Usage: "clients may call the server `NAME` over TCP, as behind a proxy; its addresses and localhost they may anyway (repeatable)", EnvVars: []string{"WSEXEC_SERVER_HOST"}},
 			&cli.IntFlag{Name: "max-sessions", Usage: "at most `N` commands at a time", Value: server.DefaultMaxSessions, EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS"}},
 			&cli.IntFlag{Name: "max-sessions-per-user", Usage: "at most `N` of them for each who may come in", DefaultText: "as --max-sessions", EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS_PER_USER"}},
 			&cli.IntFlag{Name: "max-connections", Usage: "at most `N` connections without authentication (the oldest goes), and as many that have asked for no session yet", Value: server.DefaultMaxConnections, EnvVars: []string{"WSEXEC_SERVER_MAX_CONNECTIONS"}},
@@ -92,7 +93,7 @@ func run(args []string) int {
 		},
 	}
 	if err := app.Run(args); err != nil {
-		fmt.Fprintf(os.Stderr, "wsexec-server: %s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+		say("%v", err)
 		return 1
 	}
 	return 0
@@ -101,8 +102,9 @@ func run(args []string) int {
 func usageError(err error) error { return fmt.Errorf("%w (see wsexec-server --help)", err) }
 
 // config reads the flags that are not about listeners.
-func config(c *cli.Context, log io.Writer) (server.Config, error) {
+func config(c *cli.Context, log *logWriter) (server.Config, error) {
 	cfg := server.Config{
+		Hosts:          c.StringSlice("host"),
 		MaxSessions:    c.Int("max-sessions"),
 		MaxConnections: c.Int("max-connections"),
 		OpenTimeout:    c.Duration("open-timeout"),
@@ -148,14 +150,22 @@ func config(c *cli.Context, log io.Writer) (server.Config, error) {
 		*b.to = n
 	}
 	cfg.MaxHeader = int(header)
+	for _, h := range cfg.Hosts {
+		if h == "" || strings.ContainsAny(h, "/@ ") {
+			return cfg, usageError(fmt.Errorf("--host %q is not the name of a host", h))
+		}
+	}
+	var format func(w io.Writer) slog.Handler
+	options := &slog.HandlerOptions{ReplaceAttr: visibleAttr}
 	switch f := c.String("log-format"); f {
 	case "text":
-		cfg.Log = slog.New(slog.NewTextHandler(log, nil))
+		format = func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) }
 	case "json":
-		cfg.Log = slog.New(slog.NewJSONHandler(log, nil))
+		format = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, options) }
 	default:
 		return cfg, usageError(fmt.Errorf("--log-format %q is neither text nor json", f))
 	}
+	cfg.Log, cfg.Refusals = slog.New(format(&log.sessions)), slog.New(format(&log.refusals))
 	return cfg, nil
 }
 

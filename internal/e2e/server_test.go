@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
 )
 
 // The server from its own side: flags, refusals, listeners, tokens, and its end.
@@ -604,7 +606,7 @@ func TestServerHelp(t *testing.T) {
 		t.Errorf("status %d, want 0", status)
 	}
 	help := s.out.String()
-	for _, word := range []string{"--listen", "--token-file", "--max-sessions", "--max-sessions-per-user", "--max-connections", "--open-timeout", "--max-header", "--max-command", "--max-linger", "--max-timeout", "--max-idle-timeout", "--kill-after", "--window", "--log-format", "WSEXEC_SERVER_"} {
+	for _, word := range []string{"--listen", "--token-file", "--max-sessions", "--max-sessions-per-user", "--max-connections", "--open-timeout", "--max-header", "--max-command", "--max-linger", "--max-timeout", "--max-idle-timeout", "--host", "--kill-after", "--window", "--log-format", "WSEXEC_SERVER_"} {
 		if !strings.Contains(help, word) {
 			t.Errorf("the help does not say %q:\n%s", word, help)
 		}
@@ -904,5 +906,41 @@ func TestServerWithoutStandardStreams(t *testing.T) {
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	if status := s.waitExit(t, patience); status != 0 {
 		t.Errorf("status %d, want 0", status)
+	}
+}
+
+// What a flag or a client brings reached stderr as it was, in the server's complaints
+// and in its log in JSON.
+func TestServersWordsDoNotControl(t *testing.T) {
+	t.Parallel()
+	controls := func(s string) bool {
+		return strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) })
+	}
+	for _, args := range [][]string{
+		{"--listen", "unix:/no/such/\x1b]0;X\x07/s"}, {"--listen", "unix:relative\nwsexec-server: hint: rm"}, {"--listen", "\u009b2J\u202e"},
+		{"--host", "a/\u009b"}, {"--window", "\x7f"}, {"\x1b[2J"}, {"--no\u202esuch"},
+	} {
+		s := startServerWith(t, serverOptions{args: args, bare: true})
+		if status := s.waitExit(t, patience); status != 1 {
+			t.Errorf("%q: status %d", args, status)
+		}
+		if log := s.log.String(); controls(log) || strings.Count(log, "\n") != 1 || !strings.HasPrefix(log, "wsexec-server: ") {
+			t.Errorf("%q: stderr is %q", args, log)
+		}
+	}
+	const hostile = "no\u009b2J\u202e\x7f\x1b[2J\nsuch"
+	for _, format := range []string{"text", "json"} {
+		s := startServer(t, "--log-format", format)
+		s.run(t, hostile).wantComplaint(t, 127)
+		s.run(t, "sh", "-c", "exit 3", "\u202e").want(t, 3, "", "")
+		eventually(t, patience, "both are logged", func() error {
+			if log := s.log.String(); !strings.Contains(log, "not started") || !strings.Contains(log, "ended") {
+				return errors.New(log)
+			}
+			return nil
+		})
+		if log := s.log.String(); controls(log) {
+			t.Errorf("%s: the log is %q", format, log)
+		}
 	}
 }

@@ -21,7 +21,7 @@ const owner = "owner"
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no := s.check(r); no != nil {
-		s.cfg.Log.Info("refused", "reason", no.title, "from", r.RemoteAddr)
+		s.refused.add(no.title, r.RemoteAddr, true)
 		problem(w, no.status, no.title, no.detail)
 		return
 	}
@@ -48,7 +48,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
 			title, detail = "the token is not the server's", "the server's is in the file that it named when it was started"
 		}
-		s.cfg.Log.Info("refused", "reason", title, "from", r.RemoteAddr)
+		s.refused.add(title, r.RemoteAddr, true)
 		w.Header().Set("WWW-Authenticate", challenge)
 		problem(w, http.StatusUnauthorized, title, detail)
 		return
@@ -119,13 +119,13 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
 		return
 	}
 	if reason, full := s.full(k); full {
-		s.cfg.Log.Info("refused", "session", k.id, "reason", reason)
+		s.refused.add("no session can be started now", r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", reason)
 		w.Header().Set("Retry-After", retryAfter)
 		problem(w, http.StatusServiceUnavailable, "no session can be started now", reason)
 		return
 	}
 	if reason, ok := s.admit(); !ok {
-		s.cfg.Log.Info("refused", "session", k.id, "reason", reason)
+		s.refused.add("no session can be served now", r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", reason)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "no session can be served now", reason)
 		return
@@ -140,13 +140,13 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
 	w.Header().Set(proto.InstanceHeader, s.instance)
 	c, err := link.Accept(w, r)
 	if err != nil {
-		s.cfg.Log.Info("refused", "session", k.id, "reason", err)
+		s.refused.add("the upgrade failed", r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", err)
 		return
 	}
 	// The handler's goroutine and its buffers end here; the connection gets a
 	// goroutine of its own.
 	served = true
-	go s.serve(c, k)
+	go s.serve(c, k, r.RemoteAddr)
 }
 
 func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, k key) {

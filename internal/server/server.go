@@ -71,8 +71,10 @@ type Config struct {
 	// History bounds what is kept of each output of a session that is detached and
 	// drops what nobody reads, in bytes. 1 MiB.
 	History int64
-	// Log gets the audit log: each start, refusal and end. Discarded.
+	// Log gets the audit log: each start and end. Discarded.
 	Log *slog.Logger
+	// Refusals gets what was refused, summed up where it is much. Log.
+	Refusals *slog.Logger
 }
 
 // Defaults of what a client may leave out.
@@ -105,6 +107,7 @@ type Server struct {
 	instance string
 	http     *http.Server
 	strange  strangers
+	refused  refusals
 	tidier   *tidier
 	lives    sync.WaitGroup                 // sessions whose end has not been told
 	conns    sync.WaitGroup                 // connections being served
@@ -149,11 +152,15 @@ func New(cfg Config) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Refusals == nil {
+		cfg.Refusals = cfg.Log
+	}
 	s := &Server{
 		cfg:      cfg,
 		token:    sha256.Sum256([]byte(cfg.Token)),
 		instance: proto.NewID(),
 		strange:  strangers{max: cfg.MaxConnections},
+		refused:  refusals{log: cfg.Refusals},
 		tidier:   newTidier(),
 		sessions: map[key]*session{},
 		liveOf:   map[string]int{},
@@ -503,7 +510,7 @@ func (s *Server) boundEnded() {
 }
 
 // serve runs one connection from its open to its end.
-func (s *Server) serve(c *link.Conn, k key) {
+func (s *Server) serve(c *link.Conn, k key, from string) {
 	given := false // to a session, which is done with it later
 	defer func() {
 		if !given {
@@ -518,7 +525,7 @@ func (s *Server) serve(c *link.Conn, k key) {
 	}()
 	m, err := s.awaitOpen(c)
 	refuse := func(e *proto.Error) {
-		s.cfg.Log.Info("refused", "session", k.id, "principal", k.principal, "code", e.Code, "title", e.Title, "detail", e.Detail)
+		s.refused.add(e.Title, from, false, "session", k.id, "principal", k.principal, "code", e.Code, "detail", e.Detail)
 		c.Fail(e)
 	}
 	if errors.Is(err, link.ErrTooLong) {
@@ -533,7 +540,7 @@ func (s *Server) serve(c *link.Conn, k key) {
 		if errors.Is(err, link.ErrProtocol) || errors.Is(err, proto.ErrTruncated) {
 			c.Refuse(err)
 		}
-		s.cfg.Log.Info("no open", "session", k.id, "error", err)
+		s.refused.add("no open", from, false, "session", k.id, "principal", k.principal, "detail", err)
 		c.Close()
 		return
 	}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// All that this program says to a person goes through say, and all that it logs
+// through visible: what is in it can come from a flag, a client or a file, and must
+// neither control a terminal nor look like another line.
+
+// say writes a line to stderr.
+func say(format string, args ...any) { sayTo(os.Stderr, format, args...) }
+
+func sayTo(w io.Writer, format string, args ...any) {
+	text := strings.Join(strings.FieldsFunc(fmt.Sprintf(format, args...), func(r rune) bool { return strings.ContainsRune("\n\r\t", r) }), " ")
+	fmt.Fprintf(w, "wsexec-server: %s\n", visible(text))
+}
+
+// visible writes every character that does not print as an escape of Go's: control
+// characters, those that change the direction of text, and bytes that are no UTF-8.
+// Newlines and tabs stay, which either format of the log escapes itself.
+func visible(s string) string {
+	plain := func(r rune) bool { return unicode.IsPrint(r) || r == '\n' || r == '\t' }
+	if strings.IndexFunc(s, func(r rune) bool { return !plain(r) || r == unicode.ReplacementChar }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == unicode.ReplacementChar && s[i] != "\ufffd"[0]:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case plain(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// visibleAttr is [slog.HandlerOptions.ReplaceAttr].
+func visibleAttr(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Resolve(); v.Kind() {
+	case slog.KindString:
+		return slog.String(a.Key, visible(v.String()))
+	case slog.KindAny:
+		switch x := v.Any().(type) {
+		case error:
+			return slog.String(a.Key, visible(x.Error()))
+		case fmt.Stringer:
+			return slog.String(a.Key, visible(x.String()))
+		case []byte:
+			return slog.String(a.Key, visible(string(x)))
+		}
+	}
+	return a
+}
