@@ -78,6 +78,9 @@ func run(args []string) int {
 			&cli.DurationFlag{Name: "max-timeout", Usage: "`TIME` that a command may run", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_TIMEOUT"}},
 			&cli.DurationFlag{Name: "max-idle-timeout", Usage: "`TIME` in which no byte of a command's stdin, stdout or stderr moves", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_IDLE_TIMEOUT"}},
 			&cli.DurationFlag{Name: "kill-after", Usage: "`TIME` between TERM and KILL", Value: server.DefaultKillAfter, EnvVars: []string{"WSEXEC_SERVER_KILL_AFTER"}},
+			&cli.DurationFlag{Name: "max-kill-after", Usage: "`TIME` between TERM and KILL that a client may ask for", Value: server.DefaultMaxKillAfter, EnvVars: []string{"WSEXEC_SERVER_MAX_KILL_AFTER"}},
+			&cli.DurationFlag{Name: "max-keepalive", Usage: "`TIME` in which a connection may be silent", Value: server.DefaultMaxKeepalive, EnvVars: []string{"WSEXEC_SERVER_MAX_KEEPALIVE"}},
+			&cli.DurationFlag{Name: "max-drain", Usage: "`TIME` that output of what a command left behind is waited for, with --drain eof", Value: server.DefaultMaxDrain, EnvVars: []string{"WSEXEC_SERVER_MAX_DRAIN"}},
 			&cli.StringFlag{Name: "window", Usage: "`BYTES` kept of each stream, such as 1MiB", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_WINDOW"}},
 			&cli.StringFlag{Name: "history", Usage: "`BYTES` kept of each output of a detached session", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_HISTORY"}},
 			&cli.StringFlag{Name: "cleanup", Usage: "`WAY` to find all that a command has started: cgroup (a cgroup for each), walk (a parent process for each), or auto", Value: procgroup.ByAuto, EnvVars: []string{"WSEXEC_SERVER_CLEANUP"}},
@@ -113,6 +116,9 @@ func config(c *cli.Context, log *logWriter) (server.Config, error) {
 		MaxTimeout:     c.Duration("max-timeout"),
 		MaxIdle:        c.Duration("max-idle-timeout"),
 		KillAfter:      c.Duration("kill-after"),
+		MaxKillAfter:   c.Duration("max-kill-after"),
+		MaxKeepalive:   c.Duration("max-keepalive"),
+		MaxDrain:       c.Duration("max-drain"),
 	}
 	if c.Args().Len() > 0 {
 		return cfg, usageError(fmt.Errorf("unexpected argument %q", c.Args().First()))
@@ -132,7 +138,7 @@ func config(c *cli.Context, log *logWriter) (server.Config, error) {
 	for _, d := range []struct {
 		name string
 		none bool // it may be left out
-	}{{"open-timeout", false}, {"start-timeout", false}, {"max-linger", false}, {"kill-after", false}, {"max-timeout", true}, {"max-idle-timeout", true}} {
+	}{{"open-timeout", false}, {"start-timeout", false}, {"max-linger", false}, {"kill-after", false}, {"max-kill-after", false}, {"max-keepalive", false}, {"max-drain", false}, {"max-timeout", true}, {"max-idle-timeout", true}} {
 		if v := c.Duration(d.name); v <= 0 && (!d.none || c.IsSet(d.name)) {
 			return cfg, usageError(fmt.Errorf("--%s %v is not a positive time", d.name, v))
 		}

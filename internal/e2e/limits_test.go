@@ -130,3 +130,88 @@ func TestEndedUnreadAreBounded(t *testing.T) {
 	}
 	s.run(t, "true").wantComplaint(t, 125, "4 sessions have ended whose clients have not read all", "--max-sessions")
 }
+
+// A client's numbers beat the server's maxima: with a kill_after of 100 years a
+// command stayed after --max-timeout, a hangup and the linger, with such a keepalive
+// a peer that had died was never noticed, and with "drain": -1 a background process
+// kept the session.
+func TestNumbersHaveMaxima(t *testing.T) {
+	t.Parallel()
+	const century = 3_153_600_000_000 // ms
+	const most, killAfter = 2 * time.Second, 500 * time.Millisecond
+	slack := 3 * time.Second // of a machine with more to do
+	stubborn := func(more map[string]any) map[string]any {
+		st := start("sh", "-c", `trap "" TERM HUP INT; echo ready; while :; do sleep 0.05; done`)
+		for _, name := range []string{"timeout", "idle_timeout", "kill_after", "linger", "keepalive"} {
+			st[name] = int64(century)
+		}
+		for k, v := range more {
+			st[k] = v
+		}
+		return st
+	}
+	idle, hangup := map[string]any{"idle_timeout": 100}, func(c *raw) { c.control(map[string]any{"type": "hangup"}) }
+	for _, tt := range []struct {
+		name  string
+		flags []string
+		start map[string]any
+		do    func(c *raw) // once it is ready
+		limit time.Duration
+	}{
+		{"all", []string{"--max-timeout", most.String()}, stubborn(nil), nil, most + killAfter},
+		{"a client's timeout", []string{"--max-timeout", most.String()}, stubborn(map[string]any{"timeout": 100}), nil, most + killAfter},
+		{"idle", []string{"--max-idle-timeout", most.String()}, stubborn(nil), nil, most + killAfter},
+		{"a client's idle timeout", []string{"--max-idle-timeout", most.String()}, stubborn(idle), nil, most + killAfter},
+		{"hangup", []string{"--max-kill-after", most.String()}, stubborn(nil), hangup, most},
+		{"hangup and gone", []string{"--max-linger", most.String()}, stubborn(nil), func(c *raw) { hangup(c); c.leave() }, most + killAfter},
+		{"gone", []string{"--max-linger", most.String()}, stubborn(nil), func(c *raw) { c.leave() }, most + killAfter},
+		{"silent", []string{"--max-linger", most.String(), "--max-keepalive", "1s"}, stubborn(nil), nil, 2*time.Second + most + killAfter},
+		{"drain", []string{"--max-drain", most.String()}, map[string]any{
+			"argv": start("sh", "-c", "sleep "+uniqueSleep()+" & echo ready")["argv"], "drain": -1,
+		}, nil, most + 2*time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t, append([]string{"--kill-after", killAfter.String()}, tt.flags...)...)
+			c, o := s.opened(t, tt.name, newID(), newID(), 1, map[string]any{"start": tt.start, "have": wide})
+			began := time.Now()
+			if granted := time.Duration(o["linger"].(float64)) * time.Millisecond; granted > time.Hour {
+				t.Errorf("opened grants a linger of %v", granted)
+			}
+			if granted := time.Duration(o["keepalive"].(float64)) * time.Millisecond; granted > 5*time.Minute {
+				t.Errorf("opened grants a keepalive of %v", granted)
+			}
+			c.output(len("ready"))
+			if tt.do != nil {
+				tt.do(c)
+			}
+			eventually(t, tt.limit+slack, "the command has ended", s.quiet)
+			t.Logf("it took %v, the bound is %v", time.Since(began).Round(time.Millisecond), tt.limit)
+			s.run(t, "true").want(t, 0, "", "")
+		})
+	}
+}
+
+// A command whose output its client does not take kept its place beyond
+// --max-timeout.
+func TestMaxTimeoutFreesThePlaceOfAnUnreadCommand(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--max-sessions", "1", "--max-timeout", "1s", "--kill-after", "300ms")
+	cmd := s.wsexec("run", "--linger", "1s", "yes")
+	cmd.Stdout = fullPipe(t)
+	c := startClient(t, cmd)
+	defer c.wait(t, patience)
+	defer c.signal(t, syscall.SIGKILL)
+	eventually(t, patience, "it runs", func() error {
+		if len(s.list(t)) == 0 {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	eventually(t, 1300*time.Millisecond+4*time.Second, "another one has the place", func() error {
+		if r := s.run(t, "true"); r.status != 0 {
+			return errors.New(r.stderr)
+		}
+		return nil
+	})
+}

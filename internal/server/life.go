@@ -111,7 +111,7 @@ func (x *session) life() {
 	var pumps []*pump
 	for i, s := range x.out {
 		if o := x.output(i); o != nil {
-			p := newPump(o, s, orDefault(x.start.Drain, defaultDrain), x.start.TTY != nil, x.idle.moved)
+			p := newPump(o, s, x.times.drain, x.start.TTY != nil, x.idle.moved)
 			pumps = append(pumps, p)
 			x.spawn(func() {
 				defer close(p.done)
@@ -134,6 +134,12 @@ func (x *session) life() {
 			x.at("timeout")
 			x.end(reason)
 		})
+	}
+	if most := x.srv.cfg.MaxTimeout; most > 0 && !servers {
+		// The server's maximum counts beside a shorter time of the client's, after
+		// which the command may have all of its kill-after.
+		late := x.after(most, func() { x.end(proto.ReasonMaxTimeout) })
+		defer late.Stop()
 	}
 	defer x.watchIdle(pumps)()
 
@@ -166,6 +172,12 @@ func (x *session) life() {
 	for _, p := range pumps {
 		p.drain()
 	}
+	drained := x.after(x.srv.cfg.MaxDrain, func() {
+		for _, p := range pumps {
+			p.settle()
+		}
+	})
+	defer drained.Stop()
 	for _, p := range pumps {
 		select {
 		case <-p.settled:
@@ -183,6 +195,9 @@ func (x *session) life() {
 			}
 		}
 	}
+
+	// Output that its client does not take does not keep the place.
+	x.vacate()
 
 	lost := false
 	for _, p := range pumps {
@@ -220,7 +235,6 @@ func (x *session) life() {
 		}
 		exit.Code = &code
 	}
-	x.vacate()
 	x.publish(exit, lost)
 	x.told()
 }
@@ -251,6 +265,10 @@ func (x *session) watchIdle(pumps []*pump) (stop func()) {
 	x.spawn(func() {
 		defer close(ended)
 		x.idle.watch(done, func() { x.end(reason) })
+		if most := x.srv.cfg.MaxIdle; most > 0 && !servers {
+			x.idle.limit = most
+			x.idle.watch(done, func() { x.end(proto.ReasonMaxIdle) })
+		}
 	})
 	return func() {
 		close(done)
@@ -307,12 +325,20 @@ func (x *session) terminate() {
 	}
 	x.proc.Signal(sigTERM)
 	x.proc.Signal(sigCONT)
-	t := time.NewTimer(x.killAfter)
+	began := time.Now()
+	t := time.NewTimer(x.times.killAfter)
 	defer t.Stop()
-	select {
-	case <-x.proc.Exited():
-		return
-	case <-t.C:
+	urgent := x.urgent
+	for late := false; !late; {
+		select {
+		case <-x.proc.Exited():
+			return
+		case <-urgent:
+			urgent = nil
+			t.Reset(min(x.times.killAfter-time.Since(began), x.srv.cfg.KillAfter))
+		case <-t.C:
+			late = true
+		}
 	}
 	x.killLeader()
 	<-x.proc.Exited()

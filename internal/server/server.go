@@ -63,6 +63,15 @@ type Config struct {
 	// KillAfter is the time between TERM and KILL where a client asks for no
 	// other. 5s.
 	KillAfter time.Duration
+	// MaxKillAfter bounds the time between TERM and KILL that a client asks for. Where
+	// the server ends a command of its own accord, KillAfter does. 10m, and at least
+	// KillAfter.
+	MaxKillAfter time.Duration
+	// MaxKeepalive bounds the time in which a connection may be silent. 5m.
+	MaxKeepalive time.Duration
+	// MaxDrain bounds how long the output of what a command left behind is waited
+	// for. 1h.
+	MaxDrain time.Duration
 	// MaxTimeout bounds the time that a command runs, and MaxIdle the time in which
 	// no byte of its streams moves. 0: no bound but the client's.
 	MaxTimeout, MaxIdle time.Duration
@@ -87,6 +96,9 @@ const (
 	DefaultMaxCommand     = proto.MaxOpen
 	DefaultMaxLinger      = time.Hour
 	DefaultKillAfter      = 5 * time.Second
+	DefaultMaxKillAfter   = 10 * time.Minute
+	DefaultMaxKeepalive   = 5 * time.Minute
+	DefaultMaxDrain       = time.Hour
 	DefaultWindow         = 1 << 20
 	DefaultHistory        = 1 << 20
 
@@ -144,6 +156,9 @@ func New(cfg Config) *Server {
 	cfg.MaxCommand = cmp.Or(cfg.MaxCommand, DefaultMaxCommand)
 	cfg.MaxLinger = cmp.Or(cfg.MaxLinger, DefaultMaxLinger)
 	cfg.KillAfter = cmp.Or(cfg.KillAfter, DefaultKillAfter)
+	cfg.MaxKillAfter = max(cmp.Or(cfg.MaxKillAfter, DefaultMaxKillAfter), cfg.KillAfter)
+	cfg.MaxKeepalive = cmp.Or(cfg.MaxKeepalive, DefaultMaxKeepalive)
+	cfg.MaxDrain = cmp.Or(cfg.MaxDrain, DefaultMaxDrain)
 	cfg.History = cmp.Or(cfg.History, DefaultHistory)
 	cfg.Window = cmp.Or(cfg.Window, DefaultWindow)
 	if cfg.Cleaner == nil {

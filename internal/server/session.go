@@ -23,8 +23,8 @@ type session struct {
 	startJSON string // to tell the same start from another
 	created   time.Time
 
-	linger, killAfter, keepalive time.Duration
-	idle                         *idleness
+	times times
+	idle  *idleness
 
 	// The streams, by descriptor. Their own locks are below mu.
 	stdin, signals *stream.Receiver
@@ -32,6 +32,7 @@ type session struct {
 
 	ready  chan struct{} // closed when the command was started, or could not be
 	ending chan struct{} // closed when the session is told to end
+	urgent chan struct{} // closed when the server ends it of its own accord
 	cut    chan struct{} // closed when nobody waits for output any more
 
 	vacated, ended sync.Once
@@ -74,14 +75,13 @@ func newSession(s *Server, k key, o *proto.Open, startJSON string) *session {
 	st := o.Start
 	x := &session{
 		key: k, srv: s, start: st, startJSON: startJSON, created: time.Now(),
-		client:    o.Client,
-		linger:    min(orDefault(st.Linger, defaultLinger), s.cfg.MaxLinger),
-		killAfter: orDefault(st.KillAfter, s.cfg.KillAfter),
-		keepalive: orDefault(st.Keepalive, defaultKeepalive),
-		ready:     make(chan struct{}),
-		ending:    make(chan struct{}),
-		cut:       make(chan struct{}),
-		detached:  st.Detach,
+		client:   o.Client,
+		times:    s.cfg.times(st),
+		ready:    make(chan struct{}),
+		ending:   make(chan struct{}),
+		urgent:   make(chan struct{}),
+		cut:      make(chan struct{}),
+		detached: st.Detach,
 	}
 	x.idle = &idleness{since: x.created}
 	typed, deliver := x.typed, x.deliver
@@ -155,7 +155,7 @@ func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created b
 		x.guard(func() {
 			defer closed()
 			if err == nil {
-				err = l.Run(x.keepalive)
+				err = l.Run(x.times.keepalive)
 			} else {
 				c.Close()
 			}
@@ -213,7 +213,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created 
 	}
 	opened := &proto.Opened{
 		PID: x.proc.Pid(), Dir: x.elsewhere(), Resumed: !created, TTY: x.start.TTY != nil,
-		Linger: proto.MillisOf(x.linger), Keepalive: proto.MillisOf(x.keepalive),
+		Linger: proto.MillisOf(x.times.linger), Keepalive: proto.MillisOf(x.times.keepalive),
 		Have: map[uint8]proto.Position{}, From: map[uint8]int64{}, Window: x.srv.cfg.Window,
 	}
 	x.stdin.SetBound(o.Window)
@@ -362,7 +362,7 @@ func (x *session) startTimer() {
 	if x.link != nil || x.waiting > 0 || x.forgot {
 		return
 	}
-	d := x.linger
+	d := x.times.linger
 	if x.detached {
 		if !x.leaderGone {
 			return // it lives until its command ends
@@ -406,7 +406,7 @@ func (x *session) end(reason string) {
 	case proto.ReasonShutdown:
 		// The server's grace counts, however long a client asked for: whoever
 		// stops it would otherwise kill it at last, and leave all behind.
-		x.after(min(x.killAfter, x.srv.cfg.KillAfter), func() {
+		x.after(min(x.times.killAfter, x.srv.cfg.KillAfter), func() {
 			x.killGroup()
 			x.after(time.Second, x.cutOff)
 		})
@@ -415,6 +415,13 @@ func (x *session) end(reason string) {
 
 // endLocked notes why the session ends, and tells its life. x.mu is held.
 func (x *session) endLocked(reason string) {
+	if isServers(reason) {
+		select {
+		case <-x.urgent:
+		default:
+			close(x.urgent)
+		}
+	}
 	select {
 	case <-x.ending:
 		return
