@@ -69,11 +69,12 @@ func run(args []string) int {
 			&cli.StringSliceFlag{Name: "host", Usage: "clients may call the server `NAME` over TCP, as behind a proxy; its addresses and localhost they may anyway (repeatable)", EnvVars: []string{"WSEXEC_SERVER_HOST"}},
 			&cli.IntFlag{Name: "max-sessions", Usage: "at most `N` commands at a time", Value: server.DefaultMaxSessions, EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS"}},
 			&cli.IntFlag{Name: "max-sessions-per-user", Usage: "at most `N` of them for each who may come in", DefaultText: "as --max-sessions", EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS_PER_USER"}},
-			&cli.IntFlag{Name: "max-connections", Usage: "at most `N` connections without authentication (the oldest goes), and as many that have asked for no session yet", Value: server.DefaultMaxConnections, EnvVars: []string{"WSEXEC_SERVER_MAX_CONNECTIONS"}},
+			&cli.IntFlag{Name: "max-connections", Usage: "at most `N` connections of each kind that have no session (an old one goes for a new one): without authentication, between requests, and that have not asked for their session yet", Value: server.DefaultMaxConnections, EnvVars: []string{"WSEXEC_SERVER_MAX_CONNECTIONS"}},
 			&cli.DurationFlag{Name: "open-timeout", Usage: "`TIME` for a connection's request to come, and then for what it asks for", Value: server.DefaultOpenTimeout, EnvVars: []string{"WSEXEC_SERVER_OPEN_TIMEOUT"}},
 			&cli.DurationFlag{Name: "start-timeout", Usage: "`TIME` for a command to be found and started", Value: server.DefaultStartTimeout, EnvVars: []string{"WSEXEC_SERVER_START_TIMEOUT"}},
 			&cli.StringFlag{Name: "max-header", Usage: "`BYTES` of a request's header", Value: "64KiB", EnvVars: []string{"WSEXEC_SERVER_MAX_HEADER"}},
 			&cli.StringFlag{Name: "max-command", Usage: "`BYTES` of a command's arguments and environment as they are sent, a third more than they have; at most 4MiB", Value: "4MiB", EnvVars: []string{"WSEXEC_SERVER_MAX_COMMAND"}},
+			&cli.StringFlag{Name: "open-memory", Usage: "`BYTES` of large commands being received and started, over TCP and as many over Unix sockets", Value: "32MiB", EnvVars: []string{"WSEXEC_SERVER_OPEN_MEMORY"}},
 			&cli.DurationFlag{Name: "max-linger", Usage: "`TIME` that a session may live on without a connection", Value: server.DefaultMaxLinger, EnvVars: []string{"WSEXEC_SERVER_MAX_LINGER"}},
 			&cli.DurationFlag{Name: "max-timeout", Usage: "`TIME` that a command may run", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_TIMEOUT"}},
 			&cli.DurationFlag{Name: "max-idle-timeout", Usage: "`TIME` in which no byte of a command's stdin, stdout or stderr moves", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_IDLE_TIMEOUT"}},
@@ -148,7 +149,7 @@ func config(c *cli.Context, log *logWriter) (server.Config, error) {
 		name string
 		most int64
 		to   *int64
-	}{{"window", maxWindow, &cfg.Window}, {"history", maxWindow, &cfg.History}, {"max-header", maxHeader, &header}, {"max-command", proto.MaxOpen, &cfg.MaxCommand}} {
+	}{{"window", maxWindow, &cfg.Window}, {"history", maxWindow, &cfg.History}, {"max-header", maxHeader, &header}, {"max-command", proto.MaxOpen, &cfg.MaxCommand}, {"open-memory", maxWindow, &cfg.OpenMemory}} {
 		n, err := parseBytes(c.String(b.name), b.most)
 		if err != nil {
 			return cfg, usageError(fmt.Errorf("--%s %q: %w", b.name, c.String(b.name), err))

@@ -67,12 +67,22 @@ type info struct {
 
 func (s *server) list(t testing.TB) []info {
 	t.Helper()
-	r := s.ask(t, "GET", "/v1/sessions", "", "Authorization: Bearer "+s.token(t))
-	var list struct{ Sessions []info }
-	if err := json.Unmarshal([]byte(r.body), &list); err != nil || r.status != 200 {
-		t.Fatalf("GET /v1/sessions: %d, %v: %s", r.status, err, quote(r.body))
+	var all []info
+	for path := "/v1/sessions"; ; {
+		r := s.ask(t, "GET", path, "", "Authorization: Bearer "+s.token(t))
+		var list struct {
+			Sessions []info
+			Next     string
+		}
+		if err := json.Unmarshal([]byte(r.body), &list); err != nil || r.status != 200 {
+			t.Fatalf("GET %s: %d, %v: %s", path, r.status, err, quote(r.body))
+		}
+		all = append(all, list.Sessions...)
+		if list.Next == "" {
+			return all
+		}
+		path = "/v1/sessions?after=" + list.Next
 	}
-	return list.Sessions
 }
 
 // only is the one session that the server has.

@@ -24,7 +24,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -350,43 +349,92 @@ func (c *Conn) Refuse(err error) {
 	c.shut(code, err.Error())
 }
 
-// parsing is held for a message that is longer than others may be: while they are
-// taken apart, a hundred of them at once would take gigabytes, and all processors from
-// the sessions that run.
-var parsing sync.Mutex
+// A Room is asked for room for a message that may be longer than others. The zero
+// Room has it always.
+type Room struct {
+	Free    int64                              // bytes that need none
+	Reserve func() error                       // waits for room for the longest message
+	Parse   func(n int) (done func(), _ error) // waits until a message of n bytes may be parsed
+}
 
 // ReadControl reads one control message of at most max bytes, waiting for it at
-// most d. In one that may be longer than others each string counts for
-// [proto.StringCost] bytes more.
+// most d.
 func (c *Conn) ReadControl(max int64, d time.Duration) (any, error) {
+	return c.ReadOpen(max, d, Room{})
+}
+
+// ReadOpen reads one control message as ReadControl does. In one that is longer
+// than [proto.MaxControl] each string counts for [proto.StringCost] bytes more, and
+// room is asked for it, whose errors are returned as they are. The time that it
+// waits for room does not count.
+func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 	c.ws.SetReadLimit(-1) // beyond which the library would close without a word of ours
-	c.net.SetReadDeadline(time.Now().Add(d))
+	late := time.Now().Add(d)
+	c.net.SetReadDeadline(late)
 	defer c.net.SetReadDeadline(time.Time{})
 	typ, r, err := c.ws.Reader(context.Background())
 	if err != nil {
 		return nil, lost(err)
 	}
-	b, err := io.ReadAll(io.LimitReader(r, max+1))
+	discard := func() { io.Copy(io.Discard, r) } // within d, so that an answer is not lost over unread bytes
+	free := max
+	if room.Reserve != nil {
+		free = min(room.Free, max)
+	}
+	b, err := io.ReadAll(io.LimitReader(r, free+1))
 	if err != nil {
 		return nil, lost(err)
 	}
-	if int64(len(b)) > max {
-		io.Copy(io.Discard, r) // within d, so that an answer is not lost over unread bytes
+	more, size := [][]byte{b}, int64(len(b))
+	if size > free && free < max {
+		began := time.Now()
+		if err := room.Reserve(); err != nil {
+			discard()
+			return nil, err
+		}
+		c.net.SetReadDeadline(late.Add(time.Since(began)))
+		// In pieces, since a slice that grows is there twice at times.
+		for size <= max {
+			p := make([]byte, min(pieceSize, max+1-size))
+			n, err := io.ReadFull(r, p)
+			more, size = append(more, p[:n]), size+int64(n)
+			if err == io.EOF || err == io.ErrUnexpectedEOF {
+				break
+			}
+			if err != nil {
+				return nil, lost(err)
+			}
+		}
+	}
+	if size > max {
+		discard()
 		return nil, fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, ErrTooLong, max)
 	}
 	if typ != websocket.MessageText {
 		return nil, fmt.Errorf("%w: a frame, where a control message must come first", ErrProtocol)
 	}
-	if max <= proto.MaxControl || len(b) <= proto.MaxControl {
+	if size <= proto.MaxControl {
 		return parseControl(b)
 	}
-	if strings := int64(bytes.Count(b, []byte{'"'}) / 2); int64(len(b))+strings*proto.StringCost > max {
+	quotes := 0
+	for _, p := range more {
+		quotes += bytes.Count(p, []byte{'"'})
+	}
+	if strings := int64(quotes / 2); size+strings*proto.StringCost > max {
 		return nil, fmt.Errorf("%w: %w: %d strings, and more than %d bytes", ErrProtocol, ErrTooLong, strings, max)
 	}
-	parsing.Lock()
-	defer parsing.Unlock()
-	return parseControl(b)
+	if room.Parse != nil {
+		done, err := room.Parse(int(size))
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
+	return parseControl(bytes.Join(more, nil))
 }
+
+// pieceSize is that of the pieces of a long message, in bytes.
+const pieceSize = 64 << 10
 
 func parseControl(b []byte) (any, error) {
 	m, err := proto.ParseControl(b)

@@ -756,15 +756,17 @@ var otherSignalNames = map[byte]string{
 
 // Info describes a session to its owner, over HTTP.
 type Info struct {
-	ID       string    `json:"id"`
-	Name     string    `json:"name,omitempty"`
-	State    string    `json:"state"` // starting, running, lost, detached, ending, ended
-	PID      int       `json:"pid,omitempty"`
-	Argv     [][]byte  `json:"argv"`
-	TTY      bool      `json:"tty"`
-	Started  time.Time `json:"started"`
-	Attached bool      `json:"attached"`
-	Exit     *Exit     `json:"exit,omitempty"`
+	ID    string   `json:"id"`
+	Name  string   `json:"name,omitempty"`
+	State string   `json:"state"` // starting, running, lost, detached, ending, ended
+	PID   int      `json:"pid,omitempty"`
+	Argv  [][]byte `json:"argv"`
+	// ArgvTruncated: Argv is not all of it; a server lists 4 KiB.
+	ArgvTruncated bool      `json:"argv_truncated,omitempty"`
+	TTY           bool      `json:"tty"`
+	Started       time.Time `json:"started"`
+	Attached      bool      `json:"attached"`
+	Exit          *Exit     `json:"exit,omitempty"`
 }
 
 // ProblemType is the media type of a [Problem].

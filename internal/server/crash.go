@@ -45,7 +45,7 @@ func (x *session) crash(p any) {
 	if !ok {
 		return
 	}
-	x.srv.remove(x, errInternal)
+	x.srv.remove(x, byPanic, nil)
 	if l != nil {
 		l.Fail(errInternal)
 		// Its reader or writer may be what panicked.

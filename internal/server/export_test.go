@@ -1,5 +1,8 @@
 package server
 
+// Unopened is how many upgraded connections no session has.
+func (s *Server) Unopened() int { return len(s.ledger.things(unopened)) }
+
 // Inject makes every session call f at certain points, with its name. It is called
 // before there are any.
 func (s *Server) Inject(f func(name, point string)) {

@@ -41,8 +41,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "bad session id", "an id is 26 characters of a-z2-7")
 		return
 	}
-	principal, sent := s.authenticate(r)
-	if principal == "" {
+	p, sent := s.authenticate(r)
+	if p.principal == "" {
 		challenge, title, detail := `Bearer realm="wsexec"`, "no token was sent", "this listener wants the header Authorization: Bearer TOKEN"
 		if sent {
 			challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
@@ -53,16 +53,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusUnauthorized, title, detail)
 		return
 	}
-	s.known(r)
-	k := key{principal, strings.Clone(id)} // or it would keep the whole request line
+	if no := s.authenticated(r, p); no != "" {
+		s.refused.add("too many connections", r.RemoteAddr, false, "principal", p.principal, "detail", no)
+		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Connection", "close")
+		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many connections", no)
+		return
+	}
+	k := key{p.principal, strings.Clone(id)} // or it would keep the whole request line
 	switch {
 	case id == "":
 		if allow(w, r, http.MethodGet) {
-			writeJSON(w, http.StatusOK, map[string]any{"sessions": s.list(principal)})
+			s.serveList(w, r, p)
 		}
 	case action == "":
 		if allow(w, r, http.MethodGet) {
-			s.serveSession(w, r, k)
+			s.serveSession(w, r, k, p)
 		}
 	case action == "signal":
 		if allow(w, r, http.MethodPost) {
@@ -73,26 +79,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// authenticate says who sends a request, "" for a stranger, and whether a token
-// came with it.
-func (s *Server) authenticate(r *http.Request) (principal string, sent bool) {
+// authenticate says who sends a request, without a principal for a stranger, and
+// whether a token came with it.
+func (s *Server) authenticate(r *http.Request) (p party, sent bool) {
 	if r.Context().Value(trustedKey{}) != nil {
-		return owner, false
+		return party{principal: owner, way: overUnix}, false
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", false
+		return party{}, false
 	}
 	// Hashed, so that the time tells nothing about the length either.
 	sum := sha256.Sum256([]byte(token))
 	if s.cfg.Token == "" || subtle.ConstantTimeCompare(sum[:], s.token[:]) != 1 {
-		return "", true
+		return party{}, true
 	}
-	return owner, true
+	return party{principal: owner}, true
 }
 
-func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
+func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key, p party) {
 	if !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
 		// Sec-WebSocket-Key without Upgrade is a client behind a proxy that
 		// does not pass upgrades on.
@@ -124,7 +130,8 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
 		problem(w, http.StatusServiceUnavailable, "no session can be started now", reason)
 		return
 	}
-	if reason, ok := s.admit(); !ok {
+	a, reason := s.admit(p, r.RemoteAddr)
+	if reason != "" {
 		s.refused.add("no session can be served now", r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", reason)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "no session can be served now", reason)
@@ -133,7 +140,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
 	served := false
 	defer func() {
 		if !served {
-			s.opened(nil)
+			a.leave()
 			s.conns.Done()
 		}
 	}()
@@ -146,7 +153,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key) {
 	// The handler's goroutine and its buffers end here; the connection gets a
 	// goroutine of its own.
 	served = true
-	go s.serve(c, k, r.RemoteAddr)
+	go s.serve(c, k, a)
 }
 
 func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, k key) {

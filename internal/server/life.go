@@ -56,7 +56,7 @@ func (x *session) launch() {
 		x.forgot = true
 		x.mu.Unlock()
 		// Said again where it got lost on the way: that nothing was run.
-		x.srv.remove(x, fail(x.startErr.Code, short(x.startErr.Title), short(x.startErr.Detail)))
+		x.srv.remove(x, byFailure, fail(x.startErr.Code, short(x.startErr.Title), short(x.startErr.Detail)))
 		x.vacate()
 		x.told()
 		return
@@ -240,7 +240,7 @@ func (x *session) life() {
 }
 
 // vacate gives the session's place free, once.
-func (x *session) vacate() { x.vacated.Do(func() { x.srv.vacate(x.principal) }) }
+func (x *session) vacate() { x.vacated.Do(func() { x.srv.vacate(x) }) }
 
 // told says that whoever was there to be told of the end was, once.
 func (x *session) told() { x.ended.Do(x.srv.lives.Done) }
@@ -291,7 +291,7 @@ func (x *session) publish(exit *proto.Exit, lost bool) {
 	} else {
 		log = log.With("signal", proto.SignalName(exit.Signal))
 	}
-	x.srv.boundEnded()
+	x.srv.boundEnded(x.principal)
 	log.Info("ended", "reason", exit.Reason, "duration", time.Since(x.created).Round(time.Millisecond), "left_behind", len(exit.LeftBehind))
 	if expired {
 		x.forgetAbandoned()
@@ -310,7 +310,10 @@ func (x *session) setExit(exit *proto.Exit, lost bool) (l *link.Link, expired, o
 	if lost && !exit.TimedOut() {
 		exit.Reason = proto.ReasonIncomplete
 	}
-	x.exit, x.over = exit, time.Now()
+	x.exit = exit
+	if x.link == nil && x.waiting == 0 {
+		x.srv.ledger.idle(x)
+	}
 	return x.link, x.expired, true
 }
 

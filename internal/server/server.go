@@ -18,8 +18,6 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -58,6 +56,10 @@ type Config struct {
 	// MaxCommand bounds an open, in which are the command's arguments and
 	// environment, in bytes. 4 MiB, and no more.
 	MaxCommand int64
+	// OpenMemory bounds what large opens take, while they are received and until
+	// their commands were started, in bytes: of all that come over TCP, as much of
+	// all that come over a Unix socket, and half of it of one principal. 32 MiB.
+	OpenMemory int64
 	// MaxLinger bounds how long a session lives on without a connection. 1h.
 	MaxLinger time.Duration
 	// KillAfter is the time between TERM and KILL where a client asks for no
@@ -94,6 +96,7 @@ const (
 	DefaultStartTimeout   = 10 * time.Second
 	DefaultMaxHeader      = 64 << 10
 	DefaultMaxCommand     = proto.MaxOpen
+	DefaultOpenMemory     = 32 << 20
 	DefaultMaxLinger      = time.Hour
 	DefaultKillAfter      = 5 * time.Second
 	DefaultMaxKillAfter   = 10 * time.Minute
@@ -118,8 +121,9 @@ type Server struct {
 	token    [sha256.Size]byte
 	instance string
 	http     *http.Server
-	strange  strangers
+	ledger   *ledger
 	refused  refusals
+	turning  turning
 	tidier   *tidier
 	lives    sync.WaitGroup                 // sessions whose end has not been told
 	conns    sync.WaitGroup                 // connections being served
@@ -130,15 +134,10 @@ type Server struct {
 
 	mu       sync.Mutex
 	sessions map[key]*session
-	live     int                 // sessions whose command has not ended
-	liveOf   map[string]int      // the same, by principal
-	opening  map[*link.Conn]bool // upgraded, and open has not come
-	unopened int                 // those, and the ones about to be upgraded
-	told     past                // whose client knows how they ended, or that nothing was run
-	untold   past                // the others; apart, since there are many more of those above
-	stopping bool                // no new sessions
-	closed   bool                // no new connections
-	shut     bool                // no connections that wait for their open
+	began    uint64 // sessions so far
+	stopping bool   // no new sessions
+	closed   bool   // no new connections
+	shut     bool   // no connections that wait for their open
 }
 
 // key names a session: ids are their owner's, so that nobody can find out
@@ -154,6 +153,7 @@ func New(cfg Config) *Server {
 	cfg.StartTimeout = cmp.Or(cfg.StartTimeout, DefaultStartTimeout)
 	cfg.MaxHeader = cmp.Or(cfg.MaxHeader, DefaultMaxHeader)
 	cfg.MaxCommand = cmp.Or(cfg.MaxCommand, DefaultMaxCommand)
+	cfg.OpenMemory = cmp.Or(cfg.OpenMemory, DefaultOpenMemory)
 	cfg.MaxLinger = cmp.Or(cfg.MaxLinger, DefaultMaxLinger)
 	cfg.KillAfter = cmp.Or(cfg.KillAfter, DefaultKillAfter)
 	cfg.MaxKillAfter = max(cmp.Or(cfg.MaxKillAfter, DefaultMaxKillAfter), cfg.KillAfter)
@@ -174,12 +174,10 @@ func New(cfg Config) *Server {
 		cfg:      cfg,
 		token:    sha256.Sum256([]byte(cfg.Token)),
 		instance: proto.NewID(),
-		strange:  strangers{max: cfg.MaxConnections},
+		ledger:   newLedger(cfg.bounds(), cfg.MaxLinger),
 		refused:  refusals{log: cfg.Refusals},
 		tidier:   newTidier(),
 		sessions: map[key]*session{},
-		liveOf:   map[string]int{},
-		opening:  map[*link.Conn]bool{},
 	}
 	s.starting, s.giveUp = context.WithCancelCause(context.Background())
 	s.http = &http.Server{
@@ -189,30 +187,16 @@ func New(cfg Config) *Server {
 		WriteTimeout:      cfg.OpenTimeout, // of a response that nobody takes; an upgrade ends it
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    cfg.MaxHeader,
-		ConnState:         s.strange.note,
+		ConnState:         s.noteState,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if _, ok := c.(*net.UnixConn); ok {
-				return context.WithValue(ctx, trustedKey{}, true)
+				ctx = context.WithValue(ctx, trustedKey{}, true)
 			}
 			return context.WithValue(ctx, connKey{}, c)
 		},
 	}
 	return s
-}
-
-// trustedKey marks requests that came over a Unix socket: who could open it is
-// its owner.
-type trustedKey struct{}
-
-// connKey finds the connection of a request that came otherwise.
-type connKey struct{}
-
-// known notes that whoever sends a request has shown that he may.
-func (s *Server) known(r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		s.strange.remove(c)
-	}
 }
 
 // Serve answers on a listener until Shutdown or Close. A Unix socket lets in
@@ -310,17 +294,6 @@ func (s *Server) awaitLives(ctx context.Context, all []*session) {
 // killedGrace is how long the end of what was killed is waited for.
 const killedGrace = 5 * time.Second
 
-// shutOpening closes the connections that wait for their open, now and from now
-// on.
-func (s *Server) shutOpening() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.shut = true
-	for c := range s.opening {
-		go c.Close() // which may wait for a reader to let go
-	}
-}
-
 // lookup finds a session of principal by id.
 func (s *Server) lookup(k key) *session {
 	s.mu.Lock()
@@ -334,37 +307,19 @@ func (s *Server) full(k key) (reason string, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.sessions[k] != nil, s.word(k) != nil:
+	case s.sessions[k] != nil, s.ledger.recall(k) != nil:
 		return "", false // what became of it is said after the upgrade
 	case s.stopping:
 		return "the server is stopping", true
 	}
-	reason = s.limit(k.principal)
+	reason = s.ledger.room(party{principal: k.principal}, live, ended, remembered)
 	return reason, reason != ""
 }
 
-// limit says which bound keeps principal from having one more session, if one
-// does. s.mu is held.
-func (s *Server) limit(principal string) string {
-	switch {
-	case s.live >= s.cfg.MaxSessions:
-		return fmt.Sprintf("all %d sessions are in use; the server's --max-sessions raises the bound", s.cfg.MaxSessions)
-	case s.liveOf[principal] >= s.cfg.MaxSessionsPerUser:
-		return fmt.Sprintf("%d sessions of yours are in use; the server's --max-sessions-per-user raises the bound", s.cfg.MaxSessionsPerUser)
-	case len(s.sessions)-s.live >= endedFactor*s.cfg.MaxSessions:
-		return fmt.Sprintf("%d sessions have ended whose clients have not read all; the server's --max-sessions raises the bound", len(s.sessions)-s.live)
-	}
-	return ""
-}
-
-// endedFactor times --max-sessions bounds the sessions that have ended and are not
-// forgotten. Those that nobody is attached to are bounded by boundEnded.
-const endedFactor = 4
-
 // session returns the session of that key: the one there is, or for an open
 // with start a new one, whose command the caller has to start. The start has been
-// checked; startJSON is its canonical form.
-func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, created bool, _ *proto.Error) {
+// checked; sum is that of its canonical form.
+func (s *Server) session(k key, o *proto.Open, sum startSum) (x *session, created bool, _ *proto.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if x := s.sessions[k]; x != nil {
@@ -372,7 +327,7 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 	}
 	// Also for a start: one that was delayed on the way, or that is sent again
 	// by a client that knows nothing of its session's end, must not run again.
-	if e := s.word(k); e != nil {
+	if e := s.ledger.recall(k); e != nil {
 		return nil, false, e
 	}
 	if o.Start == nil {
@@ -380,9 +335,6 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 	}
 	if s.stopping {
 		return nil, false, fail(proto.CodeShutdown, "the server is stopping", "")
-	}
-	if reason := s.limit(k.principal); reason != "" {
-		return nil, false, fail(proto.CodeLimit, "the server is full", reason)
 	}
 	for n, have := range o.Have {
 		if have.Offset != 0 {
@@ -396,10 +348,18 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 			}
 		}
 	}
-	x = newSession(s, k, o, startJSON)
+	p := party{principal: k.principal}
+	no := s.ledger.room(p, ended, remembered)
+	if no == "" {
+		x = newSession(s, k, o, sum)
+		no = s.ledger.enter(p, live, x, false, nil)
+	}
+	if no != "" {
+		return nil, false, fail(proto.CodeLimit, "the server is full", no)
+	}
+	s.began++
+	x.number = s.began
 	s.sessions[k] = x
-	s.live++
-	s.liveOf[k.principal]++
 	s.lives.Add(1)
 	s.tidier.started()
 	return x, true, nil
@@ -408,12 +368,13 @@ func (s *Server) session(k key, o *proto.Open, startJSON string) (x *session, cr
 // vacate gives a session's place free: its command has ended, or never began.
 // It comes before anybody is told, so that whoever knows of the end can have the
 // place.
-func (s *Server) vacate(principal string) {
+func (s *Server) vacate(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live--
-	if s.liveOf[principal]--; s.liveOf[principal] == 0 {
-		delete(s.liveOf, principal)
+	if s.sessions[x.key] == x {
+		s.ledger.shift(x, ended)
+	} else {
+		s.ledger.leave(x)
 	}
 }
 
@@ -421,103 +382,32 @@ func (s *Server) vacate(principal string) {
 var (
 	goneUntold = fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
 	goneTold   = fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
+	goneFailed = fail(proto.CodeGone, "the session is gone", "nothing was run; why not is forgotten")
 )
 
 // remove takes a session out of the table. Its id is remembered, so that a
-// command is not started again, and word is said of it.
-func (s *Server) remove(x *session, word *proto.Error) {
+// command is not started again, and why it is no more; word is said of one that
+// could not be started.
+func (s *Server) remove(x *session, why forgotten, word *proto.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[x.key] != x {
 		return
 	}
 	delete(s.sessions, x.key)
-	p := &s.told
-	if word == goneUntold || word == errInternal {
-		p = &s.untold
-	}
-	p.add(x.key, word, s.cfg.MaxLinger)
+	s.ledger.remember(x.key, word, why)
+	s.ledger.leaveRow(x, ended) // one that has not ended keeps its place
 }
 
-// word is what is to be said of a session that is no more, nil if that is not known. s.mu
-// is held.
-func (s *Server) word(k key) *proto.Error { return cmp.Or(s.untold.word(k), s.told.word(k)) }
-
-// list describes the sessions of principal, oldest first.
-func (s *Server) list(principal string) []proto.Info {
-	s.mu.Lock()
-	var xs []*session
-	for k, x := range s.sessions {
-		if k.principal == principal {
-			xs = append(xs, x)
+// boundEnded forgets those of a principal's ended sessions that nobody is attached
+// to for longest, when there are more of them than it may have live ones: each keeps
+// output.
+func (s *Server) boundEnded(principal string) {
+	for {
+		x, ok := s.ledger.surplus(party{principal: principal}, ended).(*session)
+		if !ok {
+			return
 		}
-	}
-	s.mu.Unlock()
-	infos := make([]proto.Info, 0, len(xs))
-	for _, x := range xs {
-		infos = append(infos, x.info())
-	}
-	slices.SortFunc(infos, func(a, b proto.Info) int {
-		if c := a.Started.Compare(b.Started); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return infos
-}
-
-// admit counts a connection that is about to be upgraded and served, or says why
-// that cannot be.
-func (s *Server) admit() (reason string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed:
-		return "the server is stopping", false
-	case s.unopened >= s.cfg.MaxConnections:
-		return fmt.Sprintf("%d connections wait for their open; the server's --max-connections raises the bound", s.unopened), false
-	}
-	s.conns.Add(1)
-	s.unopened++
-	return "", true
-}
-
-// opens notes a connection that waits for its open, of which nobody else knows,
-// unless it is too late for that.
-func (s *Server) opens(c *link.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.shut {
-		s.opening[c] = true
-	}
-	return !s.shut
-}
-
-// opened is called once for each connection that was admitted: it does not wait
-// for its open any more. c is nil if it was never noted.
-func (s *Server) opened(c *link.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unopened--
-	delete(s.opening, c)
-}
-
-// boundEnded forgets those of the ended sessions that ended first and that nobody is attached to,
-// when there are more of them than there may be live ones: each keeps output.
-func (s *Server) boundEnded() {
-	s.mu.Lock()
-	if len(s.sessions)-s.live <= s.cfg.MaxSessions {
-		s.mu.Unlock()
-		return
-	}
-	var all []*session
-	for _, x := range s.sessions {
-		all = append(all, x)
-	}
-	s.mu.Unlock()
-	all = slices.DeleteFunc(all, func(x *session) bool { return !x.abandoned() })
-	slices.SortFunc(all, func(a, b *session) int { return a.over.Compare(b.over) }) // which does not change any more
-	for _, x := range all[:max(len(all)-s.cfg.MaxSessions, 0)] {
 		if x.forgetAbandoned() {
 			s.cfg.Log.Warn("forgotten, since there are more that have ended and that nobody came for than --max-sessions", "session", x.id)
 		}
@@ -525,9 +415,10 @@ func (s *Server) boundEnded() {
 }
 
 // serve runs one connection from its open to its end.
-func (s *Server) serve(c *link.Conn, k key, from string) {
+func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	given := false // to a session, which is done with it later
 	defer func() {
+		a.leave()
 		if !given {
 			s.conns.Done()
 		}
@@ -538,10 +429,18 @@ func (s *Server) serve(c *link.Conn, k key, from string) {
 			c.Close()
 		}
 	}()
-	m, err := s.awaitOpen(c)
+	room := s.openRoom(a)
+	defer room.leave()
+	m, err := s.awaitOpen(c, a, room)
 	refuse := func(e *proto.Error) {
-		s.refused.add(e.Title, from, false, "session", k.id, "principal", k.principal, "code", e.Code, "detail", e.Detail)
+		s.refused.add(e.Title, a.from, false, "session", k.id, "principal", k.principal, "code", e.Code, "detail", e.Detail)
+		room.leave()
 		c.Fail(e)
+	}
+	var full *proto.Error
+	if errors.As(err, &full) {
+		refuse(full)
+		return
 	}
 	if errors.Is(err, link.ErrTooLong) {
 		refuse(fail(proto.CodeTooLarge, "the command is too large", fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent; the server's --max-command raises the bound, up to %d", s.cfg.MaxCommand, proto.MaxOpen)))
@@ -555,7 +454,10 @@ func (s *Server) serve(c *link.Conn, k key, from string) {
 		if errors.Is(err, link.ErrProtocol) || errors.Is(err, proto.ErrTruncated) {
 			c.Refuse(err)
 		}
-		s.refused.add("no open", from, false, "session", k.id, "principal", k.principal, "detail", err)
+		if a.isDropped() {
+			err = errors.New("it was the oldest that waited for its open; the server's --max-connections raises the bound")
+		}
+		s.refused.add("no open", a.from, false, "session", k.id, "principal", k.principal, "detail", err)
 		c.Close()
 		return
 	}
@@ -574,17 +476,26 @@ func (s *Server) serve(c *link.Conn, k key, from string) {
 			return
 		}
 	}
-	startJSON := canonical(o.Start)
-	x, created, e := s.session(k, o, startJSON)
+	sum := sumOf(o.Start)
+	x, created, e := s.session(k, o, sum)
 	if e != nil {
 		refuse(e)
 		return
 	}
 	if created {
+		a.leave() // it is the session's
 		x.guard(x.launch)
+		<-x.ready
+		x.dropStart()
+	} else if o.Start != nil {
+		o.Start = new(proto.Start) // that there was one is all that is looked at
+	}
+	room.leave()
+	if created && x.startErr != nil {
+		a.enter() // it may take a while until its client has gone
 	}
 	x.guard(func() {
-		e = x.serve(c, o, startJSON, created, s.conns.Done)
+		e = x.serve(c, o, sum, created, s.conns.Done)
 		given = e == nil
 	})
 	switch {
@@ -597,12 +508,15 @@ func (s *Server) serve(c *link.Conn, k key, from string) {
 }
 
 // awaitOpen reads the first message of a connection.
-func (s *Server) awaitOpen(c *link.Conn) (any, error) {
-	defer s.opened(c)
-	if !s.opens(c) {
+func (s *Server) awaitOpen(c *link.Conn, a *arrival, room *openRoom) (any, error) {
+	defer s.awaits(a, false)
+	if !a.upgraded(c) {
+		return nil, errors.New("connection closed")
+	}
+	if !s.awaits(a, true) {
 		return nil, errors.New("the server has stopped")
 	}
-	return c.ReadControl(s.cfg.MaxCommand, s.cfg.OpenTimeout)
+	return c.ReadOpen(s.cfg.MaxCommand, s.cfg.OpenTimeout, room.room())
 }
 
 // statuses are the exit statuses of errors that do not have 125.

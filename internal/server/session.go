@@ -1,6 +1,9 @@
 package server
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,10 +21,13 @@ import (
 // A session is one command and its streams.
 type session struct {
 	key
-	srv       *Server
-	start     *proto.Start
-	startJSON string // to tell the same start from another
-	created   time.Time
+	srv     *Server
+	number  uint64       // of all sessions of this server, in the order of their starts
+	start   *proto.Start // without its strings, see dropStart
+	sum     startSum     // to tell the same start from another
+	argv    [][]byte     // for lists
+	argvCut bool         // argv is not all of it
+	created time.Time
 
 	times times
 	idle  *idleness
@@ -50,13 +56,13 @@ type session struct {
 	leaderGone bool // the command has ended, by itself if reason is ""
 	feeder     int  // of stdin, by number: the one before may still tell that it has ended
 	exit       *proto.Exit
-	over       time.Time // when exit became known; constant from then on
-	client     string    // that has, or last had, the session
+	client     string // that has, or last had, the session
 	try        int
-	takeover   bool     // client is another than the one whose streams these are
-	losers     []string // clients that were replaced, oldest first
-	claim      int      // counts the connections that wanted the session
-	waiting    int      // of them, those that wait for the one before to end
+	takeover   bool          // client is another than the one whose streams these are
+	losers     []string      // clients that were replaced, oldest first
+	claim      int           // counts the connections that wanted the session
+	waiting    int           // of them, those that wait for the one before to end
+	newer      chan struct{} // closed when there is a newer claim
 	link       *link.Link
 	linkDone   chan struct{} // closed when nothing of link touches the session
 	detached   bool
@@ -71,10 +77,10 @@ const maxLosers = 256
 
 // newSession makes the session of the client of o, so that whoever else comes,
 // even before that client's connection is served, takes it over.
-func newSession(s *Server, k key, o *proto.Open, startJSON string) *session {
+func newSession(s *Server, k key, o *proto.Open, sum startSum) *session {
 	st := o.Start
 	x := &session{
-		key: k, srv: s, start: st, startJSON: startJSON, created: time.Now(),
+		key: k, srv: s, start: st, sum: sum, created: time.Now(),
 		client:   o.Client,
 		times:    s.cfg.times(st),
 		ready:    make(chan struct{}),
@@ -83,6 +89,7 @@ func newSession(s *Server, k key, o *proto.Open, startJSON string) *session {
 		cut:      make(chan struct{}),
 		detached: st.Detach,
 	}
+	x.argv, x.argvCut = clipArgv(st.Argv)
 	x.idle = &idleness{since: x.created}
 	typed, deliver := x.typed, x.deliver
 	in := stream.Window{Min: min(DefaultWindow, s.cfg.Window), Max: s.cfg.Window, Grows: true}
@@ -102,21 +109,65 @@ func orDefault(m *proto.Millis, d time.Duration) time.Duration {
 	return m.Duration()
 }
 
-// canonical is a start's one form in JSON, "" for none.
-func canonical(st *proto.Start) string {
+// A startSum tells starts apart.
+type startSum [sha256.Size]byte
+
+// sumOf is the sum of a start, 0 for none: of its canonical JSON, but for the lists
+// of strings, which may be large, and of each of those with its length.
+func sumOf(st *proto.Start) (sum startSum) {
 	if st == nil {
-		return ""
+		return sum
 	}
-	b, err := json.Marshal(st)
+	small := *st
+	small.Argv, small.Env = nil, nil
+	b, err := json.Marshal(&small)
 	if err != nil {
 		panic("server: internal error: " + err.Error())
 	}
-	return string(b)
+	h := sha256.New()
+	var n [8]byte
+	number := func(k int) { h.Write(binary.BigEndian.AppendUint64(n[:0], uint64(k))) }
+	for _, list := range [][][]byte{{b}, st.Argv, st.Env} {
+		number(len(list))
+		for _, s := range list {
+			number(len(s))
+			h.Write(s)
+		}
+	}
+	return startSum(h.Sum(nil))
+}
+
+// maxListed bounds the arguments that lists have of a session, in bytes, of which
+// each argument counts for listedCost more.
+const (
+	maxListed  = 4 << 10
+	listedCost = 8
+)
+
+// clipArgv copies as much of a command's arguments as lists have.
+func clipArgv(argv [][]byte) (clipped [][]byte, cut bool) {
+	rest := maxListed
+	for _, a := range argv {
+		if rest -= listedCost; rest < 0 {
+			return clipped, true
+		}
+		clipped = append(clipped, bytes.Clone(a[:min(len(a), rest)]))
+		if rest -= len(a); rest < 0 {
+			return clipped, true
+		}
+	}
+	return clipped, false
+}
+
+// dropStart drops what is large of a start whose command was started: it would be
+// kept for as long as the session.
+func (x *session) dropStart() {
+	x.start.Argv, x.start.Env, x.start.Dir = nil, nil, nil
 }
 
 // serve gives the session to a connection until that ends, and then calls done. It
 // returns an error for the client, and does not call done, if it does not get the session.
-func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created bool, done func()) *proto.Error {
+func (x *session) serve(c *link.Conn, o *proto.Open, sum startSum, created bool, done func()) *proto.Error {
 	<-x.ready
 	if x.startErr != nil {
 		return x.startErr
@@ -140,7 +191,7 @@ func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created b
 		}
 	}
 	defer func() { closed() }()
-	opened, released, e := x.attach(l, o, startJSON, created)
+	opened, released, e := x.attach(l, o, sum, created)
 	if e != nil {
 		orderly = true
 		return e
@@ -169,8 +220,8 @@ func (x *session) serve(c *link.Conn, o *proto.Open, startJSON string, created b
 
 // attach makes l the connection of the session, once the one before it has
 // ended.
-func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created bool) (*proto.Opened, chan struct{}, *proto.Error) {
-	old, oldDone, mine, another, e := x.claimed(o, startJSON)
+func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, created bool) (*proto.Opened, chan struct{}, *proto.Error) {
+	old, oldDone, mine, another, e := x.claimed(o, sum)
 	if e != nil {
 		return nil, nil, e
 	}
@@ -180,13 +231,16 @@ func (x *session) attach(l *link.Link, o *proto.Open, startJSON string, created 
 		} else {
 			old.Close(errors.New("the client has a newer connection"))
 		}
-		<-oldDone
+		select {
+		case <-oldDone:
+		case <-mine.newer: // which gets the session, not this one
+		}
 	}
 
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.waiting--
-	if x.claim != mine {
+	if x.claim != mine.number {
 		x.startTimer()
 		return nil, nil, replaced // while we waited, another one came
 	}
@@ -259,12 +313,12 @@ func (x *session) elsewhere() string {
 }
 
 // claimed makes the client of o the one that the session is for, and returns the
-// connection that has to end before, if there is one, and the number of the claim.
-func (x *session) claimed(o *proto.Open, startJSON string) (old *link.Link, oldDone chan struct{}, claim int, another bool, _ *proto.Error) {
+// connection that has to end before, if there is one, and the claim.
+func (x *session) claimed(o *proto.Open, sum startSum) (old *link.Link, oldDone chan struct{}, mine claim, another bool, _ *proto.Error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if e := x.refusal(o, startJSON); e != nil {
-		return nil, nil, 0, false, e
+	if e := x.refusal(o, sum); e != nil {
+		return nil, nil, claim{}, false, e
 	}
 	another = x.client != o.Client
 	if another {
@@ -278,7 +332,18 @@ func (x *session) claimed(o *proto.Open, startJSON string) (old *link.Link, oldD
 	x.client, x.try = o.Client, o.Try
 	x.claim++
 	x.waiting++
-	return x.link, x.linkDone, x.claim, another, nil
+	if x.newer != nil {
+		close(x.newer)
+	}
+	x.newer = make(chan struct{})
+	x.srv.ledger.busy(x)
+	return x.link, x.linkDone, claim{x.claim, x.newer}, another, nil
+}
+
+// A claim is that of a connection that wants the session.
+type claim struct {
+	number int
+	newer  chan struct{} // closed when there is a newer one
 }
 
 // setDrop says whether output that is not taken goes, or the command waits. Not
@@ -295,13 +360,13 @@ func (x *session) setDrop() {
 }
 
 // refusal says why the client of o cannot have the session, if so. x.mu is held.
-func (x *session) refusal(o *proto.Open, startJSON string) *proto.Error {
+func (x *session) refusal(o *proto.Open, sum startSum) *proto.Error {
 	switch {
 	case x.broken:
 		return errInternal
 	case x.forgot:
 		return fail(proto.CodeGone, "the session is gone", "")
-	case o.Start != nil && startJSON != x.startJSON:
+	case o.Start != nil && sum != x.sum:
 		return fail(proto.CodeConflict, "the id is taken", "a session of this id runs another command")
 	case slices.Contains(x.losers, o.Client):
 		return replaced
@@ -331,7 +396,7 @@ func (x *session) detach(err error, release func()) {
 	forgot, ended := x.detachStreams()
 	release()
 	if ended && !forgot {
-		x.srv.boundEnded()
+		x.srv.boundEnded(x.principal)
 	}
 	if !forgot && !errors.Is(err, link.ErrBye) {
 		x.srv.cfg.Log.Info("connection lost", "session", x.id, "reason", err)
@@ -361,6 +426,9 @@ func (x *session) detachStreams() (forgot, ended bool) {
 func (x *session) startTimer() {
 	if x.link != nil || x.waiting > 0 || x.forgot {
 		return
+	}
+	if x.exit != nil {
+		x.srv.ledger.idle(x)
 	}
 	d := x.times.linger
 	if x.detached {
@@ -497,7 +565,7 @@ func (x *session) forgetLocked() bool {
 	}
 	l := x.link
 	x.mu.Unlock()
-	x.srv.remove(x, goneUntold)
+	x.srv.remove(x, byTime, nil)
 	if l != nil {
 		l.Close(errors.New("the session is forgotten"))
 	}
@@ -544,7 +612,7 @@ func (x *session) acknowledged() {
 	x.mu.Lock()
 	x.forgot = true
 	x.mu.Unlock()
-	x.srv.remove(x, goneTold)
+	x.srv.remove(x, byAcknowledgement, nil)
 }
 
 // typed is called by the link's reader when stdin came: a terminal that takes
@@ -605,13 +673,6 @@ func (x *session) output(i int) *procgroup.Output {
 	return x.proc.Stderr()
 }
 
-// abandoned reports whether the command has ended and nobody is attached.
-func (x *session) abandoned() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.exit != nil && x.link == nil && x.waiting == 0
-}
-
 // hasEnded reports whether the command has.
 func (x *session) hasEnded() bool {
 	x.mu.Lock()
@@ -621,7 +682,7 @@ func (x *session) hasEnded() bool {
 
 // info describes the session.
 func (x *session) info() proto.Info {
-	i := proto.Info{ID: x.id, Name: x.start.Name, Argv: x.start.Argv, TTY: x.start.TTY != nil, Started: x.created}
+	i := proto.Info{ID: x.id, Name: x.start.Name, Argv: x.argv, ArgvTruncated: x.argvCut, TTY: x.start.TTY != nil, Started: x.created}
 	select {
 	case <-x.ready:
 		if x.proc != nil {

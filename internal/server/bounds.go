@@ -1,0 +1,48 @@
+package server
+
+// Factors of the bounds that have no flag of their own.
+const (
+	// endedFactor times --max-sessions bounds the sessions that have ended and are
+	// not forgotten, those whose clients have not read all included.
+	endedFactor = 4
+	// maxLists bounds the pages of lists that are being written to one party; each
+	// takes some 20 KiB, however slowly it is read.
+	maxLists = 16
+)
+
+// bounds are those of the ledger.
+func (c *Config) bounds() [rows]rowBound {
+	const sessions, user, conns, memory = "--max-sessions", "--max-sessions-per-user", "--max-connections", "--open-memory"
+	return [rows]rowBound{
+		strangers: {all: c.MaxConnections, goes: oldestGoes, allWords: "%d connections have no authentication", allFlag: conns},
+		connections: {
+			each: c.MaxConnections, eachWords: "%d connections of yours have a request under way", eachFlag: conns,
+			all: c.MaxConnections, allWords: "%d connections have a request under way", allFlag: conns, goes: idleGoes,
+		},
+		unopened: {
+			each: c.MaxConnections, eachWords: "%d connections of yours wait for their open", eachFlag: conns,
+			all: c.MaxConnections, allWords: "%d connections wait for their open", allFlag: conns, goes: oldestGoes,
+		},
+		// At least one of the largest.
+		openBytes: {
+			each: max(int(c.OpenMemory)/2, int(c.MaxCommand)), eachWords: "commands of yours of %d bytes are being sent", eachFlag: memory,
+			all: max(int(c.OpenMemory), int(c.MaxCommand)), allWords: "commands of %d bytes are being sent", allFlag: memory,
+		},
+		parsing:     {all: 1, allWords: "%d large command is being read", allFlag: memory},
+		parsingSome: {all: 1, allWords: "%d command is being read", allFlag: memory},
+		live: {
+			each: c.MaxSessionsPerUser, eachWords: "%d sessions of yours are in use", eachFlag: user,
+			all: c.MaxSessions, allWords: "all %d sessions are in use", allFlag: sessions,
+		},
+		ended: {
+			each: endedFactor * c.MaxSessionsPerUser, eachWords: "%d sessions of yours have ended whose clients have not read all", eachFlag: user,
+			all: endedFactor * c.MaxSessions, allWords: "%d sessions have ended whose clients have not read all", allFlag: sessions,
+			idle: c.MaxSessionsPerUser, goes: idleGoes,
+		},
+		remembered: {each: maxPast, eachWords: "the ids of %d sessions of yours have to be remembered for as long as a start of one can be on its way", eachFlag: "shorter --max-linger"},
+		lists: {
+			each: maxLists, eachWords: "%d lists are being sent to you", eachFlag: conns,
+			all: 4 * maxLists, allWords: "%d lists are being sent", allFlag: conns,
+		},
+	}
+}

@@ -1,0 +1,487 @@
+package server
+
+import (
+	"container/list"
+	"fmt"
+	"sync"
+	"time"
+
+	"wsexec/internal/proto"
+)
+
+// A ledger has an account for each party, in which is entered what the party makes
+// the server keep. Each row has a bound for one party and one for all, and what
+// happens where a bound is met:
+//
+//   - Connections that do nothing: the oldest of the party that has most goes. A
+//     party that has fewer than another so loses none to it.
+//   - Bytes of opens, and turns to parse them: the party waits until others give
+//     theirs back. The next is always of a party that has least.
+//   - All else is refused, with the bound and its flag.
+//
+// What is kept and bounded nowhere else is entered here; a test finds tables of the
+// server that are not.
+type ledger struct {
+	bounds [rows]rowBound
+
+	mu       sync.Mutex
+	accounts map[party]*account
+	all      [ways][rows]int
+	entries  map[any]*entry
+	queues   [rows]list.List // of *waiter, the longest waiting first
+	pastFor  time.Duration   // how long ids are remembered
+	clock    uint64          // counts what became idle
+	swept    time.Time       // when accounts were looked through for ids that need not be
+}
+
+// A row is a kind of thing that is kept for a party.
+type row int
+
+const (
+	strangers   row = iota // connections without authentication
+	connections            // connections with a request or between two, of a principal
+	unopened               // upgraded connections that no session has
+	openBytes              // bytes reserved for large opens, until their command was started
+	parsing                // large opens being parsed
+	parsingSome            // opens of middle size being parsed
+	live                   // sessions whose command has not ended
+	ended                  // sessions whose command has ended and that are not forgotten
+	remembered             // ids of sessions that are no more
+	lists                  // pages of lists being written
+	rows
+)
+
+// A party is who has an account: a principal, or the address of a stranger. What
+// comes over a Unix socket is entered apart from what comes over TCP, so that the
+// one does not take the other's room. Sessions and ids are a principal's, however
+// it came.
+type party struct {
+	principal string
+	address   string // of a stranger
+	way       way
+}
+
+// A way is how a party's connections come.
+type way int
+
+const (
+	overTCP way = iota
+	overUnix
+	ways
+)
+
+// A rowBound is that of a row. 0 is none.
+type rowBound struct {
+	each, all int // of one party, and of all that come the same way
+	idle      int // of one party's entries that are idle, see surplus
+	// Which entries can go for a new one.
+	goes expendable
+	// Words for what is refused, with a number, and the flag that raises the bound.
+	eachWords, allWords string
+	eachFlag, allFlag   string
+}
+
+// expendable says which entries of a row go for a new one.
+type expendable int
+
+const (
+	neverGoes  expendable = iota
+	idleGoes              // those that are idle
+	oldestGoes            // every one
+)
+
+// An account is what one party has.
+type account struct {
+	party
+	n    [rows]int
+	idle [rows]list.List // of *entry, those that can go, the longest idle first
+	past past
+	wait int // waiters of the party
+}
+
+// An entry is a thing that can go.
+type entry struct {
+	row   row
+	of    *account
+	thing any
+	drop  func()
+	idle  *list.Element // in the account's list; nil while it is busy
+	since uint64        // when it became idle, in the order of all
+}
+
+// A waiter waits until it can take n of a row.
+type waiter struct {
+	of    *account
+	n     int
+	ready chan struct{} // closed when it has them
+}
+
+func newLedger(bounds [rows]rowBound, pastFor time.Duration) *ledger {
+	return &ledger{bounds: bounds, pastFor: pastFor, accounts: map[party]*account{}, entries: map[any]*entry{}}
+}
+
+// account returns the party's. l.mu is held.
+func (l *ledger) account(p party) *account {
+	a := l.accounts[p]
+	if a == nil {
+		a = &account{party: p}
+		l.accounts[p] = a
+	}
+	return a
+}
+
+// tidy drops an account that has nothing any more. l.mu is held.
+func (l *ledger) tidy(a *account) {
+	if a.n == [rows]int{} && a.wait == 0 {
+		delete(l.accounts, a.party)
+	}
+}
+
+// add adds n to a row of an account. l.mu is held.
+func (l *ledger) add(a *account, r row, n int) {
+	l.accounts[a.party] = a // which has been tidied away if its last entry just went
+	a.n[r] += n
+	l.all[a.way][r] += n
+	if a.n[r] < 0 {
+		panic(fmt.Sprintf("server: internal error: row %d of %+v is below 0", r, a.party))
+	}
+}
+
+// over says which bound n more of a row would exceed, "" if none. l.mu is held.
+func (l *ledger) over(a *account, r row, n int) string {
+	b := &l.bounds[r]
+	switch {
+	case b.all > 0 && l.all[a.way][r]+n > b.all:
+		return fmt.Sprintf(b.allWords, b.all) + "; the server's " + b.allFlag + " raises the bound"
+	case b.each > 0 && a.n[r]+n > b.each:
+		return fmt.Sprintf(b.eachWords, b.each) + "; the server's " + b.eachFlag + " raises the bound"
+	}
+	return ""
+}
+
+// room says why the party can have no more of any of those rows, "" if it can.
+func (l *ledger) room(p party, rs ...row) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.account(p)
+	defer l.tidy(a)
+	for _, r := range rs {
+		if r == remembered && l.over(a, r, 1) != "" {
+			a.past.forgetAcknowledged(time.Now())
+			l.count(a)
+		}
+		if no := l.over(a, r, 1); no != "" {
+			return no
+		}
+	}
+	return ""
+}
+
+// take enters n of a row, or says why that cannot be.
+func (l *ledger) take(p party, r row, n int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.account(p)
+	defer l.tidy(a)
+	no := l.over(a, r, n)
+	if no == "" {
+		l.add(a, r, n)
+	}
+	return no
+}
+
+// give takes back what take or await entered.
+func (l *ledger) give(p party, r row, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.account(p)
+	l.add(a, r, -n)
+	l.serveQueue(r)
+	l.tidy(a)
+}
+
+// await enters n of a row once there is room, and reports whether that was so
+// before done was closed.
+func (l *ledger) await(p party, r row, n int, done <-chan time.Time) bool {
+	l.mu.Lock()
+	a := l.account(p)
+	w := &waiter{a, n, make(chan struct{})}
+	e := l.queues[r].PushBack(w)
+	a.wait++
+	l.serveQueue(r)
+	l.mu.Unlock()
+	select {
+	case <-w.ready:
+		return true
+	case <-done:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-w.ready:
+		return true // meanwhile
+	default:
+	}
+	l.queues[r].Remove(e)
+	a.wait--
+	l.tidy(a)
+	return false
+}
+
+// serveQueue lets go who waits for a row, as far as there is room: those of the
+// party that has least first. l.mu is held.
+func (l *ledger) serveQueue(r row) {
+	for {
+		var next *list.Element
+		for e := l.queues[r].Front(); e != nil; e = e.Next() {
+			w := e.Value.(*waiter)
+			if l.over(w.of, r, w.n) == "" && (next == nil || w.of.n[r] < next.Value.(*waiter).of.n[r]) {
+				next = e
+			}
+		}
+		if next == nil {
+			return
+		}
+		w := l.queues[r].Remove(next).(*waiter)
+		w.of.wait--
+		l.add(w.of, r, w.n)
+		close(w.ready)
+	}
+}
+
+// enter enters a thing, idle or busy, which drop closes. It drops another for it
+// where a bound is met, or says why there is no room.
+func (l *ledger) enter(p party, r row, thing any, idle bool, drop func()) string {
+	l.mu.Lock()
+	if l.entries[thing] != nil {
+		panic(fmt.Sprintf("server: internal error: %T is entered twice", thing))
+	}
+	a := l.account(p)
+	gone, no := l.makeRoom(a, r)
+	if no == "" {
+		e := &entry{row: r, of: a, thing: thing, drop: drop}
+		l.entries[thing] = e
+		l.add(a, r, 1)
+		if idle || l.bounds[r].goes == oldestGoes {
+			l.idleLocked(e)
+		}
+	}
+	l.tidy(a)
+	l.mu.Unlock()
+	if gone != nil {
+		gone.drop()
+	}
+	return no
+}
+
+// move enters a thing, which is entered already, in another row or account, as busy.
+// Where there is no room it stays entered where it is.
+func (l *ledger) move(thing any, p party, r row) string {
+	l.mu.Lock()
+	e := l.entries[thing]
+	if e == nil || e.of.party == p && e.row == r {
+		l.mu.Unlock()
+		return ""
+	}
+	a := l.account(p)
+	wasIdle := e.idle != nil
+	l.busyLocked(e) // it does not go for itself
+	gone, no := l.makeRoom(a, r)
+	if no != "" && wasIdle {
+		l.idleLocked(e)
+	}
+	if no == "" {
+		drop := e.drop
+		l.remove(e)
+		e := &entry{row: r, of: a, thing: thing, drop: drop}
+		l.entries[thing] = e
+		l.add(a, r, 1)
+		if l.bounds[r].goes == oldestGoes {
+			l.idleLocked(e)
+		}
+	}
+	l.tidy(a)
+	l.mu.Unlock()
+	if gone != nil {
+		gone.drop()
+	}
+	return no
+}
+
+// shift enters a thing in another row of its account, as busy, whatever the bound:
+// there was asked for room before.
+func (l *ledger) shift(thing any, r row) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[thing]; e != nil {
+		l.busyLocked(e)
+		l.add(e.of, r, 1)
+		l.add(e.of, e.row, -1)
+		e.row = r
+	}
+}
+
+// leave takes back what enter or move entered. It may be called again.
+func (l *ledger) leave(thing any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[thing]; e != nil {
+		l.remove(e)
+	}
+}
+
+// leaveRow does so if the thing is entered in that row.
+func (l *ledger) leaveRow(thing any, r row) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[thing]; e != nil && e.row == r {
+		l.remove(e)
+	}
+}
+
+// remove takes an entry out. l.mu is held.
+func (l *ledger) remove(e *entry) {
+	l.busyLocked(e)
+	delete(l.entries, e.thing)
+	l.add(e.of, e.row, -1)
+	l.tidy(e.of)
+}
+
+// busy says that a thing is in use, and idle that it is not: from then on it can go.
+func (l *ledger) busy(thing any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[thing]; e != nil && l.bounds[e.row].goes != oldestGoes {
+		l.busyLocked(e)
+	}
+}
+
+func (l *ledger) busyLocked(e *entry) {
+	if e.idle != nil {
+		e.of.idle[e.row].Remove(e.idle)
+		e.idle = nil
+	}
+}
+
+func (l *ledger) idle(thing any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[thing]; e != nil {
+		l.idleLocked(e)
+	}
+}
+
+func (l *ledger) idleLocked(e *entry) {
+	if e.idle == nil {
+		l.clock++
+		e.since = l.clock
+		e.idle = e.of.idle[e.row].PushBack(e)
+	}
+}
+
+// makeRoom takes out the entry that has to go for one more of a row, if one has to,
+// or says why there is no room. l.mu is held.
+func (l *ledger) makeRoom(a *account, r row) (gone *entry, no string) {
+	b := &l.bounds[r]
+	no = l.over(a, r, 1)
+	if no == "" || b.goes == neverGoes {
+		return nil, no
+	}
+	most := a.n[r] + 1
+	if f := a.idle[r].Front(); f != nil {
+		gone = f.Value.(*entry)
+	}
+	if b.each == 0 || a.n[r] < b.each {
+		for _, other := range l.accounts {
+			f := other.idle[r].Front()
+			if other == a || other.way != a.way || f == nil || other.n[r] < most {
+				continue
+			}
+			e := f.Value.(*entry)
+			// One that has as many as a would have loses none to it, unless a has
+			// none at all: then the oldest of all those goes.
+			if other.n[r] > most || gone == nil && a.n[r] == 0 || gone != nil && gone.of != a && e.since < gone.since {
+				gone, most = e, other.n[r]
+			}
+		}
+	}
+	if gone == nil {
+		return nil, no
+	}
+	l.remove(gone)
+	return gone, ""
+}
+
+// surplus returns the thing of a party that has been idle for longest, if more are
+// than may be, and nil otherwise. The thing counts as busy from then on.
+func (l *ledger) surplus(p party, r row) any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.accounts[p]
+	if a == nil || a.idle[r].Len() <= l.bounds[r].idle {
+		return nil
+	}
+	e := a.idle[r].Front().Value.(*entry)
+	l.busyLocked(e)
+	return e.thing
+}
+
+// things returns what is entered in a row.
+func (l *ledger) things(r row) []any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []any
+	for thing, e := range l.entries {
+		if e.row == r {
+			all = append(all, thing)
+		}
+	}
+	return all
+}
+
+// remember notes that a session is no more, and what is to be said of it. That the
+// party had room for it was asked when the session began.
+func (l *ledger) remember(k key, word *proto.Error, f forgotten) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.account(party{principal: k.principal})
+	a.past.add(k.id, word, f, l.pastFor)
+	l.count(a)
+	l.sweep()
+}
+
+// recall is what is to be said of a session that is no more, nil if nothing is
+// remembered of it.
+func (l *ledger) recall(k key) *proto.Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.accounts[party{principal: k.principal}]
+	if a == nil {
+		return nil
+	}
+	word := a.past.word(k.id, l.pastFor)
+	l.count(a)
+	return word
+}
+
+// count enters how many ids an account has. l.mu is held.
+func (l *ledger) count(a *account) {
+	l.add(a, remembered, a.past.len()-a.n[remembered])
+	l.tidy(a)
+}
+
+// sweep drops what need not be remembered any more of parties that do not come back.
+// l.mu is held.
+func (l *ledger) sweep() {
+	now := time.Now()
+	if now.Sub(l.swept) < l.pastFor/pastSpans {
+		return
+	}
+	l.swept = now
+	for _, a := range l.accounts {
+		if a.n[remembered] > 0 {
+			a.past.purge(now, l.pastFor)
+			l.count(a)
+		}
+	}
+}

@@ -1,0 +1,449 @@
+package server
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wsexec/internal/proto"
+)
+
+// testBounds are small ones: of a row in which the oldest goes, one in which the idle
+// go, one that waits, and of sessions.
+func testBounds() (b [rows]rowBound) {
+	b[strangers] = rowBound{all: 6, goes: oldestGoes, allWords: "%d strangers", allFlag: "--max-connections"}
+	b[connections] = rowBound{each: 4, all: 6, goes: idleGoes, eachWords: "%d of yours", allWords: "%d of all", eachFlag: "--each", allFlag: "--all"}
+	b[openBytes] = rowBound{each: 2, all: 3, eachWords: "%d", allWords: "%d"}
+	b[live] = rowBound{each: 2, all: 3, eachWords: "%d live of yours", allWords: "all %d", eachFlag: "--each", allFlag: "--all"}
+	b[ended] = rowBound{each: 4, idle: 2, goes: idleGoes, eachWords: "%d ended of yours", eachFlag: "--each"}
+	return b
+}
+
+// A shelf notes what went.
+type shelf struct {
+	l    *ledger
+	gone []string
+}
+
+func (s *shelf) enter(p party, r row, name string, idle bool) string {
+	return s.l.enter(p, r, name, idle, func() { s.gone = append(s.gone, name) })
+}
+
+func (s *shelf) wantGone(t *testing.T, what string, names ...string) {
+	t.Helper()
+	if !slices.Equal(s.gone, names) {
+		t.Errorf("%s: %q went, want %q", what, s.gone, names)
+	}
+	s.gone = nil
+}
+
+// Whoever had most pushed out whoever had least: the oldest of all went.
+func TestOldestOfTheOneWhoHasMostGoes(t *testing.T) {
+	s := &shelf{l: newLedger(testBounds(), time.Hour)}
+	honest, flood := party{address: "192.0.2.1"}, party{address: "192.0.2.2"}
+	s.enter(honest, strangers, "honest", true)
+	for i := range 20 {
+		if no := s.enter(flood, strangers, fmt.Sprint(i), true); no != "" {
+			t.Fatal(no)
+		}
+	}
+	var want []string
+	for i := range 15 {
+		want = append(want, fmt.Sprint(i))
+	}
+	s.wantGone(t, "a flood from another address", want...)
+	// A third address has its place; the flood pays.
+	s.enter(party{address: "192.0.2.3"}, strangers, "third", true)
+	s.wantGone(t, "a third address", "15")
+	// Where all have as many, one that has nothing gets the place of the oldest.
+	s = &shelf{l: newLedger(testBounds(), time.Hour)}
+	for i := range 8 {
+		s.enter(party{address: fmt.Sprint(i)}, strangers, fmt.Sprint(i), true)
+	}
+	s.wantGone(t, "many addresses", "0", "1")
+	s.enter(party{address: "7"}, strangers, "7b", true)
+	s.wantGone(t, "a second one of an address that has one", "7")
+}
+
+// A principal's connections cannot be pushed out by another's, nor over the Unix
+// socket by those over TCP.
+func TestPrincipalsDoNotPushEachOtherOut(t *testing.T) {
+	s := &shelf{l: newLedger(testBounds(), time.Hour)}
+	a, b := party{principal: "a"}, party{principal: "b"}
+	local := party{principal: "a", way: overUnix}
+	s.enter(b, connections, "b1", true)
+	s.enter(b, connections, "b2", true)
+	s.enter(local, connections, "local", true)
+	for i := range 4 {
+		s.enter(a, connections, fmt.Sprintf("a%d", i), i%2 == 0)
+	}
+	s.wantGone(t, "as many as may be")
+	s.enter(a, connections, "a4", false)
+	s.wantGone(t, "a fifth of four", "a0")
+	s.enter(a, connections, "a5", false)
+	s.wantGone(t, "a sixth", "a2")
+	if no := s.enter(a, connections, "a6", true); !strings.Contains(no, "6 of all") || !strings.Contains(no, "--all raises") {
+		t.Errorf("with all busy: %q", no)
+	}
+	s.wantGone(t, "with all busy")
+	s.l.idle("a3")
+	s.l.idle("a1")
+	s.l.busy("a3")
+	s.l.idle("a3")
+	s.enter(b, connections, "b3", true)
+	s.wantGone(t, "of the one who has most the one that is idle for longest", "a1")
+	s.enter(b, connections, "b4", true) // they have as many
+	s.wantGone(t, "of one's own", "b1")
+	s.l.leave("a3")
+	s.l.leave("a3")
+	s.enter(b, connections, "b5", true)
+	s.wantGone(t, "after one has left")
+	// A principal with nothing finds a place, also when the others are at the bound.
+	s.enter(party{principal: "c"}, connections, "c", true)
+	s.wantGone(t, "a third principal", "b2")
+}
+
+// What is refused names the bound and its flag; what was refused is not counted.
+func TestLedgerRefuses(t *testing.T) {
+	l := newLedger(testBounds(), time.Hour)
+	a, b := party{principal: "a"}, party{principal: "b"}
+	for i := range 2 {
+		if no := l.enter(a, live, i, false, nil); no != "" {
+			t.Fatal(no)
+		}
+	}
+	for range 3 {
+		if no := l.enter(a, live, "third", false, nil); no != "2 live of yours; the server's --each raises the bound" {
+			t.Errorf("%q", no)
+		}
+	}
+	if no := l.enter(b, live, "b", false, nil); no != "" {
+		t.Error(no)
+	}
+	if no := l.room(b, live, ended); no != "all 3; the server's --all raises the bound" {
+		t.Errorf("%q", no)
+	}
+	l.shift(0, ended)
+	if no := l.room(b, live); no != "" {
+		t.Errorf("after one has ended: %q", no)
+	}
+	// An ended one counts as idle when it is said to be, and goes as one's own.
+	l.shift(1, ended)
+	for i := 2; i < 4; i++ {
+		l.enter(a, live, i, false, nil)
+		l.shift(i, ended)
+	}
+	if x := l.surplus(a, ended); x != nil {
+		t.Errorf("%v goes, and none is idle", x)
+	}
+	if no := l.room(a, live, ended); !strings.Contains(no, "4 ended of yours") {
+		t.Errorf("%q", no)
+	}
+	for i := range 4 {
+		l.idle(3 - i)
+	}
+	for _, want := range []any{3, 2, nil} {
+		if x := l.surplus(a, ended); x != want {
+			t.Errorf("%v goes, want %v", x, want)
+		}
+	}
+	if x := l.surplus(b, ended); x != nil {
+		t.Errorf("of b %v goes", x)
+	}
+}
+
+// Who waits longest gets the room, but for those who have less: many of one party
+// that want much kept another out.
+func TestLedgerWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bounds := testBounds()
+		bounds[openBytes] = rowBound{all: 3, allWords: "%d"}
+		l := newLedger(bounds, time.Hour)
+		a, b := party{principal: "a"}, party{principal: "b"}
+		var mu sync.Mutex
+		var got []string
+		want := func(what string, names ...string) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(got, names) {
+				t.Errorf("%s: %q have room, want %q", what, got, names)
+			}
+			got = nil
+		}
+		wait := func(p party, name string, d time.Duration) {
+			go func() {
+				if ok := l.await(p, openBytes, 1, time.After(d)); !ok {
+					name = "not " + name
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, name)
+			}()
+			synctest.Wait()
+		}
+		for i := range 5 {
+			wait(a, fmt.Sprintf("a%d", i), time.Minute)
+		}
+		want("as many of a as may be", "a0", "a1", "a2")
+		wait(b, "b0", time.Minute)
+		want("b waits behind two of a")
+		l.give(a, openBytes, 1)
+		want("the party that has least", "b0")
+		wait(b, "b1", time.Minute)
+		l.give(a, openBytes, 1)
+		want("of parties that have as much the one that waits longer", "a3")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		mu.Lock()
+		slices.Sort(got)
+		mu.Unlock()
+		want("too late", "not a4", "not b1")
+		l.give(b, openBytes, 1)
+		l.give(a, openBytes, 2)
+		if len(l.accounts) != 0 || l.all != [ways][rows]int{} {
+			t.Errorf("what is left: %+v", l.accounts)
+		}
+	})
+}
+
+// Whatever is entered and left, each row's sum is that of its accounts, no bound is
+// exceeded, and nothing is left in the end.
+func TestLedgerAddsUp(t *testing.T) {
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	l := newLedger(testBounds(), time.Hour)
+	in := map[string]bool{}
+	parties := []party{{principal: "a"}, {principal: "b"}, {principal: "a", way: overUnix}, {address: "x"}, {address: "y"}}
+	check := func(step int) {
+		var all [ways][rows]int
+		for p, a := range l.accounts {
+			if a.n == [rows]int{} {
+				t.Fatalf("seed %d, step %d: an empty account of %+v", seed, step, p)
+			}
+			for r, n := range a.n {
+				all[p.way][r] += n
+				if b := l.bounds[r]; row(r) != ended && b.each > 0 && n > b.each || a.idle[r].Len() > n {
+					t.Fatalf("seed %d, step %d: %+v has %d of row %d, %d idle", seed, step, p, n, r, a.idle[r].Len())
+				}
+			}
+		}
+		if all != l.all {
+			t.Fatalf("seed %d, step %d: %v and %v", seed, step, all, l.all)
+		}
+		for _, w := range all {
+			for r, n := range w {
+				if b := l.bounds[r]; b.all > 0 && n > b.all {
+					t.Fatalf("seed %d, step %d: %d of row %d", seed, step, n, r)
+				}
+			}
+		}
+		if len(l.entries) != len(in) {
+			t.Fatalf("seed %d, step %d: %d entries, want %d", seed, step, len(l.entries), len(in))
+		}
+	}
+	for step := range 20_000 {
+		name := fmt.Sprint(rnd.IntN(20))
+		p := parties[rnd.IntN(len(parties))]
+		r := []row{strangers, connections, live}[rnd.IntN(3)]
+		switch rnd.IntN(7) {
+		case 0, 1:
+			if !in[name] && l.enter(p, r, name, rnd.IntN(2) == 0, func() { delete(in, name) }) == "" {
+				in[name] = true
+			}
+		case 2:
+			if r != live {
+				l.move(name, p, r)
+			}
+		case 3:
+			l.leave(name)
+			delete(in, name)
+		case 4:
+			l.idle(name)
+		case 5:
+			l.busy(name)
+		case 6:
+			if e := l.entries[name]; e != nil && e.row == live && e.of.n[ended] < 4 {
+				l.shift(name, ended)
+			}
+		}
+		check(step)
+	}
+	for name := range in {
+		l.leave(name)
+	}
+	if len(l.accounts) != 0 {
+		t.Errorf("seed %d: accounts are left: %v", seed, l.accounts)
+	}
+}
+
+// An hour of 100 starts a second fits, in 3 MB; all of them are known until the hour
+// is over, whatever another principal does.
+func TestPastOfABusyHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := testBounds()
+		b[remembered] = rowBound{each: maxPast, eachWords: "%d ids", eachFlag: "--max-linger"}
+		l := newLedger(b, time.Hour)
+		mine := key{"a", proto.NewID()}
+		l.remember(mine, fail(proto.CodeCommandNotFound, "no such command", ""), byFailure)
+		const seconds, rate = 3600, 100
+		for s := range seconds {
+			for i := range rate {
+				l.remember(key{"b", fmt.Sprintf("%d-%d", s, i)}, nil, forgotten(i%2))
+			}
+			time.Sleep(time.Second)
+		}
+		p := &l.accounts[party{principal: "b"}].past
+		if p.len() != seconds*rate {
+			t.Errorf("%d ids are remembered, want %d", p.len(), seconds*rate)
+		}
+		bytes := 0
+		for _, s := range p.spans {
+			bytes += 8*(cap(s.acknowledged)+cap(s.others)) + int(reflect.TypeFor[span]().Size())
+		}
+		t.Logf("%d ids take %d KiB in %d spans", p.len(), bytes>>10, len(p.spans))
+		if bytes > 7<<19 {
+			t.Errorf("they take %d bytes, want no more than 3.5 MiB", bytes)
+		}
+		for s := 0; s < seconds; s += 97 {
+			for i := range rate {
+				if w, want := l.recall(key{"b", fmt.Sprintf("%d-%d", s, i)}), [2]*proto.Error{goneTold, goneUntold}[i%2]; w != want {
+					t.Fatalf("id %d-%d: %v, want %v", s, i, w, want)
+				}
+			}
+		}
+		if w := l.recall(mine); w == nil || w.Code != proto.CodeCommandNotFound || w.Status != 127 {
+			t.Errorf("the other principal's: %v", w)
+		}
+		if w := l.recall(key{"a", "0-0"}); w != nil {
+			t.Errorf("another's id is known to a: %v", w)
+		}
+		time.Sleep(time.Hour + 2*time.Minute)
+		if w := l.recall(mine); w != nil {
+			t.Errorf("after two hours: %v", w)
+		}
+		l.remember(key{"c", "x"}, nil, byTime)
+		if len(l.accounts) != 1 {
+			t.Errorf("%d accounts, want that of c alone", len(l.accounts))
+		}
+	})
+}
+
+// Where there are too many ids those that no start can have any more go, and
+// otherwise a start is refused; of 65,536 for all the oldest was forgotten, and its
+// start could run again.
+func TestPastIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := testBounds()
+		b[remembered] = rowBound{each: 1000, eachWords: "%d ids", eachFlag: "shorter --max-linger"}
+		l := newLedger(b, time.Hour)
+		a := party{principal: "a"}
+		for i := range 500 {
+			l.remember(key{"a", fmt.Sprint("told", i)}, nil, byAcknowledgement)
+			l.remember(key{"a", fmt.Sprint("untold", i)}, nil, byTime)
+		}
+		if no := l.room(a, remembered); !strings.Contains(no, "1000 ids; the server's shorter --max-linger") {
+			t.Errorf("%q", no)
+		}
+		if no := l.room(party{principal: "b"}, remembered); no != "" {
+			t.Errorf("another principal is refused: %q", no)
+		}
+		time.Sleep(acknowledgedFor + time.Second)
+		if no := l.room(a, remembered); no != "" {
+			t.Errorf("after %v: %q", acknowledgedFor, no)
+		}
+		for i := range 500 {
+			if l.recall(key{"a", fmt.Sprint("untold", i)}) != goneUntold {
+				t.Fatalf("untold%d is forgotten", i)
+			}
+		}
+		if w := l.recall(key{"a", "told0"}); w != nil {
+			t.Errorf("told0 is %v", w)
+		}
+	})
+}
+
+func TestWhyASessionIsNoMore(t *testing.T) {
+	var p past
+	word := fail(proto.CodeNotExecutable, "no", "")
+	for i := range pastWords + 1 {
+		p.add(fmt.Sprint("failed", i), word, byFailure, time.Hour)
+	}
+	p.add("panic", nil, byPanic, time.Hour)
+	for id, want := range map[string]*proto.Error{"failed0": goneFailed, "failed1": word, "panic": errInternal, "other": nil} {
+		if got := p.word(id, time.Hour); got != want {
+			t.Errorf("%s: %v, want %v", id, got, want)
+		}
+	}
+}
+
+// Every table that a server or a session has is the ledger's, or stands here with
+// the reason why it is bounded without it. What is added is entered there.
+func TestTablesBelongToTheLedger(t *testing.T) {
+	allowed := map[string]string{
+		"Server.ledger":           "the ledger",
+		"Server.sessions":         "rows live and ended have each of them",
+		"Server.refused.reasons":  "by reason, which are constants of this package; addresses are bounded by refusalsFrom",
+		"Server.cfg.Hosts":        "the operator's",
+		"session.argv":            "clipped to maxListed, one for each session",
+		"session.losers":          "maxLosers of each session",
+		"session.ready":           "a signal",
+		"session.ending":          "a signal",
+		"session.urgent":          "a signal",
+		"session.cut":             "a signal",
+		"session.newer":           "a signal",
+		"session.linkDone":        "a signal",
+		"session.idle.held":       "a function",
+		"session.start.Argv":      "dropped when the command was started, see openBytes",
+		"session.start.Env":       "dropped when the command was started, see openBytes",
+		"session.start.Dir":       "dropped when the command was started, see openBytes",
+		"session.exit.LeftBehind": "maxLeftBehind",
+	}
+	used := map[string]bool{}
+	here := reflect.TypeFor[Server]().PkgPath()
+	var walk func(path string, typ reflect.Type, seen []reflect.Type)
+	walk = func(path string, typ reflect.Type, seen []reflect.Type) {
+		if _, ok := allowed[path]; ok {
+			used[path] = true
+			return
+		}
+		switch typ.Kind() {
+		case reflect.Map, reflect.Slice, reflect.Chan:
+			t.Errorf("%s is a %v: enter it in the ledger, or say here what bounds it", path, typ.Kind())
+		case reflect.Pointer:
+			walk(path, typ.Elem(), seen)
+		case reflect.Array:
+			if e := typ.Elem(); e.Kind() != reflect.Uint8 {
+				walk(path+"[]", e, seen)
+			}
+		case reflect.Struct:
+			if strings.HasPrefix(typ.PkgPath(), "container/") || typ == reflect.TypeFor[sync.Map]() {
+				t.Errorf("%s is a %v: enter it in the ledger, or say here what bounds it", path, typ)
+			}
+			if typ.PkgPath() != here && typ.PkgPath() != reflect.TypeFor[proto.Start]().PkgPath() || slices.Contains(seen, typ) {
+				return // another package's own business
+			}
+			for i := range typ.NumField() {
+				f := typ.Field(i)
+				if f.Type == reflect.TypeFor[*Server]() {
+					continue
+				}
+				walk(path+"."+f.Name, f.Type, append(seen, typ))
+			}
+		}
+	}
+	walk("Server", reflect.TypeFor[Server](), nil)
+	walk("session", reflect.TypeFor[session](), nil)
+	for path := range allowed {
+		if !used[path] && path != "session.idle.held" {
+			t.Errorf("%s is in the list and not in the server", path)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"cmp"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxPage bounds the sessions of a page of a list, each of which has up to 8 KiB.
+const maxPage = 100
+
+// A cursor says after which session a list goes on: by its number, which holds for
+// one instance of the server alone.
+func (s *Server) cursor(number uint64) string {
+	return s.instance[:8] + "-" + strconv.FormatUint(number, 36)
+}
+
+func (s *Server) number(cursor string) (uint64, bool) {
+	of, n, _ := strings.Cut(cursor, "-")
+	number, err := strconv.ParseUint(n, 36, 64)
+	return number, err == nil && of == s.instance[:8]
+}
+
+// page returns the principal's sessions after that number, oldest first, at most
+// limit, and whether there are more.
+func (s *Server) page(principal string, after uint64, limit int) (xs []*session, more bool) {
+	s.mu.Lock()
+	for k, x := range s.sessions {
+		if k.principal == principal && x.number > after {
+			xs = append(xs, x)
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(xs, func(a, b *session) int { return cmp.Compare(a.number, b.number) })
+	if len(xs) <= limit {
+		return xs, false
+	}
+	return slices.Clone(xs[:limit]), true
+}
+
+// serveList writes a page of the list of sessions, one session after the other, so
+// that a slow reader costs no more than one of them.
+func (s *Server) serveList(w http.ResponseWriter, r *http.Request, p party) {
+	q := r.URL.Query()
+	limit, after := maxPage, uint64(0)
+	if v, ok := q["limit"]; ok {
+		n, err := strconv.Atoi(v[0])
+		if err != nil || n < 1 || n > maxPage || len(v) > 1 {
+			problem(w, http.StatusBadRequest, "bad limit", "limit is a number from 1 to "+strconv.Itoa(maxPage))
+			return
+		}
+		limit = n
+	}
+	if v, ok := q["after"]; ok {
+		if after, ok = s.number(v[0]); !ok || len(v) > 1 {
+			problem(w, http.StatusBadRequest, "bad cursor", "after is the next of a page that this server has sent since it was started; begin anew without it")
+			return
+		}
+	}
+	if no := s.ledger.take(p, lists, 1); no != "" {
+		s.refused.add("too many lists", r.RemoteAddr, false, "principal", p.principal, "detail", no)
+		w.Header().Set("Retry-After", retryAfter)
+		problem(w, http.StatusServiceUnavailable, "too many lists", no)
+		return
+	}
+	defer s.ledger.give(p, lists, 1)
+	xs, more := s.page(p.principal, after, limit)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	io.WriteString(w, `{"sessions":[`)
+	for i, x := range xs {
+		b, err := json.Marshal(x.info())
+		if err != nil {
+			panic("server: internal error: " + err.Error())
+		}
+		if i > 0 {
+			io.WriteString(w, ",")
+		}
+		if _, err := w.Write(b); err != nil {
+			return
+		}
+	}
+	next := ""
+	if more {
+		next = `,"next":"` + s.cursor(xs[len(xs)-1].number) + `"`
+	}
+	io.WriteString(w, "]"+next+"}\n")
+}
