@@ -58,6 +58,8 @@ func (l startLog) want(t testing.TB, n int) {
 type info struct {
 	ID, Name, State string
 	Attached        bool
+	Argv            [][]byte
+	ArgvTruncated   bool `json:"argv_truncated"`
 	Exit            *struct {
 		Code   *int
 		Signal int

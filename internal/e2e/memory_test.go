@@ -5,6 +5,9 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"net"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -112,4 +115,111 @@ func TestMemoryOfEndlessLine(t *testing.T) {
 			t.Errorf("%s: got %v", tty, r)
 		}
 	}
+}
+
+// memoryOfOneClient bounds what a server takes for whatever one client does, besides
+// the windows of its sessions: docs/usage.md states it.
+const memoryOfOneClient = 256 << 20
+
+// wantMemoryOfOneClient checks the most that a server has had so far.
+func (s *server) wantMemoryOfOneClient(t testing.TB, what string) {
+	t.Helper()
+	now, peak := memory(t, s.pid)
+	t.Logf("%s: the server has %d MiB, %d at its peak", what, now>>20, peak>>20)
+	if peak > memoryOfOneClient && !withDetector {
+		t.Errorf("%s: the server had %d MiB at its peak, want no more than %d", what, peak>>20, memoryOfOneClient>>20)
+	}
+}
+
+// A session kept its arguments and environment, twice, for as long as it lived, and a
+// list had all of them: 464 MB for a hundred, 1.2 GB for a list of them, 4.4 GB for
+// twenty lists that nobody read.
+func TestMemoryOfArgumentsAndLists(t *testing.T) {
+	heavy(t)
+	s := startServer(t)
+	long := strings.Repeat("x", 130_000)
+	argv := []string{"sh", "-c", "exec sleep " + uniqueSleep()}
+	for range 15 {
+		argv = append(argv, long)
+	}
+	st := start(argv...)
+	st["detach"] = true
+	for range 100 {
+		c := s.raw(t, newID())
+		c.open(map[string]any{"start": st, "have": wide})
+		c.await("opened")
+		c.leave()
+	}
+	s.wantMemoryOfOneClient(t, "a hundred sessions with 2 MB of arguments each")
+	all := s.list(t)
+	if len(all) != 100 {
+		t.Fatalf("%d sessions, want 100", len(all))
+	}
+	for _, i := range all {
+		if n := len(i.Argv); !i.ArgvTruncated || n != 4 || len(i.Argv[3]) == 0 || len(i.Argv[3]) > 4096 || string(i.Argv[0]) != "sh" {
+			t.Fatalf("argv of a list is %d strings, truncated %v", n, i.ArgvTruncated)
+		}
+	}
+	s.wantMemoryOfOneClient(t, "one list of them")
+	ask := []byte("GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + s.token(t) + "\r\n\r\n")
+	for range 20 {
+		c := s.dialTCP(t)
+		c.(*net.TCPConn).SetReadBuffer(4096)
+		c.Write(bytes.Repeat(ask, 20))
+	}
+	for range 20 {
+		s.run(t, "-n", "true")
+	}
+	time.Sleep(2 * time.Second)
+	s.wantMemoryOfOneClient(t, "twenty connections that ask for twenty lists each, and read none")
+	s.endAll(t)
+}
+
+// 256 connections that each sent an open of 4 MiB but for a byte took 1.5 GB, and kept
+// everybody out.
+func TestMemoryOfOpensThatDoNotEnd(t *testing.T) {
+	heavy(t)
+	s := startServer(t)
+	open := []byte(`{"type":"open","client":"` + newID() + `","try":1,"start":{"argv":["` + strings.Repeat("QUFB", 1<<20-100) + `"]}}`)
+	var wg sync.WaitGroup
+	for i := range 256 {
+		w := s.wire(t, fmt.Sprint("open ", i), newID())
+		w.c.SetDeadline(time.Now().Add(time.Minute))
+		f := w.frameOf(wsFin|wsText, open)
+		wg.Go(func() { w.c.Write(f[:len(f)-1]) }) // until the server closes it
+	}
+	for range 10 { // meanwhile others are served
+		r := s.run(t, "echo", "hi")
+		r.want(t, 0, "hi\n", "")
+		if r.took > 5*time.Second {
+			t.Errorf("beside them a command took %v", r.took)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	s.wantMemoryOfOneClient(t, "256 opens of 4 MiB but for a byte")
+	wg.Wait()
+	s.wantMemoryOfOneClient(t, "after them")
+	eventually(t, 2*patience, "a large command is served", func() error {
+		r := s.run(t, "sh", "-c", "echo $#", "sh", strings.Repeat("x", 100_000))
+		return r.check(0, "1\n", "")
+	})
+}
+
+// Arguments at their greatest, a hundred at once, and starts that fail, also cost no
+// more; of starts that were refused the server kept what it had been sent.
+func TestMemoryOfManyLargeStarts(t *testing.T) {
+	heavy(t)
+	s := startServer(t)
+	argv := []string{"sh", "-c", "echo $#", "sh"}
+	for range 15 {
+		argv = append(argv, strings.Repeat("x", 120_000))
+	}
+	each(t, 60, 20, func(int) error {
+		r, err := tryCapture(s.wsexec(append([]string{"run"}, argv...)...), time.Minute)
+		if err != nil {
+			return err
+		}
+		return r.check(0, "15\n", "")
+	})
+	s.wantMemoryOfOneClient(t, "60 commands with 1.8 MB of arguments, 20 at a time")
 }
