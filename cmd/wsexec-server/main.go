@@ -243,6 +243,9 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	defer cfg.Cleaner.Close()
+	if cfg.Descriptors, err = descriptors(); err != nil {
+		return err
+	}
 	srv := server.New(cfg)
 	failed := make(chan error, len(ls.all))
 	for _, l := range ls.all {
@@ -269,6 +272,19 @@ func serve(c *cli.Context) error {
 	srv.Shutdown(ctx)
 	cfg.Log.Info("stopped", "after", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// descriptors is how many this process may open: the hard limit, to which Go has
+// raised the soft one. Commands get the soft one that the server was started with.
+func descriptors() (int, error) {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0, fmt.Errorf("the limit of descriptors: %w", err)
+	}
+	if l.Cur < server.LeastDescriptors {
+		return 0, fmt.Errorf("this process may open %d descriptors, and needs at least %d; raise the hard limit (ulimit -Hn)", l.Cur, server.LeastDescriptors)
+	}
+	return int(min(uint64(l.Cur), 1<<30)), nil
 }
 
 func cancelled() context.Context {

@@ -3,8 +3,16 @@
 package e2e
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -214,4 +222,132 @@ func TestMaxTimeoutFreesThePlaceOfAnUnreadCommand(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// request is one over a connection that stays: it returns the answer's status.
+func request(c net.Conn, br *bufio.Reader, path, token string) (int, error) {
+	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+token+"\r\n\r\n"); err != nil {
+		return 0, err
+	}
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		return 0, err
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	return resp.StatusCode, nil
+}
+
+// With 1,024 descriptors 1,002 connections over TCP that had sent a good request each
+// kept everybody out, the owner over the Unix socket too.
+func TestConnectionsLeaveTheSocketItsOwn(t *testing.T) {
+	t.Parallel()
+	need(t, "prlimit")
+	s := newServer(t)
+	sock := s.dir + "/s"
+	s.start(t, serverOptions{args: []string{"--listen", "127.0.0.1:0", "--listen", "unix:" + sock}, wrap: []string{"prlimit", "--nofile=1024"}})
+	s.awaitListening(t)
+	if log := s.log.String(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, "1024 descriptors") {
+		t.Errorf("the log does not say that the bounds are lowered: %s", log)
+	}
+	token := s.token(t)
+	for i := range 1002 {
+		c := s.dialTCP(t)
+		if status, err := request(c, bufio.NewReader(c), "/v1/sessions", token); err != nil || status != 200 {
+			t.Fatalf("connection %d: %d, %v", i, status, err)
+		}
+	}
+	// And all that can be had beside them.
+	for range 300 {
+		io.WriteString(s.dialTCP(t), "GET /")
+	}
+	for range 300 {
+		s.wire(t, "unopened", newID())
+	}
+	for range 5 {
+		r := capture(t, s.wsexec("run", "--server", "unix:"+sock, "echo", "hi"))
+		r.want(t, 0, "hi\n", "")
+		if r.took > 3*time.Second {
+			t.Errorf("over the socket it took %v", r.took)
+		}
+		s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+	}
+	if r := s.ask(t, "GET", "/healthz", ""); r.status != 200 {
+		t.Errorf("/healthz: %d", r.status)
+	}
+	if n := usageOf(t, s.pid).descriptors; n > 400 {
+		t.Errorf("the server has %d descriptors", n)
+	}
+}
+
+// Ten thousand clients that took one session over, one after the other, had as many
+// descriptors of the server: each waited to be told.
+func TestTakeoverStorm(t *testing.T) {
+	heavy(t)
+	s := startServer(t)
+	id := newID()
+	s.openedWire(t, "first", id, newID(), 1, cats)
+	var most atomic.Int64
+	stop, sampled := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(sampled)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(10 * time.Millisecond):
+				names, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
+				most.Store(max(most.Load(), int64(len(names))))
+			}
+		}
+	}()
+	head := s.handshake(t, id)
+	each(t, 3000, 20, func(i int) error {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "ws://"))
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(patience))
+		io.WriteString(c, head)
+		w := &wire{t: t, c: c, masks: true}
+		w.send(wsFin|wsText, []byte(`{"type":"open","client":"`+newID()+`","try":1}`))
+		return nil // and nothing is read
+	})
+	r := s.run(t, "echo", "hi")
+	r.want(t, 0, "hi\n", "")
+	close(stop)
+	<-sampled
+	t.Logf("the server had %d descriptors at most", most.Load())
+	// As many strangers, connections with a request, and unopened ones as there may
+	// be, those that are being told that they go, and its own.
+	if bound := int64(3*256 + 64 + 100); most.Load() > bound {
+		t.Errorf("the server had %d descriptors, want no more than %d", most.Load(), bound)
+	}
+	// The session is whole, and the last one has it.
+	w := s.openedWire(t, "last", id, newID(), 1, nil)
+	w.end()
+}
+
+// A command has the limit of descriptors that the server was started with, as after a
+// login: programs that close all up to it, or use select, would mind the server's own.
+func TestCommandsLimitOfDescriptors(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"auto", "walk"} {
+		s := startServerWith(t, serverOptions{args: []string{"--cleanup", way}, wrap: []string{"bash", "-c", `ulimit -Sn 300; ulimit -Hn 4000; exec "$@"`, "bash"}})
+		for _, tty := range []string{"-T", "-t"} {
+			r := s.run(t, tty, "sh", "-c", "ulimit -Sn; ulimit -Hn")
+			r.stdout = strings.ReplaceAll(r.stdout, "\r", "")
+			r.want(t, 0, "300\n4000\n", "")
+		}
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", s.pid))
+		if err != nil || !regexp.MustCompile(`(?m)^Max open files\s+(3999|4000)\s`).Match(limits) {
+			t.Errorf("%s: the server's own limit is not the hard one: %v\n%s", way, err, limits)
+		}
+	}
+	s := startServerWith(t, serverOptions{args: []string{"--listen", "127.0.0.1:0"}, bare: true, wrap: []string{"bash", "-c", `ulimit -n 100; exec "$@"`, "bash"}})
+	if status := s.waitExit(t, patience); status != 1 {
+		t.Errorf("with 100 descriptors the server's status is %d", status)
+	}
+	checkComplaint(t, "wsexec-server", s.log.String(), "100 descriptors", "ulimit")
 }

@@ -171,6 +171,129 @@ func TestHandshakesThatDrip(t *testing.T) {
 	}
 }
 
+// Connections without authentication from one address pushed out those from all
+// others, the oldest first.
+func TestFloodFromOneAddress(t *testing.T) {
+	_, _, addr := start(t, server.Config{MaxConnections: 8})
+	honest, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer honest.Close()
+	honest.SetDeadline(time.Now().Add(wait))
+	req := "GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + token + "\r\nConnection: close\r\n\r\n"
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	for i := range req { // a byte for each 10 of the flood
+		if _, err := io.WriteString(honest, req[i:i+1]); err != nil {
+			t.Fatalf("after %d bytes: %v", i, err)
+		}
+		for range 10 {
+			c, err := from.Dial("tcp", addr)
+			if err != nil {
+				t.Skip("no second address of loopback: ", err)
+			}
+			defer c.Close()
+			io.WriteString(c, "GET /")
+		}
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(honest), nil)
+	if err != nil || resp.StatusCode != 200 {
+		t.Errorf("the one from another address got %v, %v", resp, err)
+	}
+}
+
+// A list had all of every command, of all sessions at once: 96 MB for 40 sessions.
+// Pages of it are small, each session is in one of them, also while others come and
+// go.
+func TestListPages(t *testing.T) {
+	_, sock, addr := start(t, server.Config{MaxSessions: 500})
+	var clients []*link.Conn
+	begin := func(argv ...string) string {
+		id := proto.NewID()
+		c := dial(t, sock, id)
+		st := command(append([]string{"cat"}, argv...)...)
+		mustOpen(t, c, &proto.Open{Client: proto.NewID(), Try: 1, Start: st})
+		clients = append(clients, c)
+		return id
+	}
+	want := map[string]bool{}
+	for i := range 120 {
+		args := []string{}
+		switch i % 4 {
+		case 1:
+			args = []string{strings.Repeat("x", 100_000)}
+		case 2:
+			args = make([]string, 5000)
+		case 3:
+			args = strings.Split(strings.Repeat("y ", 3000), " ")
+		}
+		want[begin(args...)] = true
+	}
+	get := func(query string) (status int, body []byte) {
+		req, _ := http.NewRequest("GET", "http://"+addr+"/v1/sessions"+query, nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := new(http.Transport).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err = io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, body
+	}
+	for _, query := range []string{"", "?limit=1", "?limit=7", "?limit=100"} {
+		seen := map[string]bool{}
+		pages, last := 0, ""
+		for after := ""; ; pages++ {
+			q := query
+			if after != "" {
+				q = "?after=" + after
+				if query != "" {
+					q = query + "&after=" + after
+				}
+			}
+			status, body := get(q)
+			var page struct {
+				Sessions []proto.Info
+				Next     *string
+			}
+			if err := json.Unmarshal(body, &page); err != nil || status != 200 || len(body) > 1<<20 {
+				t.Fatalf("%s: %d, %d bytes, %v", q, status, len(body), err)
+			}
+			for _, i := range page.Sessions {
+				if seen[i.ID] {
+					t.Errorf("%s: session %s comes twice", q, i.ID)
+				}
+				seen[i.ID] = true
+				last = i.ID
+			}
+			if page.Next == nil {
+				break
+			}
+			after = *page.Next
+			if pages == 2 { // one that was listed goes, one comes
+				clients[0].Close()
+				want[begin()] = true
+			}
+		}
+		for id := range want {
+			if !seen[id] {
+				t.Errorf("%s: session %s is missing", query, id)
+			}
+		}
+		if !want[last] || query == "?limit=1" && pages < len(want)-1 {
+			t.Errorf("%s: %d pages, the last session is %s", query, pages+1, last)
+		}
+	}
+	for _, q := range []string{"?limit=0", "?limit=101", "?limit=x", "?limit=1&limit=2", "?after=x", "?after=", "?after=aaaaaaaa-1", "?after=x&after=y"} {
+		if status, body := get(q); status != 400 {
+			t.Errorf("%s: %d %s", q, status, body)
+		}
+	}
+}
+
 // A header that is too large is refused as such.
 func TestHeaderTooLarge(t *testing.T) {
 	_, _, addr := start(t, server.Config{MaxHeader: 8 << 10})

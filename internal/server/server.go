@@ -45,6 +45,9 @@ type Config struct {
 	// oldest goes when there is one more, and apart from those the ones that have
 	// been upgraded and not sent their open, which are refused. 256.
 	MaxConnections int
+	// Descriptors is how many the process may open. Where the bounds of sessions and
+	// connections can need more they are lowered. 0: enough.
+	Descriptors int
 	// OpenTimeout bounds the time until a connection's request has come, and from
 	// there to its open, or until a response to anything else was taken. 10s.
 	OpenTimeout time.Duration
@@ -166,6 +169,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if words := cfg.fit(); words != "" {
+		cfg.Log.Warn(words)
 	}
 	if cfg.Refusals == nil {
 		cfg.Refusals = cfg.Log
