@@ -36,8 +36,10 @@ func (s *Server) noteState(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		p, r := party{address: addressOf(c.RemoteAddr().String())}, strangers
-		if _, ok := c.(*net.UnixConn); ok {
+		if isUnix(c) {
 			p, r = party{principal: owner, way: overUnix}, connections
+		} else {
+			s.tcp <- struct{}{} // the listener waits, so that no more are accepted meanwhile
 		}
 		if no := s.ledger.enter(p, r, c, true, func() { go s.turnAway(c, turnedAway[r]) }); no != "" {
 			go s.turnAway(c, no)
@@ -46,9 +48,26 @@ func (s *Server) noteState(c net.Conn, state http.ConnState) {
 		s.ledger.busy(c)
 	case http.StateIdle:
 		s.ledger.idle(c)
-	case http.StateHijacked, http.StateClosed:
+	case http.StateHijacked: // which its arrival knows
 		s.ledger.leave(c)
+	case http.StateClosed:
+		s.ledger.leave(c)
+		if !isUnix(c) {
+			<-s.tcp
+		}
 	}
+}
+
+func isUnix(c net.Conn) bool {
+	_, ok := c.(*net.UnixConn)
+	return ok
+}
+
+// maxTCP bounds the connections over TCP in all, those that are being closed
+// included. It is above what the ledger and the sessions may have, so that where it
+// is met some are about to be closed.
+func (c *Config) maxTCP() int {
+	return 3*c.MaxConnections + (1+endedFactor)*c.MaxSessions + maxTurnedAway
 }
 
 // turnedAway is what is said to a connection that goes for a newer one.
@@ -134,6 +153,14 @@ func (s *Server) admit(p party, from string) (*arrival, string) {
 func (a *arrival) enter() string { return a.srv.ledger.enter(a.party, unopened, a, true, a.drop) }
 
 func (a *arrival) leave() { a.srv.ledger.leave(a) }
+
+// closed says that an upgraded connection is closed. It is called once.
+func (a *arrival) closed() {
+	if a.way == overTCP {
+		<-a.srv.tcp
+	}
+	a.srv.conns.Done()
+}
 
 // drop closes it for a newer one.
 func (a *arrival) drop() {

@@ -391,6 +391,7 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"Server.ledger":           "the ledger",
 		"Server.sessions":         "rows live and ended have each of them",
 		"Server.refused.reasons":  "by reason, which are constants of this package; addresses are bounded by refusalsFrom",
+		"Server.tcp":              "a semaphore of maxTCP",
 		"Server.cfg.Hosts":        "the operator's",
 		"session.argv":            "clipped to maxListed, one for each session",
 		"session.losers":          "maxLosers of each session",

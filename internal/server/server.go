@@ -127,6 +127,7 @@ type Server struct {
 	ledger   *ledger
 	refused  refusals
 	turning  turning
+	tcp      chan struct{} // holds one for each connection over TCP; see maxTCP
 	tidier   *tidier
 	lives    sync.WaitGroup                 // sessions whose end has not been told
 	conns    sync.WaitGroup                 // connections being served
@@ -184,6 +185,7 @@ func New(cfg Config) *Server {
 		refused:  refusals{log: cfg.Refusals},
 		tidier:   newTidier(),
 		sessions: map[key]*session{},
+		tcp:      make(chan struct{}, cfg.maxTCP()),
 	}
 	s.starting, s.giveUp = context.WithCancelCause(context.Background())
 	s.http = &http.Server{
@@ -196,7 +198,7 @@ func New(cfg Config) *Server {
 		ConnState:         s.noteState,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if _, ok := c.(*net.UnixConn); ok {
+			if isUnix(c) {
 				ctx = context.WithValue(ctx, trustedKey{}, true)
 			}
 			return context.WithValue(ctx, connKey{}, c)
@@ -426,7 +428,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	defer func() {
 		a.leave()
 		if !given {
-			s.conns.Done()
+			a.closed()
 		}
 	}()
 	defer func() {
@@ -501,7 +503,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 		a.enter() // it may take a while until its client has gone
 	}
 	x.guard(func() {
-		e = x.serve(c, o, sum, created, s.conns.Done)
+		e = x.serve(c, o, sum, created, a.closed)
 		given = e == nil
 	})
 	switch {
