@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -941,6 +942,30 @@ func TestServersWordsDoNotControl(t *testing.T) {
 		})
 		if log := s.log.String(); controls(log) {
 			t.Errorf("%s: the log is %q", format, log)
+		}
+	}
+}
+
+// A server behind a proxy is called by the proxy's name, and by no other that happens to
+// lead to it: a web page could have that made.
+func TestHost(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--host", "exec.example.org", "--host", "vm")
+	for host, want := range map[string]int{
+		"exec.example.org": 200, "vm:9022": 200, "localhost": 200, "127.0.0.1": 200,
+		"evil.example": 421, "example.org": 421, "x.exec.example.org": 421, "192.0.2.1": 421,
+	} {
+		c := s.dialTCP(t)
+		for _, path := range []string{"/v1/sessions", "/healthz"} {
+			io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nAuthorization: Bearer "+s.token(t)+"\r\n\r\n")
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil || resp.StatusCode != want {
+				t.Fatalf("%s at %s: %v, %v, want status %d", path, host, resp, err, want)
+			}
+			b, _ := io.ReadAll(resp.Body)
+			if want == 421 && !strings.Contains(string(b), "--host") {
+				t.Errorf("%s: %s does not name --host", host, b)
+			}
 		}
 	}
 }

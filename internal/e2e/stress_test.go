@@ -200,7 +200,24 @@ func (r *round) do(t *testing.T) {
 		t.Run("shutdown", r.shutdown)
 	case 3:
 		t.Run("killed", r.killed)
+	case 4:
+		t.Run("exhausted", r.exhausted)
 	}
+}
+
+// exhausted has a second client exhaust each row of a server's ledger. The server is
+// another one: starts of that client, which fail, may take all of the few places of
+// this one.
+func (r *round) exhausted(t *testing.T) {
+	r.tally.add("ledger exhausted", 1)
+	s := newServer(t)
+	sock := s.dir + "/s"
+	s.start(t, serverOptions{args: []string{"--listen", "127.0.0.1:0", "--listen", "unix:" + sock, "--window", fmt.Sprint(r.window), "--open-timeout", "3s"}})
+	s.awaitListening(t)
+	for what, n := range s.unharmedBy(t, sock, 5) {
+		r.tally.add("exhausting: "+what, n)
+	}
+	s.wantMemoryOfOneClient(t, "the ledger exhausted")
 }
 
 // one does run i of the round.

@@ -43,9 +43,9 @@
 //	421  over TCP, a Host that is not what the server is called
 //	426  not a request to upgrade to WebSocket 13, and no session of that id
 //	431  the header is too large
-//	503  the id is unknown and the server is full or stopping; or too many connections
-//	     wait, without authentication or without open, and then type is
-//	     urn:wsexec:busy (it is about:blank in all others); see Retry-After
+//	503  the id is unknown and the server is full or stopping; or there are too many
+//	     connections or lists, and then type is urn:wsexec:busy where trying again
+//	     soon may help (it is about:blank in all others); see Retry-After
 //
 // A client that has not sent open yet takes every refusal as final, but for a few
 // tries within 2 s with urn:wsexec:busy; later only those from 400 to 499, without 408
@@ -56,13 +56,19 @@
 //
 // Without an upgrade, with the same token:
 //
-//	GET  /v1/sessions              {"sessions":[INFO...]}
+//	GET  /v1/sessions              {"sessions":[INFO...], "next":CURSOR}
 //	GET  /v1/sessions/{id}         INFO
 //	POST /v1/sessions/{id}/signal  {"signal":15}; 204
 //	GET  /healthz                  {"status":"ok"}, no token needed
 //
-// INFO is type [Info]. A principal sees its own sessions only; another's are
-// unknown to it.
+// INFO is type [Info]. Of argv it has 4 KiB, each argument counting for 8 bytes
+// more; "argv_truncated":true says that there is more. A list comes in pages, oldest
+// sessions first: ?limit=N is how many at most, 1 to 100, which is also the default,
+// so that a page has less than 1 MiB; ?after=CURSOR gives the page after the one whose
+// next that was. The last page has no next. Every session that is there all the time
+// is in one page, whatever comes and goes meanwhile; a cursor of another instance of
+// the server is a 400. A principal sees its own sessions only; another's are unknown
+// to it.
 //
 // # Messages
 //
@@ -158,7 +164,8 @@
 // # Opening
 //
 // The client's first message is open; it sends nothing else until opened or error
-// came. A server that gets none in time, usually 10 s, closes with error limit.
+// came. A server that gets none in time, usually 10 s, closes with error limit. Where
+// too many connections wait so it closes the oldest, as if the connection were lost.
 //
 //	{"type":"open", "client":ID, "try":N, "start":{...}, "have":{...}, "size":{...}, "window":N}
 //
@@ -203,9 +210,11 @@
 // have is ignored. One that is not named is as the server's system has it in a new terminal, but for
 // IUTF8 (42), which is then 1. Another client that takes the session over does not change them.
 //
-// Durations are 0 to 3,153,600,000,000, keepalive at least 100, also in opened. What
-// is absent takes the server's default: no environment but what every command gets, the
-// home directory, linger 300,000 (at most the server's bound), keepalive 15,000, drain
+// Durations are 0 to 3,153,600,000,000, keepalive at least 100, also in opened. The
+// server has a maximum of each, and grants no more; where it ends a command of its own
+// accord, no more than its own kill_after. What is absent takes
+// the server's default: no environment but what every command gets, the home
+// directory, linger 300,000 (at most the server's bound), keepalive 15,000, drain
 // 250 and no more than 2,000 in all. A start for an id that exists:
 // the same start resumes, another one is error conflict. So a client that lost
 // the connection before it saw opened sends start again; but only if the
@@ -214,9 +223,11 @@
 // first started the command: the client gives up and says that this is not known.
 // (So it does if the header is missing.) Once opened was seen, start is never sent
 // again. An open, with start or without, for an id that is not there any more is
-// error gone, so that a start which was delayed on the way does not run again; the
-// server remembers 65,536 ids for its bound of linger, and as many of sessions
-// that ended without bye. An open without start for any other id is not-found.
+// error gone, so that a start which was delayed on the way does not run again. The
+// server remembers 1,048,576 ids of each principal for its bound of linger. Where
+// there would be more it forgets those whose bye is 16 minutes old, and refuses to
+// start more (limit) if there are none. An open without start for any other id is
+// not-found.
 //
 // A client other than the present one takes the session over with an open
 // without start, or with the same start. The one that loses it gets error replaced, also when it comes
