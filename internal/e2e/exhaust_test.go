@@ -186,13 +186,24 @@ func (s *server) unharmedBy(t testing.TB, sock string, n int) map[string]int {
 	return did
 }
 
+// startExhaustible starts a server that also listens on a socket. It has more places
+// than the second client, who is the same principal as the first, has connections that
+// start something.
+func startExhaustible(t testing.TB, flags ...string) (s *server, sock string) {
+	t.Helper()
+	s = newServer(t)
+	sock = s.dir + "/s"
+	s.start(t, serverOptions{args: append([]string{
+		"--listen", "127.0.0.1:0", "--listen", "unix:" + sock, "--open-timeout", "3s", "--max-sessions", fmt.Sprint(keep + 100),
+	}, flags...)})
+	s.awaitListening(t)
+	return s, sock
+}
+
 // A second client kept everybody out, in one of several ways.
 func TestExhausted(t *testing.T) {
 	heavy(t)
-	s := newServer(t)
-	sock := s.dir + "/s"
-	s.start(t, serverOptions{args: []string{"--listen", "127.0.0.1:0", "--listen", "unix:" + sock, "--open-timeout", "3s"}})
-	s.awaitListening(t)
+	s, sock := startExhaustible(t)
 	const n = 15
 	s.unharmedBy(t, sock, n)
 	s.wantMemoryOfOneClient(t, "all of it at once")

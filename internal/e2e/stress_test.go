@@ -210,10 +210,7 @@ func (r *round) do(t *testing.T) {
 // this one.
 func (r *round) exhausted(t *testing.T) {
 	r.tally.add("ledger exhausted", 1)
-	s := newServer(t)
-	sock := s.dir + "/s"
-	s.start(t, serverOptions{args: []string{"--listen", "127.0.0.1:0", "--listen", "unix:" + sock, "--window", fmt.Sprint(r.window), "--open-timeout", "3s"}})
-	s.awaitListening(t)
+	s, sock := startExhaustible(t, "--window", fmt.Sprint(r.window))
 	for what, n := range s.unharmedBy(t, sock, 5) {
 		r.tally.add("exhausting: "+what, n)
 	}
