@@ -405,6 +405,7 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"session.start.Argv":      "dropped when the command was started, see openBytes",
 		"session.start.Env":       "dropped when the command was started, see openBytes",
 		"session.start.Dir":       "dropped when the command was started, see openBytes",
+		"session.start.TTY.Modes": "an entry for each opcode, which are bytes",
 		"session.exit.LeftBehind": "maxLeftBehind",
 	}
 	used := map[string]bool{}
