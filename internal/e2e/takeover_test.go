@@ -500,9 +500,6 @@ func TestTooManyConnectionsForAMoment(t *testing.T) {
 		return nil
 	})
 	capture(t, s.wsexec("run", "--server", r.url, "echo", "hi")).want(t, 0, "hi\n", "")
-	if n := r.count(); n < 2 {
-		t.Errorf("there was %d connection, want more", n)
-	}
 }
 
 // A client that is stopped, or reads nothing, cannot keep a session from being
