@@ -196,7 +196,7 @@ func New(cfg Config) *Server {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    cfg.MaxHeader,
 		ConnState:         s.noteState,
-		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(cfg.Refusals.Handler(), slog.LevelWarn), // what peers did wrong
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if isUnix(c) {
 				ctx = context.WithValue(ctx, trustedKey{}, true)

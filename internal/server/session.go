@@ -72,7 +72,8 @@ type session struct {
 	broken     bool // something panicked
 }
 
-// maxLosers bounds how many replaced clients a session remembers.
+// maxLosers bounds how many replaced clients a session remembers, of 26 bytes each.
+// Each client comes back once at most, after its connection was lost.
 const maxLosers = 256
 
 // newSession makes the session of the client of o, so that whoever else comes,
