@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"wsexec/internal/proto"
 )
 
 // maxPage bounds the sessions of a page of a list, each of which has up to 8 KiB.
@@ -64,7 +66,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, p party) {
 	if no := s.ledger.take(p, lists, 1); no != "" {
 		s.refused.add("too many lists", r.RemoteAddr, false, "principal", p.principal, "detail", no)
 		w.Header().Set("Retry-After", retryAfter)
-		problem(w, http.StatusServiceUnavailable, "too many lists", no)
+		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many lists", no)
 		return
 	}
 	defer s.ledger.give(p, lists, 1)
