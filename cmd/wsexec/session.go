@@ -361,6 +361,7 @@ type status struct {
 	CoreDumped bool             `json:"core_dumped"`
 	Reason     string           `json:"reason,omitempty"`
 	Error      string           `json:"error,omitempty"`
+	MayHaveRun bool             `json:"may_have_run,omitempty"` // with origin server or transport: it is not known
 	Session    string           `json:"session,omitempty"`
 	Bytes      map[string]int64 `json:"bytes"`
 	Dropped    map[string]int64 `json:"dropped,omitempty"`
@@ -380,6 +381,8 @@ func (s *session) writeStatus(origin string, r *client.Result, err error) error 
 	}
 	if err != nil {
 		st.Error = err.Error()
+		var word *proto.Error
+		st.MayHaveRun = errors.Is(err, client.ErrUnknownStart) || errors.As(err, &word) && word.MayHaveRun
 	}
 	if e := r.Exit; e != nil {
 		st.CoreDumped, st.Reason = e.Core, e.Reason

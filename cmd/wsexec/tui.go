@@ -196,6 +196,9 @@ func (m *messages) oddTerm(name string) {
 
 func (m *messages) opened(o *proto.Opened) {
 	m.info("session %s, pid %d", m.id, o.PID)
+	if o.Dir != "" {
+		m.info("the home directory there cannot be entered: it runs in %s", o.Dir)
+	}
 }
 
 // attached says so where otherwise nothing shows it.
@@ -374,6 +377,8 @@ func (m *messages) serverError(e *proto.Error) {
 	case e.Code == proto.CodeCommandNotFound && !m.verbose && e.Detail != "":
 		sayError(errors.New(theirs(e.Title))) // the PATH is long, and seldom wrong
 		sayHint("wsexec run -v shows the PATH")
+	case e.Code == proto.CodeNotStarted && !e.MayHaveRun:
+		sayError(errors.New(theirs(e.Title) + "; nothing was run"))
 	default:
 		sayError(errors.New(theirs(e.Error())))
 	}

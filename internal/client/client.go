@@ -37,8 +37,11 @@ const (
 	// front of the echo of a key.
 	ttyWindow = 64 << 10
 
-	// connectTimeout bounds the time from dialing to opened.
+	// connectTimeout bounds the time from dialing until open is sent.
 	connectTimeout = 10 * time.Second
+	// answerTimeout bounds the time from there to opened: more than a server takes to
+	// give up a start, 10 s by default, and to say so.
+	answerTimeout = 15 * time.Second
 	// byeTimeout bounds the wait for the server to take leave.
 	byeTimeout = time.Second
 	// writeTimeout bounds the wait for a Write that is under way when the session
@@ -466,10 +469,11 @@ func (e shortTry) Unwrap() error { return e.error }
 // connection before it was lost, if there was one, linger how long that may
 // last, and delay the present one between tries.
 func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.Duration) error {
-	limit, beside := connectTimeout, time.Duration(0)
+	limit, answer, beside := connectTimeout, answerTimeout, time.Duration(0)
 	if !since.IsZero() {
 		beside = max(delay, besideMin)
-		limit = min(limit, max(time.Until(since.Add(linger)), time.Millisecond))
+		left := max(time.Until(since.Add(linger)), time.Millisecond)
+		limit, answer = min(limit, left), min(answer, left)
 	}
 	began := time.Now()
 	late := fmt.Errorf("no answer within %v", limit.Round(time.Millisecond))
@@ -501,13 +505,13 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 		Go:        c.goFunc(),
 	})
 	defer c.detach()
-	opened, err := c.open(conn, l, began.Add(limit))
+	opened, err := c.open(conn, l, began.Add(limit), answer)
 	if errors.Is(err, ErrBroken) {
 		conn.Refuse(err)
 	}
 	if err != nil {
 		conn.Close()
-		if errors.Is(err, ErrNoAnswer) && limit < connectTimeout {
+		if errors.Is(err, ErrNoAnswer) && answer < answerTimeout {
 			err = shortTry{err}
 		}
 		return err
@@ -577,7 +581,7 @@ func (c *Cmd) dial(ctx context.Context, beside time.Duration) (*link.Conn, error
 }
 
 // open exchanges the opening messages and begins the streams on the connection.
-func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time) (*proto.Opened, error) {
+func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time, answer time.Duration) (*proto.Opened, error) {
 	c.mu.Lock()
 	o := &proto.Open{Client: c.client, Try: c.try, Size: c.Size, Window: Window}
 	c.mu.Unlock()
@@ -599,7 +603,7 @@ func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time) (*proto.Op
 	if err != nil {
 		return nil, err
 	}
-	m, err := conn.ReadControl(proto.MaxControl, time.Until(deadline))
+	m, err := conn.ReadControl(proto.MaxControl, answer)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, ErrNoAnswer
 	}

@@ -1,0 +1,245 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// deadMount mounts a file system that does not answer: nobody reads its requests.
+func deadMount(t testing.TB) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("takes root, to mount")
+	}
+	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skip("no FUSE here:", err)
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("wsexec-test", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", dev)); err != nil {
+		unix.Close(dev)
+		t.Skip("no FUSE here:", err)
+	}
+	t.Cleanup(func() {
+		unix.Close(dev) // which ends what waits for an answer
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// A start that hung at a FIFO or at a mount kept its place for ever, was "connection
+// lost" to its client, and at its end "not known whether the command ran".
+func TestStartThatHangs(t *testing.T) {
+	dead := deadMount(t)
+	s := startServer(t, "--start-timeout", "500ms", "--max-sessions", "2")
+	fifo := filepath.Join(s.dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.run(t, fifo).wantComplaint(t, 126, "not executable", "no regular file")
+	s.run(t, "-w", fifo, "true").wantComplaint(t, 125, "bad working directory")
+	status := filepath.Join(s.dir, "status")
+	for _, args := range [][]string{{dead + "/x"}, {"-w", dead, "true"}, {"-e", "PATH=" + dead + ":/bin", "true"}} {
+		r := s.run(t, append([]string{"--status-file", status}, args...)...)
+		r.wantComplaint(t, 125, "could not be started in time", "--start-timeout", "nothing was run")
+		if b, _ := os.ReadFile(status); !strings.Contains(string(b), `"origin":"server"`) || strings.Contains(string(b), "may_have_run") {
+			t.Errorf("%v: the status file says %s", args, b)
+		}
+	}
+	// The places are free: three of two would not be.
+	s.run(t, "sh", "-c", "exit 3").want(t, 3, "", "")
+}
+
+// With a start that hangs neither TERM nor a second one ended the server, and of the
+// other commands some were not killed.
+func TestServerEndsWhileStartsHang(t *testing.T) {
+	dead := deadMount(t)
+	for _, twice := range []bool{false, true} {
+		t.Run(fmt.Sprintf("twice=%t", twice), func(t *testing.T) {
+			s := startServer(t, "--start-timeout", "1h", "--kill-after", "1s")
+			var hanging []*client
+			for range 6 {
+				hanging = append(hanging, s.background(t, "--linger", "1s", dead+"/x"))
+			}
+			// One waits for the mount, the others for that one's look-up.
+			eventually(t, patience, "a start hangs", func() error {
+				if n := s.threadsIn(t, "fuse"); n < 1 {
+					return fmt.Errorf("%d threads wait for the mount", n)
+				}
+				return nil
+			})
+			arg := uniqueSleep()
+			stubborn := s.background(t, "sh", "-c", "trap '' TERM HUP; echo ready; while :; do sleep "+arg+"; done")
+			stubborn.expect(t, "ready\n")
+			s.cmd.Process.Signal(syscall.SIGTERM)
+			if twice {
+				s.cmd.Process.Signal(syscall.SIGTERM)
+			}
+			if code := s.waitExit(t, patience); code != 0 {
+				t.Errorf("the server's status is %d", code)
+			}
+			awaitSleepers(t, 0, arg)
+			if r := stubborn.wait(t, patience); r.status != 137 {
+				t.Errorf("the command that ignores TERM: %v, want 137", r)
+			}
+			for _, c := range hanging {
+				if r := c.wait(t, patience); r.status != 125 {
+					t.Errorf("a start that hangs: %v, want 125", r)
+				}
+			}
+		})
+	}
+}
+
+// threadsIn counts the server's threads that wait in a function of the kernel.
+func (s *server) threadsIn(t testing.TB, function string) (n int) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/task", s.cmd.Process.Pid)
+	tasks, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		b, _ := os.ReadFile(filepath.Join(dir, task.Name(), "wchan"))
+		if strings.Contains(string(b), function) {
+			n++
+		}
+	}
+	return n
+}
+
+// A process whose first thread had ended survived its session, for ever, with status
+// 0 and nothing left behind.
+func TestFirstThreadEnded(t *testing.T) {
+	need(t, "gcc")
+	s := startServer(t)
+	source := s.writeFile(t, "w.c", `
+#include <pthread.h>
+#include <unistd.h>
+static void *work(void *x) { for (;;) sleep(1); }
+int main(void) { pthread_t t; pthread_create(&t, 0, work, 0); pthread_exit(0); }
+`, 0o644)
+	program := filepath.Join(s.dir, "wsexec-w")
+	if out, err := exec.Command("gcc", "-o", program, source, "-lpthread").CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v\n%s", err, out)
+	}
+	status := filepath.Join(s.dir, "status")
+	r := s.run(t, "-n", "--status-file", status, "sh", "-c", program+" & sleep 0.1; echo done")
+	if r.status != 0 || r.stdout != "done\n" {
+		t.Errorf("%v", r)
+	}
+	if b, _ := os.ReadFile(status); !strings.Contains(string(b), `"name":"wsexec-w"`) {
+		t.Errorf("the status file does not name it: %s", b)
+	}
+	if r.took > 1500*time.Millisecond {
+		t.Errorf("it took %v: TERM was not sent", r.took)
+	}
+	for _, p := range processes() {
+		if b, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.pid)); b == program {
+			t.Errorf("process %d lives on", p.pid)
+			syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// pidsLimit makes a cgroup with a limit of processes, of version 1 or 2.
+func pidsLimit(t testing.TB, n int) (dir string) {
+	t.Helper()
+	for _, root := range []string{"/sys/fs/cgroup/pids", "/sys/fs/cgroup"} {
+		dir = filepath.Join(root, "wsexec-e2e-"+strconv.Itoa(os.Getpid())+"-"+strconv.FormatInt(time.Now().UnixNano(), 36))
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		if os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(n)), 0) == nil {
+			t.Cleanup(func() {
+				eventually(t, patience, "the cgroup can be removed", func() error { return unix.Rmdir(dir) })
+			})
+			return dir
+		}
+		unix.Rmdir(dir)
+	}
+	t.Skip("there is no cgroup here to limit processes by")
+	return ""
+}
+
+// A command that made processes up to the limit ended the server, and with that all
+// sessions: Go ends a program that cannot make a thread.
+func TestLimitOfProcesses(t *testing.T) {
+	need(t, "python3", "xargs")
+	limit := pidsLimit(t, 60)
+	s := newServer(t)
+	s.start(t, serverOptions{env: []string{"TMPDIR=" + s.dir}, wrap: []string{"sh", "-c", `echo $$ >"$0/cgroup.procs"; exec "$@"`, limit}})
+	s.awaitListening(t)
+	cmd := s.wsexec("run", "sh", "-c", "echo ready; read x; exit 7")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bystander := startClient(t, cmd)
+	bystander.expect(t, "ready\n")
+	bomb := s.background(t, "--linger", "2s", "python3", "-c", `import os,time
+print("ready", flush=True)
+end = time.time() + 3
+while time.time() < end:
+    try:
+        if os.fork() == 0: time.sleep(4); os._exit(0)
+    except OSError: time.sleep(.0005)`)
+	bomb.expect(t, "ready\n")
+	eventually(t, patience, "the limit is reached", func() error {
+		b, err := os.ReadFile(filepath.Join(limit, "pids.current"))
+		if n, _ := strconv.Atoi(strings.TrimSpace(string(b))); err != nil || n < 59 {
+			return fmt.Errorf("%s processes, %v", b, err)
+		}
+		return nil
+	})
+	each(t, 32, 32, func(int) error {
+		r, err := tryCapture(s.wsexec("run", "-n", "--linger", "1s", "true"), patience)
+		if err == nil && r.status != 0 && (r.status != 125 || !strings.Contains(r.stderr, "the limit of processes")) {
+			err = fmt.Errorf("%v, want 0 or a refusal that says why", r)
+		}
+		return err
+	})
+	stdin.Close()
+	if r := bystander.wait(t, patience); r.status != 7 {
+		t.Errorf("the bystander: %v, want 7", r)
+	}
+	bomb.wait(t, patience)
+	if s.hasExited() {
+		t.Error("the server has ended")
+	}
+}
+
+// Where memory was short the kernel ended the server, the largest process, and with
+// that all sessions.
+func TestCommandsGoFirst(t *testing.T) {
+	s := startServer(t)
+	own, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", s.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers, _ := strconv.Atoi(strings.TrimSpace(string(own)))
+	r := s.run(t, "sh", "-c", "sleep 0.05; cat /proc/self/oom_score_adj")
+	commands, err := strconv.Atoi(strings.TrimSpace(r.stdout))
+	if err != nil || commands <= servers && servers < 1000 {
+		t.Errorf("the server has %d, its command %v", servers, r)
+	}
+	for _, p := range descendants(s.cmd.Process.Pid) {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid))
+		if string(b) != string(own) {
+			t.Errorf("the helper %v has %s, want the server's %s", p, b, own)
+		}
+	}
+}
