@@ -21,11 +21,12 @@ import (
 // its process.
 const cgroupPrefix = "wsexec-server."
 
-// cgroups is the cgroup of a Cleaner, below which each command has one. No controller is enabled there, so that "no
-// internal processes" does not apply (Documentation/admin-guide/cgroup-v2.rst).
+// cgroups is the cgroup of a Cleaner, below which each command has one.
 type cgroups struct {
-	own  string // that of this process
+	own  string // that of this process, when it began
+	home string // where what may stay is moved to: own, or a leaf below (see limitPids)
 	path string
+	pids int      // at most so many processes of a command; 0: no bound
 	lock *os.File // of path; held as long as this process lives
 	last atomic.Int64
 }
@@ -38,7 +39,8 @@ func newCgroups(log func(string, ...any)) (*cgroups, error) {
 		return nil, err
 	}
 	sweep(own, log)
-	c := &cgroups{own: own}
+	removeLeaves(own)
+	c := &cgroups{own: own, home: own}
 	// Of two that come at once, one may sweep what the other has made and not locked yet.
 	for try := 0; c.lock == nil; try++ {
 		path := filepath.Join(own, fmt.Sprintf("%s%d-%d", cgroupPrefix, os.Getpid(), time.Now().UnixNano()))
@@ -55,6 +57,9 @@ func newCgroups(log func(string, ...any)) (*cgroups, error) {
 		if try == 10 {
 			return nil, err
 		}
+	}
+	if why := c.limitPids(); why != "" {
+		log("a command can take all processes that the server's cgroup may have", "reason", why)
 	}
 	if err := c.probe(); err != nil {
 		c.remove()
@@ -207,6 +212,10 @@ func (c *cgroups) make() (dir string, fd int, err error) {
 		os.Remove(dir)
 		return "", -1, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
+	if c.pids > 0 {
+		// A limit that cannot be set does not keep anybody from starting.
+		os.WriteFile(filepath.Join(dir, "pids.max"), strconv.AppendInt(nil, int64(c.pids), 10), 0)
+	}
 	return dir, fd, nil
 }
 
@@ -312,7 +321,7 @@ func (s *cgroupScope) killAll() {
 
 func (s *cgroupScope) release(leave bool) []process {
 	if leave {
-		moveProcesses(s.dir, s.all.own)
+		moveProcesses(s.dir, s.all.home)
 	}
 	left, _ := endCgroup(s.dir)
 	return left
