@@ -233,7 +233,8 @@ func TestTmuxPaste(t *testing.T) {
 	s := startServer(t)
 	x := s.screen(t, "bash")
 	x.run(t, remoteShell)
-	x.await(t, "remote>")
+	x.typeLine(t, "echo up-$((1+1))")
+	x.await(t, "up-2\nremote>") // a prompt, for which it has asked
 	x.tmux(t, "set-buffer", "cat <<end | tr a-z A-Z\n~data/one\n~.\n~&\n~?\nend\n")
 	x.tmux(t, "paste-buffer", "-p")
 	x.await(t, "remote>", "~?\nend")
