@@ -69,13 +69,35 @@ func (s *slowInput) read(fd int, p []byte) (int, error) {
 }
 
 // openStatusFile opens the status file as a shell's > would, symbolic links
-// included, but does not wait until somebody reads a FIFO.
-func openStatusFile(name string) (*os.File, error) {
+// included. For a reader of a FIFO it waits until the limit, and calls waiting once
+// when that takes long.
+func openStatusFile(name string, limit time.Duration, waiting func()) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK|unix.O_NOCTTY, 0o666)
-	if errors.Is(err, syscall.ENXIO) {
-		if st, serr := os.Stat(name); serr == nil && st.Mode().Type() == fs.ModeNamedPipe {
-			err = fmt.Errorf("open %s: nobody reads this pipe", name)
+	if !errors.Is(err, syscall.ENXIO) {
+		return f, err
+	}
+	if st, serr := os.Stat(name); serr != nil || st.Mode().Type() != fs.ModeNamedPipe {
+		return nil, err
+	}
+	type result struct {
+		f   *os.File
+		err error
+	}
+	opened := make(chan result, 1)
+	spawn(func() { // not waited for: nothing ends such an open(2) but a reader
+		f, err := os.OpenFile(name, os.O_WRONLY|unix.O_NOCTTY, 0)
+		opened <- result{f, err}
+	})
+	late := time.After(limit)
+	long := time.After(noticeable)
+	for {
+		select {
+		case r := <-opened:
+			return r.f, r.err
+		case <-late:
+			return nil, fmt.Errorf("open %s: nobody reads this pipe", name)
+		case <-long:
+			waiting()
 		}
 	}
-	return f, err
 }

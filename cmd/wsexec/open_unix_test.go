@@ -44,3 +44,34 @@ func TestSlowInputEnds(t *testing.T) {
 		t.Errorf("read %q, %v, and %d words", b, err, said)
 	}
 }
+
+// Nor is a reader of a status file waited for without an end; one that comes late is in time.
+func TestStatusFileIsAFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openStatusFile(path, 20*time.Millisecond, func() { t.Error("a word") })
+	if f != nil || err == nil || !strings.Contains(err.Error(), path+": nobody reads this pipe") {
+		t.Errorf("opened %v, %v", f, err)
+	}
+	read := make(chan string)
+	go func() { // which also ends the open that was given up
+		r, err := os.Open(path)
+		if err != nil {
+			t.Error(err)
+		}
+		b, _ := io.ReadAll(io.LimitReader(r, int64(len("status"))))
+		r.Close()
+		read <- string(b)
+	}()
+	f, err = openStatusFile(path, time.Hour, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(f, "status")
+	f.Close()
+	if got := <-read; got != "status" {
+		t.Errorf("read %q", got)
+	}
+}

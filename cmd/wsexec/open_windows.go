@@ -14,6 +14,6 @@ type slowInput struct {
 
 func (s *slowInput) Read(p []byte) (int, error) { return s.file.Read(p) }
 
-func openStatusFile(name string) (*os.File, error) {
+func openStatusFile(name string, _ time.Duration, _ func()) (*os.File, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 }

@@ -186,7 +186,7 @@ func readToken(path string, quiet bool) (string, error) {
 	}
 	var r io.Reader = f
 	if !st.Mode().IsRegular() {
-		r = &slowInput{file: f, until: time.Now().Add(tokenTimeout), waiting: func() {
+		r = &slowInput{file: f, until: time.Now().Add(pipeTimeout), waiting: func() {
 			if !quiet {
 				later("waiting for a token from " + path)
 			}
@@ -199,9 +199,9 @@ func readToken(path string, quiet bool) (string, error) {
 	return t, nil
 }
 
-// tokenTimeout bounds the wait for a program that writes a token, and may have to ask a
-// person for a password.
-const tokenTimeout = time.Minute
+// pipeTimeout bounds the wait for a program that writes a token, and may have to ask a
+// person for a password, or that reads a status file.
+const pipeTimeout = time.Minute
 
 // lacksBrackets reports whether the host of a URL is an IPv6 address without brackets,
 // with a port behind it or without.

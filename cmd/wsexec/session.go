@@ -57,7 +57,7 @@ func usage(c *cli.Context, err error, _ bool) error {
 	if name := statusFileBefore(os.Args[2:], c.Command.Flags); name != "" {
 		s := newSession(c)
 		s.status = statusFailed
-		if s.file, _ = openStatusFile(name); s.file != nil {
+		if s.file, _ = openStatusFile(name, time.Second, func() {}); s.file != nil {
 			s.writeStatus("usage", new(client.Result), err)
 		}
 	}
@@ -125,7 +125,7 @@ func (s *session) perform(c *cli.Context, command func(*session) (*client.Cmd, e
 // prepare does what can fail before a connection is made.
 func (s *session) prepare(c *cli.Context) error {
 	if name := c.String("status-file"); name != "" {
-		f, err := openStatusFile(name)
+		f, err := openStatusFile(name, pipeTimeout, func() { s.say.warn(errors.New("waiting until somebody reads " + name)) })
 		if err != nil {
 			return &client.LocalError{Op: "status file", Err: err}
 		}
