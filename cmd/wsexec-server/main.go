@@ -253,6 +253,9 @@ func serve(c *cli.Context) error {
 	}
 	ls.announce()
 	cfg.Log.Info("clean-up", "way", cfg.Cleaner.Way())
+	if !cfg.Cleaner.FindsAll() {
+		cfg.Log.Warn("what a command starts in a session of its own is not found, and not ended: is proc mounted at /proc?")
+	}
 
 	select {
 	case err := <-failed:

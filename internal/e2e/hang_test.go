@@ -243,3 +243,72 @@ func TestCommandsGoFirst(t *testing.T) {
 		}
 	}
 }
+
+// In a memory cgroup of 60 MB the kernel ended the server, the largest process in it,
+// when many small ones of a command had grown; and with it all sessions.
+func TestMemoryLimit(t *testing.T) {
+	need(t, "python3")
+	const root = "/sys/fs/cgroup/memory"
+	dir := filepath.Join(root, "wsexec-e2e-"+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skip("there is no cgroup here to limit memory by:", err)
+	}
+	t.Cleanup(func() {
+		eventually(t, patience, "the cgroup can be removed", func() error { return unix.Rmdir(dir) })
+	})
+	if err := os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte("60M"), 0); err != nil {
+		t.Skip("there is no cgroup here to limit memory by:", err)
+	}
+	s := newServer(t)
+	s.start(t, serverOptions{wrap: []string{"sh", "-c", `echo $$ >"$0/cgroup.procs"; exec "$@"`, dir}})
+	s.awaitListening(t)
+	cmd := s.wsexec("run", "sh", "-c", "echo ready; read x; exit 7")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bystander := startClient(t, cmd)
+	bystander.expect(t, "ready\n")
+	hog := s.run(t, "-n", "--timeout", "20s", "python3", "-c", `import os, time
+for i in range(40):
+    if os.fork() == 0:
+        held = []
+        while True:
+            held.append(bytearray(65536)); time.sleep(.005)
+os.wait()`)
+	t.Logf("the command that takes memory: %v", hog)
+	if s.hasExited() {
+		t.Fatal("the server was ended")
+	}
+	stdin.Close()
+	// The bystander's shell is a command, too, and may be the one that goes; the
+	// server lives, and says so.
+	if r := bystander.wait(t, patience); r.status != 7 && r.status != 137 {
+		t.Errorf("the bystander: %v, want its own status", r)
+	}
+	s.run(t, "sh", "-c", "exit 3").want(t, 3, "", "")
+}
+
+// Without /proc "no processes" was what an empty directory said: a background process
+// in the command's own group lived on, and nothing warned of it.
+func TestWithoutProc(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root, to unmount /proc")
+	}
+	need(t, "unshare")
+	s := startServerWith(t, serverOptions{wrap: []string{"unshare", "-m", "sh", "-c", `mount --make-rprivate / && umount -l /proc && exec "$0" "$@"`}})
+	if !strings.Contains(s.log.String(), "level=WARN") {
+		eventually(t, patience, "the log warns", func() error {
+			if !strings.Contains(s.log.String(), "level=WARN") {
+				return fmt.Errorf("%s", s.log.String())
+			}
+			return nil
+		})
+	}
+	arg := uniqueSleep()
+	r := s.run(t, "-q", "sh", "-c", "sleep "+arg+" >/dev/null 2>&1 & echo bg; exit 3")
+	if r.status != 3 || r.stdout != "bg\n" {
+		t.Errorf("%v", r)
+	}
+	awaitSleepers(t, 0, arg)
+}

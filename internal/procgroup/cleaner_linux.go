@@ -73,6 +73,9 @@ func (c *Cleaner) Way() string {
 	return cmp.Or(c.way, bySession)
 }
 
+// FindsAll reports whether it finds more than the Unix session of a command.
+func (c *Cleaner) FindsAll() bool { return c.way != "" }
+
 // Close ends what belongs to the Cleaner, and everything that is still in its
 // cgroup. What cannot be ended is left to the guard process. All groups must have
 // been reaped.

@@ -565,3 +565,48 @@ func TestEveryWay(t *testing.T) {
 		}
 	}
 }
+
+// Where the pids controller is delegated, a command that makes processes without end
+// has a limit of its own, below the server's.
+func TestPidsOfACommand(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root, to make a cgroup with a limit")
+	}
+	own, err := ownCgroup()
+	if err != nil || !hasController(own, "cgroup.controllers") {
+		t.Skip("the pids controller is not there for cgroup v2")
+	}
+	if !hasController(own, "cgroup.subtree_control") {
+		if err := enablePids(own); err != nil {
+			t.Skip(err)
+		}
+	}
+	dir := filepath.Join(own, fmt.Sprintf("wsexec-pids-%d", os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := endCgroup(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(filepath.Join(dir, "pids.max"), []byte("200"), 0); err != nil {
+		t.Fatal(err)
+	}
+	w := newWardenIn(t, ByCgroup, dir)
+	fmt.Fprintln(w.in, `i=0; while [ $i -lt 300 ]; do sleep 1000 & i=$((i+1)); done 2>/dev/null`)
+	if line := w.read(t); line != "runs" {
+		t.Fatal(line)
+	}
+	eventually(t, "the command has met its limit", func() bool {
+		now, _ := readNumber(dir + "/pids.current")
+		return now > 60
+	})
+	if now, _ := readNumber(dir + "/pids.current"); now > 200-60 {
+		t.Errorf("%d of 200 processes are taken by one command", now)
+	}
+	fmt.Fprintln(w.in, "end")
+	if line := w.read(t); !strings.HasSuffix(line, "[]") {
+		t.Errorf("%s, want nothing left", line)
+	}
+}

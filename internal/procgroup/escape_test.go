@@ -216,12 +216,22 @@ func delegatedCgroup(t testing.TB) string {
 // newWarden starts one. delegated is the cgroup of an ordinary user, or "".
 func newWarden(t testing.TB, way, delegated string) *warden {
 	t.Helper()
-	argv := helper("warden", way)
-	if delegated != "" {
-		exe := publicCopy(t)
-		argv = []string{"sh", "-c", `echo 0 >"$0/cgroup.procs"; exec setpriv --reuid ` + fmt.Sprint(ordinary) + ` --regid ` + fmt.Sprint(ordinary) + ` --clear-groups -- "$@"`,
-			delegated, exe, "helper", "warden", way}
+	if delegated == "" {
+		return startWarden(t, helper("warden", way))
 	}
+	user := fmt.Sprint(ordinary)
+	return startWarden(t, []string{"sh", "-c", `echo 0 >"$0/cgroup.procs"; exec setpriv --reuid ` + user + ` --regid ` + user + ` --clear-groups -- "$@"`,
+		delegated, publicCopy(t), "helper", "warden", way})
+}
+
+// newWardenIn starts one in a cgroup, as we are.
+func newWardenIn(t testing.TB, way, cgroup string) *warden {
+	t.Helper()
+	return startWarden(t, append([]string{"sh", "-c", `echo 0 >"$0/cgroup.procs"; exec "$@"`, cgroup}, helper("warden", way)...))
+}
+
+func startWarden(t testing.TB, argv []string) *warden {
+	t.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "HOME=/")
 	cmd.Stderr = os.Stderr
