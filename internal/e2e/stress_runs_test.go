@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The kinds of runs of the stress suite.
@@ -39,10 +41,12 @@ var kinds = []struct {
 	{"timeout", 2, (*trial).timeout},
 	{"reader gone", 2, (*trial).readerGone},
 	{"refused", 3, (*trial).refused},
+	{"a start that hangs", 1, (*trial).hangs},
 }
 
 // leftovers are lines of shell that leave a process behind that sleeps for %s. The
-// server ends each, wherever it went.
+// server ends each, wherever it went. AWAY is a cgroup.procs file outside of the
+// session's cgroup.
 var leftovers = []string{
 	`sleep %s &`,
 	`(sleep %s &)`,
@@ -56,6 +60,11 @@ var leftovers = []string{
 	`(setsid setsid sleep %s >/dev/null 2>&1 </dev/null &)`,
 	`env -i setsid nohup sleep %s >/dev/null 2>&1 </dev/null &`,
 	`setsid sh -c 'sleep %s & kill -STOP $!; wait' &`,
+	`sh -c 'echo 0 >AWAY; exec sleep %s' &`,
+	`(sh -c 'echo 0 >AWAY; exec setsid env -i sleep %s' >/dev/null 2>&1 </dev/null &)`,
+	`unshare --fork --pid sleep %s >/dev/null 2>&1 &`,
+	`python3 -c 'import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start(); ctypes.CDLL(None).pthread_exit(0)' %s >/dev/null 2>&1 &`,
 	`setsid sh -c 'trap "" TERM; while :; do setsid sleep %s & sleep 0.02; done' >/dev/null 2>&1 &`,
 }
 
@@ -941,10 +950,14 @@ func (x *trial) background() {
 	var script strings.Builder
 	var args []string
 	script.WriteString("grep 0:: /proc/self/cgroup; ")
+	away := "/dev/null" // nowhere to go
+	if own := ownCgroup(); own != "" {
+		away = filepath.Join(own, "cgroup.procs")
+	}
 	for range 1 + x.rnd.IntN(3) {
 		arg := uniqueSleep()
 		args = append(args, arg)
-		how := leftovers[x.rnd.IntN(len(leftovers))]
+		how := strings.ReplaceAll(leftovers[x.rnd.IntN(len(leftovers))], "AWAY", away)
 		x.Logf("leftover: %s", how)
 		fmt.Fprintf(&script, how+"\n", arg)
 	}
@@ -1041,5 +1054,29 @@ func (x *trial) refused() {
 	checkComplaint(x, "wsexec", res.stderr)
 	if res.status != want || res.stdout != "" || x.log.count() != starts {
 		x.Errorf("started %d times, got %v, want it not started and status %d", x.log.count(), res, want)
+	}
+}
+
+// A program that somebody holds a lease on cannot be run, and holds up nobody else.
+func (x *trial) hangs() {
+	ran := filepath.Join(x.s.dir, x.name+"-ran")
+	program := x.s.writeFile(x, x.name+"-leased", "#!/bin/sh\ntouch "+ran+"\n", 0o755)
+	fd, err := unix.Open(program, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		x.Fatal(err)
+	}
+	defer unix.Close(fd)
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETSIG, int(unix.SIGURG))
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK)
+	}
+	if err != nil {
+		x.Logf("no lease here: %v", err)
+		return
+	}
+	res := startClient(x, x.s.wsexec("run", "--server", x.plain().url, program)).wait(x, long)
+	checkComplaint(x, "wsexec", res.stderr, "could not be started in time")
+	if _, err := os.Stat(ran); err == nil || res.status != 125 || res.stdout != "" {
+		x.Errorf("got %v, want status 125; it ran: %t", res, err == nil)
 	}
 }

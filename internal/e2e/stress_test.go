@@ -158,6 +158,7 @@ func (r *round) do(t *testing.T) {
 		"--listen", "127.0.0.1:0", "--window", fmt.Sprint(r.window), "--max-sessions", fmt.Sprint(r.most),
 		"--kill-after", fmt.Sprint(time.Duration(200+rnd.IntN(800)) * time.Millisecond),
 		"--cleanup", []string{"auto", "walk"}[rnd.IntN(2)],
+		"--start-timeout", "5s",
 	}
 	t.Logf("seed %d: %d at a time, the server's flags are %q", r.seed, r.workers, args)
 
