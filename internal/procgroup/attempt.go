@@ -10,14 +10,76 @@ import (
 	"time"
 )
 
-// maxStarting bounds the starts that are under way at the same time. One takes less
-// than a millisecond, unless it hangs: at a file system that does not answer, a
-// lease that somebody holds on the program.
-const maxStarting = 16
+// maxStarting bounds the starts that are under way at the same time, maxStartingEach
+// those of one who asks for them, so that nobody has all places. A start takes less
+// than a millisecond, unless it hangs: at a file system that does not answer, a lease
+// that somebody holds on the program.
+const (
+	maxStarting     = 16
+	maxStartingEach = maxStarting * 3 / 4
+)
 
 // starting are the places of starts, of all Cleaners. A start that hangs keeps its
 // place, and a thread, until it ends after all.
-var starting = make(chan struct{}, maxStarting)
+var starting = places{of: map[string]int{}, freed: make(chan struct{})}
+
+type places struct {
+	mu    sync.Mutex
+	taken int
+	of    map[string]int // the same, by who asked
+	freed chan struct{}  // closed when the next place becomes free
+}
+
+// take takes a place, or returns what is closed when it is worth to try again.
+func (p *places) take(who string) (ok bool, again <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken >= maxStarting || p.of[who] >= maxStartingEach {
+		return false, p.freed
+	}
+	p.taken++
+	p.of[who]++
+	return true, nil
+}
+
+func (p *places) give(who string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken--
+	if p.of[who]--; p.of[who] == 0 {
+		delete(p.of, who)
+	}
+	close(p.freed)
+	p.freed = make(chan struct{})
+}
+
+// await takes a place when there is one. One that is taken becomes free at once, or
+// not for long.
+func (p *places) await(ctx context.Context, who string) error {
+	const patience = 2 * time.Second
+	var late <-chan time.Time
+	for {
+		ok, again := p.take(who)
+		if ok {
+			return nil
+		}
+		if late == nil {
+			t := time.NewTimer(patience)
+			defer t.Stop()
+			late = t.C
+		}
+		select {
+		case <-again:
+			continue
+		case <-ctx.Done():
+		case <-late:
+		}
+		p.mu.Lock()
+		n, all := p.of[who], p.taken
+		p.mu.Unlock()
+		return fmt.Errorf("%w: %d starts hang already, %d of them yours, at files or directories that do not answer", ErrTooLate, all, n)
+	}
+}
 
 // An attempt is one start. It runs on a goroutine of its own, since it touches what
 // the client has named: a path can hang for ever, and then the thread with it.
@@ -75,13 +137,9 @@ func (a *attempt) giveUp() (err error, done bool) {
 // run calls start on a goroutine of its own. When ctx is done it gives up, and
 // returns an error that wraps ErrTooLate or ErrMayHaveRun and the cause of ctx; what
 // start returns after that is handed to discard, which says which of them.
-func (a *attempt) run(ctx context.Context, start func() (*Group, error), discard func(*Group) error) (*Group, error) {
-	select {
-	case starting <- struct{}{}:
-	default:
-		if err := awaitPlace(ctx); err != nil {
-			return nil, err
-		}
+func (a *attempt) run(ctx context.Context, who string, start func() (*Group, error), discard func(*Group) error) (*Group, error) {
+	if err := starting.await(ctx, who); err != nil {
+		return nil, err
 	}
 	type result struct {
 		g   *Group
@@ -89,7 +147,7 @@ func (a *attempt) run(ctx context.Context, start func() (*Group, error), discard
 	}
 	done := make(chan result, 1)
 	go func() { // not waited for: it may hang for ever
-		defer func() { <-starting }()
+		defer starting.give(who)
 		g, err := start()
 		if !a.finish() && err == nil {
 			g, err = nil, discard(g)
@@ -119,19 +177,4 @@ func (a *attempt) run(ctx context.Context, start func() (*Group, error), discard
 		err, _ = a.giveUp()
 	}
 	return nil, fmt.Errorf("%w: %w", err, context.Cause(ctx))
-}
-
-// awaitPlace waits for a place among those that start. One that becomes free does so
-// at once, or not for long.
-func awaitPlace(ctx context.Context) error {
-	const patience = 2 * time.Second
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case starting <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-	case <-t.C:
-	}
-	return fmt.Errorf("%w: %d starts hang already, at files or directories that do not answer", ErrTooLate, maxStarting)
 }

@@ -610,3 +610,36 @@ func TestPidsOfACommand(t *testing.T) {
 		t.Errorf("%s, want nothing left", line)
 	}
 }
+
+// A Cleaner that was closed while something in its cgroup did not end left that to the
+// guard, which took its program for dead and killed that, too.
+func TestAbandonedGuard(t *testing.T) {
+	c, err := NewCleaner(ByCgroup, quiet)
+	if err != nil {
+		t.Skip(err)
+	}
+	other, err := NewCleaner(ByCgroup, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	mark := newMark()
+	g := startBy(t, other, Spec{Args: []string{"sleep", mark}})
+	c.guard.abandon()
+	eventually(t, "the guard has removed the cgroup", func() bool {
+		_, err := os.Stat(c.cgroups.path)
+		return os.IsNotExist(err)
+	})
+	c.guard.mu.Lock()
+	guardPid := c.guard.pid
+	c.guard.mu.Unlock()
+	eventually(t, "the guard has ended", func() bool { return guardPid == 0 || syscall.Kill(guardPid, 0) != nil || state(guardPid) == 'Z' })
+	if len(marked(t, mark)) != 1 {
+		t.Error("another's command was ended")
+	}
+	g.Signal(syscall.SIGKILL)
+	g.Reap()
+	close(c.guard.closing)
+	<-c.guard.ended
+	c.cgroups.lock.Close()
+}

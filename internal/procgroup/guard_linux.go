@@ -112,11 +112,14 @@ func (g *guard) close() {
 	<-g.ended
 }
 
-// abandon leaves the guard alone with what does not end.
+// abandon leaves the guard alone with what does not end in the cgroup. The server
+// lives, which it is told by a byte.
 func (g *guard) abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.w.Write([]byte{0})
 	g.w.Close()
+	g.w = nil // and there is no other guard
 }
 
 // guardMain is the guard process. Its stderr is the server's.
@@ -129,7 +132,10 @@ func guardMain(path string) {
 		setSession(0, server, staysSession)
 	}
 	for {
-		_, err := os.Stdin.Read(make([]byte, 1))
+		n, err := os.Stdin.Read(make([]byte, 1))
+		if n > 0 {
+			server = 0 // it lives, see abandon
+		}
 		if err == io.EOF {
 			break
 		}

@@ -36,7 +36,7 @@ func deadMount(t testing.TB) string {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
-		eventually(t, "all starts have ended", func() bool { return len(starting) == 0 })
+		eventually(t, "all starts have ended", func() bool { return starting.isEmpty() })
 	})
 	return dir
 }
@@ -157,7 +157,7 @@ func TestHangingExecStopsNobody(t *testing.T) {
 					leader = p.pid
 				}
 			}
-			return leader != 0 || len(starting) > 0 && hangsBelowUs(t)
+			return leader != 0 || hangsBelowUs(t)
 		})
 		collected := make(chan struct{})
 		go func() {
@@ -311,7 +311,8 @@ func TestAnyDirectory(t *testing.T) {
 	}
 }
 
-// More starts that hang than there are places: the others are refused, and say why.
+// More starts that hang than there are places: the others of the same user are refused,
+// and say why; another user's are started.
 func TestManyStartsThatHang(t *testing.T) {
 	dead := deadMount(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -328,12 +329,24 @@ func TestManyStartsThatHang(t *testing.T) {
 			t.Errorf("%v, want %v", err, ErrTooLate)
 		}
 	}
-	_, err := testCleaner.Start(t.Context(), Spec{Args: []string{"true"}, Dir: "/", Env: []string{"PATH=/bin"}})
-	if !errors.Is(err, ErrTooLate) || !strings.Contains(err.Error(), fmt.Sprint(maxStarting)) {
-		t.Errorf("%v, want that %d starts hang", err, maxStarting)
+	short := Spec{Args: []string{"true"}, Dir: "/", Env: []string{"PATH=/bin"}}
+	_, err := testCleaner.Start(t.Context(), short)
+	if !errors.Is(err, ErrTooLate) || !strings.Contains(err.Error(), fmt.Sprint(maxStartingEach)) {
+		t.Errorf("%v, want that %d starts hang", err, maxStartingEach)
 	}
-	before, _ := os.ReadDir("/proc/self/task")
-	if len(before) > 100 {
-		t.Errorf("%d threads", len(before))
+	short.For = "another"
+	g, err := testCleaner.Start(t.Context(), short)
+	if err != nil {
+		t.Fatalf("another user's: %v", err)
 	}
+	g.Reap()
+	if threads, _ := os.ReadDir("/proc/self/task"); len(threads) > 100 {
+		t.Errorf("%d threads", len(threads))
+	}
+}
+
+func (p *places) isEmpty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken == 0
 }

@@ -88,6 +88,9 @@ type Spec struct {
 	// be entered is /: nobody has asked for it by name.
 	Dir    string
 	AnyDir bool
+	// For is who asks for it: nobody can have all the places that there are for starts
+	// that hang.
+	For string
 	// TTY, if not nil, asks for a terminal, which has this size before the command starts. Otherwise: pipes.
 	TTY *Winsize
 	// Modes are those of the terminal before the command starts, by their opcodes (see package termios). Those that are

@@ -42,7 +42,7 @@ func (c *Cleaner) Start(ctx context.Context, spec Spec) (*Group, error) {
 		}
 	}
 	a := new(attempt)
-	return a.run(ctx, func() (*Group, error) { return c.start(a, spec) }, discard)
+	return a.run(ctx, spec.For, func() (*Group, error) { return c.start(a, spec) }, discard)
 }
 
 // discard ends a command that was started too late, and returns ErrTooLate if it

@@ -32,7 +32,7 @@ func (x *session) launch() {
 	}()
 	x.at("launch")
 	st := x.start
-	spec := procgroup.Spec{Env: environment(st, x.id), Dir: string(st.Dir), Merge: st.Merge}
+	spec := procgroup.Spec{For: x.principal, Env: environment(st, x.id), Dir: string(st.Dir), Merge: st.Merge}
 	for _, a := range st.Argv {
 		spec.Args = append(spec.Args, string(a))
 	}
