@@ -452,3 +452,31 @@ func killHelpers(t testing.TB, server int) {
 		}
 	}
 }
+
+// A server that was started in another time namespace took all others for dead, since
+// they had started at another time, and killed them and their commands.
+func TestOtherTimeNamespace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root, to make a time namespace")
+	}
+	if out, err := outputOf(exec.Command("unshare", "--time", "--boottime", "100000", "true")); err != nil {
+		t.Skipf("no time namespaces here: %v %s", err, out)
+	}
+	w := newWarden(t, ByWalk, "")
+	mark := newMark()
+	fmt.Fprintln(w.in, "setsid sleep "+mark+" &")
+	if line := w.read(t); line != "runs" {
+		t.Fatal(line)
+	}
+	eventually(t, "it is there", func() bool { return len(bearing(t, mark)) == 1 })
+	other := startWarden(t, append([]string{"unshare", "--time", "--boottime", "100000"}, helper("warden", ByWalk)...))
+	other.in.Close()
+	other.cmd.Wait()
+	if n := len(bearing(t, mark)); n != 1 {
+		t.Errorf("%d processes of a living server, want 1", n)
+	}
+	fmt.Fprintln(w.in, "end")
+	if line := w.read(t); !strings.HasSuffix(line, "[]") {
+		t.Error(line)
+	}
+}

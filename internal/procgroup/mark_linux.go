@@ -139,17 +139,18 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(string(f[starttime]), 10, 64)
 }
 
-// ended reports whether the server of an instance is known to have ended. One of
-// another PID namespace is not known.
+// ended reports whether the server of an instance is known to have ended: its number
+// is nobody's, or that of a process with another mark. (Not by the time when that
+// started, which is another one in each time namespace.) One of another PID namespace
+// is not known.
 func (i instance) ended() bool {
 	namespace, err := pidNamespace()
 	if err != nil || namespace&namespaceMask != i.namespace() {
 		return false
 	}
-	start, err := startTime(i.pid())
-	if err == nil {
+	if m, ok := readMark(i.pid()); ok {
 		_, lives, err := readProcess(i.pid())
-		return start&startMask != i.start() || err == nil && !lives
+		return m.server != i || err == nil && !lives
 	}
 	// With hidepid (man 5 proc) another user's process cannot be seen.
 	return syscall.Kill(i.pid(), 0) == syscall.ESRCH
