@@ -7,7 +7,7 @@ const (
 	endedFactor = 4
 	// maxLists bounds the pages of lists that are being written to one party; each
 	// takes some 20 KiB, however slowly it is read.
-	maxLists = 16
+	maxLists = 64
 )
 
 // bounds are those of the ledger.
