@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,8 @@ const owner = "owner"
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A connection that has sent many requests waits for all others after each.
+	runtime.Gosched()
 	if no := s.check(r); no != nil {
 		s.refused.add(no.title, r.RemoteAddr, true)
 		problem(w, no.status, no.title, no.detail)
