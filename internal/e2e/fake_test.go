@@ -554,6 +554,10 @@ func acceptKey(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
+// answerTime is how long a client waits for the answer to its open: longer than a
+// server tries to start a command.
+const answerTime = 15 * time.Second
+
 // What says nothing at all: 10 s for whoever answers no upgrade, since nothing
 // was asked for yet; and no longer than that and --linger for whoever answers no
 // open.
@@ -577,7 +581,7 @@ func TestFakeServerIsSilent(t *testing.T) {
 	t.Run("upgrade", func(t *testing.T) {
 		t.Parallel()
 		f := startFake(t, func(c *fakeConn) { c.listen() })
-		r := f.client(t, s, connecting+within)
+		r := f.client(t, s, answerTime+within)
 		if !strings.Contains(r.stderr, "not known whether the command ran") {
 			t.Errorf("stderr %s does not say that it is not known whether the command ran", quote(r.stderr))
 		}

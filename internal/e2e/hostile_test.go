@@ -788,7 +788,7 @@ func TestFakeServerBreaksFrames(t *testing.T) {
 				})
 				limit := within
 				if state == "for opened" { // which is waited for as long as --linger
-					limit += 10 * time.Second
+					limit += answerTime
 				}
 				r := f.client(t, s, limit)
 				if strings.ContainsFunc(r.stderr, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
@@ -1018,6 +1018,6 @@ func TestFakeServerDrips(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		})
-		f.client(t, s, 10*time.Second+within)
+		f.client(t, s, answerTime+within)
 	})
 }
