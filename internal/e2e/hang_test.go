@@ -312,3 +312,17 @@ func TestWithoutProc(t *testing.T) {
 	}
 	awaitSleepers(t, 0, arg)
 }
+
+// A home directory that cannot be entered, as of many system users, kept every command
+// from being started, though nobody had named it.
+func TestHomeThatCannotBeEntered(t *testing.T) {
+	s := newServer(t)
+	s.start(t, serverOptions{env: []string{"HOME=/no/such/home"}})
+	s.awaitListening(t)
+	s.run(t, "pwd").want(t, 0, "/\n", "")
+	r := s.run(t, "-v", "pwd")
+	if r.status != 0 || r.stdout != "/\n" || !strings.Contains(r.stderr, "runs in /") {
+		t.Errorf("with -v: %v", r)
+	}
+	s.run(t, "-w", "/no/such/home", "pwd").wantComplaint(t, 125, "bad working directory", "/no/such/home")
+}

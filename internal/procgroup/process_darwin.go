@@ -17,6 +17,9 @@ const (
 
 func ignored(sig syscall.Signal) bool { return signal.Ignored(sig) }
 
+// setDefault is for signals that this system does not have.
+func setDefault(syscall.Signal) {}
+
 func getsid(pid int) (int, error) { return unix.Getsid(pid) }
 
 // A process is one that is listed: its number, name, group and session.

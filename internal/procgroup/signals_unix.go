@@ -26,6 +26,9 @@ var resetSignals = sync.OnceFunc(func() {
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if sig != syscall.SIGKILL && sig != syscall.SIGSTOP && ignored(sig) {
 			signal.Notify(unheard, sig)
+			if ignored(sig) {
+				setDefault(sig) // one that os/signal leaves alone
+			}
 		}
 	}
 	sealDescriptors()

@@ -419,7 +419,7 @@ func signalField(t *testing.T, status []byte, name string) uint64 {
 
 // A server that a script had started with & could not have its commands interrupted: they inherited SIGINT ignored.
 func TestIgnoredSignalsAreDefault(t *testing.T) {
-	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap '' HUP INT QUIT USR1 TSTP TTOU; exec "$0" "$@"`},
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap '' HUP INT QUIT USR1 TSTP TTOU 34; exec "$0" "$@"`},
 		helper("status", "1", "2", "10", "20")...)...)
 	out, err := outputOf(cmd)
 	if err != nil {
