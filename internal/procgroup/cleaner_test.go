@@ -304,6 +304,7 @@ func TestKilledParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	mark := newMark()
 	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & setsid sleep " + mark + " & exec sleep " + mark)})
 	eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 3 })
@@ -325,6 +326,7 @@ func TestStoppedParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	mark := newMark()
 	g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " & kill -STOP $PPID; read x; exit 3")})
 	eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
@@ -345,6 +347,7 @@ func TestStoppedStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	stopped := make(chan error)
 	go func() {
 		for end := time.Now().Add(bound); ; {
@@ -378,6 +381,7 @@ func TestKilledParentOfZombie(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	mark := newMark()
 	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & read x; exit 0")})
 	eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })

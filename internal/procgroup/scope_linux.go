@@ -3,14 +3,20 @@ package procgroup
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"syscall"
 )
 
 // A familyScope is a scope together with what this process has adopted of it.
 type familyScope struct {
 	scope
-	kin kin
+	kin    kin
+	proven atomic.Bool // nothing is left, and nothing can come
 }
+
+// prove says that the command had ended when others found nothing: who would start
+// something has ended, too.
+func (s *familyScope) prove() { s.proven.Store(true) }
 
 func (s *familyScope) others() ([]process, error) {
 	ps, err := s.scope.others()
@@ -41,6 +47,9 @@ func (s *familyScope) release(leave bool) (left []process) {
 	defer s.kin.end()
 	if !leave {
 		left = s.scope.release(false)
+		if s.proven.Load() {
+			return left
+		}
 		return merge(left, s.kin.endAll()...)
 	}
 	// What is forked meanwhile inherits either number.

@@ -282,9 +282,18 @@ func (g *Group) Members() ([]Member, error) {
 	if g.reaped {
 		return nil, nil // the number may be a stranger's by now
 	}
+	ended := false
+	select {
+	case <-g.exited:
+		ended = true
+	default:
+	}
 	ps, err := g.child.scope.others()
 	if err != nil {
 		return nil, err
+	}
+	if s, ok := g.child.scope.(interface{ prove() }); ok && ended && len(ps) == 0 {
+		s.prove()
 	}
 	var ms []Member
 	ours, tty := g.outputs()
