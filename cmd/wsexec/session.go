@@ -253,6 +253,9 @@ func (s *session) act(cmd *client.Cmd, a action) {
 		}
 		cmd.Hangup()
 	case actDetach:
+		if s.left.Load() {
+			return // the first one counts: what was hung up does not go on
+		}
 		if !cmd.Connected() {
 			cmd.GiveUp(errHungUp) // it cannot be told
 			return
@@ -289,12 +292,12 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 	var usage usageError
 	var none errNoServer
 	switch {
+	case s.left.Load(): // before all else: it is no success
+		s.say.hungUp(r, err)
+		return "cancel"
 	case errors.Is(err, client.ErrDetached):
 		s.say.detached()
 		s.status = 0
-		return "cancel"
-	case s.left.Load():
-		s.say.hungUp(r, err)
 		return "cancel"
 	case errors.As(err, &usage):
 		sayUsage(usage.err, s.verb)

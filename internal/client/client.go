@@ -982,13 +982,17 @@ func (c *Cmd) Linger() time.Duration {
 	return c.opened.Linger.Duration()
 }
 
-// Detach leaves the session running without a client. Run fails with ErrDetached
+// Detach leaves the session running without a client, unless it was told to Hangup. Run fails with ErrDetached
 // when the server has said that it knows, and gives up after a few seconds if it
 // does not.
 func (c *Cmd) Detach() {
 	c.made.Do(c.makeStreams)
 	c.mu.Lock()
 	l := c.link
+	if c.hungUp {
+		c.mu.Unlock()
+		return // the session ends
+	}
 	c.leaving = true
 	c.mu.Unlock()
 	c.agreeOnGaps()

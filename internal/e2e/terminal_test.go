@@ -564,6 +564,23 @@ func TestEscapeDetaches(t *testing.T) {
 	c.wantStatus(t, 125)
 }
 
+// A hang-up and then a detach, typed at once, was "detached" with status 0 and a way to
+// come back, of a session that had been ended.
+func TestDetachAfterHangup(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for range 5 {
+		c := s.terminal(t, "sh", "-c", "stty -echo; echo ready; exec cat")
+		c.expect(t, "ready\r\n")
+		c.awaitRaw(t)
+		c.send(t, "~.\r~?\r~&")
+		if shown := c.wantStatus(t, 125); strings.Contains(shown, "detached\r\n") || strings.Contains(shown, "hint: wsexec attach") {
+			t.Errorf("the terminal shows %s", quote(shown))
+		}
+	}
+	s.awaitNoSession(t)
+}
+
 // What was pasted and looked like an escape was one, and the command had the rest of it.
 func TestNoEscapeInAPaste(t *testing.T) {
 	t.Parallel()
