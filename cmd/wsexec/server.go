@@ -83,7 +83,7 @@ func ownServer() (client.Server, error) {
 // unixServer is the server of a socket. The check, if there is one, comes before
 // anything is sent.
 func unixServer(path string, check func(net.Conn) error) client.Server {
-	return client.Server{URL: "ws://localhost", Dial: checked(check, func(ctx context.Context) (net.Conn, error) {
+	return client.Server{URL: "ws://localhost", Name: "unix:" + path, Dial: checked(check, func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	})}
 }

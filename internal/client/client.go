@@ -10,6 +10,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,11 +74,14 @@ const (
 // Server says where a server is and how to get in.
 type Server struct {
 	URL   string // ws, wss, http or https, without a path
+	Name  string // for a person; "": URL
 	Dial  link.Dialer
 	Token string
 	// TokenFrom says where Token was found, for who reads a [ConnectError].
 	TokenFrom string
 }
+
+func (s Server) shown() string { return cmp.Or(s.Name, s.URL) }
 
 // A Cmd is a command on a server. Its fields are set before Run.
 type Cmd struct {

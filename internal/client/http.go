@@ -82,7 +82,7 @@ func answered(resp *http.Response) error {
 
 // connectError says why there is no connection; resp is nil if there was no response.
 func (s Server) connectError(resp *http.Response, err error) *ConnectError {
-	ce := &ConnectError{URL: s.URL, TokenFrom: s.TokenFrom, Err: err}
+	ce := &ConnectError{URL: s.shown(), TokenFrom: s.TokenFrom, Err: err}
 	if resp != nil {
 		ce.Status, ce.Problem = resp.StatusCode, readProblem(resp)
 		if ce.Status/100 == 3 {
