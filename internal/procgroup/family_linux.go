@@ -37,16 +37,15 @@ var family struct {
 	mu      sync.Mutex
 	live    map[uint64]bool // sessions that have not ended, and whether something of theirs that was reaped here had come through execve
 	log     func(string, ...any)
-	resting bool          // under mu: who looks has nothing to look for
-	wake    chan struct{} // ends that
 }
 
-// How often this process looks for adopted children that have ended or are late,
-// while there can be any. A session's end looks for its own at once.
+// After a child has ended this process looks for adopted ones within lookLeast: a
+// command can make thousands in a second whose parents end. Of threads other than the
+// first, which have them by CLONE_PARENT alone, it does so every lookMost, and for
+// what does not end at times that grow up to that.
 const (
+	lookLeast = 20 * time.Millisecond
 	lookMost  = 2 * time.Second
-	lookLeast = 50 * time.Millisecond // while so many end that zombies pile up
-	manyEnded = 64
 )
 
 // adopt makes this process the reaper of what commands leave, once. The number 1
@@ -54,7 +53,6 @@ const (
 func adopt(log func(string, ...any)) {
 	family.once.Do(func() {
 		family.live, family.next, family.log = map[uint64]bool{}, firstSession, log
-		family.wake = make(chan struct{}, 1)
 		before, err := children(os.Getpid())
 		if err != nil {
 			log("children cannot be listed: what leaves its session and its cgroup is not found", "error", err)
@@ -117,10 +115,6 @@ func newKin() kin {
 	k := kin{session: family.next}
 	family.next++
 	family.live[k.session] = false
-	if family.resting {
-		family.resting = false
-		family.wake <- struct{}{}
-	}
 	return k
 }
 
@@ -158,7 +152,7 @@ func (k kin) strays() []process {
 	// The kernel gives orphans to the first thread (find_new_reaper in
 	// kernel/exit.c), which in Go lives as long as the program.
 	own := mark{family.server, k.session}
-	ps, _ := adopted(func(_ int, m mark) bool { return m == own && m.server != 0 }, os.Getpid(), k.tid)
+	ps := adopted(func(_ int, m mark) bool { return m == own && m.server != 0 }, os.Getpid(), k.tid)
 	if len(ps) > 0 {
 		// One that was being forked when it was listed is not adopted.
 		family.forking.Lock()
@@ -217,7 +211,7 @@ func (k kin) has(pid int) bool {
 
 // adopted lists the living adopted children that wanted picks by their mark, those
 // of these threads of ours or of all. It reaps those that have ended.
-func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process, ended int) {
+func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process) {
 	var pids []int
 	if len(tids) == 0 {
 		pids, _ = children(os.Getpid())
@@ -236,10 +230,7 @@ func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process, e
 			p, lives, err := readProcess(pid)
 			if err == nil && !lives {
 				// What it leaves behind has become ours with its death.
-				if reapOne(pid) {
-					again = true
-					ended++
-				}
+				again = reapOne(pid) || again
 			} else if m, ok := readMark(pid); err == nil && ok && wanted(pid, m) {
 				alive = append(alive, p)
 			}
@@ -248,7 +239,7 @@ func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process, e
 			pids, alive = threadChildren(os.Getpid()), alive[:0]
 		}
 	}
-	return alive, ended
+	return alive
 }
 
 // isLate reports whether an adopted child has to be ended although no session does
@@ -322,52 +313,37 @@ func signalAdopted(pid int, sig syscall.Signal) bool {
 
 // reapAdopted reaps adopted children that end, and ends those that are late.
 func reapAdopted() {
-	var orphans chan os.Signal
-	if os.Getpid() == 1 { // those of others come at any time
-		orphans = make(chan os.Signal, 1)
-		signal.Notify(orphans, unix.SIGCHLD)
-	}
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
 	known := map[int]bool{} // late ones, of which the log has a line
+	var full time.Time      // when all threads were looked at
 	for wait := lookLeast; ; {
-		var late []process
-		others := false // there are adopted children, or may be soon
-		_, ended := adopted(func(pid int, m mark) bool {
-			others = true
-			if p, lives, _ := readProcess(pid); lives && isLate(pid, m) {
-				late = append(late, p)
-			}
-			return false
-		})
+		tids := []int{os.Getpid()}
+		if now := time.Now(); now.Sub(full) >= lookMost {
+			full, tids = now, nil
+		}
+		late := adopted(isLate, tids...)
 		for _, p := range late {
 			if signalAdopted(p.pid, syscall.SIGKILL) && !known[p.pid] {
 				known[p.pid] = true
 				family.log("killed a process whose session had ended", "name", p.name, "pid", p.pid)
 			}
 		}
-		if len(late) == 0 {
+		var again <-chan time.Time
+		if len(late) > 0 {
+			wait = min(2*wait, lookMost)
+			again = time.After(wait)
+		} else {
 			clear(known)
-		}
-		if ended >= manyEnded {
 			wait = lookLeast
-		}
-		family.mu.Lock()
-		family.resting = !others && len(family.live) == 0
-		rest := family.resting
-		family.mu.Unlock()
-		if rest {
-			select {
-			case <-family.wake:
-			case <-orphans:
-				family.mu.Lock()
-				if !family.resting {
-					<-family.wake // sent under mu
-				}
-				family.resting = false
-				family.mu.Unlock()
+			if tids != nil {
+				again = time.After(lookMost)
 			}
-			wait = lookLeast
 		}
-		time.Sleep(wait)
-		wait = min(2*wait, lookMost)
+		select {
+		case <-ended:
+			time.Sleep(lookLeast) // each command's end is a signal, too
+		case <-again:
+		}
 	}
 }
