@@ -37,15 +37,22 @@ var family struct {
 	mu      sync.Mutex
 	live    map[uint64]bool // sessions that have not ended, and whether something of theirs that was reaped here had come through execve
 	log     func(string, ...any)
+	timer   *time.Timer   // under mu: until the next look; nil: there is none
+	wait    time.Duration // of it
+	full    time.Time     // when all threads were looked at
+	known   map[int]bool  // late ones, of which the log has a line
 }
 
-// After a child has ended this process looks for adopted ones within lookLeast: a
-// command can make thousands in a second whose parents end. Of threads other than the
-// first, which have them by CLONE_PARENT alone, it does so every lookMost, and for
-// what does not end at times that grow up to that.
+// How often this process looks for adopted children that have ended, or are late,
+// while there are sessions or such children: soon again while so many end that they
+// pile up, and else more and more seldom. (SIGCHLD would tell, at a tenth of what a
+// start costs the server.) Threads other than the first, which have them by
+// CLONE_PARENT alone, are looked at every lookMost.
 const (
 	lookLeast = 20 * time.Millisecond
-	lookMost  = 2 * time.Second
+	lookFirst = 250 * time.Millisecond
+	lookMost  = time.Second
+	manyEnded = 64
 )
 
 // adopt makes this process the reaper of what commands leave, once. The number 1
@@ -70,7 +77,10 @@ func adopt(log func(string, ...any)) {
 		// a shell (exec) that shell's children.
 		family.certain = os.Getpid() != 1 && len(before) == 0
 		family.adopts = true
-		go reapAdopted() // as long as the program
+		family.known = map[int]bool{}
+		if os.Getpid() == 1 {
+			go reapOrphans() // as long as the program
+		}
 	})
 }
 
@@ -115,6 +125,10 @@ func newKin() kin {
 	k := kin{session: family.next}
 	family.next++
 	family.live[k.session] = false
+	if family.timer == nil {
+		family.wait = lookFirst
+		family.timer = time.AfterFunc(lookFirst, look)
+	}
 	return k
 }
 
@@ -152,7 +166,7 @@ func (k kin) strays() []process {
 	// The kernel gives orphans to the first thread (find_new_reaper in
 	// kernel/exit.c), which in Go lives as long as the program.
 	own := mark{family.server, k.session}
-	ps := adopted(func(_ int, m mark) bool { return m == own && m.server != 0 }, os.Getpid(), k.tid)
+	ps, _ := adopted(func(_ int, m mark) bool { return m == own && m.server != 0 }, os.Getpid(), k.tid)
 	if len(ps) > 0 {
 		// One that was being forked when it was listed is not adopted.
 		family.forking.Lock()
@@ -211,7 +225,7 @@ func (k kin) has(pid int) bool {
 
 // adopted lists the living adopted children that wanted picks by their mark, those
 // of these threads of ours or of all. It reaps those that have ended.
-func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process) {
+func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process, ended int) {
 	var pids []int
 	if len(tids) == 0 {
 		pids, _ = children(os.Getpid())
@@ -230,7 +244,10 @@ func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process) {
 			p, lives, err := readProcess(pid)
 			if err == nil && !lives {
 				// What it leaves behind has become ours with its death.
-				again = reapOne(pid) || again
+				if reapOne(pid) {
+					again = true
+					ended++
+				}
 			} else if m, ok := readMark(pid); err == nil && ok && wanted(pid, m) {
 				alive = append(alive, p)
 			}
@@ -239,7 +256,7 @@ func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process) {
 			pids, alive = threadChildren(os.Getpid()), alive[:0]
 		}
 	}
-	return alive
+	return alive, ended
 }
 
 // isLate reports whether an adopted child has to be ended although no session does
@@ -311,39 +328,52 @@ func signalAdopted(pid int, sig syscall.Signal) bool {
 	return true
 }
 
-// reapAdopted reaps adopted children that end, and ends those that are late.
-func reapAdopted() {
+// look reaps adopted children that have ended, and ends those that are late. It is
+// called by the timer, and sets that again while there is something to look for.
+func look() {
+	tids := []int{os.Getpid()}
+	if now := time.Now(); now.Sub(family.full) >= lookMost {
+		family.full, tids = now, nil
+	}
+	var late []process
+	others := false
+	_, ended := adopted(func(pid int, m mark) bool {
+		others = true
+		if p, lives, _ := readProcess(pid); lives && isLate(pid, m) {
+			late = append(late, p)
+		}
+		return false
+	}, tids...)
+	for _, p := range late {
+		if signalAdopted(p.pid, syscall.SIGKILL) && !family.known[p.pid] {
+			family.known[p.pid] = true
+			family.log("killed a process whose session had ended", "name", p.name, "pid", p.pid)
+		}
+	}
+	if len(late) == 0 {
+		clear(family.known)
+	}
+	family.mu.Lock()
+	defer family.mu.Unlock()
+	if !others && tids == nil && len(family.live) == 0 {
+		family.timer = nil
+		return
+	}
+	if ended >= manyEnded {
+		family.wait = lookLeast
+	} else {
+		family.wait = min(max(2*family.wait, lookFirst), lookMost)
+	}
+	family.timer.Reset(family.wait)
+}
+
+// reapOrphans reaps what ends and is nobody's. As the number 1 of its namespace this
+// process gets all orphans of that, also when it has no session.
+func reapOrphans() {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)
-	known := map[int]bool{} // late ones, of which the log has a line
-	var full time.Time      // when all threads were looked at
-	for wait := lookLeast; ; {
-		tids := []int{os.Getpid()}
-		if now := time.Now(); now.Sub(full) >= lookMost {
-			full, tids = now, nil
-		}
-		late := adopted(isLate, tids...)
-		for _, p := range late {
-			if signalAdopted(p.pid, syscall.SIGKILL) && !known[p.pid] {
-				known[p.pid] = true
-				family.log("killed a process whose session had ended", "name", p.name, "pid", p.pid)
-			}
-		}
-		var again <-chan time.Time
-		if len(late) > 0 {
-			wait = min(2*wait, lookMost)
-			again = time.After(wait)
-		} else {
-			clear(known)
-			wait = lookLeast
-			if tids != nil {
-				again = time.After(lookMost)
-			}
-		}
-		select {
-		case <-ended:
-			time.Sleep(lookLeast) // each command's end is a signal, too
-		case <-again:
-		}
+	for range ended {
+		adopted(func(int, mark) bool { return false })
+		time.Sleep(lookLeast) // each command's end is a signal, too
 	}
 }

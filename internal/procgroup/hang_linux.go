@@ -32,25 +32,25 @@ func mayHang(dir, path string) (held int, may bool) {
 	if unix.Statfs(dir, &st) != nil || !slices.Contains(answering, int64(st.Type)) {
 		return -1, true
 	}
-	fd, head := openAnswering(within(dir, path))
+	var buf [headSize]byte
+	fd, head := openAnswering(within(dir, path), buf[:])
 	if fd < 0 {
 		return -1, true
 	}
 	// What interprets it is not held: a program that belongs to a package has no lease.
 	const most = 5 // BINPRM_BUF_SIZE scripts deep, in fs/exec.c
 	for range most {
-		interp, script := strings.CutPrefix(string(head), "#!")
-		if !script {
+		if !bytes.HasPrefix(head, []byte("#!")) {
 			if isPlainELF(head) {
 				return fd, false
 			}
 			break
 		}
-		interp, _, whole := strings.Cut(interp, "\n")
+		interp, _, whole := strings.Cut(string(head[len("#!"):]), "\n")
 		if words := strings.FieldsFunc(interp, func(r rune) bool { return r == ' ' || r == '\t' }); whole && len(words) > 0 {
 			interp = words[0]
 		}
-		other, next := openAnswering(within(dir, interp))
+		other, next := openAnswering(within(dir, interp), buf[:])
 		if other < 0 {
 			break
 		}
@@ -62,18 +62,17 @@ func mayHang(dir, path string) (held int, may bool) {
 }
 
 // headSize is how much of a program is looked at, in bytes.
-const headSize = 4 << 10
+const headSize = 2 << 10
 
 // openAnswering opens a regular file on a file system of this machine, without
-// waiting for anybody's lease, and reads its beginning. fd is -1 if it is none.
-func openAnswering(path string) (fd int, head []byte) {
+// waiting for anybody's lease, and reads its beginning into b. fd is -1 if it is none.
+func openAnswering(path string, b []byte) (fd int, head []byte) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, nil
 	}
 	var st unix.Stat_t
 	var fs unix.Statfs_t
-	b := make([]byte, headSize)
 	n, rerr := 0, error(syscall.EINVAL)
 	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && unix.Fstatfs(fd, &fs) == nil && slices.Contains(answering, int64(fs.Type)) {
 		n, rerr = unix.Pread(fd, b, 0)
