@@ -170,7 +170,7 @@ func sweep(own string, log func(string, ...any)) {
 
 // sweepMarked ends what servers that are dead have left anywhere.
 func sweepMarked(log func(string, ...any)) {
-	left, n := endMarked(func(m mark) bool { return m.session != staysSession && m.server != 0 && m.server.ended() })
+	left, n := endMarked(func(m mark) bool { return m.session&leftBit == 0 && m.server != 0 && m.server.ended() })
 	if len(left) > 0 {
 		log("processes that a server had left do not end", "running", names(left))
 	}
@@ -205,7 +205,12 @@ func (c *cgroups) probe() error {
 // make makes the cgroup of a command, and opens it.
 func (c *cgroups) make() (dir string, fd int, err error) {
 	dir = filepath.Join(c.path, strconv.FormatInt(c.last.Add(1), 10))
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	err = os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrPermission) {
+		permit(c.path) // a command has the same rights
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err != nil {
 		return "", -1, err
 	}
 	if fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
@@ -228,27 +233,57 @@ func (c *cgroups) fork(a *attempt, k *kin, path string, spec *Spec, attr *syscal
 	defer unix.Close(fd)
 	held, may := mayHang(spec.Dir, path)
 	if may {
-		ch, err := forkBelowParent(a, k, path, spec, attr, fd)
-		if err != nil {
-			endCgroup(dir)
-			return nil, err
-		}
-		ch.scope = bothScopes{&cgroupScope{all: c, dir: dir, leader: ch.pid}, ch.scope}
-		return ch, nil
+		os.Remove(dir)
+		return c.forkByParent(a, k, path, spec, attr)
 	}
-	defer unix.Close(held)
+	defer func() {
+		for _, fd := range held {
+			unix.Close(fd)
+		}
+	}()
 	if !a.begin(func() error { return cancelIn(dir) }) {
 		os.Remove(dir)
 		return nil, ErrTooLate
 	}
 	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
+	// The file can have been replaced since it was looked at.
+	hangs := time.AfterFunc(hangAfter, func() {
+		if pids, _ := cgroupPids(dir); len(pids) == 1 && !hasRun(pids[0]) {
+			killCgroup(dir)
+		}
+	})
 	f, err := k.fork(path, spec.Args, attr)
+	if !hangs.Stop() && err == nil && !hasRun(f.pid) {
+		f.watch()
+		reapOwn(f.pid)
+		endCgroup(dir)
+		return c.forkByParent(a, k, path, spec, attr)
+	}
 	if err != nil {
 		os.Remove(dir)
 		return nil, err
 	}
 	ch := ownChild(f)
 	ch.scope = &cgroupScope{all: c, dir: dir, leader: f.pid}
+	return ch, nil
+}
+
+// hangAfter is how long an execve by this process may take.
+const hangAfter = 200 * time.Millisecond
+
+// forkByParent starts a command in a cgroup of its own and by a parent process.
+func (c *cgroups) forkByParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+	dir, fd, err := c.make()
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
+	}
+	defer unix.Close(fd)
+	ch, err := forkBelowParent(a, k, path, spec, attr, fd)
+	if err != nil {
+		endCgroup(dir)
+		return nil, err
+	}
+	ch.scope = bothScopes{&cgroupScope{all: c, dir: dir, leader: ch.pid}, ch.scope}
 	return ch, nil
 }
 
@@ -280,6 +315,10 @@ type cgroupScope struct {
 
 func (s *cgroupScope) others() ([]process, error) {
 	ps, err := cgroupMembers(s.dir)
+	if errors.Is(err, fs.ErrPermission) {
+		permit(s.all.path)
+		ps, err = cgroupMembers(s.dir)
+	}
 	ps = slices.DeleteFunc(ps, func(p process) bool { return p.pid == s.leader })
 	if s.holds(s.leader) {
 		return ps, err
@@ -333,6 +372,21 @@ func killCgroup(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 }
 
+// permit gives a cgroup of ours the modes back that a command of our user can have
+// taken from it.
+func permit(dir string) {
+	os.Chmod(dir, 0o700)
+	for _, file := range []string{"cgroup.events", "cgroup.freeze", "cgroup.kill", "cgroup.procs", "cgroup.threads"} {
+		os.Chmod(filepath.Join(dir, file), 0o600)
+	}
+	below, _ := os.ReadDir(dir)
+	for _, e := range below {
+		if e.IsDir() {
+			permit(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
 // killMembers kills the members of a cgroup and those below one by one. It is for
 // what cgroup.kill passes over: a process whose first thread has ended, since the
 // kernel sends the signal by way of that (seen with Linux 6.18), and all of them
@@ -357,6 +411,11 @@ func endCgroup(dir string) ([]process, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
+		if errors.Is(err, fs.ErrPermission) {
+			permit(filepath.Dir(dir))
+			permit(dir)
+			err = killCgroup(dir)
+		}
 		killMembers(dir)
 		rerr := removeCgroup(dir)
 		if rerr == nil {
@@ -367,7 +426,10 @@ func endCgroup(dir string) ([]process, error) {
 		}
 		// EBUSY until the last has ended, ENODEV while somebody else removes it.
 		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENODEV) || !rest.more() {
-			left, _ := cgroupMembers(dir)
+			left, lerr := cgroupMembers(dir)
+			if lerr != nil || len(left) == 0 {
+				left = append(left, process{name: "unknown, in " + dir})
+			}
 			return left, err
 		}
 	}

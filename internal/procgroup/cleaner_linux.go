@@ -104,7 +104,7 @@ func (c *Cleaner) fork(a *attempt, path string, spec *Spec, attr *syscall.ProcAt
 		offer(ch.pid)
 	}
 	if k.session != 0 {
-		ch.scope = &familyScope{scope: ch.scope, kin: k}
+		ch.scope = &familyScope{scope: ch.scope, kin: k, guard: c.guard}
 	}
 	return ch, nil
 }

@@ -32,6 +32,7 @@ type escape struct {
 	script string
 	n      int    // processes that bear MARK, at least, once it is done
 	only   string // the way that it is for; "": all
+	ends   bool   // only its own end is tried: the guard and the next server cannot know it
 	root   bool
 }
 
@@ -69,7 +70,12 @@ var wayOut = map[string]escape{
 	"vfork":                       {script: "$TRICK vfork MARK &", n: 1},
 	"kills its parent":            {script: "setsid env -i sleep MARK & sleep MARK & kill -9 $PPID; sleep 0.2", n: 0, only: ByWalk},
 	"kills its parent at once":    {script: "kill -9 $PPID; exec setsid env -i sleep MARK", n: 0, only: ByWalk},
-	"a subreaper of its own":      {script: "setsid env -i $TRICK subreaper MARK &", n: 1},
+	// Those that a review of the mark found.
+	"soft limit of 0":        {script: "bash -c 'ulimit -S -x 0; echo 0 >AWAY; setsid env -i sleep MARK >/dev/null 2>&1 </dev/null &'; sleep 0.1"},
+	"limit of another":       {script: "(bash -c 'ulimit -x 100; echo 0 >AWAY; setsid env -i sleep MARK >/dev/null 2>&1 </dev/null &'); sleep 0.1", ends: true},
+	"hops":                   {script: "$TRICK hop MARK & sleep 0.3", ends: true},
+	"hops, away":             {script: "sh -c 'echo 0 >AWAY; exec setsid env -i $TRICK hop MARK' >/dev/null 2>&1 </dev/null & sleep 0.3", ends: true},
+	"a subreaper of its own": {script: "setsid env -i $TRICK subreaper MARK &", n: 1},
 }
 
 // tricks is what a shell cannot do.
@@ -111,6 +117,11 @@ int main(int argc, char **argv) {
 	if (!strcmp(argv[1], "vfork")) {
 		if (vfork() == 0) { for (;;) sleep(1); }
 		_exit(0);
+	}
+	if (!strcmp(argv[1], "hop")) { // each process forks and ends at once
+		setsid();
+		for (int i = 0; i < 3000; i++) { usleep(300); if (fork()) _exit(0); } // no more: each is a zombie until it is reaped
+		sleeps();
 	}
 	if (!strcmp(argv[1], "subreaper")) {
 		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -351,7 +362,7 @@ func TestNoWayOut(t *testing.T) {
 					if place == "delegated" {
 						way = ByCgroup
 					}
-					if e.only != "" && e.only != way || e.root && place == "delegated" {
+					if e.ends && when != "end" || e.only != "" && e.only != way || e.root && place == "delegated" {
 						continue
 					}
 					t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package procgroup
 
 import (
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"slices"
@@ -33,14 +34,15 @@ var family struct {
 	adopts  bool     // this process is a subreaper, and knows its children
 	server  instance // of this process; 0: it has no mark
 	certain bool     // every adopted child comes from a command
-	next    uint64   // session, under mu
 	mu      sync.Mutex
 	live    map[uint64]bool // sessions that have not ended, and whether something of theirs that was reaped here had come through execve
 	log     func(string, ...any)
-	timer   *time.Timer   // under mu: until the next look; nil: there is none
-	wait    time.Duration // of it
-	full    time.Time     // when all threads were looked at
-	known   map[int]bool  // late ones, of which the log has a line
+	timer   *time.Timer     // under mu: until the next look; nil: there is none
+	wait    time.Duration   // of it
+	full    time.Time       // when all threads were looked at
+	known   map[int]bool    // under mu: late ones that were waited for once
+	left    map[uint64]bool // under mu: sessions of which something may stay
+	leftPid map[int]uint64  // under mu: what may stay and cannot be marked so, with its start time
 }
 
 // How often this process looks for adopted children that have ended, or are late,
@@ -59,7 +61,8 @@ const (
 // is one in any case (man 7 pid_namespaces).
 func adopt(log func(string, ...any)) {
 	family.once.Do(func() {
-		family.live, family.next, family.log = map[uint64]bool{}, firstSession, log
+		family.live, family.log = map[uint64]bool{}, log
+		family.left, family.leftPid = map[uint64]bool{}, map[int]uint64{}
 		before, err := children(os.Getpid())
 		if err != nil {
 			log("children cannot be listed: what leaves its session and its cgroup is not found", "error", err)
@@ -122,8 +125,7 @@ func newKin() kin {
 	}
 	family.mu.Lock()
 	defer family.mu.Unlock()
-	k := kin{session: family.next}
-	family.next++
+	k := kin{session: leastSession + rand.Uint64N(leftBit-leastSession)}
 	family.live[k.session] = false
 	if family.timer == nil {
 		family.wait = lookFirst
@@ -157,8 +159,9 @@ func (k kin) end() {
 	family.mu.Unlock()
 }
 
-// strays lists the living adopted children of the session. What has ended is reaped,
-// so that none means that nothing is left.
+// strays lists the living adopted children of the session, and those that are late and
+// that nobody has waited for: they may be its. What has ended is reaped, so that none
+// means that nothing is left.
 func (k kin) strays() []process {
 	if k.session == 0 {
 		return nil
@@ -166,7 +169,9 @@ func (k kin) strays() []process {
 	// The kernel gives orphans to the first thread (find_new_reaper in
 	// kernel/exit.c), which in Go lives as long as the program.
 	own := mark{family.server, k.session}
-	ps, _ := adopted(func(_ int, m mark) bool { return m == own && m.server != 0 }, os.Getpid(), k.tid)
+	ps := adopted(func(pid int, m mark) bool {
+		return m == own && m.server != 0 || isLate(pid, m) && !isKnown(pid)
+	}, os.Getpid(), k.tid)
 	if len(ps) > 0 {
 		// One that was being forked when it was listed is not adopted.
 		family.forking.Lock()
@@ -174,6 +179,24 @@ func (k kin) strays() []process {
 		ps = slices.DeleteFunc(ps, func(p process) bool { return isOwn(p.pid) })
 	}
 	return ps
+}
+
+func isKnown(pid int) bool {
+	family.mu.Lock()
+	defer family.mu.Unlock()
+	return family.known[pid]
+}
+
+// know notes late ones that do not end: nobody else waits for them.
+func know(ps []process) {
+	family.mu.Lock()
+	defer family.mu.Unlock()
+	for _, p := range ps {
+		if !family.known[p.pid] {
+			family.known[p.pid] = true
+			family.log("a process whose session has ended does not end", "name", p.name, "pid", p.pid)
+		}
+	}
 }
 
 // endAll kills what is adopted of the session until there is none, but for what
@@ -184,7 +207,11 @@ func (k kin) endAll() []process {
 		for _, p := range left {
 			signalAdopted(p.pid, syscall.SIGKILL)
 		}
-		if len(left) == 0 || !rest.more() {
+		if len(left) == 0 {
+			return nil
+		}
+		if !rest.more() {
+			know(left)
 			return left
 		}
 	}
@@ -197,24 +224,62 @@ func (k kin) verdict(left []process) error {
 	family.mu.Lock()
 	ran := family.live[k.session]
 	family.mu.Unlock()
+	adopted(func(pid int, m mark) bool { // what has changed its mark may be it
+		ran = ran || m.server == family.server && m.session < leastSession && hasRun(pid)
+		return false
+	}, os.Getpid(), k.tid)
 	if ran || k.session == 0 || family.server == 0 || slices.ContainsFunc(left, func(p process) bool { return hasRun(p.pid) }) {
 		return ErrMayHaveRun
 	}
 	return ErrTooLate
 }
 
+// maxLeft bounds what is remembered of things that were left running. Beyond that they
+// may be ended when they lose their parent.
+const maxLeft = 4096
+
 // leave lets everything in ps stay, whatever becomes of its parents. It reports
 // whether something had to be told so.
 func (k kin) leave(ps []process) (changed bool) {
-	if k.session == 0 || family.server == 0 {
+	if k.session == 0 {
 		return false
 	}
+	family.mu.Lock()
+	defer family.mu.Unlock()
+	if len(family.left) < maxLeft {
+		family.left[k.session] = true
+	}
 	for _, p := range ps {
-		if m, ok := readMark(p.pid); ok && m.server == family.server && m.session != staysSession {
-			changed = setSession(p.pid, family.server, staysSession) == nil || changed
+		m, ok := readMark(p.pid)
+		switch {
+		case !ok:
+		case family.server != 0 && m.server == family.server:
+			if m.session != leftBit|k.session {
+				changed = setSession(p.pid, family.server, leftBit|k.session) == nil || changed
+			}
+		default: // it has a mark of its own, or none
+			start, err := startTime(p.pid)
+			if err == nil && family.leftPid[p.pid] != start && len(family.leftPid) < maxLeft {
+				family.leftPid[p.pid], changed = start, true
+			}
 		}
 	}
 	return changed
+}
+
+// mayStay reports whether a process was left running.
+func mayStay(pid int, m mark) bool {
+	family.mu.Lock()
+	defer family.mu.Unlock()
+	if m.server == family.server && m.session&leftBit != 0 && family.left[m.session&^leftBit] {
+		return true
+	}
+	start, was := family.leftPid[pid]
+	if !was {
+		return false
+	}
+	now, err := startTime(pid)
+	return err == nil && now == start
 }
 
 // has reports whether a process bears the mark of the session.
@@ -224,8 +289,17 @@ func (k kin) has(pid int) bool {
 }
 
 // adopted lists the living adopted children that wanted picks by their mark, those
-// of these threads of ours or of all. It reaps those that have ended.
-func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process, ended int) {
+// of these threads of ours or of all. It reaps those that have ended. Where one is
+// wanted, what it has left has become ours with its death, and it looks again; but not
+// for ever, for one that forks and ends all the time: that is then listed as if it
+// lived.
+func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process) {
+	alive, _ = adoptedCount(wanted, tids...)
+	return alive
+}
+
+// adoptedCount is adopted, and how many have ended.
+func adoptedCount(wanted func(pid int, m mark) bool, tids ...int) (alive []process, ended int) {
 	var pids []int
 	if len(tids) == 0 {
 		pids, _ = children(os.Getpid())
@@ -235,49 +309,58 @@ func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process, e
 			pids = append(pids, threadChildren(tid)...)
 		}
 	}
-	for again := true; again; {
-		again = false
+	const most, restless = 16, 3 // looks
+	for look := 1; ; look++ {
+		var last process
 		for _, pid := range pids {
 			if isOwn(pid) {
 				continue
 			}
 			p, lives, err := readProcess(pid)
-			if err == nil && !lives {
-				// What it leaves behind has become ours with its death.
-				if reapOne(pid) {
-					again = true
-					ended++
-				}
-			} else if m, ok := readMark(pid); err == nil && ok && wanted(pid, m) {
+			m, ok := readMark(pid)
+			if err != nil || !ok {
+				continue
+			}
+			is := wanted(pid, m)
+			switch {
+			case lives && is:
 				alive = append(alive, p)
+			case !lives:
+				if is && look > restless && p.pgrp > 1 {
+					syscall.Kill(-p.pgrp, syscall.SIGKILL) // its number is kept by the zombie
+				}
+				if reapOne(pid) {
+					ended++
+					if is {
+						last = p
+					}
+				}
 			}
 		}
-		if again {
-			pids, alive = threadChildren(os.Getpid()), alive[:0]
+		if last.pid == 0 {
+			return alive, ended
 		}
+		if look == most {
+			return append(alive, last), ended
+		}
+		pids, alive = threadChildren(os.Getpid()), alive[:0]
 	}
-	return alive, ended
 }
 
 // isLate reports whether an adopted child has to be ended although no session does
-// it: its own is over, or it has lost its mark.
+// it: its own is over, or it has another mark than it was given.
 func isLate(pid int, m mark) bool {
 	switch m.server {
-	case 0:
-		if !family.certain {
-			return false
-		}
 	case family.server:
-		if m.session == staysSession || m.session != unknownSession && isLive(m.session) {
+		if family.server == 0 || isLive(m.session) {
 			return false
 		}
-	default:
-		// Of a server that a command has started, and its guard's to end.
-		if m.session == staysSession || !m.server.ended() {
+	default: // without a mark of a server, or with that of one that a command has started
+		if family.server == 0 || !family.certain {
 			return false
 		}
 	}
-	return !inServersCgroup(pid) // whose session ends it
+	return !mayStay(pid, m) && !inServersCgroup(pid) // whose session ends it
 }
 
 func isLive(session uint64) bool {
@@ -301,10 +384,14 @@ func reapOne(pid int) bool {
 	if isOwn(pid) {
 		return false
 	}
-	if m, ok := readMark(pid); ok && m.server == family.server && hasRun(pid) {
+	if m, ok := readMark(pid); ok && hasRun(pid) {
 		family.mu.Lock()
-		if _, live := family.live[m.session]; live {
+		if _, live := family.live[m.session]; live && m.server == family.server {
 			family.live[m.session] = true
+		} else if m.session < leastSession { // it has changed its mark: whose it was is not known
+			for session := range family.live {
+				family.live[session] = true
+			}
 		}
 		family.mu.Unlock()
 	}
@@ -324,7 +411,11 @@ func signalAdopted(pid int, sig syscall.Signal) bool {
 	if err != nil || p.ppid != os.Getpid() {
 		return false
 	}
-	syscall.Kill(pid, sig)
+	if sig == syscall.SIGKILL {
+		killGroupIf(pid, func() bool { return true })
+	} else {
+		syscall.Kill(pid, sig)
+	}
 	return true
 }
 
@@ -337,7 +428,7 @@ func look() {
 	}
 	var late []process
 	others := false
-	_, ended := adopted(func(pid int, m mark) bool {
+	_, ended := adoptedCount(func(pid int, m mark) bool {
 		others = true
 		if p, lives, _ := readProcess(pid); lives && isLate(pid, m) {
 			late = append(late, p)
@@ -345,13 +436,14 @@ func look() {
 		return false
 	}, tids...)
 	for _, p := range late {
-		if signalAdopted(p.pid, syscall.SIGKILL) && !family.known[p.pid] {
-			family.known[p.pid] = true
+		if signalAdopted(p.pid, syscall.SIGKILL) && !isKnown(p.pid) {
 			family.log("killed a process whose session had ended", "name", p.name, "pid", p.pid)
 		}
 	}
 	if len(late) == 0 {
+		family.mu.Lock()
 		clear(family.known)
+		family.mu.Unlock()
 	}
 	family.mu.Lock()
 	defer family.mu.Unlock()

@@ -1,7 +1,7 @@
 package procgroup
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -23,9 +23,10 @@ type guard struct {
 	closing chan struct{}
 	ended   chan struct{}
 
-	mu  sync.Mutex
-	w   *os.File // nil when closed
-	pid int      // 0 when it is reaped
+	mu   sync.Mutex
+	w    *os.File // nil when closed
+	pid  int      // 0 when it is reaped
+	left []byte   // what it was told by leave
 }
 
 // guardRest is the least time from one guard to the next.
@@ -60,6 +61,7 @@ func (g *guard) start() (watch func(), err error) {
 		return nil, err
 	}
 	g.w, g.pid = w, f.pid
+	w.Write(g.left)
 	return func() {
 		f.watch()
 		g.mu.Lock()
@@ -112,12 +114,28 @@ func (g *guard) close() {
 	<-g.ended
 }
 
+// guardWord is the size of what the guard is told: the number of a session of which
+// something may stay, or 0, see abandon.
+const guardWord = 8
+
+// leave tells the guard that what is marked as left of a session may stay.
+func (g *guard) leave(session uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.w == nil || len(g.left) >= maxLeft*guardWord { // which fits into the pipe
+		return
+	}
+	word := binary.BigEndian.AppendUint64(nil, session)
+	g.left = append(g.left, word...)
+	g.w.Write(word)
+}
+
 // abandon leaves the guard alone with what does not end in the cgroup. The server
-// lives, which it is told by a byte.
+// lives, which it is told by a 0.
 func (g *guard) abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.w.Write([]byte{0})
+	g.w.Write(make([]byte, guardWord))
 	g.w.Close()
 	g.w = nil // and there is no other guard
 }
@@ -129,18 +147,17 @@ func guardMain(path string) {
 	spare(helperThreads)
 	server := ownMark().server
 	if server != 0 {
-		setSession(0, server, staysSession)
+		setSession(0, server, leftBit)
 	}
-	for {
-		n, err := os.Stdin.Read(make([]byte, 1))
-		if n > 0 {
+	stay := map[uint64]bool{}
+	for word := make([]byte, guardWord); ; {
+		if _, err := io.ReadFull(os.Stdin, word); err != nil {
+			break // the server has ended
+		}
+		if session := binary.BigEndian.Uint64(word); session != 0 {
+			stay[leftBit|session] = true
+		} else {
 			server = 0 // it lives, see abandon
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			break
 		}
 	}
 	for said := false; ; time.Sleep(killWait) {
@@ -150,7 +167,7 @@ func guardMain(path string) {
 			left, err = endCgroup(path)
 		}
 		if server != 0 {
-			more, _ := endMarked(func(m mark) bool { return m.server == server && m.session != staysSession })
+			more, _ := endMarked(func(m mark) bool { return m.server == server && !stay[m.session] })
 			left = append(left, more...)
 		}
 		if err == nil && len(left) == 0 {

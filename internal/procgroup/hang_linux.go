@@ -25,40 +25,39 @@ var answering = []int64{
 	unix.ISOFS_SUPER_MAGIC, unix.PROC_SUPER_MAGIC, 0x2FC12FC1 /* ZFS */, 0xCA451A4E, /* bcachefs */
 }
 
-// mayHang reports whether execve of path in dir may. If not, held is the open
-// program, which keeps it so: nobody can take a lease on a file that is open.
-func mayHang(dir, path string) (held int, may bool) {
+// mayHang reports whether execve of path in dir may. If not, held are the open program
+// and its interpreters, which keep it so: nobody can take a lease on a file that is
+// open.
+func mayHang(dir, path string) (held []int, may bool) {
 	var st unix.Statfs_t
 	if unix.Statfs(dir, &st) != nil || !slices.Contains(answering, int64(st.Type)) {
-		return -1, true
+		return nil, true
 	}
 	var buf [headSize]byte
-	fd, head := openAnswering(within(dir, path), buf[:])
-	if fd < 0 {
-		return -1, true
-	}
-	// What interprets it is not held: a program that belongs to a package has no lease.
-	const most = 5 // BINPRM_BUF_SIZE scripts deep, in fs/exec.c
-	for range most {
+	const most = 5 // scripts deep: BINPRM_BUF_SIZE and exec_binprm in fs/exec.c
+	for name := path; len(held) <= most; {
+		fd, head := openAnswering(within(dir, name), buf[:])
+		if fd < 0 {
+			break
+		}
+		held = append(held, fd)
 		if !bytes.HasPrefix(head, []byte("#!")) {
 			if isPlainELF(head) {
-				return fd, false
+				return held, false
 			}
 			break
 		}
-		interp, _, whole := strings.Cut(string(head[len("#!"):]), "\n")
-		if words := strings.FieldsFunc(interp, func(r rune) bool { return r == ' ' || r == '\t' }); whole && len(words) > 0 {
-			interp = words[0]
-		}
-		other, next := openAnswering(within(dir, interp), buf[:])
-		if other < 0 {
+		line, _, whole := strings.Cut(string(head[len("#!"):]), "\n")
+		words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' })
+		if !whole || len(words) == 0 {
 			break
 		}
-		unix.Close(other)
-		head = next
+		name = words[0]
 	}
-	unix.Close(fd)
-	return -1, true
+	for _, fd := range held {
+		unix.Close(fd)
+	}
+	return nil, true
 }
 
 // headSize is how much of a program is looked at, in bytes.

@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
+	adopt(quiet)
+	family.certain = false // the tests have children of their own
 	if way := os.Getenv("PROCGROUP_TEST_WAY"); way != "" {
 		var err error
 		if testCleaner, err = NewCleaner(way, quiet); err != nil {
@@ -68,6 +70,7 @@ func leaks() int {
 	// What is adopted is reaped in the background: the guards of servers of the tests
 	// that were killed, once they have done their work.
 	for end := time.Now().Add(bound); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		adopted(func(int, mark) bool { return false })
 		if !hasChildren() {
 			return 0
 		}

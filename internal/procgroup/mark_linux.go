@@ -23,11 +23,12 @@ type mark struct {
 	session uint64   // the soft limit
 }
 
-// Sessions are numbered from firstSession on. The others are
+// Sessions have random numbers, which no other command can guess, from leastSession to
+// leftBit.
 const (
-	staysSession   = 0 // what may stay: left running, or a helper of the server
 	unknownSession = 1 // the server itself
-	firstSession   = 2
+	leastSession   = 1 << 32
+	leftBit        = 1 << 58 // and the session's number: it may stay, as the next server is told; and 0: a helper
 )
 
 // An instance names a server among those that run, have run and will run on this
@@ -156,18 +157,19 @@ func (i instance) ended() bool {
 	return syscall.Kill(i.pid(), 0) == syscall.ESRCH
 }
 
-// endMarked kills the processes that ours picks by their mark, until none is left
-// or killWait is over. It returns what does not end, and how many it has killed.
-// What is another user's, and so not to be killed, is not waited for.
+// endMarked kills the processes that ours picks by their mark, until none is seen three
+// times in a row (one that forks and ends is easily missed) or killWait is over. It
+// returns what does not end, and how many it has killed. What is another user's, and so
+// not to be killed, is not waited for.
 func endMarked(ours func(mark) bool) (left []process, killed int) {
 	seen := map[int]bool{}
-	for rest := newRest(killWait); ; {
+	for rest, none := newRest(killWait), 0; ; {
 		ps, err := processes()
 		if err != nil {
 			return nil, killed
 		}
 		left = left[:0]
-		wait := false
+		none++
 		for _, p := range ps {
 			if m, ok := readMark(p.pid); !ok || p.pid == os.Getpid() || !ours(m) {
 				continue
@@ -176,17 +178,17 @@ func endMarked(ours func(mark) bool) (left []process, killed int) {
 			if syscall.Kill(p.pid, 0) == syscall.EPERM {
 				continue
 			}
-			wait = true
+			none = 0
 			if !seen[p.pid] {
 				seen[p.pid] = true
 				killed++
 			}
-			signalIf(p.pid, syscall.SIGKILL, func() bool {
+			killGroupIf(p.pid, func() bool {
 				m, ok := readMark(p.pid)
 				return ok && ours(m)
 			})
 		}
-		if !wait || !rest.more() {
+		if none >= 3 || len(seen) == 0 && none > 0 || !rest.more() {
 			return left, killed
 		}
 	}

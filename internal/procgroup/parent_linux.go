@@ -383,6 +383,7 @@ func parentMain() {
 		sock.Write(message(saysFailed, uint64(err.(syscall.Errno))))
 		return
 	}
+	spare(helperThreads) // before there is a command that could take them
 	orphans := make(chan os.Signal, 1)
 	signal.Notify(orphans, unix.SIGCHLD)
 	server := ownMark().server
@@ -397,7 +398,7 @@ func parentMain() {
 		unix.Close(4)
 	}
 	if server != 0 {
-		setSession(0, server, staysSession)
+		setSession(0, server, leftBit)
 	}
 	if err != nil {
 		errno := syscall.EIO
@@ -407,7 +408,6 @@ func parentMain() {
 	}
 	closeStdio()
 	sock.Write(message(saysStarted, uint64(f.pid)))
-	spare(helperThreads)
 	p := &reaper{leader: f.pid, sock: sock, orphans: orphans}
 
 	exited := make(chan struct{})

@@ -3,6 +3,7 @@ package procgroup
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -53,15 +54,12 @@ type process struct {
 	name                 string
 }
 
-// errNoProc: what is mounted at /proc, if anything, does not show this process.
-var errNoProc = errors.New("/proc does not list processes: is proc mounted there?")
-
 // processes looks through /proc for the living processes. An error says that it
 // could not look.
 func processes() ([]process, error) {
 	d, err := os.Open("/proc")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrBlind, err)
 	}
 	defer d.Close()
 	names, err := d.Readdirnames(-1)
@@ -83,7 +81,7 @@ func processes() ([]process, error) {
 		}
 	}
 	if !slices.ContainsFunc(ps, func(p process) bool { return p.pid == os.Getpid() }) {
-		return nil, errNoProc
+		return nil, ErrBlind
 	}
 	return ps, nil
 }
@@ -190,8 +188,27 @@ func signalIf(pid int, sig syscall.Signal, ours func() bool) {
 	}
 }
 
-// holds reports whether a process has one of the files open that these descriptors of ours are the other ends of: the
-// same pipe, or the terminal of that number.
+// killGroupIf kills a process and all of its group if ours says that it is one of ours:
+// a group is within a Unix session, which a command has begun.
+func killGroupIf(pid int, ours func() bool) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		signalIf(pid, syscall.SIGKILL, ours)
+		return
+	}
+	defer unix.Close(fd)
+	if !ours() {
+		return
+	}
+	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, signalProcessGroup) != nil { // Linux before 6.9
+		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
+}
+
+// holds reports whether a process has one of the files open that these descriptors of
+// ours are the other ends of: the same pipe, or the terminal of that number. It reads
+// the names of what is open alone: to stat it would ask the file system that it is on,
+// which may not answer.
 func holds(pid int, ours []int, tty int) bool {
 	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
 	d, err := os.Open(dir)
@@ -199,28 +216,20 @@ func holds(pid int, ours []int, tty int) bool {
 		return true // it cannot be known
 	}
 	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	var pipes []unix.Stat_t
+	held := []string{}
 	for _, fd := range ours {
 		var st unix.Stat_t
 		if unix.Fstat(fd, &st) == nil {
-			pipes = append(pipes, st)
+			held = append(held, "pipe:["+strconv.FormatUint(st.Ino, 10)+"]")
 		}
 	}
+	if tty >= 0 {
+		held = append(held, "/dev/pts/"+strconv.Itoa(tty), "/dev/tty")
+	}
+	names, _ := d.Readdirnames(-1)
 	for _, name := range names {
-		var st unix.Stat_t
-		if unix.Stat(dir+name, &st) != nil {
-			continue
-		}
-		for _, p := range pipes {
-			if st.Dev == p.Dev && st.Ino == p.Ino {
-				return true
-			}
-		}
-		// Numbers of devices: Documentation/admin-guide/devices.txt.
-		if major, minor := unix.Major(st.Rdev), int(unix.Minor(st.Rdev)); tty >= 0 && st.Mode&unix.S_IFMT == unix.S_IFCHR &&
-			(major >= 136 && major <= 143 && int(major-136)<<20|minor == tty || major == 5 && minor == 0) {
-			return true // its own name, or /dev/tty
+		if to, err := os.Readlink(dir + name); err == nil && slices.Contains(held, to) {
+			return true
 		}
 	}
 	return false

@@ -11,6 +11,7 @@ import (
 type familyScope struct {
 	scope
 	kin    kin
+	guard  *guard      // to be told what may stay; nil: there is none
 	proven atomic.Bool // nothing is left, and nothing can come
 }
 
@@ -51,6 +52,9 @@ func (s *familyScope) release(leave bool) (left []process) {
 			return left
 		}
 		return merge(left, s.kin.endAll()...)
+	}
+	if s.guard != nil {
+		s.guard.leave(s.kin.session)
 	}
 	// What is forked meanwhile inherits either number.
 	for rest := newRest(killWait); ; {

@@ -571,7 +571,7 @@ func TestParseStat(t *testing.T) {
 // members must be able to look.
 func members(t testing.TB, g *Group) []Member {
 	t.Helper()
-	m, err := g.Members()
+	m, err := g.Members(16)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -624,7 +624,7 @@ func TestMembersWithoutDescriptors(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
 		t.Fatal(err)
 	}
-	m, err := g.Members()
+	m, err := g.Members(16)
 	if rerr := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); rerr != nil {
 		t.Fatal(rerr)
 	}

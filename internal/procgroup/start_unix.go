@@ -276,7 +276,10 @@ func (g *Group) Exited() <-chan struct{} { return g.exited }
 
 // Members returns the living processes that the command has started, without itself. Zombies are not living. An error
 // says that they could not be looked for; there may be some then.
-func (g *Group) Members() ([]Member, error) {
+//
+// Holding is found out for the first most of them, since it is dear: of the others it
+// is false.
+func (g *Group) Members(most int) ([]Member, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.reaped {
@@ -297,8 +300,8 @@ func (g *Group) Members() ([]Member, error) {
 	}
 	var ms []Member
 	ours, tty := g.outputs()
-	for _, p := range ps {
-		ms = append(ms, Member{Pid: p.pid, Name: p.name, Holding: holds(p.pid, ours, tty)})
+	for i, p := range ps {
+		ms = append(ms, Member{Pid: p.pid, Name: p.name, Holding: i < most && holds(p.pid, ours, tty)})
 	}
 	return ms, nil
 }

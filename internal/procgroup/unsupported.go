@@ -31,7 +31,7 @@ func (*Group) Stdin() *Input                  { return nil }
 func (*Group) Stdout() *Output                { return nil }
 func (*Group) Stderr() *Output                { return nil }
 func (*Group) Exited() <-chan struct{}        { return nil }
-func (*Group) Members() ([]Member, error)     { return nil, errUnsupported }
+func (*Group) Members(int) ([]Member, error)  { return nil, errUnsupported }
 func (*Group) SignalAll(syscall.Signal) error { return errUnsupported }
 func (*Group) Signal(syscall.Signal) error    { return errUnsupported }
 func (*Group) Hangup() error                  { return errUnsupported }

@@ -62,6 +62,9 @@ func (x *session) launch() {
 		return
 	}
 	x.proc = g
+	if spec.AnyDir && g.Dir() != spec.Dir {
+		x.elsewhere = g.Dir()
+	}
 	log.Info("started", "pid", g.Pid(), "tty", st.TTY != nil, "name", st.Name)
 	x.spawn(x.life)
 }
@@ -379,7 +382,7 @@ func (x *session) mayLeave() bool {
 
 // leftovers says what the command has left behind; not nil if there may be something.
 func (x *session) leftovers(leave bool) []proto.Process {
-	members, err := x.proc.Members()
+	members, err := x.proc.Members(maxLeftBehind)
 	if err == nil && len(members) == 0 {
 		return nil
 	}
@@ -399,13 +402,17 @@ func (x *session) endLeftovers() []procgroup.Member {
 	// CONT goes along since a stopped process takes no other signal but KILL.
 	x.proc.SignalAll(sigTERM)
 	x.proc.SignalAll(sigCONT)
+	if _, err := x.proc.Members(0); errors.Is(err, procgroup.ErrBlind) {
+		x.proc.SignalAll(sigKILL) // what cannot be seen is not waited for
+		return nil
+	}
 	kill := time.Now().Add(leftoverGrace)
 	giveUp := kill.Add(leftoverGrace)
 	// They are no children of ours, so nobody tells us when they have ended. Most do
 	// at once; looking often for those that do not would take the time of others.
 	const first, most = time.Millisecond, 64 * time.Millisecond
 	for wait := first; ; wait = min(2*wait, most) {
-		members, err := x.proc.Members()
+		members, err := x.proc.Members(0)
 		if err == nil && len(members) == 0 {
 			return nil
 		}

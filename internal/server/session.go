@@ -47,8 +47,9 @@ type session struct {
 	fed     atomic.Int64   // bytes of stdin written
 
 	// Set before ready is closed, and constant then.
-	proc     *procgroup.Group
-	startErr *proto.Error
+	proc      *procgroup.Group
+	startErr  *proto.Error
+	elsewhere string // the directory of the command, if the client may expect another
 
 	mu         sync.Mutex
 	reason     string // why the session was told to end; "" if it was not
@@ -267,7 +268,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, created bool
 		x.takeover, x.detached = false, false
 	}
 	opened := &proto.Opened{
-		PID: x.proc.Pid(), Dir: x.elsewhere(), Resumed: !created, TTY: x.start.TTY != nil,
+		PID: x.proc.Pid(), Dir: x.elsewhere, Resumed: !created, TTY: x.start.TTY != nil,
 		Linger: proto.MillisOf(x.times.linger), Keepalive: proto.MillisOf(x.times.keepalive),
 		Have: map[uint8]proto.Position{}, From: map[uint8]int64{}, Window: x.srv.cfg.Window,
 	}
@@ -302,15 +303,6 @@ func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, created bool
 	x.link, x.linkDone = l, make(chan struct{})
 	x.setDrop()
 	return opened, x.linkDone, nil
-}
-
-// elsewhere is the directory that the command was started in, if it is another than
-// the client may expect.
-func (x *session) elsewhere() string {
-	if dir := x.proc.Dir(); len(x.start.Dir) == 0 && dir != home() {
-		return dir
-	}
-	return ""
 }
 
 // claimed makes the client of o the one that the session is for, and returns the
