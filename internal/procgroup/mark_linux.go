@@ -51,7 +51,6 @@ func newInstance(level int, namespace uint64, pid int, start uint64) instance {
 func (i instance) level() int        { return int(i >> levelShift) }
 func (i instance) namespace() uint64 { return uint64(i) >> namespaceShift & namespaceMask }
 func (i instance) pid() int          { return int(uint64(i) >> pidShift & pidMask) }
-func (i instance) start() uint64     { return uint64(i) & startMask }
 
 // valid reports whether a hard limit can be an instance: not none, and not what
 // somebody has set for a purpose of his own.
