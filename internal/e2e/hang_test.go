@@ -324,5 +324,24 @@ func TestHomeThatCannotBeEntered(t *testing.T) {
 	if r.status != 0 || r.stdout != "/\n" || !strings.Contains(r.stderr, "runs in /") {
 		t.Errorf("with -v: %v", r)
 	}
+	// Somebody named this one, and -v said so of it as well.
+	if r := s.run(t, "-v", "-w", "/tmp", "pwd"); r.stdout != "/tmp\n" || strings.Contains(r.stderr, "runs in") {
+		t.Errorf("with -v -w /tmp: %v", r)
+	}
 	s.run(t, "-w", "/no/such/home", "pwd").wantComplaint(t, 125, "bad working directory", "/no/such/home")
+}
+
+// A process that was left behind and had something open on a mount that does not answer
+// kept its session for ever: the server asked that file system what it was.
+func TestLeftoverOnADeadMount(t *testing.T) {
+	need(t, "python3")
+	dead := deadMount(t)
+	s := startServer(t)
+	arg := uniqueSleep()
+	r := s.run(t, "-q", "sh", "-c", `python3 -c 'import os,sys
+os.set_inheritable(os.open(sys.argv[1], os.O_PATH), True)
+os.execvp("sleep", ["sleep", sys.argv[2]])' "$0" "$1" >/dev/null 2>&1 &
+while ! grep -q sleep /proc/$!/comm; do sleep 0.01; done`, dead, arg)
+	r.want(t, 0, "", "")
+	awaitSleepers(t, 0, arg)
 }

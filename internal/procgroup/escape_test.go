@@ -362,6 +362,9 @@ func TestNoWayOut(t *testing.T) {
 					if place == "delegated" {
 						way = ByCgroup
 					}
+					if underRace && when != "end" && !strings.HasPrefix(name, "out of everything") {
+						continue // each starts programs with the detector, which takes minutes
+					}
 					if e.ends && when != "end" || e.only != "" && e.only != way || e.root && place == "delegated" {
 						continue
 					}
