@@ -334,9 +334,8 @@ func TestNothingLeaks(t *testing.T) {
 	for i := range 200 {
 		run(i)
 	}
-	if after := count(); after != before {
-		t.Errorf("%d descriptors before, %d after", before, after)
-	}
+	// Who looks for orphans has one open for a moment, then or now.
+	eventually(t, fmt.Sprintf("at most the %d descriptors are open that were before", before), func() bool { return count() <= before })
 	eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
 }
 
