@@ -169,14 +169,22 @@ func (k kin) strays() []process {
 	// The kernel gives orphans to the first thread (find_new_reaper in
 	// kernel/exit.c), which in Go lives as long as the program.
 	own := mark{family.server, k.session}
-	ps := adopted(func(pid int, m mark) bool {
+	wanted := func(pid int, m mark) bool {
 		return m == own && m.server != 0 || isLate(pid, m) && !isKnown(pid)
-	}, os.Getpid(), k.tid)
+	}
+	ps := adopted(wanted, os.Getpid(), k.tid)
 	if len(ps) > 0 {
-		// One that was being forked when it was listed is not adopted.
+		// One that was being forked when it was listed is not adopted, and may have
+		// ended meanwhile, and been reaped by who waits for it.
 		family.forking.Lock()
 		defer family.forking.Unlock()
-		ps = slices.DeleteFunc(ps, func(p process) bool { return isOwn(p.pid) })
+		ps = slices.DeleteFunc(ps, func(p process) bool {
+			if p.restless {
+				return false
+			}
+			m, ok := readMark(p.pid)
+			return isOwn(p.pid) || !ok || !wanted(p.pid, m)
+		})
 	}
 	return ps
 }
@@ -341,6 +349,7 @@ func adoptedCount(wanted func(pid int, m mark) bool, tids ...int) (alive []proce
 			return alive, ended
 		}
 		if look == most {
+			last.restless = true
 			return append(alive, last), ended
 		}
 		pids, alive = threadChildren(os.Getpid()), alive[:0]

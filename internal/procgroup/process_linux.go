@@ -52,6 +52,7 @@ func getsid(pid int) (int, error) { return unix.Getsid(pid) }
 type process struct {
 	pid, ppid, pgrp, sid int
 	name                 string
+	restless             bool // it has ended, and so will those that it forked; see adopted
 }
 
 // processes looks through /proc for the living processes. An error says that it
@@ -212,6 +213,9 @@ func killGroupIf(pid int, ours func() bool) {
 func holds(pid int, ours []int, tty int) bool {
 	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
 	d, err := os.Open(dir)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH) {
+		return false // it has ended
+	}
 	if err != nil {
 		return true // it cannot be known
 	}
