@@ -3,6 +3,7 @@ package procgroup
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,9 +55,11 @@ func (c *cgroups) limitPids() (why string) {
 // enables the controller for those below.
 func (c *cgroups) makeLeaf() error {
 	leaf := filepath.Join(c.own, leafPrefix+strconv.Itoa(os.Getpid()))
-	if err := enablePids(c.own); err == nil {
-		return nil // the root of all may have processes
+	if _, err := os.Stat(filepath.Join(c.own, "cgroup.type")); errors.Is(err, fs.ErrNotExist) {
+		return enablePids(c.own) // the root of all, which may have processes
 	}
+	// Not tried with processes in it: the kernel takes that for a threaded cgroup,
+	// and no process could be started in those below.
 	pids, err := cgroupPids(c.own)
 	if err != nil {
 		return err
