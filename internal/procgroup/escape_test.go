@@ -494,3 +494,21 @@ func TestOtherTimeNamespace(t *testing.T) {
 		t.Error(line)
 	}
 }
+
+// Each process that a command had left got TERM twice, which many programs take for
+// more than one.
+func TestOneTermEach(t *testing.T) {
+	cleaners(t, func(t *testing.T, c *Cleaner) {
+		out := filepath.Join(t.TempDir(), "terms")
+		g := startBy(t, c, Spec{Args: sh("(setsid sh -c 'trap \"echo term >>" + out + "\" TERM; echo up >" + out + "; while :; do sleep 0.02; done' >/dev/null 2>&1 &); while ! [ -s " + out + " ]; do sleep 0.01; done; read x")})
+		eventually(t, "it is up", func() bool { b, _ := os.ReadFile(out); return len(b) > 0 })
+		g.Stdin().Close()
+		exited(t, g)
+		g.SignalAll(syscall.SIGTERM)
+		time.Sleep(200 * time.Millisecond) // nothing tells that no more comes
+		if b, _ := os.ReadFile(out); strings.Count(string(b), "term") != 1 {
+			t.Errorf("%q, want one TERM", b)
+		}
+		g.Reap()
+	})
+}

@@ -278,13 +278,11 @@ func (k kin) leave(ps []process) (changed bool) {
 // mayStay reports whether a process was left running.
 func mayStay(pid int, m mark) bool {
 	family.mu.Lock()
-	defer family.mu.Unlock()
-	if m.server == family.server && m.session&leftBit != 0 && family.left[m.session&^leftBit] {
-		return true
-	}
+	marked := m.server == family.server && m.session&leftBit != 0 && family.left[m.session&^leftBit]
 	start, was := family.leftPid[pid]
-	if !was {
-		return false
+	family.mu.Unlock()
+	if marked || !was {
+		return marked
 	}
 	now, err := startTime(pid)
 	return err == nil && now == start

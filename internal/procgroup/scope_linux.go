@@ -31,9 +31,13 @@ func (s *familyScope) others() ([]process, error) {
 }
 
 func (s *familyScope) signal(p process, sig syscall.Signal) {
-	s.scope.signal(p, sig)
-	if !signalAdopted(p.pid, sig) {
+	// Once: a second TERM means something else to many programs.
+	switch {
+	case signalAdopted(p.pid, sig):
+	case s.kin.has(p.pid):
 		signalIf(p.pid, sig, func() bool { return s.kin.has(p.pid) })
+	default:
+		s.scope.signal(p, sig)
 	}
 }
 
@@ -53,13 +57,13 @@ func (s *familyScope) release(leave bool) (left []process) {
 		}
 		return merge(left, s.kin.endAll()...)
 	}
-	if s.guard != nil {
-		s.guard.leave(s.kin.session)
-	}
 	// What is forked meanwhile inherits either number.
-	for rest := newRest(killWait); ; {
+	for told, rest := false, newRest(killWait); ; told = true {
 		ps, _ := s.others()
-		if !s.kin.leave(ps) || !rest.more() {
+		if !told && len(ps) > 0 && s.guard != nil {
+			s.guard.leave(s.kin.session)
+		}
+		if len(ps) == 0 || !s.kin.leave(ps) || !rest.more() {
 			break
 		}
 	}
@@ -76,8 +80,11 @@ func (s bothScopes) others() ([]process, error) {
 }
 
 func (s bothScopes) signal(p process, sig syscall.Signal) {
-	s[0].signal(p, sig)
-	s[1].signal(p, sig)
+	if ps, _ := s[0].others(); slices.ContainsFunc(ps, func(o process) bool { return o.pid == p.pid }) {
+		s[0].signal(p, sig)
+	} else {
+		s[1].signal(p, sig)
+	}
 }
 
 func (s bothScopes) killAll() {
