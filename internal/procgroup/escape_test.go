@@ -495,20 +495,35 @@ func TestOtherTimeNamespace(t *testing.T) {
 	}
 }
 
-// Each process that a command had left got TERM twice, which many programs take for
-// more than one.
+// countingScope counts what is signalled by way of it.
+type countingScope struct {
+	scope
+	n int
+}
+
+func (s *countingScope) signal(p process, sig syscall.Signal) { s.n++; s.scope.signal(p, sig) }
+
+// Each process that a command had left got TERM twice, by its cgroup and by its mark,
+// which many programs take for more than one.
 func TestOneTermEach(t *testing.T) {
 	cleaners(t, func(t *testing.T, c *Cleaner) {
-		out := filepath.Join(t.TempDir(), "terms")
-		g := startBy(t, c, Spec{Args: sh("(setsid sh -c 'trap \"echo term >>" + out + "\" TERM; echo up >" + out + "; while :; do sleep 0.02; done' >/dev/null 2>&1 &); while ! [ -s " + out + " ]; do sleep 0.01; done; read x")})
-		eventually(t, "it is up", func() bool { b, _ := os.ReadFile(out); return len(b) > 0 })
-		g.Stdin().Close()
-		exited(t, g)
-		g.SignalAll(syscall.SIGTERM)
-		time.Sleep(200 * time.Millisecond) // nothing tells that no more comes
-		if b, _ := os.ReadFile(out); strings.Count(string(b), "term") != 1 {
-			t.Errorf("%q, want one TERM", b)
+		mark := newMark()
+		g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " & read x")})
+		eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
+		family := g.child.scope.(*familyScope)
+		count := &countingScope{scope: family.scope}
+		family.scope = count
+		ps, err := family.others()
+		if err != nil || len(ps) != 1 {
+			t.Fatalf("%v, %v", ps, err)
 		}
-		g.Reap()
+		if !family.kin.has(ps[0].pid) {
+			t.Fatal("it does not bear the mark")
+		}
+		family.signal(ps[0], syscall.SIGTERM)
+		if count.n != 0 {
+			t.Error("it was signalled by its mark, and again")
+		}
+		eventually(t, "it has ended", func() bool { return len(marked(t, mark)) == 0 })
 	})
 }
