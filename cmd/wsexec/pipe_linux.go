@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsexec/internal/nowait"
+	"wsexec/internal/poll"
 )
 
 // pipePiece is PIPE_BUF.
@@ -13,7 +13,7 @@ const pipePiece = 4 << 10
 
 // tryPipe writes what a pipe has room for.
 func tryPipe(fd int, p []byte) (int, error) {
-	n, err := nowait.WritePipe(fd, p)
+	n, err := poll.WritePipe(fd, p)
 	if err == unix.EOPNOTSUPP || err == unix.ENOSYS { // of pipes before Linux 6.4
 		return tryPolled(fd, p[:min(len(p), pipePiece)])
 	}
@@ -43,7 +43,7 @@ func openInput(fd int) (*ownInput, error) {
 	if err != nil {
 		return nil, err
 	}
-	poll, fd, err := nowait.NewEpoll()
+	poll, fd, err := poll.NewEpoll()
 	if err == nil {
 		if err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, own, &unix.EpollEvent{Events: unix.EPOLLIN}); err == nil {
 			in := &ownInput{fd: own, ready: poll}

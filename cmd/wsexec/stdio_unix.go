@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsexec/internal/nowait"
+	"wsexec/internal/poll"
 	"wsexec/internal/termios"
 )
 
@@ -104,7 +104,7 @@ func (s *stdinFile) readOwn(p []byte) (n int, err error) {
 			n, err = 0, unix.EAGAIN
 			return now != others
 		}
-		n, err = nowait.Read(s.own.fd, p)
+		n, err = poll.Read(s.own.fd, p)
 		return err != unix.EAGAIN
 	})
 	if perr != nil { // the deadline
@@ -175,8 +175,8 @@ func inBackground() bool { return notInForeground(0) }
 // notInForeground reports whether a descriptor is our controlling terminal and another
 // job has it.
 func notInForeground(fd int) bool {
-	pgrp, err := nowait.Int(fd, unix.TIOCGPGRP)
-	return err == nil && pgrp != nowait.Getpgrp()
+	pgrp, err := poll.Int(fd, unix.TIOCGPGRP)
+	return err == nil && pgrp != poll.Getpgrp()
 }
 
 func (s *stdinFile) read(p []byte) (int, error) {
@@ -273,18 +273,18 @@ func newOutput(fd int, pty func() bool) *output {
 	case st.Mode&unix.S_IFMT == unix.S_IFIFO:
 		o.try, o.nonBlocking = tryPipe, true
 	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:
-		o.try, o.nonBlocking = nowait.WriteSocket, true
+		o.try, o.nonBlocking = poll.WriteSocket, true
 	case isTerminal(fd):
 		o.terminal = true
 		// One that is held (Ctrl-S) lets a write(2) wait that began when there was
 		// room, unless the description of the file that we write to is our own.
 		if own, err := reopen(fd, unix.O_WRONLY); err == nil {
-			o.fd, o.try, o.nonBlocking = own, nowait.Write, true
+			o.fd, o.try, o.nonBlocking = own, poll.Write, true
 		} else {
 			o.piece, o.try = terminalPiece, tryPolled
 		}
 	case isNull(&st):
-		o.try, o.nonBlocking = nowait.Write, true
+		o.try, o.nonBlocking = poll.Write, true
 	}
 	return o
 }

@@ -366,7 +366,7 @@ func (l *Link) read() error {
 }
 
 // A reader that has always something to read lets the runtime look at the network after
-// so many messages, if they have come so soon (see package nowait).
+// so many messages, if they have come so soon (see package poll).
 const (
 	attendance = 64
 	busy       = 50 * time.Millisecond

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsexec/internal/nowait"
+	"wsexec/internal/poll"
 )
 
 // tryFunc returns what writes to a connection w what goes without waiting, nil if it is
@@ -55,9 +55,9 @@ type tried struct {
 // asks to be called again.
 func (t *tried) write(fd uintptr) bool {
 	if len(t.b) == 0 {
-		t.n, t.err = nowait.Write(int(fd), t.a)
+		t.n, t.err = poll.Write(int(fd), t.a)
 	} else {
-		t.n, t.err = nowait.WritePair(int(fd), t.a, t.b)
+		t.n, t.err = poll.WritePair(int(fd), t.a, t.b)
 	}
 	if t.err == syscall.EAGAIN {
 		t.err = nil
@@ -65,7 +65,7 @@ func (t *tried) write(fd uintptr) bool {
 	return true
 }
 
-// readFunc returns what reads from a connection by way of package nowait, nil if it is
+// readFunc returns what reads from a connection by way of package poll, nil if it is
 // none of the operating system's.
 func readFunc(c net.Conn) func(p []byte) (int, error) {
 	raw := rawConn(c)
@@ -98,7 +98,7 @@ type reading struct {
 }
 
 func (r *reading) read(fd uintptr) bool {
-	r.n, r.err = nowait.Read(int(fd), r.p)
+	r.n, r.err = poll.Read(int(fd), r.p)
 	return r.err != syscall.EAGAIN
 }
 
@@ -110,8 +110,8 @@ func readable(c net.Conn, until time.Time) (is bool) {
 		return false
 	}
 	raw.Control(func(fd uintptr) {
-		for is = nowait.Ready(int(fd), unix.POLLIN); !is && time.Now().Before(until); is = nowait.Ready(int(fd), unix.POLLIN) {
-			nowait.Yield()
+		for is = poll.Ready(int(fd), unix.POLLIN); !is && time.Now().Before(until); is = poll.Ready(int(fd), unix.POLLIN) {
+			poll.Yield()
 		}
 	})
 	return is

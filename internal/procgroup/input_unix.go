@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsexec/internal/nowait"
+	"wsexec/internal/poll"
 )
 
 // An Input is a command's stdin: the writing end of a pipe (Write), or a terminal's keyboard (Feed, WaitWritable, Kick,
@@ -67,7 +67,7 @@ func (i *Input) Write(p []byte) (n int, err error) {
 			if i.closed { // so that Close counts all that was written
 				err = os.ErrClosed
 			} else {
-				m, err = nowait.Write(fd, p[n:])
+				m, err = poll.Write(fd, p[n:])
 			}
 			i.mu.Unlock()
 			n += m
@@ -140,7 +140,7 @@ func (i *Input) TryWrite(p []byte) (n int, err error) {
 		return 0, os.ErrClosed
 	}
 	if cerr := control(i.raw, func(fd int) {
-		n, err = nowait.Write(fd, p)
+		n, err = poll.Write(fd, p)
 	}); cerr != nil {
 		return 0, cerr
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsexec/internal/nowait"
+	"wsexec/internal/poll"
 )
 
 // Feed types p at the terminal. It never blocks. It returns how many bytes of p are done with: written, or dropped by an
@@ -249,7 +249,7 @@ func (k *keyboard) put(fd int, t *unix.Termios, p []byte) (int, error) {
 	var err error
 	for n < len(p) && err == nil {
 		var m int
-		m, err = nowait.Write(fd, p[n:])
+		m, err = poll.Write(fd, p[n:])
 		n += m
 		if m == 0 && err == nil {
 			break
@@ -450,5 +450,5 @@ func endsLine(t *unix.Termios, c byte) bool {
 
 // termios returns the terminal's modes: the master gives the command's side's.
 func (k *keyboard) termios(fd int) (*unix.Termios, error) {
-	return &k.modes, nowait.Termios(fd, getTermios, &k.modes)
+	return &k.modes, poll.Termios(fd, getTermios, &k.modes)
 }

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsexec/internal/nowait"
+	"wsexec/internal/poll"
 )
 
 // An Output is what a command prints: the reading end of a pipe, or a terminal.
@@ -85,7 +85,7 @@ func (o *Output) TryRead(p []byte) (int, error) {
 func (o *Output) read(fd int, p []byte) (n int, err error) {
 	closed := false
 	for n < len(p) {
-		m, err := nowait.Read(fd, p[n:])
+		m, err := poll.Read(fd, p[n:])
 		switch {
 		case err == unix.EAGAIN:
 			return n, nil
@@ -129,12 +129,12 @@ func (o *Output) Close() error {
 // ready asks the kernel, not the runtime, which only knows of changes. An error or a hang-up is ready too: the next
 // read or write says which.
 func ready(fd int, events int16) bool {
-	return nowait.Ready(fd, events)
+	return poll.Ready(fd, events)
 }
 
 // unread returns what FIONREAD says: for either end of a pipe what it holds.
 func unread(fd int) int {
-	n, err := nowait.Int(fd, fionread)
+	n, err := poll.Int(fd, fionread)
 	if err != nil || n < 0 {
 		return 0
 	}

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsexec/internal/nowait"
+	"wsexec/internal/poll"
 )
 
 const (
@@ -266,7 +266,7 @@ func queuedInput(master int) (n int, ok bool) {
 		return 0, false
 	}
 	defer unix.Close(fd)
-	n, err = nowait.Int(fd, fionread)
+	n, err = poll.Int(fd, fionread)
 	return n, err == nil
 }
 

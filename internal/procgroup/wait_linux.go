@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsexec/internal/nowait"
+	"wsexec/internal/poll"
 )
 
 // The runtime's poller hears of each change of a descriptor that it has, and wakes a thread for it, whether or not
@@ -53,11 +53,11 @@ type waiter struct {
 }
 
 func newWaiter(of *os.File, what direction) (*waiter, error) {
-	poll, fd, err := nowait.NewEpoll()
+	instance, fd, err := poll.NewEpoll()
 	if err != nil {
 		return nil, err
 	}
-	w := &waiter{poll: poll}
+	w := &waiter{poll: instance}
 	w.polled, _ = w.poll.SyscallConn() // fails for a nil file only
 	w.of, _ = of.SyscallConn()
 	w.event.Events = uint32(what) | unix.EPOLLONESHOT
@@ -110,9 +110,9 @@ func atOnce(uintptr) bool { return true }
 // armOrTake is called by the runtime first to see whether there is an event, and again when there may be one. An event
 // that is not taken would be told of again and again, and arming again what is armed, and may have told meanwhile, is
 // told of to nobody.
-func (w *waiter) armOrTake(poll uintptr) (told bool) {
+func (w *waiter) armOrTake(instance uintptr) (told bool) {
 	if w.armed {
-		w.armed = !nowait.TakeEvent(int(poll))
+		w.armed = !poll.TakeEvent(int(instance))
 		return !w.armed
 	}
 	w.armed = true

@@ -197,7 +197,7 @@ func (p *pump) current() phase {
 }
 
 // attendance is how often a pump that has always something to read lets the runtime look at the
-// network (see package nowait).
+// network (see package poll).
 func (p *pump) attendance() time.Duration {
 	if p.tty {
 		return 300 * time.Microsecond

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsexec/internal/nowait"
+	"wsexec/internal/poll"
 )
 
 // A character is a control character: its index in c_cc.
@@ -76,14 +76,14 @@ func Get(fd int) (map[uint8]uint32, error) {
 // asked for keys.
 func Canonical(fd int) bool {
 	var t unix.Termios
-	return nowait.Termios(fd, getTermios, &t) != nil || t.Lflag&unix.ICANON != 0
+	return poll.Termios(fd, getTermios, &t) != nil || t.Lflag&unix.ICANON != 0
 }
 
 // AddsReturns reports whether a terminal shows a carriage return before each newline
 // that is written to it.
 func AddsReturns(fd int) bool {
 	var t unix.Termios
-	return nowait.Termios(fd, getTermios, &t) == nil && t.Oflag&unix.OPOST != 0 && t.Oflag&unix.ONLCR != 0
+	return poll.Termios(fd, getTermios, &t) == nil && t.Oflag&unix.OPOST != 0 && t.Oflag&unix.ONLCR != 0
 }
 
 // Set gives a terminal modes. Those that are not named stay as they are.

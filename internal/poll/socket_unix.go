@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package nowait
+package poll
 
 import "golang.org/x/sys/unix"
 

@@ -1,6 +1,6 @@
 //go:build unix
 
-package nowait
+package poll
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-// Package nowait makes system calls that cannot wait, with as little around them as
+// Package poll makes system calls that cannot wait, with as little around them as
 // there can be.
 //
 // On Linux they are raw: the runtime does not know of them. Of any other system call its
@@ -16,4 +16,4 @@
 // monitor sleeps, later (runtime/proc.go, sysmon): a Ctrl-C has waited for 80 ms behind the
 // flood that it was to end. Gosched wakes a thread that does it, which costs bulk data some
 // of a processor.
-package nowait
+package poll

@@ -1,6 +1,6 @@
 //go:build unix && (!linux || race)
 
-package nowait
+package poll
 
 import (
 	"runtime"
