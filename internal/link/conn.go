@@ -352,9 +352,11 @@ func (c *Conn) Refuse(err error) {
 // A Room is asked for room for a message that may be longer than others. The zero
 // Room has it always.
 type Room struct {
-	Free    int64                              // bytes that need none
-	Reserve func() error                       // waits for room for the longest message
-	Parse   func(n int) (done func(), _ error) // waits until a message of n bytes may be parsed
+	Free    int64        // bytes that need none
+	Reserve func() error // waits for room for the longest message
+	// Parse waits until a message of size bytes and that many strings may be parsed;
+	// done is called when it was.
+	Parse func(size, strings int) (done func(), _ error)
 }
 
 // ReadControl reads one control message of at most max bytes, waiting for it at
@@ -420,11 +422,12 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 	for _, p := range more {
 		quotes += bytes.Count(p, []byte{'"'})
 	}
-	if strings := int64(quotes / 2); size+strings*proto.StringCost > max {
+	strings := quotes / 2
+	if size+int64(strings)*proto.StringCost > max {
 		return nil, fmt.Errorf("%w: %w: %d strings, and more than %d bytes", ErrProtocol, ErrTooLong, strings, max)
 	}
 	if room.Parse != nil {
-		done, err := room.Parse(int(size))
+		done, err := room.Parse(int(size), strings)
 		if err != nil {
 			return nil, err
 		}

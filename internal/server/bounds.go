@@ -1,5 +1,7 @@
 package server
 
+import "wsexec/internal/proto"
+
 // Factors of the bounds that have no flag of their own.
 const (
 	// endedFactor times --max-sessions bounds the sessions that have ended and are
@@ -28,6 +30,10 @@ func (c *Config) bounds() [rows]rowBound {
 			each: max(int(c.OpenMemory)/2, int(c.MaxCommand)), eachWords: "commands of yours of %d bytes are being sent", eachFlag: memory,
 			all: max(int(c.OpenMemory), int(c.MaxCommand)), allWords: "commands of %d bytes are being sent", allFlag: memory,
 		},
+		parsedBytes: {
+			each: max(int(c.OpenMemory)/2, c.largestParsed()), eachWords: "commands of yours of %d bytes are being started", eachFlag: memory,
+			all: max(int(c.OpenMemory), c.largestParsed()), allWords: "commands of %d bytes are being started", allFlag: memory,
+		},
 		parsing:     {all: 1, allWords: "%d large command is being read", allFlag: memory},
 		parsingSome: {all: 1, allWords: "%d command is being read", allFlag: memory},
 		live: {
@@ -45,4 +51,11 @@ func (c *Config) bounds() [rows]rowBound {
 			all: 4 * maxLists, allWords: "%d lists are being sent", allFlag: conns,
 		},
 	}
+}
+
+// largestParsed is what the largest open takes at most once it was parsed: one of
+// nothing but empty strings.
+func (c *Config) largestParsed() int {
+	n := int(c.MaxCommand)
+	return parsedBytesOf(n, n/proto.StringCost)
 }

@@ -41,7 +41,8 @@ const (
 	strangers   row = iota // connections without authentication
 	connections            // connections with a request or between two, of a principal
 	unopened               // upgraded connections that no session has
-	openBytes              // bytes reserved for large opens, until their command was started
+	openBytes              // bytes reserved for large opens, until they were parsed
+	parsedBytes            // bytes that parsed opens take, until their command was started
 	parsing                // large opens being parsed
 	parsingSome            // opens of middle size being parsed
 	live                   // sessions whose command has not ended

@@ -402,9 +402,9 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"session.newer":           "a signal",
 		"session.linkDone":        "a signal",
 		"session.idle.held":       "a function",
-		"session.start.Argv":      "dropped when the command was started, see openBytes",
-		"session.start.Env":       "dropped when the command was started, see openBytes",
-		"session.start.Dir":       "dropped when the command was started, see openBytes",
+		"session.start.Argv":      "dropped when the command was started, see parsedBytes",
+		"session.start.Env":       "dropped when the command was started, see parsedBytes",
+		"session.start.Dir":       "dropped when the command was started, see parsedBytes",
 		"session.start.TTY.Modes": "an entry for each opcode, which are bytes",
 		"session.exit.LeftBehind": "maxLeftBehind",
 	}

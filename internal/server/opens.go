@@ -12,7 +12,8 @@ import (
 // kept as it comes: of those there are no more than unopened connections. A larger
 // one has to reserve room for the largest first, until its command was started, so
 // that those that come very slowly, or whose command takes long to start, do not fill
-// the memory; others wait for theirs meanwhile.
+// the memory; others wait for theirs meanwhile. What is parsed of it takes several
+// times as much, and has room of its own until the command was started.
 
 const (
 	freeOpen = 32 << 10
@@ -20,13 +21,20 @@ const (
 	// where the largest takes 0.1 s. Each kind is parsed one after the other, or a
 	// hundred of them would take gigabytes, and all processors from the sessions.
 	someOpen = 256 << 10
+	// An open being parsed is there three times (in pieces, joined, and as values), and
+	// its strings three times until they are the kernel's: as values, as arguments, and
+	// as the kernel takes them. Each string takes besides a slice's header, a string's,
+	// a pointer, and no less than 16 bytes as the kernel takes it.
+	parsedCopies     = 3
+	parsedStringCost = 72
 )
 
 // An openRoom is what one connection has reserved for its open.
 type openRoom struct {
 	s *Server
 	party
-	reserved int
+	reserved int // of openBytes
+	parsed   int // of parsedBytes
 }
 
 func (s *Server) openRoom(a *arrival) *openRoom { return &openRoom{s: s, party: a.party} }
@@ -45,21 +53,32 @@ func (o *openRoom) reserve() error {
 	return nil
 }
 
-// parse waits for the turn to parse an open of n bytes, which done ends.
-func (o *openRoom) parse(n int) (done func(), _ error) {
+// parse waits for room for what is parsed of an open, and for the turn to parse it,
+// which done ends.
+func (o *openRoom) parse(size, strings int) (done func(), _ error) {
 	r := parsingSome
-	if n > someOpen {
+	if size > someOpen {
 		r = parsing
 	}
+	n := parsedBytesOf(size, strings)
+	if !o.await(parsedBytes, n) {
+		return nil, fail(proto.CodeLimit, "too many large commands are being started", fmt.Sprintf("there was no room for another one for %v; the server's --open-memory raises the bound", o.s.cfg.OpenTimeout))
+	}
+	o.parsed = n
 	if !o.await(r, 1) {
 		return nil, fail(proto.CodeLimit, "too many large commands are being sent", fmt.Sprintf("it was not this one's turn for %v; the server's --open-timeout raises the bound", o.s.cfg.OpenTimeout))
 	}
 	return func() {
 		o.s.ledger.give(o.party, r, 1)
-		// What was parsed of it may take as much as it has, and the kernel's copy.
-		o.shrink(2 * n)
+		if o.reserved > 0 {
+			o.s.ledger.give(o.party, openBytes, o.reserved)
+			o.reserved = 0
+		}
 	}, nil
 }
+
+// parsedBytesOf is what an open takes at most until its command was started.
+func parsedBytesOf(size, strings int) int { return parsedCopies*size + parsedStringCost*strings }
 
 func (o *openRoom) await(r row, n int) bool {
 	t := time.NewTimer(o.s.cfg.OpenTimeout)
@@ -67,13 +86,13 @@ func (o *openRoom) await(r row, n int) bool {
 	return o.s.ledger.await(o.party, r, n, t.C)
 }
 
-// shrink gives back what is reserved beyond n bytes.
-func (o *openRoom) shrink(n int) {
-	if more := o.reserved - n; more > 0 {
-		o.s.ledger.give(o.party, openBytes, more)
-		o.reserved = n
-	}
-}
-
 // leave gives all back.
-func (o *openRoom) leave() { o.shrink(0) }
+func (o *openRoom) leave() {
+	if o.reserved > 0 {
+		o.s.ledger.give(o.party, openBytes, o.reserved)
+	}
+	if o.parsed > 0 {
+		o.s.ledger.give(o.party, parsedBytes, o.parsed)
+	}
+	o.reserved, o.parsed = 0, 0
+}
