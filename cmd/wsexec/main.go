@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -18,36 +17,8 @@ import (
 var version = ""
 
 func main() {
-	growStack()
 	os.Exit(run(os.Args))
 }
-
-// allProcs is how many processors the runtime would use; 0 while it does.
-var allProcs int
-
-// oneProcessor has the runtime use one. A client has little to do at a time. With more
-// processors the runtime makes and wakes threads that find nothing to do, where the command
-// and the server need them: on two, a tenth of the time of a short command, and a third
-// of the throughput of stdin.
-//
-// It takes up to 0.2 ms: what the processors that go have cached has to be given back.
-func oneProcessor() { allProcs = runtime.GOMAXPROCS(1) }
-
-// allProcessors undoes oneProcessor.
-func allProcessors() { runtime.GOMAXPROCS(allProcs) }
-
-// growStack makes the stack of this goroutine as large as it will have to be, while there is
-// next to nothing on it: the runtime would double it several times, and copy what is on it
-// each time (a thirtieth of the time of a short command).
-//
-//go:noinline
-func growStack() {
-	var enough [28 << 10]byte
-	touch(&enough)
-}
-
-//go:noinline
-func touch(b *[28 << 10]byte) { b[0] = 1 }
 
 // run is main with a status: cli would call os.Exit itself and skip defers.
 func run(args []string) int {
@@ -64,6 +35,8 @@ func run(args []string) int {
 		Usage:                     "run commands on another machine as if they ran here",
 		Description:               appHelp,
 		UsageText:                 "wsexec COMMAND [flags] [arguments]",
+		Commands:                  []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()},
+		Version:                   strings.TrimPrefix(local.Version("wsexec", version), "wsexec "),
 		HideHelpCommand:           true,
 		UseShortOptionHandling:    true,
 		DisableSliceFlagSeparator: true,
@@ -77,13 +50,6 @@ func run(args []string) int {
 			}
 			return cli.ShowAppHelp(c)
 		},
-	}
-	if len(args) > 1 && args[1] == "run" {
-		// The others with all of their flags, and the version, would be set up for nothing.
-		app.Commands = []*cli.Command{runCommand(&status)}
-	} else {
-		app.Commands = []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()}
-		app.Version = strings.TrimPrefix(local.Version("wsexec", version), "wsexec ")
 	}
 	err := app.Run(args)
 	if err == nil && out.err != nil {
