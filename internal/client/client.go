@@ -141,8 +141,6 @@ type Cmd struct {
 	ended     chan struct{} // closed when connections are over
 	relays    sync.WaitGroup
 
-	answers answers // of readStdin
-
 	mu         sync.Mutex
 	link       *link.Link // the live one
 	leave      *link.Link // that was told bye
@@ -829,9 +827,6 @@ func (c *Cmd) readStdin() {
 			continue
 		}
 		c.stdin.Commit(n)
-		if err == nil {
-			c.expectAnswer(n)
-		}
 		switch {
 		case err == io.EOF:
 			c.stdin.Close()

@@ -115,14 +115,6 @@ func (l *Link) wakeLater() {
 	}
 }
 
-// Expect waits for at most d, which is short, until there is something to be read, and
-// reports whether there is. It keeps a processor busy meanwhile: one that goes to sleep
-// takes 20 to 50 µs to wake up again, in a virtual machine, which is a good part of the
-// time that an answer takes from nearby.
-func (l *Link) Expect(d time.Duration) bool {
-	return readable(l.conn.net.Conn, time.Now().Add(d))
-}
-
 // Heard is when the last byte came from the other side.
 func (l *Link) Heard() time.Time { return l.conn.net.lastHeard() }
 

@@ -5,12 +5,9 @@ package link
 import (
 	"io"
 	"net"
-	"time"
 )
 
 // tryFunc returns nil: each message is written on a goroutine that may wait.
 func tryFunc(io.Writer) func(a, b []byte) (int, error) { return nil }
 
 func readFunc(net.Conn) func(p []byte) (int, error) { return nil }
-
-func readable(net.Conn, time.Time) bool { return false }

@@ -7,9 +7,6 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"wsexec/internal/poll"
 )
@@ -100,19 +97,4 @@ type reading struct {
 func (r *reading) read(fd uintptr) bool {
 	r.n, r.err = poll.Read(int(fd), r.p)
 	return r.err != syscall.EAGAIN
-}
-
-// readable reports whether there is something to be read from a connection, or will be
-// before until. It does not let go of the processor, unless others want it.
-func readable(c net.Conn, until time.Time) (is bool) {
-	raw := rawConn(c)
-	if raw == nil {
-		return false
-	}
-	raw.Control(func(fd uintptr) {
-		for is = poll.Ready(int(fd), unix.POLLIN); !is && time.Now().Before(until); is = poll.Ready(int(fd), unix.POLLIN) {
-			poll.Yield()
-		}
-	})
-	return is
 }

@@ -57,9 +57,6 @@ func Getpgrp() int {
 	return int(n)
 }
 
-// Yield is sched_yield(2).
-func Yield() { syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
-
 // A pointer becomes a number in the call of RawSyscall itself and not before: any function
 // in between can have the stack moved, and with it what the pointer points to (package
 // unsafe, rule 4).

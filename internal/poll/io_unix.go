@@ -3,7 +3,6 @@
 package poll
 
 import (
-	"runtime"
 	"slices"
 	"syscall"
 
@@ -44,9 +43,6 @@ func Termios(fd int, request uint, t *unix.Termios) error {
 	}
 	return err
 }
-
-// Yield lets others run.
-func Yield() { runtime.Gosched() }
 
 // Getpgrp is getpgrp(2).
 func Getpgrp() int { return unix.Getpgrp() }
