@@ -35,23 +35,20 @@ func reopen(fd, mode int) (int, error) {
 
 // openInput opens the terminal or pipe that a descriptor is open for once more.
 //
-// The runtime's poller does not get it, but an epoll(7) instance of its own for input
-// only: the runtime would also be told, and woken, each time somebody reads from the
-// terminal what we have written to it.
-func openInput(fd int) (*ownInput, error) {
+// A Waiter waits for it, not the runtime's poller: the poller would also be
+// woken each time that somebody reads from the terminal what we have written.
+func openInput(fd int) (*poll.Waiter, error) {
 	own, err := reopen(fd, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
-	poll, fd, err := poll.NewEpoll()
-	if err == nil {
-		if err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, own, &unix.EpollEvent{Events: unix.EPOLLIN}); err == nil {
-			in := &ownInput{fd: own, ready: poll}
-			in.raw, err = poll.SyscallConn()
-			return in, err
-		}
-		poll.Close()
+	f, err := poll.NewFile(own, "stdin")
+	if err != nil {
+		return nil, err
 	}
-	unix.Close(own)
-	return nil, err
+	w, err := poll.NewWaiter(f, poll.Readable)
+	if err != nil {
+		f.Close()
+	}
+	return w, err
 }

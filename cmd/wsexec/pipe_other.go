@@ -2,7 +2,11 @@
 
 package main
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"wsexec/internal/poll"
+)
 
 // pipePiece is PIPE_BUF.
 const pipePiece = 512
@@ -16,4 +20,4 @@ func hasName(int) bool { return false }
 // reopen and openInput fail: to open /dev/fd/N is to duplicate N, whose flags stay.
 func reopen(int, int) (int, error) { return -1, unix.ENOTSUP }
 
-func openInput(int) (*ownInput, error) { return nil, unix.ENOTSUP }
+func openInput(int) (*poll.Waiter, error) { return nil, unix.ENOTSUP }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,9 +21,9 @@ import (
 // with flags of its own, where that is possible; poll with a pipe to wake it up works
 // for every kind of file.
 type stdinFile struct {
-	own        *ownInput // opened once more; nil: not
-	wake       [2]int    // without own: a pipe; something in it makes a Read look around
-	foreground func()    // called by a Read that is about to wait in the foreground
+	own        *poll.Waiter // opened once more; nil: not
+	wake       [2]int       // without own: a pipe; something in it makes a Read look around
+	foreground func()       // called by a Read that is about to wait in the foreground
 	pty        func() bool
 	keys       bool // the terminal gave key by key when we were started
 
@@ -87,8 +86,8 @@ func (s *stdinFile) Read(p []byte) (n int, err error) {
 	}
 }
 
-// readOwn waits for input and reads it, by way of the runtime's poller. It fails with
-// EAGAIN when it is time to look around.
+// readOwn waits for input and reads it. It fails with EAGAIN when it is time to
+// look around.
 //
 // What is not typed for us is left where it is, see others.
 func (s *stdinFile) readOwn(p []byte) (n int, err error) {
@@ -99,15 +98,19 @@ func (s *stdinFile) readOwn(p []byte) (n int, err error) {
 	if !s.arm(others) {
 		return 0, io.ErrClosedPipe
 	}
-	perr := s.own.raw.Read(func(uintptr) bool {
-		if now := s.others(); now || others {
+	if others {
+		s.own.Sleep()
+		return 0, unix.EAGAIN
+	}
+	werr := s.own.Wait(func(fd int) bool {
+		if s.others() {
 			n, err = 0, unix.EAGAIN
-			return now != others
+			return true
 		}
-		n, err = poll.Read(s.own.fd, p)
+		n, err = poll.Read(fd, p)
 		return err != unix.EAGAIN
 	})
-	if perr != nil { // the deadline
+	if werr != nil { // the deadline
 		return 0, unix.EAGAIN
 	}
 	return n, err
@@ -130,7 +133,7 @@ func (s *stdinFile) arm(others bool) bool {
 		return true
 	}
 	s.looking, s.bounded = false, !until.IsZero()
-	s.own.ready.SetReadDeadline(until)
+	s.own.SetDeadline(until)
 	return true
 }
 
@@ -175,8 +178,8 @@ func inBackground() bool { return notInForeground(0) }
 // notInForeground reports whether a descriptor is our controlling terminal and another
 // job has it.
 func notInForeground(fd int) bool {
-	pgrp, err := poll.Int(fd, unix.TIOCGPGRP)
-	return err == nil && pgrp != poll.Getpgrp()
+	pgrp, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+	return err == nil && pgrp != unix.Getpgrp()
 }
 
 func (s *stdinFile) read(p []byte) (int, error) {
@@ -205,7 +208,7 @@ func (s *stdinFile) look() {
 func (s *stdinFile) stir() {
 	if s.own != nil {
 		s.looking, s.bounded = true, true
-		s.own.ready.SetReadDeadline(time.Now())
+		s.own.SetDeadline(time.Now())
 	} else {
 		unix.Write(s.wake[1], []byte{0})
 	}
@@ -365,13 +368,6 @@ func tryPolled(fd int, p []byte) (int, error) {
 		return 0, unix.EAGAIN
 	}
 	return unix.Write(fd, p)
-}
-
-// An ownInput is a terminal or a pipe that was opened once more for reading.
-type ownInput struct {
-	fd    int      // not blocking
-	ready *os.File // readable when fd is; its deadline ends a wait
-	raw   syscall.RawConn
 }
 
 // awaitRoom waits until a descriptor takes more, or an error.

@@ -39,29 +39,9 @@ func Ready(fd int, events int16) bool {
 	}
 }
 
-// Int is an ioctl(2) that returns an int.
-func Int(fd int, request uint) (int, error) {
-	var n int32
-	err := ioctl(fd, request, unsafe.Pointer(&n))
-	return int(n), err
-}
-
-// Termios is the ioctl(2) that puts a terminal's modes into t.
-func Termios(fd int, request uint, t *unix.Termios) error {
-	return ioctl(fd, request, unsafe.Pointer(t))
-}
-
-// Getpgrp is getpgrp(2).
-func Getpgrp() int {
-	n, _, _ := unix.RawSyscall(unix.SYS_GETPGID, 0, 0, 0)
-	return int(n)
-}
-
-// A pointer becomes a number in the call of RawSyscall itself and not before: any function
-// in between can have the stack moved, and with it what the pointer points to (package
-// unsafe, rule 4).
-
-// call is a system call of a descriptor, a pointer and a length.
+// call is a system call of a descriptor, a pointer and a length. The pointer
+// becomes a number in the call of RawSyscall itself: a function in between could
+// have the stack moved, and the memory with it (package unsafe, rule 4).
 func call(trap uintptr, fd int, p unsafe.Pointer, n uintptr) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall(trap, uintptr(fd), uintptr(p), n)
@@ -71,18 +51,6 @@ func call(trap uintptr, fd int, p unsafe.Pointer, n uintptr) (int, error) {
 		case unix.EINTR:
 		default:
 			return 0, errno
-		}
-	}
-}
-
-func ioctl(fd int, request uint, p unsafe.Pointer) error {
-	for {
-		switch _, _, errno := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(p)); errno {
-		case 0:
-			return nil
-		case unix.EINTR:
-		default:
-			return errno
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,29 +45,6 @@ func TestWriteSocket(t *testing.T) {
 	}
 }
 
-func TestIoctl(t *testing.T) {
-	r, w := pipe(t)
-	Write(w, []byte("hello"))
-	if n, err := Int(r, unix.TIOCINQ); n != 5 || err != nil {
-		t.Errorf("FIONREAD of 5 bytes: %d, %v", n, err)
-	}
-	if err := Termios(r, unix.TCGETS, new(unix.Termios)); err != unix.ENOTTY {
-		t.Errorf("modes of a pipe: %v", err)
-	}
-	master, slave, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer master.Close()
-	defer slave.Close()
-	var got unix.Termios
-	err = Termios(int(slave.Fd()), unix.TCGETS, &got)
-	want, werr := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
-	if err != nil || werr != nil || got != *want {
-		t.Errorf("modes %+v, %v; want %+v, %v", got, err, *want, werr)
-	}
-}
-
 // What the kernel is given by address is where it was, however deep the stack: where a
 // function between the two made it grow, it was not.
 func TestStackMoves(t *testing.T) {
@@ -83,8 +59,8 @@ func TestStackMoves(t *testing.T) {
 		go func() { // with a small stack
 			defer close(done)
 			deep(depth, func() {
-				if n, err := Int(r, unix.TIOCINQ); n != 5 || err != nil {
-					t.Errorf("depth %d: FIONREAD of 5 bytes: %d, %v", depth, n, err)
+				if !Ready(r, unix.POLLIN) || Ready(r, unix.POLLOUT) {
+					t.Errorf("depth %d: a pipe with 5 bytes is not readable", depth)
 				}
 			})
 		}()
@@ -126,15 +102,3 @@ func deep(depth int, f func()) {
 
 //go:noinline
 func touch(b *[1]byte) { b[0]++ }
-
-// An output that is not waited for would end in good order, and be taken for all.
-func TestPolledFile(t *testing.T) {
-	fd, err := unix.Open(t.TempDir(), unix.O_RDONLY|unix.O_CLOEXEC, 0) // epoll takes no directory
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f, err := polledFile(fd, "directory"); err == nil {
-		f.Close()
-		t.Error("no error of a file that the poller does not take")
-	}
-}

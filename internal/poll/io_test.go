@@ -53,9 +53,3 @@ func TestPipe(t *testing.T) {
 		t.Errorf("read of no descriptor: %d, %v", n, err)
 	}
 }
-
-func TestGetpgrp(t *testing.T) {
-	if n := Getpgrp(); n != unix.Getpgrp() {
-		t.Errorf("the process group is %d, want %d", n, unix.Getpgrp())
-	}
-}

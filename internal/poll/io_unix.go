@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Also for the race detector, which takes what one goroutine writes and another reads for a
-// reason why the one comes before the other, but only where package syscall does both.
+// The race detector uses this file on Linux, too. It takes a read of bytes that
+// another goroutine wrote as happening after the write, but only where package
+// syscall makes both calls.
 
 // Read is read(2).
 func Read(fd int, p []byte) (int, error) {
@@ -31,21 +32,6 @@ func Ready(fd int, events int16) bool {
 	n, err := again(func() (int, error) { return unix.Poll(fds, 0) })
 	return n > 0 || err != nil
 }
-
-// Int is an ioctl(2) that returns an int.
-func Int(fd int, request uint) (int, error) { return unix.IoctlGetInt(fd, request) }
-
-// Termios is the ioctl(2) that puts a terminal's modes into t.
-func Termios(fd int, request uint, t *unix.Termios) error {
-	now, err := unix.IoctlGetTermios(fd, request)
-	if err == nil {
-		*t = *now
-	}
-	return err
-}
-
-// Getpgrp is getpgrp(2).
-func Getpgrp() int { return unix.Getpgrp() }
 
 func again(f func() (int, error)) (int, error) {
 	for {

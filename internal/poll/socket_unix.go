@@ -4,8 +4,8 @@ package poll
 
 import "golang.org/x/sys/unix"
 
-// WriteSocket writes what a socket takes at once, whether its descriptor is blocking or
-// not, with sendmsg(2).
+// WriteSocket writes as much as a socket has room for, with sendmsg(2). It never
+// waits, also where the descriptor is blocking.
 func WriteSocket(fd int, p []byte) (int, error) {
 	return again(func() (int, error) { return unix.SendmsgN(fd, p, nil, nil, unix.MSG_DONTWAIT) })
 }

@@ -22,8 +22,8 @@ type Input struct {
 	tty  *terminal // nil for a pipe
 	keys keyboard  // under mu, for a terminal
 
-	mu     sync.Mutex // held for system calls that cannot block, never while waiting
-	waiter *waiter    // made when it is needed: most commands are idle, or read what they get
+	mu     sync.Mutex   // held for system calls that cannot block, never while waiting
+	waiter *poll.Waiter // made when it is needed: most commands are idle, or read what they get
 	closed bool
 	kicked bool
 
@@ -101,11 +101,11 @@ func (i *Input) wait(try func(fd int) bool) error {
 	w := i.waiter
 	i.mu.Unlock()
 	if w != nil {
-		return w.wait(try)
+		return w.Wait(try)
 	}
 	// There is no descriptor for one now.
 	done := false
-	if cerr := control(i.raw, func(fd int) { done = try(fd) }); cerr != nil || done {
+	if cerr := poll.Control(i.raw, func(fd int) { done = try(fd) }); cerr != nil || done {
 		return cerr
 	}
 	time.Sleep(withoutWaiter)
@@ -115,7 +115,7 @@ func (i *Input) wait(try func(fd int) bool) error {
 // makeWaiter makes the waiter, with mu, if that is possible and there is none.
 func (i *Input) makeWaiter() {
 	if i.waiter == nil && !i.closed {
-		i.waiter, _ = newWaiter(i.file, writable)
+		i.waiter, _ = poll.NewWaiter(i.file, poll.Writable)
 	}
 }
 
@@ -125,7 +125,7 @@ const withoutWaiter = 10 * time.Millisecond
 // endWait ends the wait that is under way, with mu.
 func (i *Input) endWait() {
 	if i.waiter != nil {
-		i.waiter.setDeadline(longAgo)
+		i.waiter.SetDeadline(longAgo)
 	}
 }
 
@@ -139,7 +139,7 @@ func (i *Input) TryWrite(p []byte) (n int, err error) {
 	if i.closed {
 		return 0, os.ErrClosed
 	}
-	if cerr := control(i.raw, func(fd int) {
+	if cerr := poll.Control(i.raw, func(fd int) {
 		n, err = poll.Write(fd, p)
 	}); cerr != nil {
 		return 0, cerr
@@ -164,11 +164,11 @@ func (i *Input) Close() error {
 		i.mu.Unlock()
 		return nil
 	}
-	control(i.raw, func(fd int) { i.left, i.meter = unread(fd), openMeter(fd) })
+	poll.Control(i.raw, func(fd int) { i.left, i.meter = unread(fd), openMeter(fd) })
 	w := i.waiter
 	i.mu.Unlock()
 	if w != nil {
-		w.close() // waits for a Write to leave, so not under mu
+		w.Close() // waits for a Write to leave, so not under mu
 	}
 	return i.file.Close()
 }
@@ -180,7 +180,7 @@ func (i *Input) closeWaiter() {
 	w := i.waiter
 	i.mu.Unlock()
 	if w != nil {
-		w.close()
+		w.Close()
 	}
 }
 
@@ -212,6 +212,6 @@ func (i *Input) Unread() int {
 		return i.left
 	}
 	n := 0
-	control(i.raw, func(fd int) { n = unread(fd) })
+	poll.Control(i.raw, func(fd int) { n = unread(fd) })
 	return n
 }

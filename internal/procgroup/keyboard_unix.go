@@ -69,7 +69,7 @@ func (i *Input) terminal(f func(fd int) error) error {
 		return os.ErrClosed
 	}
 	var err error
-	if cerr := control(i.raw, func(fd int) { err = f(fd) }); cerr != nil {
+	if cerr := poll.Control(i.raw, func(fd int) { err = f(fd) }); cerr != nil {
 		return cerr
 	}
 	return err
@@ -103,10 +103,10 @@ func (i *Input) WaitWritable() error {
 		}
 		// Under mu, so that it cannot take back the deadline by which Kick and Close end the wait.
 		if i.makeWaiter(); i.waiter != nil {
-			i.waiter.setDeadline(time.Now().Add(recheck))
+			i.waiter.SetDeadline(time.Now().Add(recheck))
 		}
 		i.mu.Unlock()
-		err := i.wait(func(fd int) bool { return ready(fd, unix.POLLOUT) })
+		err := i.wait(func(fd int) bool { return poll.Ready(fd, unix.POLLOUT) })
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
@@ -129,8 +129,7 @@ func (i *Input) Kick() {
 
 // keyboard is what has to be known of the bytes typed so far.
 type keyboard struct {
-	tty   *terminal
-	modes unix.Termios // as they were last
+	tty *terminal
 
 	taken     int64   // bytes of the stream done with, written or dropped
 	signalled []int64 // NOFLSH: interrupt characters still to come whose signal was sent; positions in the stream, ascending
@@ -269,7 +268,7 @@ func (k *keyboard) put(fd int, t *unix.Termios, p []byte) (int, error) {
 // bytes until it is full; then there is nothing to wait for, and poll would not wait.
 func writeError(fd, n int, err error) error {
 	switch {
-	case err == unix.EIO, n == 0 && ready(fd, 0):
+	case err == unix.EIO, n == 0 && poll.Ready(fd, 0):
 		return syscall.EIO
 	case err == nil, err == unix.EAGAIN:
 		return nil
@@ -341,7 +340,7 @@ const maxTold = 12
 
 func (k *keyboard) eof(fd int) (said bool, err error) {
 	t, err := k.termios(fd)
-	if err != nil || ready(fd, 0) {
+	if err != nil || poll.Ready(fd, 0) {
 		return false, syscall.EIO
 	}
 	c, canonical := t.Cc[unix.VEOF], t.Lflag&unix.ICANON != 0 // VEOF is an index
@@ -450,5 +449,5 @@ func endsLine(t *unix.Termios, c byte) bool {
 
 // termios returns the terminal's modes: the master gives the command's side's.
 func (k *keyboard) termios(fd int) (*unix.Termios, error) {
-	return &k.modes, poll.Termios(fd, getTermios, &k.modes)
+	return unix.IoctlGetTermios(fd, getTermios)
 }

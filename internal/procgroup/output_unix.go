@@ -3,7 +3,6 @@
 package procgroup
 
 import (
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -18,19 +17,19 @@ import (
 // An Output is what a command prints: the reading end of a pipe, or a terminal.
 type Output struct {
 	raw    syscall.RawConn
-	waiter *waiter
+	waiter *poll.Waiter
 	tty    bool
 	close  func()
 }
 
 // newOutput makes one of our end of a pipe, or with the terminal t of that; close closes it all, once.
-func newOutput(f *os.File, w *waiter, t *terminal) *Output {
+func newOutput(f *os.File, w *poll.Waiter, t *terminal) *Output {
 	o := &Output{waiter: w, tty: t != nil}
 	o.raw, _ = f.SyscallConn() // fails for a nil file only
 	if o.tty {
 		o.close = t.close
 	} else {
-		o.close = sync.OnceFunc(func() { f.Close(); w.close() })
+		o.close = sync.OnceFunc(func() { f.Close(); w.Close() })
 	}
 	return o
 }
@@ -38,17 +37,15 @@ func newOutput(f *os.File, w *waiter, t *terminal) *Output {
 // Wait blocks until something can be read, the end included. It holds no buffer meanwhile, so that an idle session has
 // none. It returns os.ErrDeadlineExceeded or, after Close, os.ErrClosed.
 func (o *Output) Wait() error {
-	return o.waiter.wait(isReadable)
+	return o.waiter.Wait(poll.IsReadable)
 }
 
 // Ready reports whether something can be read.
 func (o *Output) Ready() bool {
 	is := false
-	control(o.raw, func(fd int) { is = isReadable(fd) })
+	poll.Control(o.raw, func(fd int) { is = poll.IsReadable(fd) })
 	return is
 }
-
-func isReadable(fd int) bool { return ready(fd, unix.POLLIN) }
 
 // Read blocks until something is there, and takes as much as there is and p holds: one read(2) of a terminal returns
 // 4,095 bytes at most, and one of a pipe what its writer had written, while it writes on. The end is io.EOF, after the last byte (a terminal's is
@@ -56,7 +53,7 @@ func isReadable(fd int) bool { return ready(fd, unix.POLLIN) }
 func (o *Output) Read(p []byte) (int, error) {
 	var n int
 	var err error
-	if werr := o.waiter.wait(func(fd int) bool {
+	if werr := o.waiter.Wait(func(fd int) bool {
 		n, err = o.read(fd, p)
 		return n > 0 || err != nil || len(p) == 0
 	}); werr != nil {
@@ -70,7 +67,7 @@ func (o *Output) Read(p []byte) (int, error) {
 func (o *Output) TryRead(p []byte) (int, error) {
 	var n int
 	var err error
-	if cerr := control(o.raw, func(fd int) { n, err = o.read(fd, p) }); cerr != nil {
+	if cerr := poll.Control(o.raw, func(fd int) { n, err = o.read(fd, p) }); cerr != nil {
 		return 0, cerr
 	}
 	return n, err
@@ -107,13 +104,13 @@ func (o *Output) read(fd int, p []byte) (n int, err error) {
 // Buffered returns how many bytes can be read now, 0 if that is not known. A terminal can hold more.
 func (o *Output) Buffered() int {
 	n := 0
-	control(o.raw, func(fd int) { n = unread(fd) })
+	poll.Control(o.raw, func(fd int) { n = unread(fd) })
 	return n
 }
 
 // SetReadDeadline bounds Wait and Read, those that are under way included. The zero time is no bound.
 func (o *Output) SetReadDeadline(t time.Time) error {
-	if o.waiter.setDeadline(t) != nil {
+	if o.waiter.SetDeadline(t) != nil {
 		return os.ErrClosed
 	}
 	return nil
@@ -126,25 +123,11 @@ func (o *Output) Close() error {
 	return nil
 }
 
-// ready asks the kernel, not the runtime, which only knows of changes. An error or a hang-up is ready too: the next
-// read or write says which.
-func ready(fd int, events int16) bool {
-	return poll.Ready(fd, events)
-}
-
 // unread returns what FIONREAD says: for either end of a pipe what it holds.
 func unread(fd int) int {
-	n, err := poll.Int(fd, fionread)
+	n, err := unix.IoctlGetInt(fd, fionread)
 	if err != nil || n < 0 {
 		return 0
 	}
 	return n
-}
-
-// pollError names the errors of a RawConn that waited; one of them, for a file that is closed, is internal to Go.
-func pollError(err error) error {
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
-	}
-	return os.ErrClosed
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/poll"
 )
 
 // The parent process of a command: reaper of everything that the command starts, and guard of it in one. It is this
@@ -272,7 +274,7 @@ func (p *parent) seen() bool {
 		return false
 	}
 	raw, err := p.pidfd.SyscallConn()
-	return err == nil && raw.Read(func(fd uintptr) bool { return ready(int(fd), unix.POLLIN) }) == nil
+	return err == nil && raw.Read(func(fd uintptr) bool { return poll.IsReadable(int(fd)) }) == nil
 }
 
 // wake lets a parent that was stopped go on.
@@ -292,7 +294,7 @@ func (p *parent) kill(sig syscall.Signal) error {
 	err := error(unix.EINVAL)
 	if p.pidfd != nil {
 		if raw, rerr := p.pidfd.SyscallConn(); rerr == nil {
-			control(raw, func(fd int) { err = unix.PidfdSendSignal(fd, sig, nil, signalProcessGroup) })
+			poll.Control(raw, func(fd int) { err = unix.PidfdSendSignal(fd, sig, nil, signalProcessGroup) })
 		}
 	}
 	if err != unix.EINVAL {

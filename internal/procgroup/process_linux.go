@@ -266,7 +266,7 @@ func queuedInput(master int) (n int, ok bool) {
 		return 0, false
 	}
 	defer unix.Close(fd)
-	n, err = poll.Int(fd, fionread)
+	n, err = unix.IoctlGetInt(fd, fionread)
 	return n, err == nil
 }
 
@@ -278,7 +278,7 @@ func inputWaits(master int) (waits, known bool) {
 		return false, false
 	}
 	defer unix.Close(fd)
-	return ready(fd, unix.POLLIN), true
+	return poll.IsReadable(fd), true
 }
 
 // flushInput drops what was typed and not read.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"wsexec/internal/poll"
 )
 
 // Start starts the command of spec, or gives up when ctx is done. When it returns
@@ -196,7 +198,7 @@ func (g *Group) openPipes(merge bool) (theirs []*os.File, err error) {
 			return theirs, err
 		}
 		theirs = append(theirs, out)
-		w, err := newWaiter(in, readable)
+		w, err := poll.NewWaiter(in, poll.Readable)
 		if err != nil {
 			in.Close()
 			return theirs, err
@@ -224,7 +226,7 @@ func newPipe(side pipeSide) (r, w *os.File, err error) {
 	if side == pipeWeWrite {
 		ours, theirs = theirs, ours
 	}
-	our, err := ourEnd(ours, "|")
+	our, err := poll.NewFile(ours, "|")
 	if err != nil {
 		syscall.Close(theirs)
 		return nil, nil, fmt.Errorf("cannot make a pipe non-blocking: %w", err)
@@ -313,7 +315,7 @@ func (g *Group) outputs() (ours []int, tty int) {
 		if o == nil {
 			continue
 		}
-		control(o.raw, func(fd int) {
+		poll.Control(o.raw, func(fd int) {
 			if o.tty {
 				tty = terminalNumber(fd)
 			} else {

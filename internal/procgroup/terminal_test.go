@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"wsexec/internal/poll"
 )
 
 var size = &Winsize{Rows: 24, Cols: 80}
@@ -75,7 +77,7 @@ func full(t *testing.T, g *Group, p string) string {
 	eventually(t, "the terminal is full", func() bool {
 		refused := 0
 		for queued := 0; refused < 3; time.Sleep(time.Millisecond) {
-			control(g.tty.raw, func(fd int) { queued, _ = queuedInput(fd) })
+			poll.Control(g.tty.raw, func(fd int) { queued, _ = queuedInput(fd) })
 			n, err := g.Stdin().Feed([]byte(p))
 			if err != nil || n == len(p) {
 				t.Fatalf("Feed: %d of %d, %v", n, len(p), err)
@@ -95,7 +97,7 @@ func settle(t *testing.T, g *Group, n int) {
 	t.Helper()
 	got := 0
 	eventually(t, fmt.Sprintf("%d bytes in the line discipline", n), func() bool {
-		control(g.tty.raw, func(fd int) { got, _ = queuedInput(fd) })
+		poll.Control(g.tty.raw, func(fd int) { got, _ = queuedInput(fd) })
 		return got == n
 	})
 	g.stdin.keys.recent = 0
@@ -686,7 +688,7 @@ func TestInterruptAfterHangup(t *testing.T) {
 
 func TestQuotes(t *testing.T) {
 	g := start(t, Spec{Args: []string{"sleep", "1000"}, TTY: size})
-	control(g.tty.raw, func(fd int) {
+	poll.Control(g.tty.raw, func(fd int) {
 		tio, err := new(keyboard).termios(fd)
 		if err != nil {
 			t.Fatal(err)

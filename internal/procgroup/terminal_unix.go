@@ -12,6 +12,7 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/poll"
 	"wsexec/internal/termios"
 )
 
@@ -38,11 +39,11 @@ func (g *Group) openTerminal(size Winsize, modes map[uint8]uint32) (theirs []*os
 	if err != nil {
 		return theirs, fmt.Errorf("cannot open a terminal: %w", err)
 	}
-	f, err := ourEnd(fd, master.Name())
+	f, err := poll.NewFile(fd, master.Name())
 	if err != nil {
 		return theirs, fmt.Errorf("cannot open a terminal: %w", err)
 	}
-	w, err := newWaiter(f, readable)
+	w, err := poll.NewWaiter(f, poll.Readable)
 	if err != nil {
 		f.Close()
 		return theirs, err
@@ -52,7 +53,7 @@ func (g *Group) openTerminal(size Winsize, modes map[uint8]uint32) (theirs []*os
 	in := newInput(f, t)
 	t.close = sync.OnceFunc(func() {
 		f.Close()
-		w.close()
+		w.Close()
 		in.closeWaiter()
 	})
 	g.tty, g.stdin, g.stdout = t, in, newOutput(f, w, t)
@@ -72,18 +73,9 @@ func setModes(fd int, modes map[uint8]uint32) error {
 	return termios.Set(fd, modes)
 }
 
-// control calls f with the descriptor, or returns os.ErrClosed. Unlike the Read and Write of a RawConn it takes no
-// notice of deadlines or of somebody who waits.
-func control(raw syscall.RawConn, f func(fd int)) error {
-	if raw.Control(func(fd uintptr) { f(int(fd)) }) != nil {
-		return os.ErrClosed
-	}
-	return nil
-}
-
 func (t *terminal) resize(size Winsize) error {
 	var err error
-	if cerr := control(t.raw, func(fd int) {
+	if cerr := poll.Control(t.raw, func(fd int) {
 		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Cols})
 	}); cerr != nil {
 		return cerr
@@ -98,7 +90,7 @@ func (t *terminal) resize(size Winsize) error {
 // terminal is closed).
 func (t *terminal) foreground() int {
 	pgid := 0
-	control(t.raw, func(fd int) {
+	poll.Control(t.raw, func(fd int) {
 		if n, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err == nil {
 			pgid = n
 		}
@@ -109,7 +101,7 @@ func (t *terminal) foreground() int {
 // signal sends INT, QUIT or TSTP to the foreground group, whatever the terminal's modes are.
 func (t *terminal) signal(sig syscall.Signal) error {
 	var err error
-	if cerr := control(t.raw, func(fd int) { err = unix.IoctlSetInt(fd, unix.TIOCSIG, int(sig)) }); cerr != nil {
+	if cerr := poll.Control(t.raw, func(fd int) { err = unix.IoctlSetInt(fd, unix.TIOCSIG, int(sig)) }); cerr != nil {
 		return cerr
 	}
 	return err

@@ -6,8 +6,6 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
-
-	"wsexec/internal/poll"
 )
 
 // A character is a control character: its index in c_cc.
@@ -75,15 +73,15 @@ func Get(fd int) (map[uint8]uint32, error) {
 // Canonical reports whether a terminal gives whole lines, as to programs that have not
 // asked for keys.
 func Canonical(fd int) bool {
-	var t unix.Termios
-	return poll.Termios(fd, getTermios, &t) != nil || t.Lflag&unix.ICANON != 0
+	t, err := unix.IoctlGetTermios(fd, getTermios)
+	return err != nil || t.Lflag&unix.ICANON != 0
 }
 
 // AddsReturns reports whether a terminal shows a carriage return before each newline
 // that is written to it.
 func AddsReturns(fd int) bool {
-	var t unix.Termios
-	return poll.Termios(fd, getTermios, &t) == nil && t.Oflag&unix.OPOST != 0 && t.Oflag&unix.ONLCR != 0
+	t, err := unix.IoctlGetTermios(fd, getTermios)
+	return err == nil && t.Oflag&unix.OPOST != 0 && t.Oflag&unix.ONLCR != 0
 }
 
 // Set gives a terminal modes. Those that are not named stay as they are.

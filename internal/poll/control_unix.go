@@ -1,0 +1,33 @@
+//go:build unix
+
+package poll
+
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Control calls f with the descriptor of a file, which stays open meanwhile. It
+// neither waits nor obeys deadlines. It returns os.ErrClosed.
+func Control(raw syscall.RawConn, f func(fd int)) error {
+	if raw.Control(func(fd uintptr) { f(int(fd)) }) != nil {
+		return os.ErrClosed
+	}
+	return nil
+}
+
+// IsReadable reports whether a read(2) would return at once, with data, the end
+// or an error. It asks the kernel: the runtime's poller knows of changes only.
+func IsReadable(fd int) bool { return Ready(fd, unix.POLLIN) }
+
+// waitError names the errors of a RawConn that waited. The one of a closed file
+// is internal to Go.
+func waitError(err error) error {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return os.ErrClosed
+}
