@@ -129,10 +129,10 @@ type Cmd struct {
 	opened    *proto.Opened // the first one
 	until     time.Time     // when the session is given up, if the connection is lost
 	toldLost  bool          // of the present loss
-	stdin     *stream.Sender
+	stdin     *stream.Log
 	stdinBase int64    // where in the session's stdin this client began
 	outBase   [2]int64 // and in its outputs
-	signals   *stream.Sender
+	signals   *stream.Log
 	out       [2]*stream.Receiver
 	writing   [2]chan struct{} // of size one, full during a Write, and for good when nothing more is to be written
 	began     time.Time
@@ -295,12 +295,12 @@ func (c *Cmd) makeStreams() {
 			c.out[i].Direct(func(p []byte) int { return c.writeNow(i, out, p) })
 		}
 	}
-	c.stdin = stream.NewSender(Window, func() {
+	c.stdin = stream.NewLog(Window, func() {
 		if c.Stdin != nil && !c.readsOn() {
 			c.Stdin.Close()
 		}
 	})
-	c.signals = stream.NewSender(proto.SignalWindow, nil)
+	c.signals = stream.NewLog(proto.SignalWindow, nil)
 	c.agreeOnGaps()
 }
 
@@ -424,7 +424,7 @@ func (c *Cmd) connections(ctx context.Context) error {
 
 // progress is what was moved so far: nothing of it is done twice.
 func (c *Cmd) progress() (p [4]int64) {
-	for i, s := range []*stream.Sender{c.stdin, c.signals} {
+	for i, s := range []*stream.Log{c.stdin, c.signals} {
 		p[i], _ = s.Position()
 	}
 	for i, r := range c.out {
@@ -500,7 +500,7 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 	c.try++
 	c.mu.Unlock()
 	l := link.New(conn, link.Config{
-		Senders:   [proto.NumStreams]*stream.Sender{proto.Stdin: c.stdin, proto.Signals: c.signals},
+		Cursors:   [proto.NumStreams]*stream.Cursor{proto.Stdin: c.stdin.Holder(), proto.Signals: c.signals.Holder()},
 		Receivers: [proto.NumStreams]*stream.Receiver{proto.Stdout: c.out[0], proto.Stderr: c.out[1]},
 		Probe:     proto.Stdout,
 		Control:   c.control,
@@ -653,8 +653,8 @@ func (c *Cmd) begin(m *proto.Opened, o *proto.Open, l *link.Link) error {
 		c.stdin.Begin(c.stdinBase, m.CRC)
 		c.signals.Begin(m.Have[proto.Signals].Offset, 0)
 	}
-	for n, s := range map[uint8]*stream.Sender{proto.Stdin: c.stdin, proto.Signals: c.signals} {
-		if err := s.Attach(m.Have[n].Offset, m.Have[n].Limit, l.Wake); err != nil {
+	for n, s := range map[uint8]*stream.Log{proto.Stdin: c.stdin, proto.Signals: c.signals} {
+		if err := s.Holder().Attach(m.Have[n].Offset, m.Have[n].Limit, l.Wake); err != nil {
 			return fmt.Errorf("%w: stream %d: %w", ErrBroken, n, err)
 		}
 	}
@@ -693,8 +693,8 @@ func (c *Cmd) after(d time.Duration, f func()) *time.Timer {
 }
 
 func (c *Cmd) detach() {
-	c.stdin.Detach()
-	c.signals.Detach()
+	c.stdin.Holder().Detach()
+	c.signals.Holder().Detach()
 	for _, r := range c.out {
 		r.Detach()
 	}

@@ -201,12 +201,12 @@ func TestInlineIsBounded(t *testing.T) {
 		var inline []int // messages sent before another goroutine was started
 		e.link.start = func(f func()) { inline = append(inline, len(n.trial)/stream.ChunkSize); go f() }
 		e.rcv.Attach(e.link.Wake)
-		if err := e.snd.Attach(0, chunks*stream.ChunkSize, nil); err != nil {
+		if err := e.snd.Holder().Attach(0, chunks*stream.ChunkSize, nil); err != nil {
 			t.Fatal(err)
 		}
 		e.snd.Write(make([]byte, chunks*stream.ChunkSize))
-		e.snd.Detach()
-		if err := e.snd.Attach(0, 0, e.link.Wake); err != nil { // all of it waits for the window
+		e.snd.Holder().Detach()
+		if err := e.snd.Holder().Attach(0, 0, e.link.Wake); err != nil { // all of it waits for the window
 			t.Fatal(err)
 		}
 		go func() { e.done <- e.link.Run(time.Minute) }()

@@ -43,9 +43,9 @@ var ErrLeave = errors.New("left")
 
 // Config is what a link carries.
 type Config struct {
-	// Senders and Receivers by stream number; nil where the stream goes the
+	// Cursors and Receivers by stream number; nil where the stream goes the
 	// other way. Their Attach functions get the link's Wake.
-	Senders   [proto.NumStreams]*stream.Sender
+	Cursors   [proto.NumStreams]*stream.Cursor
 	Receivers [proto.NumStreams]*stream.Receiver
 	// Probe is the stream of which keepalive acknowledgements are.
 	Probe uint8
@@ -443,16 +443,16 @@ func (l *Link) frame(c *stream.Chunk, n int) (kept bool, err error) {
 }
 
 func (l *Link) dispatch(f proto.Frame, c *stream.Chunk) (kept bool, err error) {
-	s, r := l.cfg.Senders[f.Stream], l.cfg.Receivers[f.Stream]
+	cur, r := l.cfg.Cursors[f.Stream], l.cfg.Receivers[f.Stream]
 	switch f.Kind {
 	case proto.Ack, proto.Stop:
-		if s == nil {
+		if cur == nil {
 			return false, fmt.Errorf("%v from its sender", f.Kind)
 		}
 		if f.Kind == proto.Ack {
-			return false, s.Ack(f.Offset, f.Limit)
+			return false, cur.Ack(f.Offset, f.Limit)
 		}
-		s.Stop()
+		cur.Stop()
 		return false, nil
 	}
 	if r == nil {
@@ -616,16 +616,16 @@ func (w *writer) pass() (progress bool, err error) {
 
 	ended := true
 	for _, i := range order {
-		s := l.cfg.Senders[i]
-		if s == nil {
+		c := l.cfg.Cursors[i]
+		if c == nil {
 			continue
 		}
-		n, err := w.stream(i, s)
+		n, err := w.stream(i, c)
 		if err != nil || w.stuck() {
 			return true, err
 		}
 		progress = progress || n
-		ended = ended && s.EndSent()
+		ended = ended && c.EndSent()
 	}
 	if exit != nil && ended && !w.exited {
 		w.exited = true
@@ -637,24 +637,24 @@ func (w *writer) pass() (progress bool, err error) {
 
 // stream sends the next message of a stream, and the gap before it and the end
 // behind it.
-func (w *writer) stream(i uint8, s *stream.Sender) (progress bool, err error) {
+func (w *writer) stream(i uint8, c *stream.Cursor) (progress bool, err error) {
 	if w.scratch == nil {
 		w.scratch = stream.NewChunk()
 	}
-	if off, ok := s.NextGap(); ok {
+	if off, ok := c.NextGap(); ok {
 		progress = true
 		if err := w.frame(proto.Frame{Kind: proto.Gap, Stream: i, Offset: off}); err != nil || w.stuck() {
 			return true, err
 		}
 	}
-	if off, msg, n := s.Next(w.scratch); n > 0 {
+	if off, msg, n := c.Next(w.scratch); n > 0 {
 		progress = true
 		proto.PutHeader(msg, proto.Data, i, off)
 		if err := w.binary(msg); err != nil || w.stuck() {
 			return true, err
 		}
 	}
-	if off, crc, ok := s.NextEnd(); ok {
+	if off, crc, ok := c.NextEnd(); ok {
 		progress = true
 		err = w.frame(proto.Frame{Kind: proto.End, Stream: i, Offset: off, CRC: crc})
 	}

@@ -71,7 +71,7 @@ func tcpPair(t testing.TB) (a, b net.Conn) {
 // end is one side of a session with one stream in each direction: 0 goes to the
 // server, 1 comes from it.
 type end struct {
-	snd  *stream.Sender
+	snd  *stream.Log
 	rcv  *stream.Receiver
 	link *Link
 	got  chan any // control messages
@@ -80,7 +80,7 @@ type end struct {
 
 func newEnd(c *Conn, isClient bool, window int64) *end {
 	e := &end{got: make(chan any, 100), done: make(chan error, 1)}
-	e.snd = stream.NewSender(window, nil)
+	e.snd = stream.NewLog(window, nil)
 	e.rcv = stream.NewReceiver(stream.FixedWindow(window), nil, nil)
 	cfg := Config{Control: func(m any) error {
 		if _, ok := m.(*proto.Bye); ok {
@@ -90,9 +90,9 @@ func newEnd(c *Conn, isClient bool, window int64) *end {
 		return nil
 	}}
 	if isClient {
-		cfg.Senders[0], cfg.Receivers[1], cfg.Probe = e.snd, e.rcv, 1
+		cfg.Cursors[0], cfg.Receivers[1], cfg.Probe = e.snd.Holder(), e.rcv, 1
 	} else {
-		cfg.Senders[1], cfg.Receivers[0], cfg.Probe = e.snd, e.rcv, 0
+		cfg.Cursors[1], cfg.Receivers[0], cfg.Probe = e.snd.Holder(), e.rcv, 0
 	}
 	e.link = New(c, cfg)
 	return e
@@ -100,7 +100,7 @@ func newEnd(c *Conn, isClient bool, window int64) *end {
 
 func (e *end) run(peer *end, window int64, keepalive time.Duration) {
 	e.rcv.Attach(e.link.Wake)
-	if err := e.snd.Attach(0, window, e.link.Wake); err != nil {
+	if err := e.snd.Holder().Attach(0, window, e.link.Wake); err != nil {
 		panic(err)
 	}
 	go func() { e.done <- e.link.Run(keepalive) }()

@@ -20,7 +20,7 @@ const drainTotal = 2 * time.Second
 // A pump moves one output of the command into its stream.
 type pump struct {
 	out   *procgroup.Output
-	snd   *stream.Sender
+	log   *stream.Log
 	quiet time.Duration // of silence after which output is at rest; negative: never
 
 	tty     bool          // a terminal, whose end may not be its last
@@ -47,8 +47,8 @@ const (
 	finishing              // nothing: what is there is read, and that is the end
 )
 
-func newPump(o *procgroup.Output, s *stream.Sender, quiet time.Duration, tty bool, moved func()) *pump {
-	return &pump{out: o, snd: s, quiet: quiet, tty: tty, moved: moved, left: make(chan struct{}), settled: make(chan struct{}), done: make(chan struct{})}
+func newPump(o *procgroup.Output, log *stream.Log, quiet time.Duration, tty bool, moved func()) *pump {
+	return &pump{out: o, log: log, quiet: quiet, tty: tty, moved: moved, left: make(chan struct{}), settled: make(chan struct{}), done: make(chan struct{})}
 }
 
 var errCut = errors.New("nobody reads the output any more")
@@ -90,11 +90,11 @@ func (p *pump) finish() {
 }
 
 // abort ends the stream where it is, of a pump that was told to finish.
-func (p *pump) abort() { p.snd.Abort(errCut) }
+func (p *pump) abort() { p.log.Abort(errCut) }
 
 // run reads until the output ends or the pump is told to finish.
 func (p *pump) run() {
-	defer p.snd.Close()
+	defer p.log.Close()
 	defer p.settle()
 	var drained time.Duration // time since the leader's exit, not counting that at a full window
 	var read int64            // in the present phase
@@ -210,7 +210,7 @@ func (p *pump) attendance() time.Duration {
 // reading one byte ahead of it.
 func (p *pump) move() (n int, blocked time.Duration, err error) {
 	var ahead [1]byte
-	if p.snd.Full() {
+	if p.log.Full() {
 		if n, err = p.out.TryRead(ahead[:]); n == 0 || err != nil {
 			return 0, 0, err
 		}
@@ -218,7 +218,7 @@ func (p *pump) move() (n int, blocked time.Duration, err error) {
 		defer p.full.Store(false)
 	}
 	before := time.Now()
-	buf, err := p.snd.Buffer()
+	buf, err := p.log.Buffer()
 	blocked = time.Since(before)
 	if err != nil {
 		if errors.Is(err, errCut) && n == 0 {
@@ -236,6 +236,6 @@ func (p *pump) move() (n int, blocked time.Duration, err error) {
 	if n > 0 {
 		p.moved()
 	}
-	p.snd.Commit(n)
+	p.log.Commit(n)
 	return n, blocked, err
 }

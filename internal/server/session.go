@@ -34,7 +34,7 @@ type session struct {
 
 	// The streams, by descriptor. Their own locks are below mu.
 	stdin, signals *stream.Receiver
-	out            [2]*stream.Sender // stdout and stderr
+	out            [2]*stream.Log // stdout and stderr
 
 	ready  chan struct{} // closed when the command was started, or could not be
 	ending chan struct{} // closed when the session is told to end
@@ -99,7 +99,7 @@ func newSession(s *Server, k key, o *proto.Open, sum startSum) *session {
 	x.stdin.Direct(x.feedNow)
 	x.signals = stream.NewReceiver(stream.FixedWindow(proto.SignalWindow), func() { x.guard(deliver) }, nil)
 	for i := range x.out {
-		x.out[i] = stream.NewSender(s.cfg.Window, func() { x.guard(func() { x.hangupOutput(i) }) })
+		x.out[i] = stream.NewLog(s.cfg.Window, func() { x.guard(func() { x.hangupOutput(i) }) })
 	}
 	return x
 }
@@ -175,7 +175,7 @@ func (x *session) serve(c *link.Conn, o *proto.Open, sum startSum, created bool,
 		return x.startErr
 	}
 	l := link.New(c, link.Config{
-		Senders:   [proto.NumStreams]*stream.Sender{proto.Stdout: x.out[0], proto.Stderr: x.out[1]},
+		Cursors:   [proto.NumStreams]*stream.Cursor{proto.Stdout: x.out[0].Holder(), proto.Stderr: x.out[1].Holder()},
 		Receivers: [proto.NumStreams]*stream.Receiver{proto.Stdin: x.stdin, proto.Signals: x.signals},
 		Probe:     proto.Stdin,
 		Control: func(m any) (err error) {
@@ -280,7 +280,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, created bool
 			kept, _ := s.Position()
 			have = proto.Position{Offset: kept, Limit: kept}
 		}
-		if err := s.Attach(have.Offset, have.Limit, l.Wake); err != nil {
+		if err := s.Holder().Attach(have.Offset, have.Limit, l.Wake); err != nil {
 			panic("server: internal error: an offset that was checked: " + err.Error())
 		}
 		opened.From[n] = have.Offset
@@ -374,7 +374,7 @@ func (x *session) refusal(o *proto.Open, sum startSum) *proto.Error {
 // one before it has consumed more while it was being told.
 func (x *session) badOffset(o *proto.Open) *proto.Error {
 	for n, have := range o.Have {
-		if err := x.out[n-proto.Stdout].Keeps(have.Offset); err != nil {
+		if err := x.out[n-proto.Stdout].Holder().Keeps(have.Offset); err != nil {
 			return fail(proto.CodeBadOffset, "the session cannot go on where this client is", fmt.Sprintf("stream %d: %v", n, err))
 		}
 	}
@@ -402,7 +402,7 @@ func (x *session) detachStreams() (forgot, ended bool) {
 	defer x.mu.Unlock()
 	x.at("detach") // with the lock
 	for _, s := range x.out {
-		s.Detach()
+		s.Holder().Detach()
 	}
 	x.stdin.Detach()
 	x.signals.Detach()

@@ -10,7 +10,7 @@ import (
 // path moves data from a sender to a receiver and acknowledgements back, each of which
 // takes half a round trip, until until, and returns how many bytes were consumed and the
 // largest limit past them. dest says how much the destination leaves unread of what waits.
-func path(t *testing.T, s *Sender, r *Receiver, roundTrip, until time.Duration, dest func(waiting int64) int64) (consumed, ahead int64) {
+func path(t *testing.T, s sender, r *Receiver, roundTrip, until time.Duration, dest func(waiting int64) int64) (consumed, ahead int64) {
 	t.Helper()
 	type message struct {
 		at time.Time
@@ -98,8 +98,8 @@ func bursts(every time.Duration) func(int64) int64 {
 }
 
 // longPath is a sender, whose source never waits, and a receiver.
-func longPath(t *testing.T, least, most int64) (*Sender, *Receiver) {
-	s := NewSender(most, nil)
+func longPath(t *testing.T, least, most int64) (sender, *Receiver) {
+	s := newSender(most, nil)
 	r := NewReceiver(Window{Min: least, Max: most, Grows: true}, nil, nil)
 	r.SetBound(most)
 	off, limit := r.Attach(func() {})
@@ -185,7 +185,7 @@ func TestWindowGrows(t *testing.T) {
 // What a sender keeps can become more, for a source that waits.
 func TestSetBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSender(10, nil)
+		s := newSender(10, nil)
 		if err := s.Attach(0, 100, func() {}); err != nil {
 			t.Fatal(err)
 		}

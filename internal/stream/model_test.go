@@ -15,12 +15,23 @@ type wire struct {
 	crc        uint32
 }
 
+// A sender is a log and its holder's cursor.
+type sender struct {
+	*Log
+	*Cursor
+}
+
+func newSender(bound int64, onStop func()) sender {
+	l := NewLog(bound, onStop)
+	return sender{l, l.Holder()}
+}
+
 // A pair is a sender and a receiver, their source and destination, and the connection between them, of which a test
 // makes each step. The link acts only when it was woken, as the real one does, so a missing call of wake leaves the
 // streams stuck; what is freed is scribbled over after each step, so that memory used after that is found.
 type pair struct {
 	t       testing.TB
-	s       *Sender
+	s       sender
 	r       *Receiver
 	window  Window
 	bound   int64
@@ -51,7 +62,7 @@ type pair struct {
 // newPair returns a connected pair.
 func newPair(t testing.TB, w Window, bound int64) *pair {
 	p := &pair{t: t, window: w, bound: bound, scratch: NewChunk()}
-	p.s = NewSender(bound, nil)
+	p.s = newSender(bound, nil)
 	p.r = NewReceiver(w, nil, p.gap)
 	p.r.AllowGaps()
 	p.r.SetBound(bound)
@@ -113,7 +124,7 @@ func (p *pair) takeOver(reopen bool) {
 	ended := p.r.ended
 	p.gen++
 	p.truth = p.truth[:off]
-	p.s, p.buf, p.closed, p.lossy = NewSender(p.bound, nil), nil, false, false
+	p.s, p.buf, p.closed, p.lossy = newSender(p.bound, nil), nil, false, false
 	p.s.Begin(off, crc)
 	if err := p.s.Attach(off, limit, func() { p.snd = true }); err != nil {
 		p.t.Fatalf("Attach after Begin: %v", err)
@@ -400,7 +411,7 @@ func (p *pair) finish() {
 	if acked, written := p.s.Position(); acked != written || !p.s.EndSent() {
 		p.t.Fatalf("the sender is not done: %s", p)
 	}
-	if n, m := senderChunks(p.s), receiverChunks(p.r); n+m > 0 {
+	if n, m := logChunks(p.s.Log), receiverChunks(p.r); n+m > 0 {
 		p.t.Fatalf("at the end the sender holds %d chunks and the receiver %d", n, m)
 	}
 }
@@ -421,7 +432,7 @@ func (p *pair) check() {
 	} else if n < p.bound && p.s.base > p.s.acked && !p.lossy {
 		p.t.Fatalf("the sender has dropped %d bytes", p.s.base-p.s.acked)
 	}
-	if n := senderChunks(p.s); n > chunksFor(p.bound) {
+	if n := logChunks(p.s.Log); n > chunksFor(p.bound) {
 		p.t.Fatalf("the sender keeps %d chunks for %d bytes", n, p.bound)
 	}
 	// What another sender's predecessor left in the destination's hands comes on top.
@@ -457,11 +468,11 @@ func scribble(t testing.TB) {
 	a.Free()
 }
 
-func senderChunks(s *Sender) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func logChunks(l *Log) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	m := map[*Chunk]bool{}
-	for _, q := range s.queue[:cap(s.queue)] {
+	for _, q := range l.queue[:cap(l.queue)] {
 		if q.c != nil {
 			m[q.c] = true
 		}

@@ -1,20 +1,23 @@
-// Package stream keeps the two ends of a resumable byte stream: a [Sender],
-// which holds every byte until its peer has consumed it, and a [Receiver],
-// which says what it consumed. Both count bytes from the beginning of the
-// stream, not of a connection, so that a stream goes on at the exact byte over
-// any number of connections.
+// Package stream has the two ends of a byte stream that goes on at the exact
+// byte over any number of connections. Both count bytes from the beginning of
+// the stream, not of a connection.
 //
-// The sender's one buffer is send window, replay buffer and back-pressure at
-// once: it holds what was written and not acknowledged, and writing blocks when
-// that reaches the window that the receiver grants or the sender's own bound. A
-// sender may instead drop the oldest that it holds; where the receiver has not got
-// that, it is told of a gap.
+// A [Log] keeps what its source has written until the receiver has consumed it.
+// It is send window, replay buffer and back-pressure at once: writing waits when
+// the bytes that are not acknowledged reach the window that the receiver
+// grants, or the log's bound. A log may drop its oldest bytes instead; a
+// receiver that has not got them is told of the gap. A [Cursor] is one reader of
+// a log: the holder, for which the log keeps bytes, or a watcher, for which it
+// does not.
+//
+// A [Receiver] is the other end. It hands what came in to its destination, and
+// acknowledges what the destination has consumed.
 //
 // The package does no I/O and starts no goroutine. A link moves data between
-// the two ends: it calls the methods grouped under "for the link", all from
-// goroutines of one connection at a time, and learns through the function given
-// to Attach that there is something to do. The methods grouped under "for the
-// source" and "for the destination" are called by one goroutine each.
+// the two ends: it calls the methods under "For the link", all from goroutines
+// of one connection at a time, and the function given to Attach tells it that
+// there is something to do. The methods under "For the source" and "For the
+// destination" are called by one goroutine each.
 package stream
 
 import (
@@ -61,8 +64,9 @@ func update(crc uint32, p []byte) uint32 {
 // bytes of data. The data begins with a cache line: where it did not, the kernel's copying
 // took longer.
 type Chunk struct {
-	_   [cacheLine - Headroom]byte
-	buf [Headroom + ChunkSize]byte
+	_     [cacheLine - Headroom]byte
+	buf   [Headroom + ChunkSize]byte
+	users int // of a chunk in a log: the log, and each link that has it in hands; under the log's lock
 }
 
 const cacheLine = 64
@@ -74,6 +78,13 @@ func NewChunk() *Chunk { return chunks.Get().(*Chunk) }
 
 // Free gives a chunk back. Nobody may use it any more.
 func (c *Chunk) Free() { chunks.Put(c) }
+
+// release ends one use of a chunk in a log.
+func (c *Chunk) release() {
+	if c.users--; c.users == 0 {
+		c.Free()
+	}
+}
 
 // Bytes is the whole memory of the chunk, headroom included.
 func (c *Chunk) Bytes() []byte { return c.buf[:] }

@@ -303,7 +303,7 @@ func TestAckRules(t *testing.T) {
 func TestAttachOutsideOfWhatIsKept(t *testing.T) {
 	// 3 of 8 are acknowledged, 8 sent, 10 written.
 	for off, ok := range map[int64]bool{0: false, 2: false, 3: true, 5: true, 8: true, 9: false, 10: false, 11: false, 1 << 53: false} {
-		s := NewSender(10, nil)
+		s := newSender(10, nil)
 		if err := s.Attach(0, 8, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -480,7 +480,7 @@ func TestEndRules(t *testing.T) {
 func TestChecksum(t *testing.T) {
 	for _, bad := range []int{-1, 0, 4, 9} {
 		for _, cut := range []int64{-1, 3, 9} {
-			s := NewSender(10, nil)
+			s := newSender(10, nil)
 			r := NewReceiver(FixedWindow(10), nil, nil)
 			attach := func() {
 				off, limit := r.Attach(nil)
@@ -681,7 +681,7 @@ func TestTakeOverAfterTheEnd(t *testing.T) {
 
 func TestSenderBegin(t *testing.T) {
 	before, after := []byte("what another client sent"), []byte(" and the rest")
-	s := NewSender(100, nil)
+	s := newSender(100, nil)
 	off := int64(len(before))
 	s.Begin(off, crc32.Checksum(before, castagnoli()))
 	if err := s.Attach(off-1, off+100, nil); err == nil {
@@ -699,7 +699,7 @@ func TestSenderBegin(t *testing.T) {
 		t.Errorf("NextEnd: %d, %08x, %v", o, crc, ok)
 	}
 	// One that adds nothing has the same end as what came before.
-	s = NewSender(100, nil)
+	s = newSender(100, nil)
 	s.Close()
 	s.Begin(off, 42)
 	s.Attach(off, off, nil)
@@ -808,14 +808,14 @@ func TestWaiting(t *testing.T) {
 	broken := errors.New("broken")
 	for _, tt := range []struct {
 		name string
-		do   func(s *Sender)
+		do   func(s sender)
 		want error
 	}{
-		{"stop", (*Sender).Stop, ErrStopped},
-		{"abort", func(s *Sender) { s.Abort(broken); s.Abort(io.EOF) }, broken},
-		{"ack", func(s *Sender) { s.Next(NewChunk()); s.Ack(1, 20) }, nil},
-		{"limit", func(s *Sender) { s.Ack(0, 11) }, nil},
-		{"attach", func(s *Sender) { s.Attach(0, 11, nil) }, nil},
+		{"stop", (sender).Stop, ErrStopped},
+		{"abort", func(s sender) { s.Abort(broken); s.Abort(io.EOF) }, broken},
+		{"ack", func(s sender) { s.Next(NewChunk()); s.Ack(1, 20) }, nil},
+		{"limit", func(s sender) { s.Ack(0, 11) }, nil},
+		{"attach", func(s sender) { s.Attach(0, 11, nil) }, nil},
 	} {
 		t.Run("Buffer/"+tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -823,7 +823,7 @@ func TestWaiting(t *testing.T) {
 				if tt.name == "ack" { // it is not the limit that is in the way
 					bound, limit = limit, bound
 				}
-				s := NewSender(bound, nil)
+				s := newSender(bound, nil)
 				s.Attach(0, limit, nil)
 				s.Write(make([]byte, 10))
 				done := make(chan error, 1)
@@ -883,7 +883,7 @@ func TestWaiting(t *testing.T) {
 
 // Full is true where Buffer would wait, and nowhere else.
 func TestFull(t *testing.T) {
-	s := NewSender(10, nil)
+	s := newSender(10, nil)
 	for _, tt := range []struct {
 		name string
 		do   func()
@@ -902,7 +902,7 @@ func TestFull(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, s.Full())
 		}
 	}
-	if s = NewSender(10, nil); !s.Full() {
+	if s = newSender(10, nil); !s.Full() {
 		t.Error("not full without a connection")
 	}
 	if s.Stop(); s.Full() {
@@ -957,19 +957,19 @@ func TestDetachedWakesNobody(t *testing.T) {
 
 // What a new connection says is consumed is let go at once, also if nothing more comes.
 func TestAttachLetsGo(t *testing.T) {
-	s := NewSender(2*ChunkSize, nil)
+	s := newSender(2*ChunkSize, nil)
 	s.Attach(0, 1<<30, nil)
 	s.Write(make([]byte, ChunkSize))
 	s.Next(NewChunk())
 	s.Detach()
 	s.Attach(ChunkSize, 1<<30, nil)
-	if n := senderChunks(s); n > 0 {
+	if n := logChunks(s.Log); n > 0 {
 		t.Errorf("%d chunks for nothing", n)
 	}
 }
 
 func TestWriteAfterAbort(t *testing.T) {
-	s := NewSender(10, nil)
+	s := newSender(10, nil)
 	s.Attach(0, 10, nil)
 	s.Abort(io.ErrClosedPipe)
 	if _, err := s.Write([]byte("x")); err != io.ErrClosedPipe {
@@ -978,7 +978,7 @@ func TestWriteAfterAbort(t *testing.T) {
 }
 
 func TestBufferAfterClose(t *testing.T) {
-	s := NewSender(10, nil)
+	s := newSender(10, nil)
 	s.Attach(0, 4, nil)
 	s.Close()
 	defer func() {
@@ -1207,7 +1207,7 @@ func TestDropNoMore(t *testing.T) {
 	}
 	// A source that waits is let go when it need not any more.
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSender(10, nil)
+		s := newSender(10, nil)
 		done := make(chan struct{})
 		go func() {
 			s.Write(make([]byte, 100))
@@ -1224,7 +1224,7 @@ func TestDropNoMore(t *testing.T) {
 func TestDropKeeps(t *testing.T) {
 	const bound = 10
 	for _, keep := range []int64{3, 10, 30} {
-		s := NewSender(bound, nil)
+		s := newSender(bound, nil)
 		s.Attach(0, 1000, nil)
 		s.SetDrop(true, keep)
 		s.Write(make([]byte, 100))
@@ -1291,7 +1291,7 @@ func TestManyGaps(t *testing.T) {
 	}
 	p.finish()
 	// The same gap may grow as often as it likes.
-	s := NewSender(bound, nil)
+	s := newSender(bound, nil)
 	s.SetDrop(true, bound)
 	s.Attach(0, 1<<20, nil)
 	for i := range 2 * maxGaps {
@@ -1352,7 +1352,7 @@ func TestSenderMemory(t *testing.T) {
 			if bound/int64(write) > 2000 {
 				continue
 			}
-			s := NewSender(bound, nil)
+			s := newSender(bound, nil)
 			s.Attach(0, 1<<40, nil)
 			for range 3 {
 				for {
@@ -1366,7 +1366,7 @@ func TestSenderMemory(t *testing.T) {
 					b, _ := s.Buffer()
 					s.Commit(min(write, len(b)))
 				}
-				if got := senderChunks(s); got > chunksFor(bound) {
+				if got := logChunks(s.Log); got > chunksFor(bound) {
 					t.Errorf("bound %d, writes of %d: %d chunks", bound, write, got)
 				}
 				for _, _, n := s.Next(NewChunk()); n > 0; _, _, n = s.Next(NewChunk()) {
@@ -1376,12 +1376,12 @@ func TestSenderMemory(t *testing.T) {
 			}
 			_, written := s.Position()
 			s.Ack(written, 1<<40)
-			if got := senderChunks(s); got > 0 {
+			if got := logChunks(s.Log); got > 0 {
 				t.Errorf("bound %d, writes of %d: %d chunks where nothing is kept", bound, write, got)
 			}
 			s.Buffer()
 			s.Commit(0) // a read that found nothing
-			if got := senderChunks(s); got > 0 {
+			if got := logChunks(s.Log); got > 0 {
 				t.Errorf("bound %d: %d chunks for an empty Commit", bound, got)
 			}
 		}
@@ -1390,7 +1390,7 @@ func TestSenderMemory(t *testing.T) {
 
 // A peer that acknowledges a message before it is written, and so makes it free: its memory is in the link's hands.
 func TestEarlyAckDoesNotFreeTheMessage(t *testing.T) {
-	s := NewSender(ChunkSize, nil)
+	s := newSender(ChunkSize, nil)
 	s.Attach(0, 1<<30, nil)
 	s.Write(bytes.Repeat([]byte("m"), ChunkSize))
 	_, msg, n := s.Next(NewChunk())
@@ -1409,7 +1409,7 @@ func TestEarlyAckDoesNotFreeTheMessage(t *testing.T) {
 
 // The source fills memory that Buffer returned while everything before it is acknowledged, and freed.
 func TestAckDoesNotFreeTheBuffer(t *testing.T) {
-	s := NewSender(ChunkSize, nil)
+	s := newSender(ChunkSize, nil)
 	s.Attach(0, 1<<30, nil)
 	s.Write([]byte("abc"))
 	b, _ := s.Buffer()
@@ -1428,7 +1428,7 @@ func TestAckDoesNotFreeTheBuffer(t *testing.T) {
 
 // A message that was sent in part before goes out with a header in front that is not written over data.
 func TestHeaderDoesNotTouchData(t *testing.T) {
-	s := NewSender(100, nil)
+	s := newSender(100, nil)
 	s.Attach(0, 100, nil)
 	s.Write([]byte("0123456789abcdefghij"))
 	s.Next(NewChunk())
@@ -1620,7 +1620,7 @@ func TestConcurrent(t *testing.T) {
 			if tt.window.Max < ChunkSize {
 				total = 100 << 10
 			}
-			s, r := NewSender(tt.bound, nil), NewReceiver(tt.window, nil, nil)
+			s, r := newSender(tt.bound, nil), NewReceiver(tt.window, nil, nil)
 			at := func(off int64) byte { return byte(off) ^ byte(off>>8)*31 ^ byte(off>>16)*7 }
 
 			var parties sync.WaitGroup
@@ -1692,7 +1692,7 @@ func TestConcurrent(t *testing.T) {
 			if acked, written := s.Position(); acked != written {
 				t.Errorf("%d of %d acknowledged", acked, written)
 			}
-			if n := receiverChunks(r) + senderChunks(s); n > 0 {
+			if n := receiverChunks(r) + logChunks(s.Log); n > 0 {
 				t.Errorf("%d chunks are still held", n)
 			}
 		})
@@ -1701,7 +1701,7 @@ func TestConcurrent(t *testing.T) {
 
 // carry is one connection between s and r, which breaks when it has carried budget bytes, or everything, if last is
 // set. All of its goroutines have ended when it returns.
-func carry(t *testing.T, s *Sender, r *Receiver, budget int64, last bool) {
+func carry(t *testing.T, s sender, r *Receiver, budget int64, last bool) {
 	wakeS, wakeR := make(chan struct{}, 1), make(chan struct{}, 1)
 	waker := func(c chan struct{}) func() {
 		return func() {
@@ -1849,7 +1849,7 @@ func TestNoAllocations(t *testing.T) {
 // mover returns a function that moves one chunk through both ends, inFlight chunks behind the source.
 func mover(t testing.TB, inFlight int) func() {
 	window := int64(inFlight+1) * ChunkSize
-	s, r := NewSender(window, nil), NewReceiver(FixedWindow(window), nil, nil)
+	s, r := newSender(window, nil), NewReceiver(FixedWindow(window), nil, nil)
 	off, limit := r.Attach(func() {})
 	if err := s.Attach(off, limit, func() {}); err != nil {
 		t.Fatal(err)
