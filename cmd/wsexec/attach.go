@@ -12,6 +12,7 @@ import (
 
 	"wsexec/internal/client"
 	"wsexec/internal/proto"
+	"wsexec/internal/stdio"
 )
 
 func attachCommand(status *int) *cli.Command {
@@ -92,7 +93,7 @@ func findSession(ctx context.Context, srv client.Server, word string) (id, name 
 const redrawDelay = 100 * time.Millisecond
 
 // smaller is a size with another number of rows.
-func smaller(s proto.Winsize) proto.Winsize {
+func smaller(s stdio.Winsize) stdio.Winsize {
 	if s.Rows > 1 {
 		s.Rows--
 	} else {

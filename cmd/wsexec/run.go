@@ -11,6 +11,7 @@ import (
 
 	"wsexec/internal/client"
 	"wsexec/internal/proto"
+	"wsexec/internal/stdio"
 )
 
 // Exit statuses of wsexec's own.
@@ -136,12 +137,12 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 	default:
 		return nil, usageError{err: fmt.Errorf("--on-full %q is neither block nor drop", m)}
 	}
-	tty := c.Bool("tty") || !c.Bool("no-tty") && isTerminal(0) && isTerminal(1) && isTerminal(2)
-	s.tty.Store(tty)
+	tty := c.Bool("tty") || !c.Bool("no-tty") && stdio.IsTerminal(0) && stdio.IsTerminal(1) && stdio.IsTerminal(2)
+	s.term.SetPTY(tty)
 	if tty {
-		st.TTY = &proto.TTY{Term: s.terminalName(), Winsize: terminalSize(), Modes: terminalModes()}
+		st.TTY = &proto.TTY{Term: s.terminalName(), Winsize: proto.Winsize(stdio.TerminalSize()), Modes: stdio.TerminalModes()}
 	} else {
-		st.Merge = sameFile(1, 2)
+		st.Merge = stdio.SameFile(1, 2)
 	}
 	if err := st.Check(); err != nil {
 		return nil, usageError{err: err}
@@ -151,4 +152,20 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 		return nil, err
 	}
 	return client.New(srv, st), nil
+}
+
+// usualTerminal is what most programs can live with.
+const usualTerminal = "xterm"
+
+// terminalName is the TERM of the command's terminal. One that cannot be the name of a
+// terminal is none to the programs there either.
+func (s *session) terminalName() string {
+	switch name := os.Getenv("TERM"); {
+	case name == "":
+	case !proto.ValidTerm(name):
+		s.say.oddTerm(name)
+	default:
+		return name
+	}
+	return usualTerminal
 }

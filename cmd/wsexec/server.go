@@ -18,6 +18,7 @@ import (
 	"wsexec/internal/client"
 	"wsexec/internal/link"
 	"wsexec/internal/local"
+	"wsexec/internal/stdio"
 	"wsexec/internal/trust"
 )
 
@@ -186,7 +187,7 @@ func readToken(path string, quiet bool) (string, error) {
 	}
 	var r io.Reader = f
 	if !st.Mode().IsRegular() {
-		r = &slowInput{file: f, until: time.Now().Add(pipeTimeout), waiting: func() {
+		r = &stdio.PipeReader{File: f, Until: time.Now().Add(pipeTimeout), Waiting: func() {
 			if !quiet {
 				later("waiting for a token from " + path)
 			}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -18,6 +17,7 @@ import (
 	"wsexec/internal/client"
 	"wsexec/internal/local"
 	"wsexec/internal/proto"
+	"wsexec/internal/stdio"
 )
 
 // A session is what this program knows of the one session that it has: the
@@ -25,20 +25,21 @@ import (
 type session struct {
 	say       *messages
 	verb      string // of wsexec: run or attach
-	tty       atomic.Bool
 	attached  string // the session that attach takes over
 	keepStdin bool   // attach: leave the session's stdin open and send nothing
 	noStdin   bool
 	escape    byte // 0: none
 	file      *os.File
-	stdin     *stdinFile
-	term      *terminal
+	stdin     *stdio.Input
+	term      *stdio.Terminal
+	cmd       *client.Cmd
 	id        string
 	status    int
 	endedBy   int         // the signal that ended the command
 	left      atomic.Bool // by ~.
 
 	// Of the goroutine that relays signals.
+	hits        strikes
 	killed      bool // by the third interrupt
 	interrupted bool // by SIGINT
 }
@@ -48,6 +49,7 @@ func newSession(c *cli.Context) *session {
 		say:     &messages{verbose: c.Bool("verbose"), quiet: c.Bool("quiet"), attach: attachWords(c)},
 		verb:    c.Command.Name,
 		noStdin: c.Bool("no-stdin"),
+		term:    stdio.NewTerminal(),
 	}
 }
 
@@ -57,7 +59,7 @@ func usage(c *cli.Context, err error, _ bool) error {
 	if name := statusFileBefore(os.Args[2:], c.Command.Flags); name != "" {
 		s := newSession(c)
 		s.status = statusFailed
-		if s.file, _ = openStatusFile(name, time.Second, func() {}); s.file != nil {
+		if s.file, _ = stdio.Create(name, time.Second, func() {}); s.file != nil {
 			s.writeStatus("usage", new(client.Result), err)
 		}
 	}
@@ -125,7 +127,7 @@ func (s *session) perform(c *cli.Context, command func(*session) (*client.Cmd, e
 // prepare does what can fail before a connection is made.
 func (s *session) prepare(c *cli.Context) error {
 	if name := c.String("status-file"); name != "" {
-		f, err := openStatusFile(name, pipeTimeout, func() { s.say.warn(errors.New("waiting until somebody reads " + name)) })
+		f, err := stdio.Create(name, pipeTimeout, func() { s.say.warn(errors.New("waiting until somebody reads " + name)) })
 		if err != nil {
 			return &client.LocalError{Op: "status file", Err: err}
 		}
@@ -143,50 +145,48 @@ func (s *session) prepare(c *cli.Context) error {
 
 // run runs the command and returns the exit status.
 func (s *session) run(cmd *client.Cmd) int {
+	s.cmd = cmd
 	s.id = cmd.ID
 	s.say.id = cmd.ID
-	s.term = newTerminal()
-	defer s.term.restore()
+	defer s.term.Restore()
 
 	var in io.ReadCloser
 	if !s.noStdin && !s.keepStdin {
-		s.stdin = newStdin(func() {
-			if taken, _ := s.term.take(); taken {
-				cmd.Resize(terminalSize()) // whose changes are not told in the background
-			}
-		}, s.tty.Load)
+		// In the background changes of the size were not told.
+		s.stdin = stdio.NewInput(s.term, s.Resize)
 		in = s.stdin
 	} else if s.keepStdin {
-		in = newSilent()
+		in = stdio.NewSilent()
 	}
 	if in != nil {
-		if s.escape != 0 && isTerminal(0) && s.stdin != nil {
+		if s.escape != 0 && stdio.IsTerminal(0) && s.stdin != nil {
 			// What is typed before the session is known to have a terminal
 			// is read after that.
-			e := &escapes{ReadCloser: in, char: s.escape, atStart: true, act: func(a action) { s.act(cmd, a) }}
-			e.on = s.tty.Load
-			in = e
-			cmd.ReadOn = s.tty.Load // or ~. would be dead in a raw terminal
+			in = stdio.WithEscapes(in, s.escape, s.term.PTY, s.act)
+			cmd.ReadOn = s.term.PTY // or ~. would be dead in a raw terminal
 		}
 		cmd.Stdin = in
 	}
-	cmd.Stdout, cmd.Stderr, cmd.Room, cmd.Gone = newOutput(1, s.tty.Load), newOutput(2, s.tty.Load), awaitRoom, goneFunc()
-	if size := terminalSize(); s.tty.Load() {
-		cmd.Size = &size
-	} else if s.attached != "" && isTerminal(0) {
+	outputs := [...]*stdio.Output{1: stdio.NewOutput(1, s.term), 2: stdio.NewOutput(2, s.term)}
+	cmd.Stdout, cmd.Stderr = outputs[1], outputs[2]
+	cmd.Room = func(fd int) { outputs[fd].AwaitRoom() }
+	cmd.Gone = func(fd int, err error) bool { return outputs[fd].Gone(err) }
+	if size := stdio.TerminalSize(); s.term.PTY() {
+		cmd.Size = (*proto.Winsize)(&size)
+	} else if s.attached != "" && stdio.IsTerminal(0) {
 		size = smaller(size)
-		cmd.Size = &size
+		cmd.Size = (*proto.Winsize)(&size)
 	}
-	cmd.Go = spawn
+	cmd.Go = stdio.Go
 	cmd.Opened = func(o *proto.Opened) {
-		s.tty.Store(o.TTY)
+		s.term.SetPTY(o.TTY)
 		if o.TTY {
 			// What is typed must not wait for a flood of output, which with one processor
 			// is interrupted every 10 ms only (runtime/proc.go, forcePreemptNS).
 			allProcessors()
 		}
-		if o.TTY && isTerminal(0) && s.stdin != nil { // or Ctrl-C would be a key that nobody reads
-			if err := s.term.raw(); err != nil {
+		if o.TTY && stdio.IsTerminal(0) && s.stdin != nil { // or Ctrl-C would be a key that nobody reads
+			if err := s.term.Raw(); err != nil {
 				s.say.warn(fmt.Errorf("terminal: %w", err))
 			}
 		}
@@ -194,24 +194,24 @@ func (s *session) run(cmd *client.Cmd) int {
 		if s.attached != "" {
 			s.say.attached(s.attached)
 			if o.TTY && cmd.Size != nil {
-				after(redrawDelay, func() { cmd.Resize(terminalSize()) })
+				stdio.After(redrawDelay, s.Resize)
 			}
 		}
 	}
 	cmd.Events = s.say.event
 	stop := s.relaySignals(cmd)
-	stopWatch := watchOutputs(cmd.StopOutput)
+	stopWatch := stdio.WatchReaders(func(fd int) { cmd.StopOutput(fd - 1) })
 	result, err := cmd.Run(context.Background())
 	stopWatch()
-	s.term.restore()
+	s.term.Restore()
 	if s.stdin != nil {
-		s.stdin.giveBack(result.StdinTaken)
+		s.stdin.GiveBack(result.StdinTaken)
 	}
 	s.report(result, err)
-	flush()
+	stdio.Flush()
 	stop() // not before: nobody may read what we say
 	if s.interrupted && s.endedBy == 2 && s.status == statusSignal+2 {
-		dieInterrupted()
+		stdio.DieInterrupted()
 	}
 	return s.status
 }
@@ -219,40 +219,75 @@ func (s *session) run(cmd *client.Cmd) int {
 // relaySignals passes signals on to the command, from when cmd is Ready until stop is
 // called. Before that they end us: there is nothing to be undone.
 func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
-	quit := make(chan struct{})
-	var relay sync.WaitGroup
+	relayed := func() {}
 	cmd.Ready = func() {
-		if !s.tty.Load() {
+		if !s.term.PTY() {
 			oneProcessor()
 		}
-		ch := make(chan os.Signal, 16)
-		catchSignals(ch) // which changes threads twice for each
-		if s.tty.Load() {
-			cmd.Resize(terminalSize()) // it may have changed since it was looked at
+		relayed = s.term.Relay(s.stdin, s)
+		if s.term.PTY() {
+			s.Resize() // it may have changed since it was looked at
 		}
-		relay.Add(1)
-		spawn(func() {
-			defer relay.Done()
-			s.relay(cmd, ch, quit)
-		})
 	}
-	return func() {
-		close(quit)
-		relay.Wait()
+	return func() { relayed() }
+}
+
+// Resize implements [stdio.Session].
+func (s *session) Resize() { s.cmd.Resize(proto.Winsize(stdio.TerminalSize())) }
+
+// Suspend implements [stdio.Session].
+func (s *session) Suspend() { s.say.suspended(s.cmd.Linger()) }
+
+// Signal implements [stdio.Session].
+func (s *session) Signal(number byte) {
+	if number == 2 || number == 15 {
+		s.interrupted = s.interrupted || number == 2
+		s.interrupt(number)
+		return
+	}
+	s.cmd.Signal(number)
+}
+
+// interrupt passes an INT or TERM on. Without a connection it gives up; while
+// the command is only being started, after a moment.
+func (s *session) interrupt(number byte) {
+	reason := errors.New("interrupted")
+	if s.killed {
+		s.cmd.GiveUp(reason) // not even that helped: its output may wait for us
+		return
+	}
+	if s.hits.strike(time.Now()) {
+		s.killed = true
+		s.cmd.Signal(9)
+		return
+	}
+	switch {
+	case s.cmd.Connected():
+		s.cmd.Signal(number)
+	case s.cmd.WasConnected():
+		s.cmd.GiveUp(reason)
+	default:
+		s.cmd.Signal(number)
+		stdio.After(startGrace, func() {
+			if !s.cmd.Connected() {
+				s.cmd.GiveUp(reason)
+			}
+		})
 	}
 }
 
 // act does what an escape says.
-func (s *session) act(cmd *client.Cmd, a action) {
-	switch a {
-	case actHangup:
+func (s *session) act(e stdio.Escape) {
+	cmd := s.cmd
+	switch e {
+	case stdio.EscapeHangup:
 		s.left.Store(true)
 		if !cmd.Connected() {
 			cmd.GiveUp(errHungUp)
 			return
 		}
 		cmd.Hangup()
-	case actDetach:
+	case stdio.EscapeDetach:
 		if s.left.Load() {
 			return // the first one counts: what was hung up does not go on
 		}
@@ -261,7 +296,7 @@ func (s *session) act(cmd *client.Cmd, a action) {
 			return
 		}
 		cmd.Detach()
-	case actHelp:
+	case stdio.EscapeHelp:
 		s.say.escapeHelp(s.escape)
 	}
 }
@@ -412,7 +447,7 @@ func (s *session) writeStatus(origin string, r *client.Result, err error) error 
 func plainJSON(b []byte) []byte {
 	var out []byte
 	for _, r := range string(b) {
-		if controls(r) {
+		if stdio.Controls(r) {
 			out = fmt.Appendf(out, `\u%04x`, r) // none is above U+FFFF
 		} else {
 			out = utf8.AppendRune(out, r)

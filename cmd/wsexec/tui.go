@@ -30,6 +30,7 @@ import (
 	"wsexec/internal/client"
 	"wsexec/internal/local"
 	"wsexec/internal/proto"
+	"wsexec/internal/stdio"
 	"wsexec/internal/trust"
 )
 
@@ -82,21 +83,12 @@ ends it and not wsexec alone; the third INT or TERM within two seconds is a KILL
 To leave and let it run: ~& on a terminal.`
 
 // line writes one line to stderr.
-func line(text string) { await(enqueue(oneLine(text) + lineEnd())) }
-
-func lineEnd() harmless {
-	if rawMode.Load() {
-		return "\r\n"
-	}
-	return "\n"
-}
+func line(text string) { stdio.Say(text).Wait() }
 
 // later says a line of ours, and does not wait for that.
-func later(text string) (written chan struct{}) {
-	return enqueue("wsexec: " + oneLine(text) + lineEnd())
-}
+func later(text string) stdio.Line { return stdio.Say("wsexec: " + text) }
 
-func sayError(err error)  { await(later(err.Error())) }
+func sayError(err error)  { later(err.Error()).Wait() }
 func sayHint(text string) { line("wsexec: hint: " + text) }
 
 // theirs are words of a server's, which nobody is to take for a hint of ours.
@@ -153,11 +145,11 @@ type messages struct {
 	attach         string // the words before the id to come back to it
 
 	mu      sync.Mutex
-	waiting *time.Timer   // until the loss of a connection is worth a word
-	shown   bool          // the line about it is there
-	news    chan struct{} // the last word about the connection, or of the server
-	dropped [4]int64      // bytes of each stream, still to be told
-	telling chan struct{} // the last word about them
+	waiting *time.Timer // until the loss of a connection is worth a word
+	shown   bool        // the line about it is there
+	news    stdio.Line  // the last word about the connection, or of the server
+	dropped [4]int64    // bytes of each stream, still to be told
+	telling stdio.Line  // the last word about them
 }
 
 // briefly is how long the session waits until a word is written.
@@ -203,7 +195,7 @@ func (m *messages) opened(o *proto.Opened) {
 
 // attached says so where otherwise nothing shows it.
 func (m *messages) attached(session string) {
-	if !m.quiet && isTerminal(2) {
+	if !m.quiet && stdio.IsTerminal(2) {
 		later("attached to " + session)
 	}
 }
@@ -222,7 +214,7 @@ func attachWords(c *cli.Context) string {
 // shellWord is a word as it is typed at a shell: at bash, if it has characters that
 // cannot be shown.
 func shellWord(v string) string {
-	if !utf8.ValidString(v) || strings.ContainsFunc(v, controls) {
+	if !utf8.ValidString(v) || strings.ContainsFunc(v, stdio.Controls) {
 		var b strings.Builder
 		for _, c := range []byte(v) {
 			switch {
@@ -263,10 +255,10 @@ func (m *messages) event(e client.Event) {
 // output waits, so that it stands where the bytes are missing; but not long for a reader that
 // is another than its own.
 func (m *messages) gap(e client.Gap) {
-	same := e.Stream == proto.Stderr || sameFile(int(e.Stream), 2)
+	same := e.Stream == proto.Stderr || stdio.SameFile(int(e.Stream), 2)
 	m.mu.Lock()
 	m.dropped[e.Stream&3] += e.N
-	said := same || isWritten(m.telling)
+	said := same || m.telling.Written()
 	if said {
 		m.tellDropped()
 	}
@@ -274,16 +266,16 @@ func (m *messages) gap(e client.Gap) {
 	m.mu.Unlock()
 	switch {
 	case same:
-		await(word)
+		word.Wait()
 	case said:
-		awaitFor(word, briefly)
+		word.WaitFor(briefly)
 	}
 }
 
 func (m *messages) notice(e client.Notice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.quiet && isWritten(m.news) {
+	if !m.quiet && m.news.Written() {
 		m.news = later("the server says: " + e.Text)
 	}
 }
@@ -293,12 +285,12 @@ func (m *messages) lostConnection(e client.Lost) {
 		return
 	}
 	delay := time.Second
-	if isTerminal(2) {
+	if stdio.IsTerminal(2) {
 		delay = 200 * time.Millisecond // not for what nobody would notice
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.waiting = after(delay, func() { m.showLost(e) })
+	m.waiting = stdio.After(delay, func() { m.showLost(e) })
 }
 
 // back takes the line about a loss back, before the output goes on.
@@ -310,15 +302,15 @@ func (m *messages) back(e client.Back) {
 	}
 	shown := m.shown
 	m.shown = false
-	if shown && isTerminal(2) {
-		m.news = enqueue("\r\x1b[K")
+	if shown && stdio.IsTerminal(2) {
+		m.news = stdio.Erase()
 	} else if shown {
 		m.news = later(fmt.Sprintf("connected again after %v", e.After.Round(100*time.Millisecond)))
 	}
 	word := m.news
 	m.mu.Unlock()
 	if shown {
-		awaitFor(word, briefly)
+		word.WaitFor(briefly)
 	}
 }
 
@@ -335,12 +327,12 @@ func (m *messages) tellDropped() {
 func (m *messages) showLost(e client.Lost) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.waiting == nil || !isWritten(m.news) {
+	if m.waiting == nil || !m.news.Written() {
 		return
 	}
 	m.shown = true
 	giveUp := "Ctrl-C gives up"
-	if rawMode.Load() {
+	if stdio.IsRaw() {
 		giveUp = "Enter ~. gives up" // Ctrl-C is a key for the other side
 	}
 	what := "connection lost, trying again"
@@ -348,8 +340,8 @@ func (m *messages) showLost(e client.Lost) {
 		what = "the server has not answered yet, asking again"
 	}
 	text := fmt.Sprintf("%s until %s (%s)", what, e.Until.Format(time.TimeOnly), giveUp)
-	if isTerminal(2) {
-		m.news = enqueue("\r\x1b[Kwsexec: " + oneLine(text))
+	if stdio.IsTerminal(2) {
+		m.news = stdio.SayHere("wsexec: " + text)
 	} else {
 		m.news = later(text)
 	}
@@ -363,8 +355,8 @@ func (m *messages) clear() {
 		m.waiting.Stop()
 		m.waiting = nil
 	}
-	if m.shown && isTerminal(2) {
-		enqueue("\r\x1b[K")
+	if m.shown && stdio.IsTerminal(2) {
+		stdio.Erase()
 	}
 	m.shown = false
 	m.tellDropped()
@@ -653,11 +645,14 @@ func (m *messages) leftBehind(ps []proto.Process) {
 	}
 }
 
+// suspendGrace bounds the wait for a reader of stderr before this program is stopped.
+const suspendGrace = time.Second
+
 func (m *messages) suspended(linger time.Duration) {
 	if m.quiet {
 		return
 	}
-	awaitFor(later(fmt.Sprintf("stopped; the session waits for %v", linger)), unreadGrace) // signals are not relayed meanwhile
+	later(fmt.Sprintf("stopped; the session waits for %v", linger)).WaitFor(suspendGrace) // signals are not relayed meanwhile
 }
 
 func (m *messages) escapeHelp(char byte) {
@@ -679,4 +674,14 @@ func signalName(n int) string {
 		return s
 	}
 	return fmt.Sprint(n)
+}
+
+// asides is stderr for the command-line library.
+type asides struct{}
+
+func (asides) Write(p []byte) (int, error) {
+	for l := range strings.Lines(string(p)) {
+		line(strings.TrimRight(l, "\r\n"))
+	}
+	return len(p), nil
 }

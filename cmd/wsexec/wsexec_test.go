@@ -2,16 +2,12 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/iotest"
-	"testing/synctest"
 	"time"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,115 +17,6 @@ import (
 )
 
 func TestMain(m *testing.M) { leak.Main(m) }
-
-// What is typed passes unchanged but for escapes at the start of a line, however
-// it is cut into reads.
-func TestEscapes(t *testing.T) {
-	for _, tt := range []struct{ in, out, acts string }{
-		{"hello\r", "hello\r", ""},
-		{"~.", "", "."},
-		{"ls\r~.", "ls\r", "."},
-		{"ls~.\r", "ls~.\r", ""},
-		{"~~.\r", "~.\r", ""},
-		{"~~\r~.", "~\r", "."},
-		{"~x~.", "~x~.", ""},
-		{"~?~?x", "x", "??"},
-		{"a\x03~.", "a\x03", "."},
-		{"a\x15~&", "a\x15", "&"},
-		// Was ~d, which left the session and had the rest run here.
-		{"~deploy/bin/x\r", "~deploy/bin/x\r", ""},
-		{"a\r~d", "a\r~d", ""},
-		{"a\n~?", "a\n", "?"},
-		{"~\r~.", "~\r", "."},
-		{"~/bin\r", "~/bin\r", ""},
-		// What is pasted has none.
-		{"\x1b[200~~.\r~&\r~?\r~~\x1b[201~", "\x1b[200~~.\r~&\r~?\r~~\x1b[201~", ""},
-		{"\x1b[200~a\r\x1b[201~~.", "\x1b[200~a\r\x1b[201~~.", ""},
-		{"\x1b[200~a\x1b[201~\r~.", "\x1b[200~a\x1b[201~\r", "."},
-		{"~\x1b[200~.\x1b[201~", "~\x1b[200~.\x1b[201~", ""},
-		{"\x1b[200~\x1b[200~\r~.\x1b[201~\r~&", "\x1b[200~\x1b[200~\r~.\x1b[201~\r", "&"},
-		{"\x1b[200~\x1b[2\x1b[201~\r~.", "\x1b[200~\x1b[2\x1b[201~\r", "."},
-		{"\x1b\x1b[200~\r~.", "\x1b\x1b[200~\r~.", ""},
-		{"\x1b[200~\x1b[201\r~.~\x1b[20\x1b[201~\r~?", "\x1b[200~\x1b[201\r~.~\x1b[20\x1b[201~\r", "?"},
-		{"\x1b[201~\r~.", "\x1b[201~\r", "."},
-		{"\x1b[200\r~.", "\x1b[200\r", "."},
-		{"[200~\r~.", "[200~\r", "."},
-	} {
-		for _, step := range []int{1, 2, 100} {
-			t.Run(fmt.Sprintf("%q,step=%d", tt.in, step), func(t *testing.T) {
-				acts := ""
-				var in io.Reader = strings.NewReader(tt.in)
-				if step < 100 {
-					in = stepReader{in, step}
-				}
-				e := &escapes{ReadCloser: io.NopCloser(in), char: '~', atStart: true, act: func(a action) {
-					acts += string(".&?"[a])
-				}}
-				out, err := io.ReadAll(iotest.OneByteReader(e))
-				if err != nil || string(out) != tt.out || acts != tt.acts {
-					t.Errorf("out %q, acts %q, %v; want %q, %q", out, acts, err, tt.out, tt.acts)
-				}
-			})
-		}
-	}
-}
-
-// The end of a paste that got lost would have made every escape dead, for ever. It is over
-// once nothing more comes; but not while the terminal still sends it, nor while nobody
-// reads it.
-func TestPasteWithoutEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		type piece struct {
-			after time.Duration
-			text  string
-		}
-		acts := ""
-		next := make(chan piece, 100)
-		e := &escapes{ReadCloser: readFunc(func(p []byte) (int, error) {
-			n, ok := <-next
-			if !ok {
-				return 0, io.EOF
-			}
-			time.Sleep(n.after)
-			return copy(p, n.text), nil
-		}), char: '~', atStart: true, act: func(a action) { acts += string(".&?"[a]) }}
-		for _, n := range []piece{
-			{0, "\x1b[200~"}, {0, "a\r"}, {0, "~.\r"},
-			{pastePause - 1, "~.\r"}, {pastePause - 1, "~."}, {0, "\r"},
-			{pastePause, "x\r"}, {0, "~"}, {0, "?"}, {0, "\r~&"}, // by hand
-			{0, "\x1b[200~\r~.\x1b[201~"}, // the next is one again
-		} {
-			next <- n
-		}
-		close(next)
-		var out []byte
-		for {
-			p := make([]byte, 100)
-			n, err := e.Read(p)
-			if out = append(out, p[:n]...); err != nil {
-				break
-			}
-			time.Sleep(time.Hour) // nobody reads: that is no pause of the terminal's
-		}
-		if want := "\x1b[200~a\r~.\r~.\r~.\rx\r\r\x1b[200~\r~.\x1b[201~"; string(out) != want || acts != "?&" {
-			t.Errorf("out %q, acts %q; want %q, ?&", out, acts, want)
-		}
-	})
-}
-
-// readFunc is an [io.ReadCloser].
-type readFunc func([]byte) (int, error)
-
-func (f readFunc) Read(p []byte) (int, error) { return f(p) }
-func (readFunc) Close() error                 { return nil }
-
-// stepReader reads at most step bytes at a time.
-type stepReader struct {
-	io.Reader
-	step int
-}
-
-func (s stepReader) Read(p []byte) (int, error) { return s.Reader.Read(p[:min(len(p), s.step)]) }
 
 // The third interrupt within two seconds kills, and only that.
 func TestStrikes(t *testing.T) {
@@ -243,21 +130,6 @@ func TestFindServer(t *testing.T) {
 		}}
 		if err := app.Run([]string{"wsexec", "--server=" + tt.url}); err != nil {
 			t.Fatal(err)
-		}
-	}
-}
-
-// Nothing that comes from a server controls the terminal.
-func TestOneLine(t *testing.T) {
-	if got := oneLine("a\nb\r\x1b[2Jc\x07"); got != "a b ?[2Jc?" {
-		t.Errorf("got %q", got)
-	}
-	if got := oneLine("\u009b2Jd\u0085e\u202ef\u2028g\xffñ"); got != "?2Jd?e?f?g\ufffdñ" {
-		t.Errorf("got %q", got)
-	}
-	for n := range 4 { // also where it is cut
-		if got := oneLine(strings.Repeat("x", n) + strings.Repeat("ñ→", 1<<20)); len(got) > maxLine+3 || !strings.HasSuffix(string(got), "...") || !utf8.ValidString(string(got)) {
-			t.Errorf("%d bytes, which end with %q", len(got), got[len(got)-20:])
 		}
 	}
 }

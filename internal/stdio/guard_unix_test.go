@@ -1,6 +1,6 @@
 //go:build linux || darwin
 
-package main
+package stdio
 
 import (
 	"bufio"
@@ -13,28 +13,30 @@ import (
 	"time"
 
 	"github.com/creack/pty"
-
-	"wsexec/internal/client"
 )
 
 // panics are ways in which a program on a terminal panics.
 var panics = map[string]func(){
-	"goroutine": func() { spawn(func() { panic("boom") }) },
-	"timer":     func() { after(time.Millisecond, func() { panic("boom") }) },
+	"goroutine": func() { Go(func() { panic("boom") }) },
+	"timer":     func() { After(time.Millisecond, func() { panic("boom") }) },
 	"signals": func() {
-		s, cmd := new(session), new(client.Cmd) // without a terminal to give back
-		s.tty.Store(true)
-		s.relaySignals(cmd)
-		cmd.Ready()
-		syscall.Kill(os.Getpid(), syscall.SIGTSTP)
+		new(Terminal).Relay(nil, panicking{}) // not of the terminal that is raw
+		syscall.Kill(os.Getpid(), syscall.SIGUSR1)
 	},
-	"outputs": func() { watchOutputs(func(int) { panic("boom") }) },
+	"outputs": func() { WatchReaders(func(int) { panic("boom") }) },
 }
+
+// panicking panics at any signal.
+type panicking struct{}
+
+func (panicking) Signal(byte) { panic("boom") }
+func (panicking) Resize()     { panic("boom") }
+func (panicking) Suspend()    { panic("boom") }
 
 // This program as one of them.
 func init() {
 	if p := panics[os.Getenv("WSEXEC_TEST_PANIC")]; p != nil {
-		if err := newTerminal().raw(); err != nil {
+		if err := NewTerminal().Raw(); err != nil {
 			panic(err)
 		}
 		os.Stderr.WriteString("raw\n")

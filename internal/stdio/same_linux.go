@@ -1,8 +1,8 @@
-package main
+package stdio
 
 import "golang.org/x/sys/unix"
 
-// sameDescription asks the kernel (man 2 kcmp), which may not be allowed.
+// sameDescription asks the kernel (man 2 kcmp), which may not be permitted.
 func sameDescription(a, b int) (same, known bool) {
 	const kcmpFile = 0
 	pid := unix.Getpid()

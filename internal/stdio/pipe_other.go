@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package main
+package stdio
 
 import (
 	"golang.org/x/sys/unix"
@@ -17,7 +17,8 @@ func tryPipe(fd int, p []byte) (int, error) { return tryPolled(fd, p[:min(len(p)
 // hasName is not known here.
 func hasName(int) bool { return false }
 
-// reopen and openInput fail: to open /dev/fd/N is to duplicate N, whose flags stay.
+// reopen and reopenInput fail: to open /dev/fd/N is to duplicate N, whose flags
+// stay.
 func reopen(int, int) (int, error) { return -1, unix.ENOTSUP }
 
-func openInput(int) (*poll.Waiter, error) { return nil, unix.ENOTSUP }
+func reopenInput(int) (*poll.Waiter, error) { return nil, unix.ENOTSUP }

@@ -1,5 +1,5 @@
 //go:build unix && !linux
 
-package main
+package stdio
 
 func sameDescription(a, b int) (same, known bool) { return false, false }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package stdio
 
 import (
 	"io"
@@ -13,7 +13,7 @@ import (
 )
 
 // A FIFO that nobody writes to was waited for without an end.
-func TestSlowInputEnds(t *testing.T) {
+func TestPipeReaderEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
@@ -24,12 +24,12 @@ func TestSlowInputEnds(t *testing.T) {
 	}
 	defer f.Close()
 	said := 0
-	late := &slowInput{file: f, until: time.Now().Add(-time.Second), waiting: func() { said++ }}
-	if _, err := late.Read(make([]byte, 9)); err == nil || !strings.Contains(err.Error(), "nothing came") || said != 0 {
+	late := &PipeReader{File: f, Until: time.Now().Add(-time.Second), Waiting: func() { said++ }}
+	if _, err := late.Read(make([]byte, 9)); err != ErrNoWriter || said != 0 {
 		t.Errorf("%v, and %d words", err, said)
 	}
-	soon := &slowInput{file: f, until: time.Now().Add(20 * time.Millisecond), waiting: func() { said++ }}
-	if _, err := soon.Read(make([]byte, 9)); err == nil || !strings.Contains(err.Error(), "nothing came") || said != 0 {
+	soon := &PipeReader{File: f, Until: time.Now().Add(20 * time.Millisecond), Waiting: func() { said++ }}
+	if _, err := soon.Read(make([]byte, 9)); err != ErrNoWriter || said != 0 {
 		t.Errorf("%v, and %d words", err, said)
 	}
 	// What a writer left, and its end.
@@ -39,7 +39,7 @@ func TestSlowInputEnds(t *testing.T) {
 	}
 	io.WriteString(w, "secret")
 	w.Close()
-	b, err := io.ReadAll(&slowInput{file: f, until: time.Now().Add(time.Hour), waiting: func() { said++ }})
+	b, err := io.ReadAll(&PipeReader{File: f, Until: time.Now().Add(time.Hour), Waiting: func() { said++ }})
 	if err != nil || string(b) != "secret" || said != 0 {
 		t.Errorf("read %q, %v, and %d words", b, err, said)
 	}
@@ -51,7 +51,7 @@ func TestStatusFileIsAFIFO(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := openStatusFile(path, 20*time.Millisecond, func() { t.Error("a word") })
+	f, err := Create(path, 20*time.Millisecond, func() { t.Error("a word") })
 	if f != nil || err == nil || !strings.Contains(err.Error(), path+": nobody reads this pipe") {
 		t.Errorf("opened %v, %v", f, err)
 	}
@@ -65,7 +65,7 @@ func TestStatusFileIsAFIFO(t *testing.T) {
 		r.Close()
 		read <- string(b)
 	}()
-	f, err = openStatusFile(path, time.Hour, func() {})
+	f, err = Create(path, time.Hour, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

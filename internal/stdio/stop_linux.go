@@ -1,4 +1,4 @@
-package main
+package stdio
 
 import (
 	"bytes"
@@ -12,14 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stop stops this program as SIGTSTP stops one, and returns when it goes on: a shell
-// sees by which signal it was ($? is 148). It reports whether it is over for certain.
+// stop stops this program as SIGTSTP stops one, and returns when it is continued: a
+// shell sees which signal it was ($? is 148). It reports whether the stop has
+// ended for certain.
 //
-// Once caught, TSTP never stops us again: not after signal.Reset either. So the
-// kernel is asked for its own action (rt_sigaction), and given the runtime's back. The
-// signal is for this thread alone, which the kernel stops before the call returns; no
-// other can get it, nor we get it later.
-func stop() (over bool) {
+// Once the runtime has caught TSTP, it never stops the program again, not after
+// signal.Reset either. So the kernel is asked for its own action (rt_sigaction),
+// and then given the runtime's back. The signal is for this thread alone, which the
+// kernel stops before the call returns: no other thread can get it, and this one
+// cannot get it later.
+func stop() (continued bool) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var runtimes, kernels sigaction // the zero value is SIG_DFL
@@ -30,7 +32,7 @@ func stop() (over bool) {
 	defer setAction(&runtimes, nil)
 	var tstp, mask unix.Sigset_t
 	tstp.Val[0] = 1 << (unix.SIGTSTP - 1)
-	if unix.PthreadSigmask(unix.SIG_UNBLOCK, &tstp, &mask) == nil { // we may have been started with it blocked
+	if unix.PthreadSigmask(unix.SIG_UNBLOCK, &tstp, &mask) == nil { // this program may have been started with it blocked
 		defer unix.PthreadSigmask(unix.SIG_SETMASK, &mask, nil)
 	}
 	return unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP) == nil
@@ -39,18 +41,18 @@ func stop() (over bool) {
 // A sigaction is the kernel's, whatever its layout and size here.
 type sigaction [128]byte
 
-func setAction(action, old *sigaction) syscall.Errno {
+func setAction(Action, old *sigaction) syscall.Errno {
 	const setSize = 8 // of the kernel's sigset_t, but for mips
 	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP),
-		uintptr(unsafe.Pointer(action)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
+		uintptr(unsafe.Pointer(Action)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
 	return errno
 }
 
-// orphaned reports whether nobody in our session could continue us, as of ssh -t HOST
-// wsexec: no process of our group has a parent in another group of the session. The
-// kernel then discards TSTP's default (man 7 signal). Looked at are we and those above
-// us.
-func orphaned() bool {
+// isOrphaned reports whether no process of this session could continue this program,
+// as with ssh -t HOST wsexec: no process of its group has a parent in another group
+// of the session. The kernel then discards TSTP's default (man 7 signal). Only this
+// program and its ancestors are looked at.
+func isOrphaned() bool {
 	session, err := unix.Getsid(0)
 	if err != nil {
 		return false

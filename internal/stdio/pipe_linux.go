@@ -1,4 +1,4 @@
-package main
+package stdio
 
 import (
 	"strconv"
@@ -20,24 +20,24 @@ func tryPipe(fd int, p []byte) (int, error) {
 	return n, err
 }
 
-// hasName reports whether a FIFO has a name: others may open it for reading when nobody
-// has it open any more.
+// hasName reports whether a FIFO has a name: other programs may open it for reading
+// when the last reader has gone.
 func hasName(fd int) bool {
 	var st unix.Statfs_t
 	return unix.Fstatfs(fd, &st) == nil && st.Type != unix.PIPEFS_MAGIC
 }
 
-// reopen opens the terminal or pipe that a descriptor is open for once more, for reading
-// or for writing, and not blocking.
+// reopen opens the terminal or pipe of a descriptor once more, for reading or for
+// writing, non-blocking.
 func reopen(fd, mode int) (int, error) {
 	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), mode|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 }
 
-// openInput opens the terminal or pipe that a descriptor is open for once more.
+// reopenInput opens the terminal or pipe of a descriptor once more for reading.
 //
-// A Waiter waits for it, not the runtime's poller: the poller would also be
-// woken each time that somebody reads from the terminal what we have written.
-func openInput(fd int) (*poll.Waiter, error) {
+// A Waiter waits for it, not the runtime's poller: that would also be woken each
+// time that somebody reads from the terminal what this program has written.
+func reopenInput(fd int) (*poll.Waiter, error) {
 	own, err := reopen(fd, unix.O_RDONLY)
 	if err != nil {
 		return nil, err

@@ -1,17 +1,18 @@
-package main
+package stdio
 
 import (
 	"io"
 	"sync"
 )
 
-// silent is a stdin on which nothing ever comes, and which does not end.
+// NewSilent makes a stdin on which nothing comes, and which does not end before it
+// is closed.
+func NewSilent() io.ReadCloser { return &silent{closed: make(chan struct{})} }
+
 type silent struct {
 	once   sync.Once
 	closed chan struct{}
 }
-
-func newSilent() *silent { return &silent{closed: make(chan struct{})} }
 
 func (s *silent) Read([]byte) (int, error) {
 	<-s.closed

@@ -1,0 +1,35 @@
+package stdio
+
+import (
+	"os"
+	"sync"
+)
+
+// A Session takes the signals that this program gets.
+type Session interface {
+	// Signal takes a signal, by its Linux number, for the command.
+	Signal(number byte)
+	// Resize is called when the terminal may have another size than before.
+	Resize()
+	// Suspend is called before this program is stopped.
+	Suspend()
+}
+
+// Relay passes the signals that this program gets on to s, until stop is called.
+// It sees to the terminal and stdin when this program is stopped and continued.
+// stdin may be nil.
+func (t *Terminal) Relay(stdin *Input, s Session) (stop func()) {
+	quit := make(chan struct{})
+	signals := make(chan os.Signal, 16)
+	catchSignals(signals)
+	var relay sync.WaitGroup
+	relay.Add(1)
+	Go(func() {
+		defer relay.Done()
+		t.relay(stdin, s, signals, quit)
+	})
+	return func() {
+		close(quit)
+		relay.Wait()
+	}
+}

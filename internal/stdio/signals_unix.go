@@ -1,0 +1,110 @@
+//go:build unix
+
+package stdio
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// linuxNumbers are the signals that go on to the command, by their Linux numbers,
+// which are those of the wire.
+var linuxNumbers = map[os.Signal]byte{
+	syscall.SIGHUP: 1, syscall.SIGINT: 2, syscall.SIGQUIT: 3,
+	syscall.SIGUSR1: 10, syscall.SIGUSR2: 12, syscall.SIGTERM: 15, syscall.SIGCONT: 18,
+}
+
+// enableOutput does nothing: terminals understand escape sequences here.
+func enableOutput() (undo func()) { return func() {} }
+
+func (t *Terminal) relay(stdin *Input, s Session, signals <-chan os.Signal, quit <-chan struct{}) {
+	for {
+		var sig os.Signal
+		select {
+		case <-quit:
+			return
+		case sig = <-signals:
+		}
+		switch sig {
+		case syscall.SIGWINCH:
+			s.Resize()
+			continue
+		case syscall.SIGTSTP:
+			if isOrphaned() {
+				continue
+			}
+			s.Suspend()
+			t.suspend()
+			if stop() {
+				t.resume(stdin, s) // there may be no CONT
+			}
+			continue
+		case syscall.SIGCONT:
+			// The command takes no TERM while it is stopped: programs that send TERM
+			// (timeout, systemd, a shell's kill) send CONT after it. So CONT goes on.
+			t.resume(stdin, s)
+		case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
+			Hurry()
+		}
+		s.Signal(linuxNumbers[sig])
+	}
+}
+
+// resume takes the terminal again after a stop.
+func (t *Terminal) resume(stdin *Input, s Session) {
+	if !anyTerminal() {
+		return
+	}
+	t.continued()
+	t.take()
+	if t.PTY() {
+		s.Resize()
+	}
+	if stdin != nil {
+		stdin.lookAround() // after fg this program may read, after bg not
+	}
+}
+
+// anyTerminal reports whether one of the three descriptors is a terminal, whose
+// modes and size this program sees to.
+func anyTerminal() bool { return IsTerminal(0) || IsTerminal(1) || IsTerminal(2) }
+
+// catchSignals has the signals sent to ch that are not ignored.
+//
+// HUP or INT that this program was started to ignore (nohup, a background job of a
+// script) stays ignored. Of other signals os/signal does not know whether they
+// were; but a shell that ignores INT for such a job ignores QUIT too (POSIX sh,
+// 2.11).
+//
+// PIPE need not be caught: only a write of package os ends a program for it.
+func catchSignals(ch chan<- os.Signal) {
+	if signal.Ignored(syscall.SIGINT) {
+		signal.Ignore(syscall.SIGQUIT)
+	}
+	caught := []os.Signal{syscall.SIGTSTP, syscall.SIGWINCH}
+	if !anyTerminal() {
+		caught = nil
+	}
+	for sig := range linuxNumbers {
+		caught = append(caught, sig)
+	}
+	for _, sig := range caught {
+		if !signal.Ignored(sig) {
+			signal.Notify(ch, sig)
+		}
+	}
+}
+
+// DieInterrupted ends this program as SIGINT ends one, by which a shell knows that
+// its loop is interrupted too (https://www.cons.org/cracauer/sigint.html). It
+// returns where that cannot be done.
+func DieInterrupted() {
+	if os.Getpid() == 1 {
+		return // the kernel discards it (man 7 pid_namespaces)
+	}
+	signal.Reset(syscall.SIGINT)
+	syscall.Kill(os.Getpid(), syscall.SIGINT)
+	time.Sleep(time.Second) // another thread may get it
+}

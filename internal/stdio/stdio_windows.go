@@ -1,0 +1,126 @@
+package stdio
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+// Input reads stdin. A Read that waits cannot be ended here; the program ends
+// without it.
+type Input struct {
+	once       sync.Once
+	closed     chan struct{}
+	bytesTaken atomic.Int64
+}
+
+// NewInput makes the one Input of the program.
+func NewInput(*Terminal, func()) *Input { return &Input{closed: make(chan struct{})} }
+
+func (in *Input) Read(p []byte) (int, error) {
+	select {
+	case <-in.closed:
+		return 0, io.ErrClosedPipe
+	default:
+	}
+	n, err := os.Stdin.Read(p)
+	in.bytesTaken.Add(int64(n))
+	return n, err
+}
+
+// Close ends the Reads to come.
+func (in *Input) Close() error {
+	in.once.Do(func() { close(in.closed) })
+	return nil
+}
+
+// GiveBack closes the Input and sets a regular file back to where the command,
+// which consumed that many bytes, stopped reading.
+func (in *Input) GiveBack(consumed int64) {
+	in.Close()
+	if st, err := os.Stdin.Stat(); err == nil && st.Mode().IsRegular() && in.bytesTaken.Load() > consumed {
+		os.Stdin.Seek(consumed-in.bytesTaken.Load(), io.SeekCurrent)
+	}
+}
+
+// inBackground: there are no background jobs here.
+func inBackground(int) bool { return false }
+
+// Output writes to stdout (1) or stderr (2).
+type Output struct{ f *os.File }
+
+// NewOutput makes the Output of descriptor 1 or 2.
+func NewOutput(fd int, _ *Terminal) *Output {
+	return &Output{[]*os.File{1: os.Stdout, 2: os.Stderr}[fd]}
+}
+
+// Write writes all of p.
+func (o *Output) Write(p []byte) (int, error) { return o.f.Write(p) }
+
+// NonBlocking reports whether Write never waits.
+func (o *Output) NonBlocking() bool { return false }
+
+// AwaitRoom is for Writes that are short, which none is here.
+func (o *Output) AwaitRoom() {}
+
+// Gone reports whether an error of Write means that nobody reads any more.
+func (o *Output) Gone(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, windows.ERROR_NO_DATA) || errors.Is(err, windows.ERROR_BROKEN_PIPE)
+}
+
+func writeStderr(p []byte) { os.Stderr.Write(p) }
+
+// WatchReaders does nothing: a pipe does not say here that its reader has gone
+// until it is written to.
+func WatchReaders(func(fd int)) (stop func()) { return func() {} }
+
+// SameFile is not known here.
+func SameFile(a, b int) bool { return false }
+
+// enableOutput makes the console understand escape sequences.
+func enableOutput() (undo func()) {
+	h := windows.Handle(os.Stdout.Fd())
+	var mode uint32
+	if windows.GetConsoleMode(h, &mode) != nil || windows.SetConsoleMode(h, mode|windows.ENABLE_VIRTUAL_TERMINAL_PROCESSING) != nil {
+		return func() {}
+	}
+	return func() { windows.SetConsoleMode(h, mode) }
+}
+
+// DieInterrupted does nothing: no signal ends a program here.
+func DieInterrupted() {}
+
+func catchSignals(ch chan<- os.Signal) { signal.Notify(ch, os.Interrupt, syscall.SIGTERM) }
+
+// relay passes Ctrl-C on, and once a second the size of the console, of which no
+// signal tells.
+func (t *Terminal) relay(_ *Input, s Session, signals <-chan os.Signal, quit <-chan struct{}) {
+	size := TerminalSize()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-quit:
+			return
+		case <-tick.C:
+			if now := TerminalSize(); t.PTY() && now != size {
+				size = now
+				s.Resize()
+			}
+		case sig := <-signals:
+			Hurry()
+			n := byte(2)
+			if sig == syscall.SIGTERM {
+				n = 15
+			}
+			s.Signal(n)
+		}
+	}
+}
