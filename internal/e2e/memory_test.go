@@ -137,6 +137,7 @@ func (s *server) wantMemoryOfOneClient(t testing.TB, what string) {
 func TestMemoryOfArgumentsAndLists(t *testing.T) {
 	heavy(t)
 	s := startServer(t)
+	const sessions = 60
 	long := strings.Repeat("x", 130_000)
 	argv := []string{"sh", "-c", "exec sleep " + uniqueSleep()}
 	for range 15 {
@@ -144,16 +145,16 @@ func TestMemoryOfArgumentsAndLists(t *testing.T) {
 	}
 	st := start(argv...)
 	st["detach"] = true
-	for range 100 {
+	for range sessions {
 		c := s.raw(t, newID())
 		c.open(map[string]any{"start": st, "have": wide})
 		c.await("opened")
 		c.leave()
 	}
-	s.wantMemoryOfOneClient(t, "a hundred sessions with 2 MB of arguments each")
+	s.wantMemoryOfOneClient(t, "sixty sessions with 2 MB of arguments each")
 	all := s.list(t)
-	if len(all) != 100 {
-		t.Fatalf("%d sessions, want 100", len(all))
+	if len(all) != sessions {
+		t.Fatalf("%d sessions, want %d", len(all), sessions)
 	}
 	for _, i := range all {
 		if n := len(i.Argv); !i.ArgvTruncated || n != 4 || len(i.Argv[3]) == 0 || len(i.Argv[3]) > 4096 || string(i.Argv[0]) != "sh" {
@@ -179,7 +180,7 @@ func TestMemoryOfArgumentsAndLists(t *testing.T) {
 // everybody out.
 func TestMemoryOfOpensThatDoNotEnd(t *testing.T) {
 	heavy(t)
-	s := startServer(t)
+	s := startServer(t, "--open-timeout", "4s")
 	open := []byte(`{"type":"open","client":"` + newID() + `","try":1,"start":{"argv":["` + strings.Repeat("QUFB", 1<<20-100) + `"]}}`)
 	var wg sync.WaitGroup
 	for i := range 256 {

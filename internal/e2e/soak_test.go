@@ -152,12 +152,12 @@ func (w *waitFor) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// 2,000 runs, most of them one after the other, some with a terminal, some over
+// 600 runs, most of them one after the other, some with a terminal, some over
 // connections that are lost: the server has nothing of them afterwards.
 func TestManyInARow(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	n := 2000
+	n := 600
 	if testing.Short() {
 		n = 200
 	}

@@ -66,7 +66,7 @@ func TestLastLineIsAlwaysThere(t *testing.T) {
 		flag string
 		want *sum
 	}{{"-T", pipes}, {"-t", tty}} {
-		each(t, 20, 2, func(int) error {
+		each(t, 5, 2, func(int) error { // scripts/stress does more
 			got, tail := newSum(), &lastBytes{}
 			cmd := s.wsexec("run", mode.flag, "seq", "1", fmt.Sprint(last))
 			cmd.Stdout = io.MultiWriter(got, tail)
@@ -98,7 +98,7 @@ func TestShortOutputIsNeverLost(t *testing.T) {
 	for _, mode := range []struct {
 		flag string
 		n    int
-	}{{"-T", 1000}, {"-t", 200}} {
+	}{{"-T", 300}, {"-t", 100}} {
 		each(t, mode.n, 4, func(int) error {
 			r, err := tryCapture(s.wsexec("run", mode.flag, "printf", "x"), patience)
 			if err != nil {
