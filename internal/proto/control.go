@@ -10,7 +10,6 @@ import (
 	"io"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -274,136 +273,73 @@ func (e *Error) Error() string {
 	return e.Title + ": " + e.Detail
 }
 
-// typeOf is the type, on the wire, of a control message.
-func typeOf(m any) string {
-	switch m.(type) {
-	case *Open:
-		return "open"
-	case *Opened:
-		return "opened"
-	case *Resize:
-		return "resize"
-	case *Detach:
-		return "detach"
-	case *Detached:
-		return "detached"
-	case *Hangup:
-		return "hangup"
-	case *Bye:
-		return "bye"
-	case *Exit:
-		return "exit"
-	case *Notice:
-		return "notice"
-	case *Error:
-		return "error"
-	}
-	panic(fmt.Sprintf("proto: internal error: %T is no control message", m))
+// controlTypes are the control messages by their type on the wire.
+var controlTypes = map[string]reflect.Type{
+	"open":     reflect.TypeFor[Open](),
+	"opened":   reflect.TypeFor[Opened](),
+	"resize":   reflect.TypeFor[Resize](),
+	"detach":   reflect.TypeFor[Detach](),
+	"detached": reflect.TypeFor[Detached](),
+	"hangup":   reflect.TypeFor[Hangup](),
+	"bye":      reflect.TypeFor[Bye](),
+	"exit":     reflect.TypeFor[Exit](),
+	"notice":   reflect.TypeFor[Notice](),
+	"error":    reflect.TypeFor[Error](),
 }
 
-// newControl is the inverse of typeOf: a message of that type, nil if there is none.
-func newControl(typ string) any {
-	switch typ {
-	case "open":
-		return new(Open)
-	case "opened":
-		return new(Opened)
-	case "resize":
-		return new(Resize)
-	case "detach":
-		return new(Detach)
-	case "detached":
-		return new(Detached)
-	case "hangup":
-		return new(Hangup)
-	case "bye":
-		return new(Bye)
-	case "exit":
-		return new(Exit)
-	case "notice":
-		return new(Notice)
-	case "error":
-		return new(Error)
+// typeOf is the type on the wire of a control message.
+func typeOf(m any) string {
+	for name, t := range controlTypes {
+		if reflect.TypeOf(m) == reflect.PointerTo(t) {
+			return name
+		}
 	}
-	return nil
+	panic(fmt.Sprintf("proto: internal error: %T is no control message", m))
 }
 
 // Marshal encodes a control message, a pointer to one of the types above, with
 // its type. It does not write to m, which others may be reading.
 func Marshal(m any) ([]byte, error) {
-	if b, ok := appendPlain(nil, m); ok {
-		return b, nil
-	}
-	return marshalAny(m)
-}
-
-func marshalAny(m any) ([]byte, error) {
+	typ := typeOf(m)
 	b, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	out := append(make([]byte, 0, len(b)+20), `{"type":"`+typeOf(m)+`"`...)
+	out := append(make([]byte, 0, len(b)+20), `{"type":"`+typ+`"`...)
 	if len(b) > len("{}") {
 		out = append(out, ',')
 	}
 	return append(out, b[1:]...), nil
 }
 
-// ParseControl parses a text message into a pointer to one of the types above.
-// The caller has bounded its length. A message that ends too early has
-// [ErrTruncated] in its error's chain, and one that is not UTF-8 [ErrNotUTF8].
-func ParseControl(b []byte) (any, error) {
-	if !validUTF8(b) {
-		return nil, ErrNotUTF8
-	}
-	m, ok := parsePlain(b)
-	if !ok {
-		var err error
-		if m, err = parseAny(b); err != nil {
-			return nil, err
-		}
-	}
-	if v, ok := m.(interface{ check() error }); ok {
-		if err := v.check(); err != nil {
-			return nil, fmt.Errorf("%s: %w", typeOf(m), err)
-		}
-	}
-	return m, nil
-}
-
 // ErrNotUTF8 is the error of a text message that is not UTF-8 (RFC 6455 §8.1).
 // JSON would be parsed all the same, with other strings in it than were sent.
 var ErrNotUTF8 = errors.New("text that is not UTF-8")
 
-// validUTF8 reports whether b is UTF-8, apart from a last character that is not
-// whole: the message was cut there.
-func validUTF8(b []byte) bool {
-	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
-		if last := b[len(b)-n:]; utf8.RuneStart(last[0]) {
-			if !utf8.FullRune(last) {
-				b = b[:len(b)-n]
-			}
-			break
-		}
-	}
-	return utf8.Valid(b)
-}
-
-// parseAny parses a message, however it is written, without a look at its values.
-func parseAny(b []byte) (any, error) {
+// ParseControl parses a text message into a pointer to one of the types above.
+// The caller has bounded its length. A message that ends too early has
+// [ErrTruncated] in its error's chain, and one that is not UTF-8 [ErrNotUTF8].
+func ParseControl(b []byte) (any, error) {
 	var head struct {
 		Type string `json:"type"`
 	}
-	if err := unmarshal(b, &head); err != nil {
+	err := unmarshal(b, &head)
+	switch {
+	case errors.Is(err, ErrTruncated):
+		return nil, err // perhaps in the middle of a character
+	case !utf8.Valid(b):
+		return nil, ErrNotUTF8
+	case err != nil:
 		return nil, fmt.Errorf("control message: %w", err)
 	}
-	m := newControl(head.Type)
-	if m == nil {
+	t, ok := controlTypes[head.Type]
+	if !ok {
 		return nil, fmt.Errorf("control message of unknown type %.40q", head.Type)
 	}
-	err := unmarshal(b, m)
-	if err == nil {
-		err = strict(b, reflect.TypeOf(m))
+	m := reflect.New(t).Interface()
+	err = unmarshal(b, m)
+	if c, ok := m.(interface{ check() error }); ok && err == nil {
+		err = c.check()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", head.Type, err)
@@ -411,116 +347,26 @@ func parseAny(b []byte) (any, error) {
 	return m, nil
 }
 
+// unmarshal is [json.Unmarshal] with errors in the words of the protocol.
 func unmarshal(b []byte, v any) error {
 	err := json.Unmarshal(b, v)
 	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		// The error is the same whether the last byte is wrong or others are
-		// missing behind it; that of a decoder is not.
+	var value *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		// The same error stands for a wrong last byte and for missing ones; that
+		// of a decoder does not.
 		var raw json.RawMessage
 		if err := json.NewDecoder(bytes.NewReader(b)).Decode(&raw); err == io.ErrUnexpectedEOF || err == io.EOF {
 			return ErrTruncated
 		}
 		return errors.New("not JSON")
-	}
-	var wrong *json.UnmarshalTypeError
-	if errors.As(err, &wrong) {
-		if wrong.Field == "" {
-			return fmt.Errorf("a JSON %s, not an object", wrong.Value)
-		}
-		return fmt.Errorf("member %s is a JSON %s", wrong.Field, wrong.Value)
+	case errors.As(err, &value) && value.Field == "":
+		return fmt.Errorf("a JSON %s, not an object", value.Value)
+	case errors.As(err, &value):
+		return fmt.Errorf("member %s is a JSON %s", value.Field, value.Value)
 	}
 	return err
-}
-
-// strict finds in a JSON value, which was unmarshalled into type t, what
-// [encoding/json] lets pass for something else: a name in other case (it takes
-// {"code":3,"CODE":0} for code 0), a name that comes twice, and a null among values.
-// What t does not know is not looked at.
-func strict(raw []byte, t reflect.Type) error {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if string(raw) == "null" || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
-		return nil
-	}
-	switch t.Kind() {
-	case reflect.Slice:
-		if t.Elem().Kind() == reflect.Uint8 {
-			return nil // base64
-		}
-		if t.Elem() == reflect.TypeFor[[]byte]() {
-			return nil // of which there may be very many: Open.check finds the nulls
-		}
-		var all []json.RawMessage
-		if err := json.Unmarshal(raw, &all); err != nil {
-			return err
-		}
-		for _, v := range all {
-			if string(v) == "null" {
-				return errNull
-			}
-			if err := strict(v, t.Elem()); err != nil {
-				return err
-			}
-		}
-	case reflect.Map: // its keys are numbers, of streams or of terminal modes
-		return eachMember(raw, func(name string, v []byte) error {
-			if n, err := strconv.Atoi(name); err != nil || strconv.Itoa(n) != name {
-				return fmt.Errorf("member %.40q is not a number as it is written here", name)
-			}
-			if string(v) == "null" {
-				return fmt.Errorf("a null for number %s", name)
-			}
-			return strict(v, t.Elem())
-		})
-	case reflect.Struct:
-		known := map[string]reflect.Type{"type": reflect.TypeFor[string]()}
-		for _, f := range reflect.VisibleFields(t) {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			known[name] = f.Type
-		}
-		return eachMember(raw, func(name string, v []byte) error {
-			if ft, ok := known[name]; ok {
-				return strict(v, ft)
-			}
-			for k := range known {
-				if strings.EqualFold(k, name) {
-					return fmt.Errorf("member %.40q, which is written %q", name, k)
-				}
-			}
-			return nil
-		})
-	}
-	return nil
-}
-
-// eachMember calls f for each member of a JSON object. None may come twice.
-func eachMember(raw []byte, f func(name string, value []byte) error) error {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if _, err := dec.Token(); err != nil {
-		return err
-	}
-	seen := map[string]bool{}
-	for dec.More() {
-		tok, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		name := tok.(string) // as the object has been parsed before
-		if seen[name] {
-			return fmt.Errorf("member %.40q twice", name)
-		}
-		seen[name] = true
-		var v json.RawMessage
-		if err := dec.Decode(&v); err != nil {
-			return err
-		}
-		if err := f(name, v); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 var errNull = errors.New("a null in an array")

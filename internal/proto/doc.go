@@ -77,9 +77,9 @@
 // kind or a stream that is not known, or a message that breaks a rule of this
 // page, closes the connection with close code 1002 (1009 if it is too long) and a
 // reason, and harms no other session. A client that closes so, or gets one of
-// these codes, does not connect again: the same would happen. A name that differs
-// from one of this page only in case, a name that comes twice in an object, and a
-// null in an array are such breaches. A message that ends too early may be the trace of a peer that
+// these codes, does not connect again: the same would happen. A null in an array is
+// such a breach. Names are written as on this page, each once in an object; what a peer
+// makes of any other is up to it. A message that ends too early may be the trace of a peer that
 // died (see the note at the end) and is a lost connection, no more; it is closed with
 // 1007, and the client connects again. So is a text message that is not UTF-8.
 //
