@@ -199,7 +199,13 @@ func (s *session) run(cmd *client.Cmd) int {
 		}
 	}
 	cmd.Events = s.say.event
-	stop := s.relaySignals(cmd)
+	if !s.term.PTY() {
+		oneProcessor()
+	}
+	stop := s.term.Relay(s.stdin, s)
+	if s.term.PTY() {
+		s.Resize() // it may have changed since it was looked at
+	}
 	stopWatch := stdio.WatchReaders(func(fd int) { cmd.StopOutput(fd - 1) })
 	result, err := cmd.Run(context.Background())
 	stopWatch()
@@ -214,22 +220,6 @@ func (s *session) run(cmd *client.Cmd) int {
 		stdio.DieInterrupted()
 	}
 	return s.status
-}
-
-// relaySignals passes signals on to the command, from when cmd is Ready until stop is
-// called. Before that they end us: there is nothing to be undone.
-func (s *session) relaySignals(cmd *client.Cmd) (stop func()) {
-	relayed := func() {}
-	cmd.Ready = func() {
-		if !s.term.PTY() {
-			oneProcessor()
-		}
-		relayed = s.term.Relay(s.stdin, s)
-		if s.term.PTY() {
-			s.Resize() // it may have changed since it was looked at
-		}
-	}
-	return func() { relayed() }
 }
 
 // Resize implements [stdio.Session].

@@ -51,9 +51,6 @@ const (
 	// detachTimeout bounds the wait for the server's word that it lets go.
 	detachTimeout = 5 * time.Second
 
-	// readyLate is how long a server may take to be there until Ready is called all the same.
-	readyLate = 20 * time.Millisecond
-
 	// goodConnection is how long a connection on which nothing moved has to
 	// last, the silence at its end left out, to count as one.
 	goodConnection = 500 * time.Millisecond
@@ -111,10 +108,6 @@ type Cmd struct {
 	// Go starts a goroutine; nil is the go statement. Whoever has to tidy up
 	// before a panic ends the program does it here.
 	Go func(func())
-	// Ready, if not nil, is called by Run once, perhaps on another goroutine, and has returned before
-	// anything is asked for that would have to be undone: while the server is to answer that it is there,
-	// so that what it does takes no time, or when that takes long. It is not called if Run ends sooner.
-	Ready func()
 	// Opened, if not nil, is called by Run when the command is known to run,
 	// once, before anything is read or written.
 	Opened func(*proto.Opened)
@@ -123,7 +116,6 @@ type Cmd struct {
 	Events func(Event)
 
 	made      sync.Once // of the streams
-	ready     func()    // calls Ready, once
 	try       int       // written with mu
 	instance  string
 	opened    *proto.Opened // the first one
@@ -259,16 +251,7 @@ func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 	c.began, c.client = time.Now(), proto.NewID()
 	c.ended = make(chan struct{})
 	c.made.Do(c.makeStreams)
-	c.ready = sync.OnceFunc(func() {
-		if c.Ready != nil {
-			c.Ready()
-		}
-	})
-	late := c.after(readyLate, c.ready)
 	err := c.connections(ctx)
-	if !late.Stop() {
-		c.ready() // which waits for that
-	}
 	for _, r := range c.out {
 		r.Abort(io.ErrClosedPipe)
 	}
@@ -495,7 +478,6 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 	// Giving up must also end a handshake or a live connection.
 	stop := context.AfterFunc(ctx, func() { c.goFunc()(func() { conn.Close() }) })
 	defer stop()
-	c.ready()
 	c.mu.Lock()
 	c.try++
 	c.mu.Unlock()
@@ -560,7 +542,7 @@ func (c *Cmd) dial(ctx context.Context, beside time.Duration) (*link.Conn, error
 	if c.Server.Token != "" {
 		h.Set("Authorization", "Bearer "+c.Server.Token)
 	}
-	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, link.DialOptions{Header: h, Dial: c.Server.Dial, Every: beside, Asked: c.ready, Go: c.goFunc()})
+	conn, resp, err := link.Dial(ctx, c.Server.URL+"/v1/sessions/"+c.ID, link.DialOptions{Header: h, Dial: c.Server.Dial, Every: beside, Go: c.goFunc()})
 	if err == nil {
 		instance := resp.Header.Get(proto.InstanceHeader)
 		if c.try > 0 && c.opened == nil && c.Start != nil && (instance == "" || instance != c.instance) {

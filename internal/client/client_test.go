@@ -269,43 +269,6 @@ func TestReasonOfLoss(t *testing.T) {
 	}
 }
 
-// What Ready does takes no time while the server thinks, is done before the command is asked
-// for, is not waited for by what hangs, and is done once.
-func TestReady(t *testing.T) {
-	t.Run("while the server answers", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			begin := time.Now()
-			f := &fake{t: t, instance: func(int) string { time.Sleep(readyLate / 4); return "i" }}
-			f.serve = func(n int, c *link.Conn, _ *proto.Open) {
-				if d := time.Since(begin); n == 1 && d != readyLate/2 {
-					t.Errorf("the command was asked for after %v, want %v: neither before Ready nor later than both", d, readyLate/2)
-				}
-				opened(c, n > 1, 0)
-				if n > 1 {
-					c.Fail(&proto.Error{Code: proto.CodeGone, Title: "gone", Status: 125})
-				}
-			}
-			calls := 0
-			c := f.cmd()
-			c.Ready = func() { calls++; time.Sleep(readyLate / 2) }
-			if _, _, err := f.run(c); calls != 1 || len(f.opens) != 2 {
-				t.Errorf("Ready was called %d times for %d connections, want once for 2 (%v)", calls, len(f.opens), err)
-			}
-		})
-	})
-	t.Run("when that takes long", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			f := &fake{t: t, hang: func(int) bool { return true }}
-			begin, late := time.Now(), time.Duration(0)
-			c := f.cmd()
-			c.Ready = func() { late = time.Since(begin); c.GiveUp(errors.New("interrupted")) }
-			if _, took, err := f.run(c); late != readyLate || took != readyLate {
-				t.Errorf("Ready was called after %v, and the end after %v (%v), want %v", late, took, err, readyLate)
-			}
-		})
-	})
-}
-
 // A silent server is noticed: at the opening after 10 s, later after twice the
 // keepalive.
 func TestSilentServer(t *testing.T) {

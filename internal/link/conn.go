@@ -156,9 +156,6 @@ type DialOptions struct {
 	// While the network connection is not made, others are tried beside it, one each after at
 	// least half of Every, unless that is 0: the first that is made is used, the first that fails says why.
 	Every time.Duration
-	// Asked, if not nil, is called when the request is sent and its response is to be waited
-	// for, by the caller's goroutine: what it does meanwhile takes no time. Not with TLS.
-	Asked func()
 	// Go starts a goroutine that makes a network connection; nil is the go statement.
 	Go func(func())
 }
@@ -209,11 +206,10 @@ type transport struct {
 	connect connectFunc
 	fixed   bool // connect knows where to, whatever the URL says
 	proxy   func(*http.Request) (*url.URL, error)
-	asked   func()
 }
 
 func newTransport(opts DialOptions) *transport {
-	t := &transport{fixed: opts.Dial != nil, proxy: http.ProxyFromEnvironment, asked: opts.Asked}
+	t := &transport{fixed: opts.Dial != nil, proxy: http.ProxyFromEnvironment}
 	t.connect = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		try := opts.Dial
 		if try == nil {
@@ -249,7 +245,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if proxy == nil && isDirect(req.URL) {
-		return direct{connect, t.asked}.RoundTrip(req)
+		return direct{connect}.RoundTrip(req)
 	}
 	// A clone keeps what the program has set up for TLS.
 	h := http.DefaultTransport.(*http.Transport).Clone()

@@ -22,10 +22,7 @@ func isDirect(u *url.URL) bool {
 
 // direct sends one request on a connection of its own, without the goroutines of
 // [http.Transport], which are a tenth of the time that a short command takes.
-type direct struct {
-	dial  connectFunc
-	asked func() // see DialOptions
-}
+type direct struct{ dial connectFunc }
 
 func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
@@ -35,7 +32,7 @@ func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	var resp *http.Response
 	err = heeding(ctx, c, func() (err error) {
-		resp, err = exchange(c, req, d.asked)
+		resp, err = exchange(c, req)
 		return err
 	})
 	if err != nil {
@@ -47,12 +44,9 @@ func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 // maxInformational bounds the responses before the one that counts.
 const maxInformational = 5
 
-// exchange writes a request, calls asked, and reads the header of the response.
-func exchange(c net.Conn, req *http.Request, asked func()) (*http.Response, error) {
+// exchange writes a request and reads the header of the response.
+func exchange(c net.Conn, req *http.Request) (*http.Response, error) {
 	werr := req.Write(c) // of a server that has answered before and closed
-	if asked != nil {
-		asked()
-	}
 	header := &io.LimitedReader{R: c, N: MaxResponseHeader}
 	r := bufio.NewReader(header)
 	for range 1 + maxInformational {
