@@ -163,14 +163,10 @@ func (s *session) run(cmd *client.Cmd) int {
 			// What is typed before the session is known to have a terminal
 			// is read after that.
 			in = stdio.WithEscapes(in, s.escape, s.term.PTY, s.act)
-			cmd.ReadOn = s.term.PTY // or ~. would be dead in a raw terminal
 		}
 		cmd.Stdin = in
 	}
-	outputs := [...]*stdio.Output{1: stdio.NewOutput(1, s.term), 2: stdio.NewOutput(2, s.term)}
-	cmd.Stdout, cmd.Stderr = outputs[1], outputs[2]
-	cmd.Room = func(fd int) { outputs[fd].AwaitRoom() }
-	cmd.Gone = func(fd int, err error) bool { return outputs[fd].Gone(err) }
+	cmd.Stdout, cmd.Stderr = stdio.NewOutput(1, s.term), stdio.NewOutput(2, s.term)
 	if size := stdio.TerminalSize(); s.term.PTY() {
 		cmd.Size = (*proto.Winsize)(&size)
 	} else if s.attached != "" && stdio.IsTerminal(0) {

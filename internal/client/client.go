@@ -21,6 +21,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"wsexec/internal/link"
@@ -87,22 +88,15 @@ type Cmd struct {
 	ID string
 	// Start says what to run. Nil: take over the session ID, which runs.
 	Start *proto.Start
-	// Stdin is read only when the command runs. Close must end a Read that
-	// blocks. Nil is empty.
-	Stdin io.ReadCloser
-	// ReadOn, if not nil, reports whether Stdin is read on, and what comes dropped,
-	// when the session wants no more of it: whoever reads it acts on what is typed.
-	ReadOn func() bool
-	// Stdout and Stderr get the command's output; nil discards it. A Write that fails closes the
-	// command's end of it, and fails again the next time. One may write less, without an error, where the rest would have to
-	// wait; then Room is called. What is written is so known at any time, and a client that takes
-	// the session over goes on right behind it.
+	// Stdin is read once the command runs; nil is empty. When the command takes
+	// no more input, a Stdin that is an [io.Closer] is closed, which must end a
+	// Read that blocks. After Run such a Read may go on: Stdin is the caller's.
+	Stdin io.Reader
+	// Stdout and Stderr get the command's output; nil discards it. After a Write
+	// that fails the command writes to a closed pipe. The failure is that of Run,
+	// too, unless it is [io.ErrClosedPipe] or EPIPE: nobody reads any more. See
+	// [Output] for those that must not wait in Write.
 	Stdout, Stderr io.Writer
-	// Room waits until Stdout (1) or Stderr (2) takes more. It is needed if their Writes can be short.
-	Room func(fd int)
-	// Gone reports whether an error of Stdout (1) or Stderr (2) means that nobody
-	// reads it any more, which is no failure.
-	Gone func(fd int, err error) bool
 	// Size of the local terminal, for a session with one.
 	Size *proto.Winsize
 	// Go starts a goroutine; nil is the go statement. Whoever has to tidy up
@@ -148,11 +142,17 @@ type Cmd struct {
 	localErr   error     // a local write failed
 }
 
-// NonBlocking is what a Stdout or Stderr can be besides an [io.Writer]. If NonBlocking
-// is true its Write never waits, not even for a disk: it is then called by who reads
-// the connection, which spares a change of goroutine.
-type NonBlocking interface {
+// An Output is a Stdout or Stderr of which is known at any time how much was
+// written: another client that takes the session over goes on right behind that.
+type Output interface {
+	// Write may write less than all of p, without an error, where the rest would
+	// have to wait.
 	io.Writer
+	// AwaitRoom waits until Write takes more, or fails.
+	AwaitRoom()
+	// NonBlocking reports whether Write never waits, not even for a disk. Such a
+	// Write is called by the goroutine that reads the connection, which spares a
+	// change of goroutine.
 	NonBlocking() bool
 }
 
@@ -259,9 +259,6 @@ func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 	c.signals.Abort(io.ErrClosedPipe)
 	close(c.ended)
 	c.relays.Wait()
-	if c.Stdin != nil {
-		c.Stdin.Close()
-	}
 	return c.result(err)
 }
 
@@ -274,13 +271,13 @@ func (c *Cmd) makeStreams() {
 		n := uint8(proto.Stdout + i)
 		c.writing[i] = make(chan struct{}, 1)
 		c.out[i] = stream.NewReceiver(w, nil, func(gap int64) { c.gap(n, gap) })
-		if out, ok := [...]io.Writer{c.Stdout, c.Stderr}[i].(NonBlocking); ok && out.NonBlocking() {
+		if out, ok := [...]io.Writer{c.Stdout, c.Stderr}[i].(Output); ok && out.NonBlocking() {
 			c.out[i].Direct(func(p []byte) int { return c.writeNow(i, out, p) })
 		}
 	}
 	c.stdin = stream.NewLog(Window, func() {
-		if c.Stdin != nil && !c.readsOn() {
-			c.Stdin.Close()
+		if in, ok := c.Stdin.(io.Closer); ok {
+			in.Close()
 		}
 	})
 	c.signals = stream.NewLog(proto.SignalWindow, nil)
@@ -785,8 +782,6 @@ func (c *Cmd) fail(err error) {
 	c.cancel(err)
 }
 
-func (c *Cmd) readsOn() bool { return c.ReadOn != nil && c.ReadOn() }
-
 // readStdin moves the local stdin into its stream.
 func (c *Cmd) readStdin() {
 	if c.Stdin == nil {
@@ -795,19 +790,10 @@ func (c *Cmd) readStdin() {
 	}
 	for {
 		buf, err := c.stdin.Buffer()
-		stopped := errors.Is(err, stream.ErrStopped) && c.readsOn()
-		if stopped {
-			buf = make([]byte, 1024)
-		} else if err != nil {
+		if err != nil {
 			return
 		}
 		n, err := c.Stdin.Read(buf)
-		if stopped {
-			if err != nil {
-				return
-			}
-			continue
-		}
 		c.stdin.Commit(n)
 		switch {
 		case err == io.EOF:
@@ -850,15 +836,15 @@ func (c *Cmd) write(i int, w io.Writer) {
 		n, err := w.Write(p)
 		r.Consumed(n)
 		<-c.writing[i]
-		switch {
-		case err != nil || n == len(p):
-		case c.Room != nil:
-			c.Room(1 + i)
-		default:
+		if err == nil && n < len(p) {
+			if out, ok := w.(Output); ok {
+				out.AwaitRoom()
+				continue
+			}
 			err = io.ErrShortWrite
 		}
 		if err != nil {
-			if c.Gone == nil || !c.Gone(1+i, err) {
+			if !errors.Is(err, io.ErrClosedPipe) && !errors.Is(err, syscall.EPIPE) {
 				c.mu.Lock()
 				if c.localErr == nil {
 					c.localErr = &LocalError{"write " + name, err}

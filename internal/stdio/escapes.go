@@ -2,6 +2,7 @@ package stdio
 
 import (
 	"io"
+	"sync"
 	"time"
 )
 
@@ -41,6 +42,8 @@ type escapes struct {
 	pasting  bool   // between pasteBegin and pasteEnd
 	matched  int    // bytes read of the next of those two
 	overflow []byte // filtered bytes for which the last Read had no room
+
+	mu sync.Mutex // held by a Read
 }
 
 // WithEscapes is stdin without the escapes that are typed on it, each of which it
@@ -48,11 +51,25 @@ type escapes struct {
 // The character twice is the character; with any other byte both are passed on.
 // Text that the terminal marks as pasted has no escapes, and none has anything while
 // on, which is asked after each Read of stdin, reports false.
+//
+// Close says that the command takes no more input. While on reports true stdin is
+// then read on, for the escapes, until stdin itself is closed: ~. would be dead in a
+// raw terminal.
 func WithEscapes(stdin io.ReadCloser, char byte, on func() bool, do func(Escape)) io.ReadCloser {
 	return &escapes{ReadCloser: stdin, char: char, on: on, do: do, atStart: true}
 }
 
+func (e *escapes) Close() error {
+	if e.on != nil && !e.on() {
+		return e.ReadCloser.Close()
+	}
+	Go(func() { io.Copy(io.Discard, e) }) // not waited for: it ends with stdin
+	return nil
+}
+
 func (e *escapes) Read(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if len(e.overflow) > 0 {
 		n := copy(p, e.overflow)
 		e.overflow = e.overflow[n:]

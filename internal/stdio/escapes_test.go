@@ -105,6 +105,40 @@ func TestPasteWithoutEnd(t *testing.T) {
 	})
 }
 
+// A command that took no more input made ~. dead in a raw terminal.
+func TestEscapesAfterClose(t *testing.T) {
+	for _, on := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			r, w := io.Pipe()
+			got := 0
+			e := WithEscapes(r, '~', func() bool { return on }, func(e Escape) {
+				if e == EscapeHangup {
+					got++
+				}
+			})
+			read := make(chan error, 1)
+			go func() {
+				_, err := e.Read(make([]byte, 10))
+				read <- err
+			}()
+			synctest.Wait()
+			e.Close()
+			_, err := io.WriteString(w, "x\r")
+			if rerr := <-read; on != (err == nil) || on != (rerr == nil) {
+				t.Errorf("on %v: typing: %v, the Read under way: %v", on, err, rerr)
+			}
+			if on {
+				io.WriteString(w, "dropped\r~.")
+			}
+			r.Close()
+			synctest.Wait()
+			if on != (got == 1) {
+				t.Errorf("on %v: hung up %d times", on, got)
+			}
+		})
+	}
+}
+
 // readFunc is an [io.ReadCloser].
 type readFunc func([]byte) (int, error)
 

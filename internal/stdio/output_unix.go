@@ -4,7 +4,7 @@ package stdio
 
 import (
 	"bytes"
-	"errors"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -67,7 +67,8 @@ func isNull(st *unix.Stat_t) bool {
 func (o *Output) NonBlocking() bool { return o.nonBlocking }
 
 // Write writes all of p, or as much as there is room for: n < len(p) without an
-// error says that AwaitRoom is to be called.
+// error says that AwaitRoom is to be called. It fails with [io.ErrClosedPipe] when
+// nobody reads any more.
 //
 // The command's terminal has put a carriage return before each newline. A local
 // terminal that is not raw, in the background or without stdin, would put another:
@@ -101,10 +102,12 @@ func (o *Output) write(p []byte) (int, error) {
 		if k > 0 {
 			n += k
 		}
-		switch err {
-		case nil, unix.EINTR:
-		case unix.EAGAIN:
+		switch {
+		case err == nil, err == unix.EINTR:
+		case err == unix.EAGAIN:
 			return n, nil
+		case err == unix.EPIPE, err == unix.EIO && o.terminal: // a terminal that was closed
+			return n, io.ErrClosedPipe
 		default:
 			return n, err
 		}
@@ -132,12 +135,6 @@ func awaitRoom(fd int) {
 			return
 		}
 	}
-}
-
-// Gone reports whether an error of Write means that nobody reads any more: of a
-// pipe or socket without a reader, or of a terminal that was closed.
-func (o *Output) Gone(err error) bool {
-	return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.EIO) && o.terminal
 }
 
 // writeStderr writes all of p, if it can. It does not use package os, which ends

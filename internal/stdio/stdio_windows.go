@@ -61,18 +61,14 @@ func NewOutput(fd int, _ *Terminal) *Output {
 	return &Output{[]*os.File{1: os.Stdout, 2: os.Stderr}[fd]}
 }
 
-// Write writes all of p.
-func (o *Output) Write(p []byte) (int, error) { return o.f.Write(p) }
-
-// NonBlocking reports whether Write never waits.
-func (o *Output) NonBlocking() bool { return false }
-
-// AwaitRoom is for Writes that are short, which none is here.
-func (o *Output) AwaitRoom() {}
-
-// Gone reports whether an error of Write means that nobody reads any more.
-func (o *Output) Gone(err error) bool {
-	return errors.Is(err, syscall.EPIPE) || errors.Is(err, windows.ERROR_NO_DATA) || errors.Is(err, windows.ERROR_BROKEN_PIPE)
+// Write writes all of p. It fails with [io.ErrClosedPipe] when nobody reads any
+// more.
+func (o *Output) Write(p []byte) (int, error) {
+	n, err := o.f.Write(p)
+	if errors.Is(err, windows.ERROR_NO_DATA) || errors.Is(err, windows.ERROR_BROKEN_PIPE) {
+		err = io.ErrClosedPipe
+	}
+	return n, err
 }
 
 func writeStderr(p []byte) { os.Stderr.Write(p) }
