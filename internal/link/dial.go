@@ -1,0 +1,185 @@
+package link
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"wsexec/internal/proto"
+)
+
+// MaxResponseHeader bounds the header of a server's response in bytes: Go would take
+// 10 MiB, and repeat in its error what it does not understand of it.
+const MaxResponseHeader = 64 << 10
+
+// A Dialer makes the network connection; nil is TCP.
+type Dialer func(ctx context.Context) (net.Conn, error)
+
+// DialOptions are those of Dial. The zero value is usable.
+type DialOptions struct {
+	Header http.Header
+	Dial   Dialer // of the network connection
+	// While the network connection is not made, others are tried beside it, one each after at
+	// least half of Every, unless that is 0: the first that is made is used, the first that fails says why.
+	Every time.Duration
+	// Go starts a goroutine that makes a network connection; nil is the go statement.
+	Go func(func())
+}
+
+// Dial connects to target, a URL (ws, wss, http or https), through a proxy if the environment
+// says so; a proxy that refuses is a [*ProxyError]. The response is returned also
+// with an error, if there was one; up to 1 KiB of its body can then be read.
+func Dial(ctx context.Context, target string, opts DialOptions) (*Conn, *http.Response, error) {
+	return dial(ctx, target, opts, newTransport(opts))
+}
+
+func dial(ctx context.Context, target string, opts DialOptions, t *transport) (*Conn, *http.Response, error) {
+	conn := new(Conn)
+	connect := t.connect
+	t.connect = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := connect(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		conn.net = newNetConn(c)
+		return conn.net, nil
+	}
+	ws, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{
+		HTTPClient: &http.Client{Transport: upgrades{t, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // a token is for the host it was given for
+		}},
+		HTTPHeader:      opts.Header,
+		Subprotocols:    []string{proto.Subprotocol},
+		CompressionMode: websocket.CompressionDisabled,
+		OnPingReceived:  conn.pong,
+	})
+	var around *url.Error
+	if errors.As(err, &around) {
+		err = around.Err // without what the libraries say around the reason
+	}
+	if err != nil {
+		return nil, resp, err
+	}
+	conn.ws = ws
+	return conn, resp, nil
+}
+
+// tcpDialer makes TCP connections. A link sets keepalive itself.
+var tcpDialer = net.Dialer{KeepAlive: -1}
+
+// transport sends a request to a server.
+type transport struct {
+	connect connectFunc
+	fixed   bool // connect knows where to, whatever the URL says
+	proxy   func(*http.Request) (*url.URL, error)
+}
+
+func newTransport(opts DialOptions) *transport {
+	t := &transport{fixed: opts.Dial != nil, proxy: http.ProxyFromEnvironment}
+	t.connect = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		try := opts.Dial
+		if try == nil {
+			try = func(ctx context.Context) (net.Conn, error) { return tcpDialer.DialContext(ctx, network, addr) }
+		}
+		if opts.Every > 0 {
+			try = beside(try, opts.Every, opts.Go)
+		}
+		return try(ctx)
+	}
+	return t
+}
+
+// NewTransport returns what sends requests without an upgrade to a server, on the same
+// way as Dial makes a connection. Each request has a connection of its own.
+func NewTransport(dial Dialer) http.RoundTripper { return newTransport(DialOptions{Dial: dial}) }
+
+// RoundTrip implements [http.RoundTripper].
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	connect, proxy := t.connect, t.proxy
+	if t.fixed {
+		proxy = nil
+	} else if req.URL.Scheme == "http" {
+		p, err := proxy(req)
+		if err != nil {
+			return nil, err
+		}
+		if p == nil || p.Scheme == "http" || p.Scheme == "https" {
+			proxy = nil
+			if p != nil {
+				connect = tunnel(connect, p)
+			}
+		}
+	}
+	if proxy == nil && isDirect(req.URL) {
+		return direct{connect}.RoundTrip(req)
+	}
+	// A clone keeps what the program has set up for TLS.
+	h := http.DefaultTransport.(*http.Transport).Clone()
+	h.ForceAttemptHTTP2 = false // WebSocket over HTTP/2 is another protocol (RFC 8441)
+	h.DisableKeepAlives = true
+	h.MaxResponseHeaderBytes = MaxResponseHeader
+	h.DialContext = connect
+	h.Proxy = proxy
+	h.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+		if resp.StatusCode != http.StatusOK {
+			return newProxyError(proxy, resp.StatusCode)
+		}
+		return nil
+	}
+	return h.RoundTrip(req)
+}
+
+// upgrades refuses an upgrade to something else than the protocol. The library
+// would, too, but first waits up to 3 s for a body that explains it, and a
+// connection that was upgraded has none (v1.8.15, dial.go).
+type upgrades struct {
+	next http.RoundTripper
+	conn *Conn
+}
+
+func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := u.next.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return resp, err
+	}
+	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 §4.2.2
+	if resp.Header.Get("Sec-WebSocket-Protocol") != proto.Subprotocol || resp.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]) {
+		resp.Body.Close()
+		return nil, errors.New("what answers there does not speak " + proto.Subprotocol)
+	}
+	body, ok := resp.Body.(io.ReadWriteCloser)
+	if !ok {
+		resp.Body.Close()
+		return nil, errors.New("internal error: an upgraded connection that cannot be written to")
+	}
+	var w io.Writer = body
+	if isPlain(body, u.conn.net) {
+		w = u.conn.net.Conn
+	}
+	u.conn.out.init(w, true)
+	resp.Body = upgraded{body, &u.conn.out}
+	return resp, nil
+}
+
+// isPlain reports whether what is written to the body of an upgraded connection goes to
+// c as it is. It does not with TLS, of the server or of a proxy.
+func isPlain(body io.Writer, c *netConn) bool {
+	s, ok := body.(switched)
+	return ok && s.Conn == net.Conn(c)
+}
+
+// upgraded is the connection that the library gets.
+type upgraded struct {
+	io.ReadWriteCloser
+	out *outgoing
+}
+
+func (u upgraded) Write(p []byte) (int, error) { return u.out.write(p) }

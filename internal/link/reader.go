@@ -1,0 +1,175 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+)
+
+// refused reports whether a link ends with err because of what the peer sent.
+func refused(err error) bool {
+	return errors.Is(err, ErrProtocol) || errors.Is(err, proto.ErrTruncated)
+}
+
+// read takes messages off the connection until it fails. It only ever waits for
+// the network.
+func (l *Link) read() error {
+	var seen int64 // when attendance messages had come the last time
+	for n := 1; ; n++ {
+		if n%attendance == 0 {
+			now := l.conn.net.heard.Load()
+			if time.Duration(now-seen) < busy {
+				runtime.Gosched()
+			}
+			seen = now
+		}
+		typ, r, err := l.conn.ws.Reader(context.Background())
+		if err != nil {
+			return lost(err)
+		}
+		// Only now, so that an idle link holds no buffer.
+		c := stream.NewChunk()
+		n, err := readMessage(r, c.Bytes())
+		kept := false
+		if err == nil && typ == websocket.MessageText {
+			err = l.control(c.Bytes()[:n])
+		} else if err == nil {
+			kept, err = l.frame(c, n)
+		}
+		if !kept {
+			c.Free()
+		}
+		if err == nil {
+			err = l.broken()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// A reader that has always something to read lets the runtime look at the network after
+// so many messages, if they have come so soon (see package poll).
+const (
+	attendance = 64
+	busy       = 50 * time.Millisecond
+)
+
+// broken is what Break said.
+func (l *Link) broken() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(l.cause, ErrProtocol) {
+		return l.cause
+	}
+	return nil
+}
+
+// readMessage reads a message of at most len(b) bytes, which the read limit has
+// made sure of.
+func readMessage(r io.Reader, b []byte) (int, error) {
+	n := 0
+	for {
+		k, err := r.Read(b[n:])
+		n += k
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, lost(err)
+		}
+		if n == len(b) {
+			var one [1]byte
+			if k, err := r.Read(one[:]); k > 0 {
+				return n, fmt.Errorf("%w: message of more than %d bytes", ErrProtocol, len(b))
+			} else if err != io.EOF && err != nil {
+				return n, lost(err)
+			}
+			return n, nil
+		}
+	}
+}
+
+// lost puts the library's words for a failed read into ours.
+func lost(err error) error {
+	var ce websocket.CloseError
+	switch {
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return fmt.Errorf("%w: message of more than %d bytes", ErrProtocol, proto.MaxFrame)
+	case errors.As(err, &ce) && (ce.Code == websocket.StatusProtocolError || ce.Code == websocket.StatusMessageTooBig):
+		return fmt.Errorf("%w: %q", ErrAccused, ce.Reason)
+	case errors.As(err, &ce) && ce.Code == websocket.StatusNormalClosure:
+		return fmt.Errorf("%w (%d)", ErrClosed, ce.Code)
+	case errors.As(err, &ce) && ce.Reason != "":
+		return fmt.Errorf("connection closed by the other side (%d, %q)", ce.Code, ce.Reason)
+	case errors.As(err, &ce):
+		return fmt.Errorf("connection closed by the other side (%d)", ce.Code)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("connection closed by the other side")
+	}
+	return fmt.Errorf("connection lost: %w", err)
+}
+
+func (l *Link) control(b []byte) error {
+	if len(b) > proto.MaxControl {
+		return fmt.Errorf("%w: control message of %d bytes exceeds %d", ErrProtocol, len(b), proto.MaxControl)
+	}
+	m, err := parseControl(b)
+	if err != nil {
+		return err
+	}
+	return l.cfg.Control(m)
+}
+
+// frame hands a frame to its stream. It reports whether the stream keeps c.
+func (l *Link) frame(c *stream.Chunk, n int) (kept bool, err error) {
+	f, err := proto.ParseFrame(c.Bytes()[:n])
+	if err == nil {
+		kept, err = l.dispatch(f, c)
+	}
+	if err != nil && !errors.Is(err, proto.ErrTruncated) {
+		err = fmt.Errorf("%w: stream %d: %w", ErrProtocol, f.Stream, err)
+	}
+	return kept, err
+}
+
+func (l *Link) dispatch(f proto.Frame, c *stream.Chunk) (kept bool, err error) {
+	cur, r := l.cfg.Cursors[f.Stream], l.cfg.Receivers[f.Stream]
+	switch f.Kind {
+	case proto.Ack, proto.Stop:
+		if cur == nil {
+			return false, fmt.Errorf("%v from its sender", f.Kind)
+		}
+		if f.Kind == proto.Ack {
+			return false, cur.Ack(f.Offset, f.Limit)
+		}
+		cur.Stop()
+		return false, nil
+	}
+	if r == nil {
+		return false, fmt.Errorf("%v from its receiver", f.Kind)
+	}
+	switch f.Kind {
+	case proto.Data:
+		return r.Data(f.Offset, c, len(f.Payload))
+	case proto.End:
+		if f.Stream == proto.Signals {
+			return false, errors.New("END of the signals")
+		}
+		return false, r.End(f.Offset, f.CRC)
+	case proto.Gap:
+		if f.Stream != proto.Stdout && f.Stream != proto.Stderr {
+			return false, errors.New("GAP in what is no output")
+		}
+		return false, r.Gap(f.Offset)
+	}
+	panic("link: internal error: frame of unknown kind")
+}

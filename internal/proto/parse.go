@@ -1,0 +1,109 @@
+package proto
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"unicode/utf8"
+)
+
+// controlTypes are the control messages by their type on the wire.
+var controlTypes = map[string]reflect.Type{
+	"open":     reflect.TypeFor[Open](),
+	"opened":   reflect.TypeFor[Opened](),
+	"resize":   reflect.TypeFor[Resize](),
+	"detach":   reflect.TypeFor[Detach](),
+	"detached": reflect.TypeFor[Detached](),
+	"hangup":   reflect.TypeFor[Hangup](),
+	"bye":      reflect.TypeFor[Bye](),
+	"exit":     reflect.TypeFor[Exit](),
+	"notice":   reflect.TypeFor[Notice](),
+	"error":    reflect.TypeFor[Error](),
+}
+
+// typeOf is the type on the wire of a control message.
+func typeOf(m any) string {
+	for name, t := range controlTypes {
+		if reflect.TypeOf(m) == reflect.PointerTo(t) {
+			return name
+		}
+	}
+	panic(fmt.Sprintf("proto: internal error: %T is no control message", m))
+}
+
+// Marshal encodes a control message, a pointer to one of the types above, with
+// its type. It does not write to m, which others may be reading.
+func Marshal(m any) ([]byte, error) {
+	typ := typeOf(m)
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	out := append(make([]byte, 0, len(b)+20), `{"type":"`+typ+`"`...)
+	if len(b) > len("{}") {
+		out = append(out, ',')
+	}
+	return append(out, b[1:]...), nil
+}
+
+// ErrNotUTF8 is the error of a text message that is not UTF-8 (RFC 6455 §8.1).
+// JSON would be parsed all the same, with other strings in it than were sent.
+var ErrNotUTF8 = errors.New("text that is not UTF-8")
+
+// ParseControl parses a text message into a pointer to one of the types above.
+// The caller has bounded its length. A message that ends too early has
+// [ErrTruncated] in its error's chain, and one that is not UTF-8 [ErrNotUTF8].
+func ParseControl(b []byte) (any, error) {
+	var head struct {
+		Type string `json:"type"`
+	}
+	err := unmarshal(b, &head)
+	switch {
+	case errors.Is(err, ErrTruncated):
+		return nil, err // perhaps in the middle of a character
+	case !utf8.Valid(b):
+		return nil, ErrNotUTF8
+	case err != nil:
+		return nil, fmt.Errorf("control message: %w", err)
+	}
+	t, ok := controlTypes[head.Type]
+	if !ok {
+		return nil, fmt.Errorf("control message of unknown type %.40q", head.Type)
+	}
+	m := reflect.New(t).Interface()
+	err = unmarshal(b, m)
+	if c, ok := m.(interface{ check() error }); ok && err == nil {
+		err = c.check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", head.Type, err)
+	}
+	return m, nil
+}
+
+// unmarshal is [json.Unmarshal] with errors in the words of the protocol.
+func unmarshal(b []byte, v any) error {
+	err := json.Unmarshal(b, v)
+	var syntax *json.SyntaxError
+	var value *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		// The same error stands for a wrong last byte and for missing ones; that
+		// of a decoder does not.
+		var raw json.RawMessage
+		if err := json.NewDecoder(bytes.NewReader(b)).Decode(&raw); err == io.ErrUnexpectedEOF || err == io.EOF {
+			return ErrTruncated
+		}
+		return errors.New("not JSON")
+	case errors.As(err, &value) && value.Field == "":
+		return fmt.Errorf("a JSON %s, not an object", value.Value)
+	case errors.As(err, &value):
+		return fmt.Errorf("member %s is a JSON %s", value.Field, value.Value)
+	}
+	return err
+}
+
+var errNull = errors.New("a null in an array")
