@@ -23,6 +23,16 @@ func Control(raw syscall.RawConn, f func(fd int)) error {
 // or an error. It asks the kernel: the runtime's poller knows of changes only.
 func IsReadable(fd int) bool { return Ready(fd, unix.POLLIN) }
 
+// Unread returns how many bytes a pipe or the reading side of a terminal holds
+// (FIONREAD), 0 if that is not known. Either end of a pipe may be asked.
+func Unread(fd int) int {
+	n, err := unix.IoctlGetInt(fd, fionread)
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
+}
+
 // waitError names the errors of a RawConn that waited. The one of a closed file
 // is internal to Go.
 func waitError(err error) error {

@@ -6,6 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const fionread = unix.TIOCINQ
+
 // WritePipe writes as much as a pipe has room for, with pwritev2(2). It never
 // waits, also where the descriptor is blocking. Before Linux 6.4 it fails with
 // EOPNOTSUPP.

@@ -150,3 +150,24 @@ func TestPolledFile(t *testing.T) {
 		t.Error("no error of a file that the poller does not take")
 	}
 }
+
+// An output that cannot be read has not ended.
+func TestOutputFails(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := NewFile(fd, "unconnected")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var sys *os.SyscallError
+	if _, err := r.TryRead(make([]byte, 1)); !errors.As(err, &sys) {
+		t.Errorf("%v, want a SyscallError", err)
+	}
+}

@@ -18,6 +18,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"wsexec/internal/proctest"
+	"wsexec/internal/tty"
 )
 
 // cleaners makes a Cleaner of each way that nothing escapes.
@@ -111,18 +114,18 @@ func TestNothingEscapes(t *testing.T) {
 			}
 		}()
 		for name, e := range escapes() {
-			for _, tty := range []*Winsize{nil, size} {
-				t.Run(fmt.Sprintf("%s,tty=%t", name, tty != nil), func(t *testing.T) {
+			for _, size := range []*tty.Winsize{nil, size} {
+				t.Run(fmt.Sprintf("%s,tty=%t", name, size != nil), func(t *testing.T) {
 					mark := newMark()
 					g := startBy(t, c, Spec{
-						Args: sh(strings.ReplaceAll(e.script, "MARK", mark) + "\nread x; exit 7"), TTY: tty,
+						Args: sh(strings.ReplaceAll(e.script, "MARK", mark) + "\nread x; exit 7"), TTY: size,
 						Env: append(os.Environ(), "FORKER="+forker),
 					})
-					eventually(t, "all are there", func() bool { return len(marked(t, mark)) >= e.n })
+					proctest.Eventually(t, "all are there", func() bool { return len(marked(t, mark)) >= e.n })
 					beside := startBy(t, c, Spec{Args: sh("setsid sleep 1000 & read x; exit 8")})
-					eventually(t, "the other's process is there", func() bool { return len(members(t, beside)) == 1 })
-					if tty != nil {
-						if _, err := g.Stdin().Feed([]byte("\r")); err != nil {
+					proctest.Eventually(t, "the other's process is there", func() bool { return len(members(t, beside)) == 1 })
+					if size != nil {
+						if _, err := g.Keyboard().Feed([]byte("\r")); err != nil {
 							t.Fatal(err)
 						}
 					} else {
@@ -146,7 +149,7 @@ func TestNothingEscapes(t *testing.T) {
 					}
 					g.SignalAll(syscall.SIGCONT)
 					began := time.Now()
-					eventually(t, "nobody is left", func() bool {
+					proctest.Eventually(t, "nobody is left", func() bool {
 						g.SignalAll(syscall.SIGKILL)
 						return len(members(t, g)) == 0 && len(marked(t, mark)) == 0
 					})
@@ -174,7 +177,7 @@ func TestReapEndsEverything(t *testing.T) {
 		for name, e := range escapes() {
 			mark := newMark()
 			g := startBy(t, c, Spec{Args: sh(strings.ReplaceAll(e.script, "MARK", mark) + "\nread x"), Env: append(os.Environ(), "FORKER="+forker)})
-			eventually(t, "all are there", func() bool { return len(marked(t, mark)) >= e.n })
+			proctest.Eventually(t, "all are there", func() bool { return len(marked(t, mark)) >= e.n })
 			g.Stdin().Close()
 			g.Reap()
 			if left := marked(t, mark); len(left) > 0 {
@@ -193,7 +196,7 @@ func TestReapAndLeave(t *testing.T) {
 		}
 		mark := newMark()
 		g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " >/dev/null 2>&1 & sleep " + mark + " >/dev/null 2>&1 & read x")})
-		eventually(t, "both are there", func() bool { return len(marked(t, mark)) == 2 })
+		proctest.Eventually(t, "both are there", func() bool { return len(marked(t, mark)) == 2 })
 		g.Stdin().Close()
 		exited(t, g)
 		g.ReapAndLeave()
@@ -205,7 +208,7 @@ func TestReapAndLeave(t *testing.T) {
 		for _, pid := range left {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
-		eventually(t, "they have ended", func() bool { return len(marked(t, mark)) == 0 })
+		proctest.Eventually(t, "they have ended", func() bool { return len(marked(t, mark)) == 0 })
 	}
 }
 
@@ -235,7 +238,7 @@ func TestKilledServer(t *testing.T) {
 					cmd.Wait()
 					t.Skip(cgroup)
 				}
-				eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 8 })
+				proctest.Eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 8 })
 				if how == "guard" {
 					killed := false
 					kids, err := children(cmd.Process.Pid)
@@ -250,7 +253,7 @@ func TestKilledServer(t *testing.T) {
 					if !killed {
 						t.Fatalf("no guard among %v", kids)
 					}
-					eventually(t, "there is another guard", func() bool {
+					proctest.Eventually(t, "there is another guard", func() bool {
 						now, _ := children(cmd.Process.Pid)
 						for _, pid := range now {
 							b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
@@ -263,9 +266,9 @@ func TestKilledServer(t *testing.T) {
 				}
 				cmd.Process.Kill()
 				cmd.Wait()
-				eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
+				proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
 				if way == ByCgroup {
-					eventually(t, "the cgroup is removed", func() bool {
+					proctest.Eventually(t, "the cgroup is removed", func() bool {
 						_, err := os.Stat(cgroup)
 						return os.IsNotExist(err)
 					})
@@ -307,14 +310,14 @@ func TestKilledParent(t *testing.T) {
 	t.Cleanup(c.Close)
 	mark := newMark()
 	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & setsid sleep " + mark + " & exec sleep " + mark)})
-	eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 3 })
+	proctest.Eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 3 })
 	p, _, err := readProcess(g.Pid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	syscall.Kill(p.ppid, syscall.SIGKILL)
 	exited(t, g)
-	eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
+	proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
 	if st := g.Reap(); st != (Status{Code: -1}) {
 		t.Errorf("status %+v, want code -1", st)
 	}
@@ -329,7 +332,7 @@ func TestStoppedParent(t *testing.T) {
 	t.Cleanup(c.Close)
 	mark := newMark()
 	g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " & kill -STOP $PPID; read x; exit 3")})
-	eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
+	proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 	g.Stdin().Close()
 	exited(t, g)
 	if n := len(members(t, g)); n != 1 {
@@ -338,7 +341,7 @@ func TestStoppedParent(t *testing.T) {
 	if st := g.Reap(); st != (Status{Code: 3}) {
 		t.Errorf("status %+v, want code 3", st)
 	}
-	eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
+	proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
 }
 
 // A command whose first act is to stop its parent process had started, but Start said that it could not.
@@ -350,7 +353,7 @@ func TestStoppedStart(t *testing.T) {
 	t.Cleanup(c.Close)
 	stopped := make(chan error)
 	go func() {
-		for end := time.Now().Add(bound); ; {
+		for end := time.Now().Add(proctest.Bound); ; {
 			kids, _ := children(os.Getpid())
 			for _, pid := range kids {
 				if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(b), parentName+"\x00") {
@@ -384,12 +387,12 @@ func TestKilledParentOfZombie(t *testing.T) {
 	t.Cleanup(c.Close)
 	mark := newMark()
 	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & read x; exit 0")})
-	eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
+	proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 	p := scopeOf(g).(*parent)
 	g.Stdin().Close()
 	exited(t, g)
 	syscall.Kill(p.pid, syscall.SIGKILL)
-	eventually(t, "the parent is reaped", func() bool { return syscall.Kill(p.pid, 0) == syscall.ESRCH })
+	proctest.Eventually(t, "the parent is reaped", func() bool { return syscall.Kill(p.pid, 0) == syscall.ESRCH })
 	p.pid = os.Getpid() // the stranger
 	stranger := exec.Command("sleep", "1000")
 	if err := startStranger(stranger); err != nil {
@@ -404,7 +407,7 @@ func TestKilledParentOfZombie(t *testing.T) {
 	if st := g.Reap(); st != (Status{Code: -1}) {
 		t.Errorf("status %+v, want code -1", st)
 	}
-	eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
+	proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
 	if stranger.Process.Kill(); stranger.Wait().(*exec.ExitError).Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Error("a stranger was signalled")
 	}
@@ -424,7 +427,7 @@ func TestStoppedGuard(t *testing.T) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(bound):
+	case <-time.After(proctest.Bound):
 		t.Fatal("Close does not return")
 	}
 	if _, err := os.Stat(c.cgroups.path); !os.IsNotExist(err) {
@@ -498,7 +501,7 @@ func TestMovedCommand(t *testing.T) {
 			script = "echo $$ >" + c.cgroups.own + "/cgroup.procs; " + script
 		}
 		g := startBy(t, c, Spec{Args: sh(script)})
-		eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
+		proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 		g.Stdin().Close()
 		exited(t, g)
 		if holds := scopeOf(g).(*cgroupScope).holds(g.Pid()); holds == moved {
@@ -508,7 +511,7 @@ func TestMovedCommand(t *testing.T) {
 			t.Errorf("moved=%t: found %v, want sleep", moved, m)
 		}
 		g.SignalAll(syscall.SIGTERM)
-		eventually(t, "it has ended", func() bool { return len(members(t, g)) == 0 && len(marked(t, mark)) == 0 })
+		proctest.Eventually(t, "it has ended", func() bool { return len(members(t, g)) == 0 && len(marked(t, mark)) == 0 })
 		if st := g.Reap(); st != (Status{Code: 7}) {
 			t.Errorf("moved=%t: status %+v, want code 7", moved, st)
 		}
@@ -602,7 +605,7 @@ func TestPidsOfACommand(t *testing.T) {
 	if line := w.read(t); line != "runs" {
 		t.Fatal(line)
 	}
-	eventually(t, "the command has met its limit", func() bool {
+	proctest.Eventually(t, "the command has met its limit", func() bool {
 		now, _ := readNumber(dir + "/pids.current")
 		return now > 60
 	})
@@ -630,14 +633,14 @@ func TestAbandonedGuard(t *testing.T) {
 	mark := newMark()
 	g := startBy(t, other, Spec{Args: []string{"sleep", mark}})
 	c.guard.abandon()
-	eventually(t, "the guard has removed the cgroup", func() bool {
+	proctest.Eventually(t, "the guard has removed the cgroup", func() bool {
 		_, err := os.Stat(c.cgroups.path)
 		return os.IsNotExist(err)
 	})
 	c.guard.mu.Lock()
 	guardPid := c.guard.pid
 	c.guard.mu.Unlock()
-	eventually(t, "the guard has ended", func() bool { return guardPid == 0 || syscall.Kill(guardPid, 0) != nil || state(guardPid) == 'Z' })
+	proctest.Eventually(t, "the guard has ended", func() bool { return guardPid == 0 || syscall.Kill(guardPid, 0) != nil || state(guardPid) == 'Z' })
 	if len(marked(t, mark)) != 1 {
 		t.Error("another's command was ended")
 	}

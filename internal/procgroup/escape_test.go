@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctest"
 )
 
 // An escape is a way in which a command can try to leave something behind: a shell
@@ -328,7 +330,7 @@ func init() {
 				fmt.Println("not started:", strings.ReplaceAll(err.Error(), "\n", " "))
 				continue
 			}
-			go io.Copy(io.Discard, g.Stdout())
+			go io.Copy(io.Discard, proctest.Reader(g.Stdout()))
 			fmt.Println("runs")
 			if !in.Scan() {
 				return
@@ -398,7 +400,7 @@ func leave(t *testing.T, e escape, way, delegated, when, program string) {
 		if line != "runs" {
 			t.Fatal(line)
 		}
-		eventually(t, fmt.Sprintf("%d have come", e.n), func() bool { return len(bearing(t, mark)) >= e.n })
+		proctest.Eventually(t, fmt.Sprintf("%d have come", e.n), func() bool { return len(bearing(t, mark)) >= e.n })
 	}
 	stranger := exec.Command("sleep", mark)
 	if err := startStranger(stranger); err != nil { // with the same arguments, and not of that server
@@ -424,14 +426,14 @@ func leave(t *testing.T, e escape, way, delegated, when, program string) {
 		if pids := left(); len(pids) > 0 {
 			t.Errorf("%v are left when the session has ended (%s)", pids, line)
 		}
-		eventually(t, "the server has no children but its guard", func() bool { return len(adoptedBy(w.cmd.Process.Pid)) == 0 })
+		proctest.Eventually(t, "the server has no children but its guard", func() bool { return len(adoptedBy(w.cmd.Process.Pid)) == 0 })
 	case "guard":
 		w.cmd.Process.Kill()
-		eventually(t, "nothing is left by the guard", func() bool { return len(left()) == 0 })
+		proctest.Eventually(t, "nothing is left by the guard", func() bool { return len(left()) == 0 })
 	case "sweep":
 		killHelpers(t, w.cmd.Process.Pid)
 		next := newWarden(t, way, delegated)
-		eventually(t, "nothing is left by the next server", func() bool { return len(left()) == 0 })
+		proctest.Eventually(t, "nothing is left by the next server", func() bool { return len(left()) == 0 })
 		next.in.Close()
 		next.cmd.Wait()
 	}
@@ -482,7 +484,7 @@ func TestOtherTimeNamespace(t *testing.T) {
 	if line := w.read(t); line != "runs" {
 		t.Fatal(line)
 	}
-	eventually(t, "it is there", func() bool { return len(bearing(t, mark)) == 1 })
+	proctest.Eventually(t, "it is there", func() bool { return len(bearing(t, mark)) == 1 })
 	other := startWarden(t, append([]string{"unshare", "--time", "--boottime", "100000"}, helper("warden", ByWalk)...))
 	other.in.Close()
 	other.cmd.Wait()
@@ -509,7 +511,7 @@ func TestOneTermEach(t *testing.T) {
 	cleaners(t, func(t *testing.T, c *Cleaner) {
 		mark := newMark()
 		g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " & read x")})
-		eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
+		proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 		family := g.child.scope.(*familyScope)
 		count := &countingScope{scope: family.scope}
 		family.scope = count
@@ -524,6 +526,6 @@ func TestOneTermEach(t *testing.T) {
 		if count.n != 0 {
 			t.Error("it was signalled by its mark, and again")
 		}
-		eventually(t, "it has ended", func() bool { return len(marked(t, mark)) == 0 })
+		proctest.Eventually(t, "it has ended", func() bool { return len(marked(t, mark)) == 0 })
 	})
 }

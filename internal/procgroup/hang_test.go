@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctest"
 )
 
 // deadMount mounts a file system that does not answer: nobody reads its requests.
@@ -36,7 +38,7 @@ func deadMount(t testing.TB) string {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
-		eventually(t, "all starts have ended", func() bool { return starting.isEmpty() })
+		proctest.Eventually(t, "all starts have ended", func() bool { return starting.isEmpty() })
 	})
 	return dir
 }
@@ -149,7 +151,7 @@ func TestHangingExecStopsNobody(t *testing.T) {
 			done <- err
 		}()
 		var leader int
-		eventually(t, "it hangs in execve", func() bool {
+		proctest.Eventually(t, "it hangs in execve", func() bool {
 			ps, _ := processes()
 			for _, p := range ps {
 				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", p.pid))
@@ -168,7 +170,7 @@ func TestHangingExecStopsNobody(t *testing.T) {
 		case <-collected:
 		case err := <-done:
 			t.Fatalf("it does not hang: %v", err)
-		case <-time.After(bound / 4):
+		case <-time.After(proctest.Bound / 4):
 			t.Error("a garbage collection waits for it")
 		}
 		cancel()
@@ -264,7 +266,7 @@ func TestDirectoryAsTheKernelSeesIt(t *testing.T) {
 			if tt.command == "../prog" {
 				want = dir + "/far/away\n"
 			}
-			if got := all(t, g.Stdout()); got != want {
+			if got := proctest.All(t, g.Stdout()); got != want {
 				t.Errorf("%+v: in %q, want %q", tt, got, want)
 			}
 			g.Reap()
@@ -301,7 +303,7 @@ func TestNothingOfTheServers(t *testing.T) {
 func TestAnyDirectory(t *testing.T) {
 	for _, dir := range []string{"/no/such/home", "/etc/passwd"} {
 		g := startBy(t, testCleaner, Spec{Args: []string{"/bin/pwd"}, Dir: dir, AnyDir: true})
-		if got := all(t, g.Stdout()); got != "/\n" || g.Dir() != "/" {
+		if got := proctest.All(t, g.Stdout()); got != "/\n" || g.Dir() != "/" {
 			t.Errorf("%s: it runs in %q, said to be %q", dir, got, g.Dir())
 		}
 		g.Reap()

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"wsexec/internal/proctest"
 )
 
 // TestMain lets the test binary play the commands that the tests start, and fails if they leave a goroutine or a child
@@ -69,7 +70,7 @@ func leaks() int {
 	}
 	// What is adopted is reaped in the background: the guards of servers of the tests
 	// that were killed, once they have done their work.
-	for end := time.Now().Add(bound); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(proctest.Bound); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		adopted(func(int, mark) bool { return false })
 		if !hasChildren() {
 			return 0
@@ -142,7 +143,7 @@ var helpers = map[string]func(args []string){
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		io.Copy(os.Stdout, g.Stdout())
+		io.Copy(os.Stdout, proctest.Reader(g.Stdout()))
 		g.Reap()
 		for _, a := range args {
 			n, _ := strconv.Atoi(a)
@@ -157,77 +158,8 @@ var helpers = map[string]func(args []string){
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		io.Copy(os.Stdout, g.Stdout())
+		io.Copy(os.Stdout, proctest.Reader(g.Stdout()))
 		g.Reap()
-	},
-	// tty MODE...: sets the terminal's modes, says ready, reads nothing until it got a signal or "read" is among the
-	// modes; then prints what it reads, quoted, until end of file
-	"tty": func(args []string) {
-		sigs := make(chan os.Signal, 16)
-		signal.Notify(sigs, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
-		t, err := unix.IoctlGetTermios(0, unix.TCGETS)
-		if err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		t.Lflag &^= unix.ECHO
-		reads := make(chan string)
-		read := func() {
-			b := make([]byte, 8192)
-			for {
-				n, err := os.Stdin.Read(b)
-				if err != nil {
-					reads <- "end"
-					return
-				}
-				reads <- fmt.Sprintf("read %q", b[:n])
-			}
-		}
-		reading := false
-		for _, a := range args {
-			k, v, _ := strings.Cut(a, "=")
-			c, _ := strconv.Atoi(v)
-			switch k {
-			case "echo":
-				t.Lflag |= unix.ECHO | unix.ECHOCTL
-			case "cbreak":
-				t.Lflag &^= unix.ICANON
-			case "raw":
-				t.Lflag &^= unix.ICANON | unix.ISIG | unix.IEXTEN
-				t.Iflag &^= unix.ICRNL | unix.IXON
-			case "noflsh":
-				t.Lflag |= unix.NOFLSH
-			case "intr":
-				t.Cc[unix.VINTR] = byte(c)
-			case "eof":
-				t.Cc[unix.VEOF] = byte(c)
-			case "read":
-				reading = true
-			}
-		}
-		if err := unix.IoctlSetTermios(0, unix.TCSETS, t); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		if reading {
-			go read()
-		}
-		fmt.Println("ready")
-		for {
-			select {
-			case s := <-sigs:
-				fmt.Println("signal", int(s.(syscall.Signal)))
-				if !reading {
-					reading = true
-					go read()
-				}
-			case s := <-reads:
-				fmt.Println(s)
-				if s == "end" {
-					return
-				}
-			}
-		}
 	},
 }
 
@@ -260,52 +192,12 @@ func startBy(t testing.TB, c *Cleaner, spec Spec) *Group {
 
 func sh(script string) []string { return []string{"/bin/sh", "-c", script} }
 
-// bound is how long a test waits for what must come.
-const bound = 20 * time.Second
-
-// expect reads until the output so far ends with want, and returns it. It takes nothing beyond: byte by byte.
-func expect(t testing.TB, o *Output, want string) string {
-	t.Helper()
-	var got []byte
-	o.SetReadDeadline(time.Now().Add(bound))
-	b := make([]byte, 1)
-	for !strings.HasSuffix(string(got), want) {
-		n, err := o.Read(b)
-		got = append(got, b[:n]...)
-		if err != nil {
-			t.Fatalf("%d bytes of output that end with %q, then %v; want %q", len(got), got[max(0, len(got)-200):], err, want)
-		}
-	}
-	return string(got)
-}
-
-// all reads to the end.
-func all(t testing.TB, o *Output) string {
-	t.Helper()
-	o.SetReadDeadline(time.Now().Add(bound))
-	b, err := io.ReadAll(o)
-	if err != nil {
-		t.Fatalf("output %q, then %v", b, err)
-	}
-	return string(b)
-}
-
 // exited waits for the leader's exit.
 func exited(t testing.TB, g *Group) {
 	t.Helper()
 	select {
 	case <-g.Exited():
-	case <-time.After(bound):
+	case <-time.After(proctest.Bound):
 		t.Fatal("the command does not end")
-	}
-}
-
-// eventually waits for what the kernel or another process will do, and has no event of its own.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(bound); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
 	}
 }

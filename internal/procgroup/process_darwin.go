@@ -8,11 +8,8 @@ import (
 )
 
 const (
-	getTermios = unix.TIOCGETA
-	vdisable   = 0xff // _POSIX_VDISABLE
-	maxSignal  = syscall.Signal(31)
-	fionread   = 0x4004667f // <sys/filio.h>: _IOR('f', 127, int)
-	zombie     = 5          // SZOMB, <sys/proc.h>
+	maxSignal = syscall.Signal(31)
+	zombie    = 5 // SZOMB, <sys/proc.h>
 )
 
 func ignored(sig syscall.Signal) bool { return signal.Ignored(sig) }
@@ -55,13 +52,3 @@ func signalIf(pid int, sig syscall.Signal, ours func() bool) {
 
 // holds: what another process has open is not to be known here.
 func holds(int, []int, int) bool { return true }
-
-func terminalNumber(int) int { return -1 }
-
-// queuedInput: there is no TIOCGPTPEER, and FIONREAD of the master is the other direction.
-func queuedInput(int) (n int, ok bool) { return 0, false }
-
-func inputWaits(int) (waits, known bool) { return false, false }
-
-// flushInput drops what was typed and not read. Unlike on Linux, the master's ioctl acts on the one terminal there is.
-func flushInput(master int) { unix.IoctlSetPointerInt(master, unix.TIOCFLUSH, 1) } // FREAD, <sys/fcntl.h>

@@ -13,15 +13,10 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"wsexec/internal/poll"
 )
 
 const (
-	getTermios = unix.TCGETS
-	vdisable   = 0 // _POSIX_VDISABLE
-	maxSignal  = syscall.Signal(64)
-	fionread   = unix.TIOCINQ
+	maxSignal = syscall.Signal(64)
 )
 
 // ignored asks the kernel; os/signal knows of HUP and INT only.
@@ -237,59 +232,4 @@ func holds(pid int, ours []int, tty int) bool {
 		}
 	}
 	return false
-}
-
-// terminalNumber is N of /dev/pts/N, -1 if that is not known.
-func terminalNumber(master int) int {
-	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
-	if err != nil {
-		return -1
-	}
-	return n
-}
-
-// openPeer opens the command's side of the terminal, for the moment. By the master (Linux 4.13), since the name under
-// /dev/pts means another terminal in another mount namespace.
-func openPeer(master int) (fd int, err error) {
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER,
-		unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC)
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(n), nil
-}
-
-// queuedInput returns how many bytes typed at the terminal the line discipline holds unread.
-func queuedInput(master int) (n int, ok bool) {
-	fd, err := openPeer(master)
-	if err != nil {
-		return 0, false
-	}
-	defer unix.Close(fd)
-	n, err = unix.IoctlGetInt(fd, fionread)
-	return n, err == nil
-}
-
-// inputWaits reports whether a read of the terminal would return at once: with what was typed, or with an end, which
-// FIONREAD does not count.
-func inputWaits(master int) (waits, known bool) {
-	fd, err := openPeer(master)
-	if err != nil {
-		return false, false
-	}
-	defer unix.Close(fd)
-	return poll.IsReadable(fd), true
-}
-
-// flushInput drops what was typed and not read.
-func flushInput(master int) {
-	fd, err := openPeer(master)
-	if err == nil {
-		defer unix.Close(fd)
-		err = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
-	}
-	if err != nil {
-		// The master's output is what the line discipline has not taken yet: better than nothing.
-		unix.IoctlSetInt(master, unix.TCFLSH, unix.TCOFLUSH)
-	}
 }

@@ -32,10 +32,10 @@
 // that is killed, too. Only what asks another daemon to start something (at, cron,
 // systemd-run) gets away.
 //
-// All methods may be called from several goroutines at once, except that an Output has one reader and an Input one
-// writer at a time.
+// All methods may be called from several goroutines at once, except that an output
+// has one reader and an Input one writer at a time.
 //
-// Linux is what it is written for; darwin does the same with less precision (see Input.Feed and ResetSignals). On other
+// Linux is what it is written for; darwin does the same with less precision (see tty.Keyboard.Feed and ResetSignals). On other
 // systems Start returns an error.
 package procgroup
 
@@ -43,6 +43,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"wsexec/internal/tty"
 )
 
 // What Start can find wrong with a command before it runs. Found with errors.Is; the text of the error that wraps one
@@ -76,9 +78,6 @@ func (e *NotInPathError) Error() string {
 }
 func (e *NotInPathError) Unwrap() error { return ErrNotFound }
 
-// Winsize is the size of a terminal in character cells.
-type Winsize struct{ Rows, Cols uint16 }
-
 // Spec says what to start. Strings hold any bytes but NUL.
 type Spec struct {
 	// Args is the command and its arguments; they reach it unchanged. Args[0] without a slash is looked up in the PATH
@@ -95,7 +94,7 @@ type Spec struct {
 	// that hang.
 	For string
 	// TTY, if not nil, asks for a terminal, which has this size before the command starts. Otherwise: pipes.
-	TTY *Winsize
+	TTY *tty.Winsize
 	// Modes are those of the terminal before the command starts, by their opcodes (see package termios). Those that are
 	// not named, or that the system does not have, are the system's, but for IUTF8, which is then set.
 	Modes map[uint8]uint32

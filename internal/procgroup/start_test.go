@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctest"
+	"wsexec/internal/tty"
 )
 
 func TestExitCode(t *testing.T) {
@@ -138,10 +140,10 @@ func TestCannotStart(t *testing.T) {
 		{"NUL in argument", Spec{Args: []string{"/bin/true", "a\x00b"}}, nil, []string{"argument", "NUL"}},
 		{"NUL in variable", Spec{Args: []string{"/bin/true"}, Env: []string{"SECRET=a\x00b"}}, nil, []string{`"SECRET"`, "NUL"}},
 	} {
-		for _, tty := range []*Winsize{nil, {24, 80}} {
-			t.Run(fmt.Sprintf("%s,tty=%t", c.name, tty != nil), func(t *testing.T) {
+		for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
+			t.Run(fmt.Sprintf("%s,tty=%t", c.name, size != nil), func(t *testing.T) {
 				spec := c.spec
-				spec.TTY = tty
+				spec.TTY = size
 				if spec.Dir == "" {
 					spec.Dir = "/"
 				}
@@ -206,12 +208,12 @@ func TestLookup(t *testing.T) {
 		{"b/../c/which", "/bin", dir, "c b/../c/which"},
 	} {
 		g := start(t, Spec{Args: []string{c.arg}, Env: []string{"PATH=" + c.path, "PATH=/nowhere"}, Dir: c.dir})
-		if got := all(t, g.Stdout()); got != c.want+"\n" {
+		if got := proctest.All(t, g.Stdout()); got != c.want+"\n" {
 			t.Errorf("%s in PATH %s and %s: %q, want %q", c.arg, c.path, c.dir, got, c.want)
 		}
 	}
 	// Without PATH, as execvp.
-	if got := all(t, start(t, Spec{Args: []string{"pwd"}, Env: []string{"X=1"}, Dir: "/"}).Stdout()); got != "/\n" {
+	if got := proctest.All(t, start(t, Spec{Args: []string{"pwd"}, Env: []string{"X=1"}, Dir: "/"}).Stdout()); got != "/\n" {
 		t.Errorf("pwd without PATH: %q", got)
 	}
 }
@@ -223,26 +225,26 @@ func TestEveryByte(t *testing.T) {
 	}
 	g := start(t, Spec{Args: helper("args", string(b), "", "a b", "\xff\xfe")})
 	want := fmt.Sprintf("%q\n\"\"\n\"a b\"\n\"\\xff\\xfe\"\n", b)
-	if got := all(t, g.Stdout()); got != want {
+	if got := proctest.All(t, g.Stdout()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	g = start(t, Spec{Args: []string{"env"}, Env: []string{"PATH=/usr/bin:/bin", "X=" + string(b)}})
-	if got, want := all(t, g.Stdout()), "PATH=/usr/bin:/bin\nX="+string(b)+"\n"; got != want {
+	if got, want := proctest.All(t, g.Stdout()), "PATH=/usr/bin:/bin\nX="+string(b)+"\n"; got != want {
 		t.Errorf("environment: got %q", got)
 	}
 }
 
 func TestSessionAndGroup(t *testing.T) {
-	for _, tty := range []*Winsize{nil, {1, 1}} {
-		g := start(t, Spec{Args: []string{"cat", "/proc/self/stat"}, TTY: tty})
-		out := all(t, g.Stdout())
+	for _, size := range []*tty.Winsize{nil, {Rows: 1, Cols: 1}} {
+		g := start(t, Spec{Args: []string{"cat", "/proc/self/stat"}, TTY: size})
+		out := proctest.All(t, g.Stdout())
 		f := strings.Fields(out)
 		pid := strconv.Itoa(g.Pid())
 		if f[0] != pid || f[4] != pid || f[5] != pid {
-			t.Errorf("tty %v: pid %s, group %s, session %s; want all %s", tty != nil, f[0], f[4], f[5], pid)
+			t.Errorf("tty %v: pid %s, group %s, session %s; want all %s", size != nil, f[0], f[4], f[5], pid)
 		}
-		if hasTTY := f[6] != "0"; hasTTY != (tty != nil) {
-			t.Errorf("controlling terminal %s, want one: %t", f[6], tty != nil)
+		if hasTTY := f[6] != "0"; hasTTY != (size != nil) {
+			t.Errorf("controlling terminal %s, want one: %t", f[6], size != nil)
 		}
 	}
 }
@@ -253,7 +255,7 @@ func TestStreamsApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Stdin().Close()
-	if out, err := all(t, g.Stdout()), all(t, g.Stderr()); out != "in\nout\n" || err != "err\n" {
+	if out, err := proctest.All(t, g.Stdout()), proctest.All(t, g.Stderr()); out != "in\nout\n" || err != "err\n" {
 		t.Errorf("stdout %q, stderr %q", out, err)
 	}
 }
@@ -267,24 +269,24 @@ func TestMergeKeepsOrder(t *testing.T) {
 	for i := range 50 {
 		fmt.Fprintf(&want, "o%d\ne%d\n", i, i)
 	}
-	if got := all(t, g.Stdout()); got != want.String() {
+	if got := proctest.All(t, g.Stdout()); got != want.String() {
 		t.Errorf("got %q", got)
 	}
 }
 
 // A non-blocking 0, 1 or 2 breaks commands that do not expect EAGAIN.
 func TestDescriptorsBlock(t *testing.T) {
-	for _, tty := range []*Winsize{nil, {24, 80}} {
-		g := start(t, Spec{Args: helper("flags"), TTY: tty})
-		if got := strings.ReplaceAll(all(t, g.Stdout()), "\r", ""); got != "0 0\n1 0\n2 0\n" {
-			t.Errorf("tty %t: %q", tty != nil, got)
+	for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
+		g := start(t, Spec{Args: helper("flags"), TTY: size})
+		if got := strings.ReplaceAll(proctest.All(t, g.Stdout()), "\r", ""); got != "0 0\n1 0\n2 0\n" {
+			t.Errorf("tty %t: %q", size != nil, got)
 		}
 		// Of those that this process has opened itself, none. (Others it may have inherited.)
-		g = start(t, Spec{Args: helper("descriptors"), TTY: tty})
-		for _, f := range strings.Fields(all(t, g.Stdout())) {
+		g = start(t, Spec{Args: helper("descriptors"), TTY: size})
+		for _, f := range strings.Fields(proctest.All(t, g.Stdout())) {
 			fd, _ := strconv.Atoi(f)
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd > 2 && (err != nil || flags&unix.FD_CLOEXEC != 0) {
-				t.Errorf("tty %t: descriptor %d is open in the command", tty != nil, fd)
+				t.Errorf("tty %t: descriptor %d is open in the command", size != nil, fd)
 			}
 		}
 	}
@@ -305,7 +307,7 @@ func TestNothingLeaks(t *testing.T) {
 	run := func(i int) {
 		spec := Spec{Args: []string{"/bin/true"}, Dir: "/", Merge: i%3 == 0}
 		if i%2 == 0 {
-			spec.TTY = &Winsize{24, 80}
+			spec.TTY = &tty.Winsize{Rows: 24, Cols: 80}
 		}
 		switch i % 7 {
 		case 1:
@@ -321,7 +323,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		switch i % 5 {
 		case 0:
-			g.Stdin().Close()
+			g.CloseInput()
 		case 1:
 			g.Stdout().Close()
 		case 2:
@@ -335,8 +337,8 @@ func TestNothingLeaks(t *testing.T) {
 		run(i)
 	}
 	// Who looks for orphans has one open for a moment, then or now.
-	eventually(t, fmt.Sprintf("at most the %d descriptors are open that were before", before), func() bool { return count() <= before })
-	eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
+	proctest.Eventually(t, fmt.Sprintf("at most the %d descriptors are open that were before", before), func() bool { return count() <= before })
+	proctest.Eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
 }
 
 // Without descriptors to be had, Start fails and gives back those it got.
@@ -370,11 +372,11 @@ func TestTooFewDescriptors(t *testing.T) {
 	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old)
 	failed := 0
 	for limit := free; limit < free+12; limit++ {
-		for _, tty := range []*Winsize{nil, {24, 80}} {
+		for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
 			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(limit), Max: old.Max}); err != nil {
 				t.Fatal(err)
 			}
-			g, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: tty})
+			g, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: size})
 			if err == nil {
 				g.Reap()
 			} else {
@@ -385,7 +387,7 @@ func TestTooFewDescriptors(t *testing.T) {
 			}
 			// One of a test before may be closed meanwhile, and who reaps adopted
 			// children has some for a moment.
-			eventually(t, fmt.Sprintf("limit %d, tty %t, error %v: nothing is open that was not before", limit, tty != nil, err), func() bool {
+			proctest.Eventually(t, fmt.Sprintf("limit %d, tty %t, error %v: nothing is open that was not before", limit, size != nil, err), func() bool {
 				for n := range open() {
 					if !before[n] {
 						return false
@@ -478,12 +480,12 @@ func TestBlockedSignalsAreNot(t *testing.T) {
 
 func TestGroupSignalReachesGrandchildren(t *testing.T) {
 	g := start(t, Spec{Args: sh("sh -c 'sleep 1000 & sleep 1000' & echo up; wait")})
-	expect(t, g.Stdout(), "up\n")
-	eventually(t, "three others", func() bool { return len(members(t, g)) == 3 })
+	proctest.Expect(t, g.Stdout(), "up\n")
+	proctest.Eventually(t, "three others", func() bool { return len(members(t, g)) == 3 })
 	if err := g.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	all(t, g.Stdout()) // until the last of them has closed it
+	proctest.All(t, g.Stdout()) // until the last of them has closed it
 	if got := g.Reap(); got.Signal != syscall.SIGTERM {
 		t.Errorf("%+v", got)
 	}
@@ -493,20 +495,20 @@ func TestGroupSignalReachesGrandchildren(t *testing.T) {
 func TestSignalAfterExit(t *testing.T) {
 	for _, reaped := range []bool{false, true} {
 		g := start(t, Spec{Args: sh("sleep 1000 & echo $!; exit 4")})
-		out := expect(t, g.Stdout(), "\n")
+		out := proctest.Expect(t, g.Stdout(), "\n")
 		child, err := strconv.Atoi(strings.TrimSpace(out))
 		if err != nil {
 			t.Fatal(err)
 		}
 		exited(t, g)
 		// Once it has come: between fork and exec it has the shell's name.
-		eventually(t, "the child is sleep", func() bool { m := members(t, g); return len(m) == 1 && m[0] == (Member{child, "sleep", true}) })
+		proctest.Eventually(t, "the child is sleep", func() bool { m := members(t, g); return len(m) == 1 && m[0] == (Member{child, "sleep", true}) })
 		if !reaped {
 			if err := g.Signal(syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			all(t, g.Stdout()) // its end of the pipe is closed
-			eventually(t, "no member is alive", func() bool { return len(members(t, g)) == 0 })
+			proctest.All(t, g.Stdout()) // its end of the pipe is closed
+			proctest.Eventually(t, "no member is alive", func() bool { return len(members(t, g)) == 0 })
 			if err := g.Signal(syscall.SIGTERM); err != nil {
 				t.Errorf("to a group of zombies: %v", err)
 			}
@@ -524,7 +526,7 @@ func TestSignalAfterExit(t *testing.T) {
 		}
 		// Nothing that was sent KILL stops.
 		syscall.Kill(child, syscall.SIGSTOP)
-		eventually(t, "what was left behind stops, alive", func() bool { return state(child) == 'T' })
+		proctest.Eventually(t, "what was left behind stops, alive", func() bool { return state(child) == 'T' })
 		syscall.Kill(child, syscall.SIGKILL)
 	}
 }
@@ -532,11 +534,11 @@ func TestSignalAfterExit(t *testing.T) {
 // A zombie that its parent does not wait for can be signalled for ever, without effect.
 func TestZombieIsNoMember(t *testing.T) {
 	g := start(t, Spec{Args: sh("sleep 0.01 & echo $!; exec sleep 1000")})
-	child, err := strconv.Atoi(strings.TrimSpace(expect(t, g.Stdout(), "\n")))
+	child, err := strconv.Atoi(strings.TrimSpace(proctest.Expect(t, g.Stdout(), "\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the child is a zombie", func() bool { return state(child) == 'Z' })
+	proctest.Eventually(t, "the child is a zombie", func() bool { return state(child) == 'Z' })
 	if m := members(t, g); len(m) != 0 {
 		t.Errorf("members %v", m)
 	}
@@ -580,18 +582,18 @@ func members(t testing.TB, g *Group) []Member {
 // Each job of an interactive shell has a group of its own: it was neither seen nor ended when the shell had. And only
 // what has an output open holds it.
 func TestJobsOfAShellAreMembers(t *testing.T) {
-	for _, tty := range []*Winsize{nil, size} {
-		g := start(t, Spec{Args: sh("set -m; trap '' HUP; sleep 1000 & echo $!; sleep 1001 >/dev/null 2>&1 </dev/null & echo $!; exit 4"), TTY: tty})
+	for _, size := range []*tty.Winsize{nil, size} {
+		g := start(t, Spec{Args: sh("set -m; trap '' HUP; sleep 1000 & echo $!; sleep 1001 >/dev/null 2>&1 </dev/null & echo $!; exit 4"), TTY: size})
 		var pids []int
 		for range 2 {
-			pid, err := strconv.Atoi(strings.TrimSpace(expect(t, g.Stdout(), "\n")))
+			pid, err := strconv.Atoi(strings.TrimSpace(proctest.Expect(t, g.Stdout(), "\n")))
 			if err != nil {
 				t.Fatal(err)
 			}
 			pids = append(pids, pid)
 		}
 		exited(t, g)
-		eventually(t, "both are sleep", func() bool {
+		proctest.Eventually(t, "both are sleep", func() bool {
 			m := members(t, g)
 			slices.SortFunc(m, func(a, b Member) int { return a.Pid - b.Pid })
 			return len(m) == 2 && m[0] == (Member{pids[0], "sleep", true}) && m[1] == (Member{pids[1], "sleep", false})
@@ -599,7 +601,7 @@ func TestJobsOfAShellAreMembers(t *testing.T) {
 		if err := g.SignalAll(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
-		eventually(t, "they have ended", func() bool { return len(members(t, g)) == 0 })
+		proctest.Eventually(t, "they have ended", func() bool { return len(members(t, g)) == 0 })
 		if got := g.Reap(); got != (Status{Code: 4}) {
 			t.Errorf("%+v", got)
 		}
@@ -612,7 +614,7 @@ func TestJobsOfAShellAreMembers(t *testing.T) {
 // Without descriptors nobody can be looked for, which is not the same as that nobody is there: processes survived.
 func TestMembersWithoutDescriptors(t *testing.T) {
 	g := start(t, Spec{Args: sh("sleep 1000 & echo up; exit 4")})
-	expect(t, g.Stdout(), "up\n")
+	proctest.Expect(t, g.Stdout(), "up\n")
 	exited(t, g)
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
@@ -631,14 +633,14 @@ func TestMembersWithoutDescriptors(t *testing.T) {
 		t.Errorf("members %v and no error", m)
 	}
 	g.SignalAll(syscall.SIGKILL)
-	all(t, g.Stdout())
+	proctest.All(t, g.Stdout())
 	g.Reap()
 }
 
 func TestHangup(t *testing.T) {
-	for _, tty := range []*Winsize{nil, {24, 80}} {
-		g := start(t, Spec{Args: sh("echo up; exec sleep 1000"), TTY: tty})
-		for !strings.HasPrefix(expect(t, g.Stdout(), "\n"), "up") {
+	for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
+		g := start(t, Spec{Args: sh("echo up; exec sleep 1000"), TTY: size})
+		for !strings.HasPrefix(proctest.Expect(t, g.Stdout(), "\n"), "up") {
 		}
 		if err := g.Hangup(); err != nil {
 			t.Fatal(err)
@@ -647,7 +649,7 @@ func TestHangup(t *testing.T) {
 			t.Errorf("again: %v", err)
 		}
 		if got := g.Reap(); got != (Status{Signal: syscall.SIGHUP}) {
-			t.Errorf("tty %t: %+v", tty != nil, got)
+			t.Errorf("tty %t: %+v", size != nil, got)
 		}
 	}
 }
@@ -657,7 +659,7 @@ func TestHangupOfStopped(t *testing.T) {
 	defer func() { usePidfd = true }()
 	for _, usePidfd = range []bool{true, false} {
 		g := start(t, Spec{Args: sh("kill -STOP $$; exit 1")})
-		eventually(t, "it has stopped", func() bool { return state(g.Pid()) == 'T' })
+		proctest.Eventually(t, "it has stopped", func() bool { return state(g.Pid()) == 'T' })
 		select {
 		case <-g.Exited():
 			t.Error("stopped is taken for ended")
@@ -679,7 +681,7 @@ func state(pid int) byte {
 
 func TestOutputCloseIsSIGPIPE(t *testing.T) {
 	g := start(t, Spec{Args: []string{"yes"}})
-	expect(t, g.Stdout(), "y\n")
+	proctest.Expect(t, g.Stdout(), "y\n")
 	g.Stdout().Close()
 	if got := g.Reap(); got != (Status{Signal: syscall.SIGPIPE}) {
 		t.Errorf("%+v", got)
@@ -687,16 +689,16 @@ func TestOutputCloseIsSIGPIPE(t *testing.T) {
 }
 
 func TestOutputDeadlineAndClose(t *testing.T) {
-	for _, tty := range []*Winsize{nil, {24, 80}} {
-		g := start(t, Spec{Args: sh("printf 123; read x; exec sleep 1000"), TTY: tty})
+	for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
+		g := start(t, Spec{Args: sh("printf 123; read x; exec sleep 1000"), TTY: size})
 		o := g.Stdout()
 		if err := o.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "it is buffered", func() bool { return o.Buffered() == 3 })
+		proctest.Eventually(t, "it is buffered", func() bool { return o.Buffered() == 3 })
 		o.SetReadDeadline(time.Now().Add(-time.Second))
 		b := make([]byte, 2)
-		if _, err := o.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := proctest.Read(o, b); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("Read: %v", err)
 		}
 		if err := o.Wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -719,7 +721,7 @@ func TestOutputDeadlineAndClose(t *testing.T) {
 		if err := <-waits; !errors.Is(err, os.ErrClosed) {
 			t.Errorf("Wait and Close: %v", err)
 		}
-		if _, err := o.Read(b); !errors.Is(err, os.ErrClosed) {
+		if _, err := proctest.Read(o, b); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("Read after Close: %v", err)
 		}
 		if _, err := o.TryRead(b); !errors.Is(err, os.ErrClosed) {
@@ -746,7 +748,7 @@ func TestInputClosedUnderWrite(t *testing.T) {
 		n, err := in.Write(make([]byte, 1<<20))
 		writes <- result{n, err}
 	}()
-	eventually(t, "the pipe is full", func() bool { return in.Unread() == 64<<10 })
+	proctest.Eventually(t, "the pipe is full", func() bool { return in.Unread() == 64<<10 })
 	in.Close()
 	in.Close()
 	r := <-writes
@@ -791,8 +793,8 @@ func TestUnreadGoesOnAfterClose(t *testing.T) {
 	if in.Unread() != 8 {
 		t.Errorf("%d unread after Close", in.Unread())
 	}
-	eventually(t, "the line is read", func() bool { g.Signal(syscall.SIGCONT); return in.Unread() != 8 })
-	expect(t, g.Stdout(), "one\n")
+	proctest.Eventually(t, "the line is read", func() bool { g.Signal(syscall.SIGCONT); return in.Unread() != 8 })
+	proctest.Expect(t, g.Stdout(), "one\n")
 	if in.Unread() != 4 {
 		t.Errorf("%d unread, want 4", in.Unread())
 	}
@@ -808,7 +810,7 @@ func TestCloseIsEndOfFile(t *testing.T) {
 	g := start(t, Spec{Args: []string{"cat"}})
 	g.Stdin().Write([]byte("all"))
 	g.Stdin().Close()
-	if got := all(t, g.Stdout()); got != "all" {
+	if got := proctest.All(t, g.Stdout()); got != "all" {
 		t.Errorf("%q", got)
 	}
 	if n := g.Stdin().Unread(); n != 0 {
@@ -817,10 +819,10 @@ func TestCloseIsEndOfFile(t *testing.T) {
 }
 
 func BenchmarkStart(b *testing.B) {
-	for _, tty := range []*Winsize{nil, {24, 80}} {
-		b.Run(fmt.Sprintf("tty=%t", tty != nil), func(b *testing.B) {
+	for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
+		b.Run(fmt.Sprintf("tty=%t", size != nil), func(b *testing.B) {
 			for b.Loop() {
-				g, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: tty})
+				g, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: size})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -831,5 +833,3 @@ func BenchmarkStart(b *testing.B) {
 		})
 	}
 }
-
-var _ io.Reader = (*Output)(nil)

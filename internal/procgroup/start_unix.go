@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"wsexec/internal/poll"
+	"wsexec/internal/tty"
 )
 
 // Start starts the command of spec, or gives up when ctx is done. When it returns
@@ -77,7 +78,10 @@ func (c *Cleaner) start(a *attempt, spec Spec) (*Group, error) {
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	var theirs []*os.File // the command's ends: ours only until it has been started
 	if spec.TTY != nil {
-		theirs, err = g.openTerminal(*spec.TTY, spec.Modes)
+		var command *os.File
+		if g.tty, command, err = tty.Open(*spec.TTY, spec.Modes); err == nil {
+			theirs = []*os.File{command}
+		}
 		// No Setpgid: setsid already makes the leader's group, and setpgid of a session leader fails with EPERM.
 		attr.Sys.Setctty, attr.Sys.Ctty = true, 0 // a descriptor of the child
 	} else {
@@ -187,8 +191,8 @@ func (g *Group) openPipes(merge bool) (theirs []*os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g.stdin, theirs = newInput(out, nil), []*os.File{in}
-	outputs := []**Output{&g.stdout, &g.stderr}
+	g.stdin, theirs = newInput(out), []*os.File{in}
+	outputs := []**poll.Reader{&g.stdout, &g.stderr}
 	if merge {
 		outputs = outputs[:1]
 	}
@@ -198,12 +202,10 @@ func (g *Group) openPipes(merge bool) (theirs []*os.File, err error) {
 			return theirs, err
 		}
 		theirs = append(theirs, out)
-		w, err := poll.NewWaiter(in, poll.Readable)
-		if err != nil {
+		if *o, err = poll.NewReader(in); err != nil {
 			in.Close()
 			return theirs, err
 		}
-		*o = newOutput(in, w, nil)
 	}
 	return theirs, nil
 }
@@ -241,12 +243,12 @@ func newPipe(side pipeSide) (r, w *os.File, err error) {
 // A Group is a command that was started, and everything that it has started.
 type Group struct {
 	child  *child
-	dir    string // the working directory
-	pid    int    // of the leader, and the number of the group and the session
-	stdin  *Input
-	stdout *Output
-	stderr *Output
-	tty    *terminal     // nil with pipes
+	dir    string        // the working directory
+	pid    int           // of the leader, and the number of the group and the session
+	stdin  *Input        // nil with a terminal
+	stdout *poll.Reader  // nil with a terminal
+	stderr *poll.Reader  // nil with a terminal or Spec.Merge
+	tty    *tty.Terminal // nil with pipes
 	exited chan struct{} // closed by the goroutine that watches the leader
 
 	mu     sync.Mutex // between the signals and the reaping
@@ -264,14 +266,45 @@ func (g *Group) Pid() int { return g.pid }
 // Spec.AnyDir).
 func (g *Group) Dir() string { return g.dir }
 
-// Stdin returns the command's stdin, or what is typed at its terminal.
+// Stdin returns the command's stdin, nil with a terminal.
 func (g *Group) Stdin() *Input { return g.stdin }
 
+// Keyboard returns what types at the command's terminal, nil with pipes.
+func (g *Group) Keyboard() *tty.Keyboard {
+	if g.tty == nil {
+		return nil
+	}
+	return g.tty.Keyboard()
+}
+
+// CloseInput closes the command's stdin, or its keyboard.
+func (g *Group) CloseInput() {
+	if g.tty != nil {
+		g.tty.Keyboard().Close()
+	} else {
+		g.stdin.Close()
+	}
+}
+
+// Unread returns how many bytes of its stdin the command has not read, as
+// Input.Unread does. With a terminal it is 0: what was typed counts as read.
+func (g *Group) Unread() int {
+	if g.tty != nil {
+		return 0
+	}
+	return g.stdin.Unread()
+}
+
 // Stdout returns the command's stdout, or the terminal's output.
-func (g *Group) Stdout() *Output { return g.stdout }
+func (g *Group) Stdout() *poll.Reader {
+	if g.tty != nil {
+		return g.tty.Output()
+	}
+	return g.stdout
+}
 
 // Stderr returns the command's stderr, nil with a terminal or with Spec.Merge.
-func (g *Group) Stderr() *Output { return g.stderr }
+func (g *Group) Stderr() *poll.Reader { return g.stderr }
 
 // Exited returns a channel that is closed when the leader has ended. Its zombie is kept until Reap.
 func (g *Group) Exited() <-chan struct{} { return g.exited }
@@ -301,29 +334,25 @@ func (g *Group) Members(most int) ([]Member, error) {
 		s.prove()
 	}
 	var ms []Member
-	ours, tty := g.outputs()
+	ours, terminal := g.outputs()
 	for i, p := range ps {
-		ms = append(ms, Member{Pid: p.pid, Name: p.name, Holding: i < most && holds(p.pid, ours, tty)})
+		ms = append(ms, Member{Pid: p.pid, Name: p.name, Holding: i < most && holds(p.pid, ours, terminal)})
 	}
 	return ms, nil
 }
 
-// outputs returns our ends of the command's outputs that are open, and the number of its terminal, or -1.
-func (g *Group) outputs() (ours []int, tty int) {
-	tty = -1
-	for _, o := range []*Output{g.stdout, g.stderr} {
-		if o == nil {
-			continue
-		}
-		poll.Control(o.raw, func(fd int) {
-			if o.tty {
-				tty = terminalNumber(fd)
-			} else {
-				ours = append(ours, fd)
-			}
-		})
+// outputs returns our ends of the command's outputs that are open, and the number
+// of its terminal, or -1.
+func (g *Group) outputs() (ours []int, terminal int) {
+	if g.tty != nil {
+		return nil, g.tty.Number()
 	}
-	return ours, tty
+	for _, o := range []*poll.Reader{g.stdout, g.stderr} {
+		if o != nil {
+			o.Control(func(fd int) { ours = append(ours, fd) })
+		}
+	}
+	return ours, -1
 }
 
 // SignalAll sends sig to everything that Members returns, and to the leader's group at once. Processes that are made
@@ -358,11 +387,11 @@ func (g *Group) Signal(sig syscall.Signal) error {
 		return nil
 	}
 	if g.tty != nil {
-		fg := g.tty.foreground()
+		fg := g.tty.Foreground()
 		switch sig {
 		case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP:
 			// TIOCSIG, not kill: the kernel holds the group itself, so there is no moment for its number to change hands.
-			if fg > 1 && g.tty.signal(sig) == nil {
+			if fg > 1 && g.tty.Signal(sig) == nil {
 				return nil
 			}
 		default:
@@ -419,18 +448,18 @@ func groupLives(pgid int) bool {
 // sent HUP and CONT; the pipes stay.
 func (g *Group) Hangup() error {
 	if g.tty != nil {
-		g.tty.close()
+		g.tty.Close()
 		return nil
 	}
 	return errors.Join(g.Signal(syscall.SIGHUP), g.Signal(syscall.SIGCONT))
 }
 
 // Resize sets the size of the terminal; the kernel sends WINCH to the foreground group when it differs.
-func (g *Group) Resize(size Winsize) error {
+func (g *Group) Resize(size tty.Winsize) error {
 	if g.tty == nil {
 		return errors.New("resize: the command has no terminal")
 	}
-	return g.tty.resize(size)
+	return g.tty.Resize(size)
 }
 
 // Reap waits for the leader's exit, takes its status from the kernel, ends the Members that there still are, and closes
@@ -483,10 +512,13 @@ func statusOf(ws syscall.WaitStatus) Status {
 
 // closeStreams also serves a Start that failed half-way.
 func (g *Group) closeStreams() {
+	if g.tty != nil {
+		g.tty.Close()
+	}
 	if g.stdin != nil {
 		g.stdin.release()
 	}
-	for _, o := range []*Output{g.stdout, g.stderr} {
+	for _, o := range []*poll.Reader{g.stdout, g.stderr} {
 		if o != nil {
 			o.Close()
 		}

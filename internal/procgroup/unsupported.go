@@ -7,7 +7,9 @@ import (
 	"errors"
 	"runtime"
 	"syscall"
-	"time"
+
+	"wsexec/internal/poll"
+	"wsexec/internal/tty"
 )
 
 var errUnsupported = errors.New("commands cannot be run on " + runtime.GOOS + ": only Linux and macOS are supported")
@@ -28,14 +30,17 @@ type Group struct{}
 func (*Group) Pid() int                       { return 0 }
 func (*Group) Dir() string                    { return "" }
 func (*Group) Stdin() *Input                  { return nil }
-func (*Group) Stdout() *Output                { return nil }
-func (*Group) Stderr() *Output                { return nil }
+func (*Group) Stdout() *poll.Reader           { return nil }
+func (*Group) Stderr() *poll.Reader           { return nil }
+func (*Group) Keyboard() *tty.Keyboard        { return nil }
+func (*Group) CloseInput()                    {}
+func (*Group) Unread() int                    { return 0 }
 func (*Group) Exited() <-chan struct{}        { return nil }
 func (*Group) Members(int) ([]Member, error)  { return nil, errUnsupported }
 func (*Group) SignalAll(syscall.Signal) error { return errUnsupported }
 func (*Group) Signal(syscall.Signal) error    { return errUnsupported }
 func (*Group) Hangup() error                  { return errUnsupported }
-func (*Group) Resize(Winsize) error           { return errUnsupported }
+func (*Group) Resize(tty.Winsize) error       { return errUnsupported }
 func (*Group) Reap() Status                   { return Status{Code: -1} }
 func (*Group) ReapAndLeave() Status           { return Status{Code: -1} }
 func (*Group) Left() []Member                 { return nil }
@@ -47,18 +52,3 @@ func (*Input) Write([]byte) (int, error)    { return 0, errUnsupported }
 func (*Input) TryWrite([]byte) (int, error) { return 0, errUnsupported }
 func (*Input) Close() error                 { return errUnsupported }
 func (*Input) Unread() int                  { return 0 }
-func (*Input) Feed([]byte) (int, error)     { return 0, errUnsupported }
-func (*Input) WaitWritable() error          { return errUnsupported }
-func (*Input) Kick()                        {}
-func (*Input) EOF() (bool, error)           { return false, errUnsupported }
-
-// An Output cannot exist on this system.
-type Output struct{}
-
-func (*Output) Ready() bool                     { return false }
-func (*Output) Wait() error                     { return errUnsupported }
-func (*Output) Read([]byte) (int, error)        { return 0, errUnsupported }
-func (*Output) TryRead([]byte) (int, error)     { return 0, errUnsupported }
-func (*Output) Buffered() int                   { return 0 }
-func (*Output) SetReadDeadline(time.Time) error { return errUnsupported }
-func (*Output) Close() error                    { return errUnsupported }

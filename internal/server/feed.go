@@ -6,9 +6,9 @@ import (
 	"syscall"
 	"time"
 
-	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 	"wsexec/internal/stream"
+	"wsexec/internal/tty"
 )
 
 // feedNow gives the command what it takes of p without waiting, for the link's reader,
@@ -16,10 +16,10 @@ import (
 func (x *session) feedNow(p []byte) (n int) {
 	x.guard(func() {
 		x.at("typed")
-		if in := x.proc.Stdin(); x.start.TTY != nil {
-			n, _ = in.Feed(p)
+		if keys := x.proc.Keyboard(); keys != nil {
+			n, _ = keys.Feed(p)
 		} else {
-			n, _ = in.TryWrite(p)
+			n, _ = x.proc.Stdin().TryWrite(p)
 		}
 		x.fed.Add(int64(n))
 		x.idle.moved()
@@ -31,11 +31,11 @@ func (x *session) feedNow(p []byte) (n int) {
 func (x *session) feed(feeder int) {
 	defer x.feeders.Done()
 	x.at("feed")
-	in := x.proc.Stdin()
-	if x.start.TTY != nil {
-		x.feedTerminal(in, feeder)
+	if keys := x.proc.Keyboard(); keys != nil {
+		x.feedTerminal(keys, feeder)
 		return
 	}
+	in := x.proc.Stdin()
 	for {
 		p, err := x.stdin.Next()
 		if err == io.EOF {
@@ -63,7 +63,7 @@ func (x *session) consume(n int) {
 }
 
 // feedTerminal types stdin at the command's terminal.
-func (x *session) feedTerminal(in *procgroup.Input, feeder int) {
+func (x *session) feedTerminal(in *tty.Keyboard, feeder int) {
 	var seen int64 // up to which offset it was shown what waits
 	for {
 		p, err := x.stdin.Next()
@@ -124,7 +124,7 @@ const (
 
 // feedEOF tells a terminal that its input has ended, whoever reads it, for as long as
 // that is so. It returns false when the terminal is gone.
-func (x *session) feedEOF(in *procgroup.Input, feeder int) bool {
+func (x *session) feedEOF(in *tty.Keyboard, feeder int) bool {
 	t := time.NewTimer(eofCheckMin) // one, since this goes on for as long as the session
 	defer t.Stop()
 	for wait := eofCheckMin; ; wait = min(2*wait, eofCheckMax) {
@@ -149,7 +149,7 @@ func (x *session) feedEOF(in *procgroup.Input, feeder int) bool {
 
 // typeEOF does so once, if it is so: under mu, since whoever takes the session over
 // types again (attach), and has a feeder of its own for that.
-func (x *session) typeEOF(in *procgroup.Input, feeder int) (ended bool, err error) {
+func (x *session) typeEOF(in *tty.Keyboard, feeder int) (ended bool, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if ended = x.stdin.Finished() && x.feeder == feeder; ended {

@@ -12,6 +12,7 @@ import (
 	"wsexec/internal/link"
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
+	"wsexec/internal/tty"
 )
 
 const (
@@ -42,7 +43,7 @@ func (x *session) launch() {
 		spec.Dir = home() + "/" + spec.Dir // not cleaned: link/.. is for the kernel to follow
 	}
 	if st.TTY != nil {
-		size := procgroup.Winsize(st.TTY.Winsize)
+		size := tty.Winsize(st.TTY.Winsize)
 		spec.TTY, spec.Modes = &size, st.TTY.Modes
 	}
 	ctx, cancel := context.WithTimeoutCause(x.srv.starting, x.srv.cfg.StartTimeout, errStartTimeout{x.srv.cfg.StartTimeout})
@@ -168,7 +169,7 @@ func (x *session) life() {
 
 	// Nobody reads stdin any more.
 	x.stdin.Stop()
-	x.proc.Stdin().Close()
+	x.proc.CloseInput()
 	x.feeders.Wait()
 	exit := new(proto.Exit)
 
@@ -216,7 +217,7 @@ func (x *session) life() {
 
 	// Only now: what the command left behind may have read on.
 	// It may also have written to its own stdin, which it can open (/dev/stdin).
-	exit.Stdin = max(x.fed.Load()-int64(x.proc.Stdin().Unread()), 0)
+	exit.Stdin = max(x.fed.Load()-int64(x.proc.Unread()), 0)
 	var status procgroup.Status
 	if leave {
 		status = x.proc.ReapAndLeave()

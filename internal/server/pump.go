@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"wsexec/internal/procgroup"
+	"wsexec/internal/poll"
 	"wsexec/internal/stream"
 )
 
@@ -19,7 +19,7 @@ const drainTotal = 2 * time.Second
 
 // A pump moves one output of the command into its stream.
 type pump struct {
-	out   *procgroup.Output
+	out   *poll.Reader
 	log   *stream.Log
 	quiet time.Duration // of silence after which output is at rest; negative: never
 
@@ -47,7 +47,7 @@ const (
 	finishing              // nothing: what is there is read, and that is the end
 )
 
-func newPump(o *procgroup.Output, log *stream.Log, quiet time.Duration, tty bool, moved func()) *pump {
+func newPump(o *poll.Reader, log *stream.Log, quiet time.Duration, tty bool, moved func()) *pump {
 	return &pump{out: o, log: log, quiet: quiet, tty: tty, moved: moved, left: make(chan struct{}), settled: make(chan struct{}), done: make(chan struct{})}
 }
 

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"wsexec/internal/link"
+	"wsexec/internal/poll"
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 	"wsexec/internal/stream"
+	"wsexec/internal/tty"
 )
 
 // A session is one command and its streams.
@@ -298,7 +300,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, created bool
 	if x.exit != nil {
 		l.Send(x.exit)
 	} else if o.Size != nil && x.start.TTY != nil {
-		x.proc.Resize(procgroup.Winsize(*o.Size))
+		x.proc.Resize(tty.Winsize(*o.Size))
 	}
 	x.link, x.linkDone = l, make(chan struct{})
 	x.setDrop()
@@ -573,7 +575,7 @@ func (x *session) control(m any) error {
 		if x.start.TTY == nil {
 			return fmt.Errorf("%w: resize of a session without a terminal", link.ErrProtocol)
 		}
-		x.proc.Resize(procgroup.Winsize(m.Winsize)) // one that has ended needs no size
+		x.proc.Resize(tty.Winsize(m.Winsize)) // one that has ended needs no size
 		return nil
 	case *proto.Hangup:
 		x.end(proto.ReasonHangup)
@@ -613,8 +615,8 @@ func (x *session) acknowledged() {
 func (x *session) typed() {
 	x.at("typed")
 	x.idle.moved()
-	if x.start.TTY != nil {
-		x.proc.Stdin().Kick()
+	if keys := x.proc.Keyboard(); keys != nil {
+		keys.Kick()
 	}
 }
 
@@ -659,7 +661,7 @@ func (x *session) hangupOutput(i int) {
 }
 
 // output is the command's stdout (0) or stderr (1), nil if it has none.
-func (x *session) output(i int) *procgroup.Output {
+func (x *session) output(i int) *poll.Reader {
 	if i == 0 {
 		return x.proc.Stdout()
 	}

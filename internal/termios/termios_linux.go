@@ -7,7 +7,7 @@ type word = uint32
 const (
 	getTermios = unix.TCGETS
 	setTermios = unix.TCSETS
-	vdisable   = 0 // _POSIX_VDISABLE
+	Vdisable   = 0 // _POSIX_VDISABLE: no such character
 )
 
 var systemCharacters = []character{{16, unix.VSWTC}}

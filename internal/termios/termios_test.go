@@ -26,7 +26,7 @@ func TestMapping(t *testing.T) {
 	for _, c := range characters {
 		var tio unix.Termios
 		for i := range tio.Cc {
-			tio.Cc[i] = vdisable
+			tio.Cc[i] = Vdisable
 		}
 		if got := modesOf(&tio)[c.opcode]; got != Disabled {
 			t.Errorf("opcode %d, disabled, is %d", c.opcode, got)
@@ -42,7 +42,7 @@ func TestMapping(t *testing.T) {
 			t.Errorf("opcode %d set to 7: %+v, want %+v", c.opcode, tio, want)
 		}
 		apply(&tio, map[uint8]uint32{c.opcode: Disabled})
-		if tio.Cc[c.index] != vdisable {
+		if tio.Cc[c.index] != Vdisable {
 			t.Errorf("opcode %d disabled: %d", c.opcode, tio.Cc[c.index])
 		}
 	}

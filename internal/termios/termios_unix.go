@@ -61,9 +61,12 @@ const (
 	outputSpeed = 129
 )
 
+// Load reads the modes of a terminal as the system has them.
+func Load(fd int) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, getTermios) }
+
 // Get returns the modes of a terminal.
 func Get(fd int) (map[uint8]uint32, error) {
-	t, err := unix.IoctlGetTermios(fd, getTermios)
+	t, err := Load(fd)
 	if err != nil {
 		return nil, err
 	}
@@ -73,20 +76,20 @@ func Get(fd int) (map[uint8]uint32, error) {
 // Canonical reports whether a terminal gives whole lines, as to programs that have not
 // asked for keys.
 func Canonical(fd int) bool {
-	t, err := unix.IoctlGetTermios(fd, getTermios)
+	t, err := Load(fd)
 	return err != nil || t.Lflag&unix.ICANON != 0
 }
 
 // AddsReturns reports whether a terminal shows a carriage return before each newline
 // that is written to it.
 func AddsReturns(fd int) bool {
-	t, err := unix.IoctlGetTermios(fd, getTermios)
+	t, err := Load(fd)
 	return err == nil && t.Oflag&unix.OPOST != 0 && t.Oflag&unix.ONLCR != 0
 }
 
 // Set gives a terminal modes. Those that are not named stay as they are.
 func Set(fd int, modes map[uint8]uint32) error {
-	t, err := unix.IoctlGetTermios(fd, getTermios)
+	t, err := Load(fd)
 	if err == nil {
 		apply(t, modes)
 		err = unix.IoctlSetTermios(fd, setTermios, t)
@@ -101,7 +104,7 @@ func modesOf(t *unix.Termios) map[uint8]uint32 {
 	m := make(map[uint8]uint32, len(characters)+len(flags)+2)
 	for _, c := range characters {
 		m[c.opcode] = uint32(t.Cc[c.index])
-		if t.Cc[c.index] == vdisable {
+		if t.Cc[c.index] == Vdisable {
 			m[c.opcode] = Disabled
 		}
 	}
@@ -123,7 +126,7 @@ func apply(t *unix.Termios, modes map[uint8]uint32) {
 		if v, ok := modes[c.opcode]; ok {
 			t.Cc[c.index] = byte(v)
 			if v == Disabled {
-				t.Cc[c.index] = vdisable
+				t.Cc[c.index] = Vdisable
 			}
 		}
 	}

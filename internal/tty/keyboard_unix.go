@@ -1,135 +1,196 @@
 //go:build linux || darwin
 
-package procgroup
+package tty
 
 import (
 	"bytes"
 	"errors"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"wsexec/internal/poll"
+	"wsexec/internal/termios"
 )
 
-// Feed types p at the terminal. It never blocks. It returns how many bytes of p are done with: written, or dropped by an
-// interrupt; the caller offers the rest again. 0, nil means that the terminal takes nothing now: WaitWritable. p should
-// be everything that waits to be typed, because the interrupt characters are looked for in it.
+// A Keyboard types at a terminal. One goroutine at a time may call Feed, EOF and
+// WaitWritable; Kick and Close may be called beside them.
+type Keyboard struct {
+	file *os.File
+	raw  syscall.RawConn
+
+	mu     sync.Mutex   // held for system calls that cannot block, never while waiting
+	waiter *poll.Waiter // for room; nil until it is needed: most terminals have room
+	closed bool         // Close was called, or the terminal was hung up
+	kicked bool         // Kick was called, and no WaitWritable has ended by it
+	keys   keys
+
+	// Of EOF, which is called again and again: made once.
+	typeEOF func(fd uintptr)
+	said    bool
+	saidErr error
+}
+
+func newKeyboard(t *Terminal, f *os.File) *Keyboard {
+	k := &Keyboard{file: f, raw: t.raw, keys: keys{signal: t.Signal}}
+	k.typeEOF = func(fd uintptr) { k.said, k.saidErr = k.keys.eof(int(fd)) }
+	return k
+}
+
+// Feed types p at the terminal. It never blocks. It returns how many bytes of p
+// are done with: written, or dropped by an interrupt; the caller offers the others
+// again. 0, nil means that the terminal takes nothing now: WaitWritable. p should
+// be everything that waits to be typed, because the interrupt characters are
+// looked for in it.
 //
-// An interrupt character (VINTR, VQUIT, VSUSP of the terminal, where ISIG is set) is normally typed as any other, and
-// the kernel's line discipline makes a signal of it, echoes it, and drops unread input and output. But it is stuck
-// behind input that the line discipline has no room for, which is where a program that does not read leaves it. So if
-// there may be such input before it, the signal is sent with TIOCSIG, and unless NOFLSH is set everything typed before
-// the character is dropped, as the line discipline does it. Never both the character and the signal. With NOFLSH the
-// signal is sent at once, once, and the character is left out when its turn comes.
+// An interrupt character (VINTR, VQUIT, VSUSP of the terminal, where ISIG is set)
+// is normally typed as any other: the kernel's line discipline makes a signal of
+// it, echoes it, and drops unread input and output. But where a program does not
+// read, the line discipline has no room, and the character is stuck behind the
+// unread input. So if there may be such input before it, the signal is sent with
+// TIOCSIG, and unless NOFLSH is set everything typed before the character is
+// dropped, as the line discipline does it. Never both the character and the
+// signal. With NOFLSH the signal is sent at once, once, and the character is left
+// out when its turn comes.
 //
-// Where TIOCGPTPEER is missing (darwin, Linux before 4.13), only input that the terminal has refused counts as being
-// in the way.
+// Where TIOCGPTPEER is missing (darwin, Linux before 4.13), only input that the
+// terminal has refused counts as being in the way.
 //
-// The error is os.ErrClosed when the terminal or the Input is closed, syscall.EIO when no process has the terminal open
-// (the kernel may take bytes all the same, which then nobody reads).
-func (i *Input) Feed(p []byte) (n int, err error) {
-	err = i.terminal(func(fd int) error {
-		n, err = i.keys.feed(fd, p)
-		return err
-	})
+// The error is os.ErrClosed when the terminal or the Keyboard is closed,
+// syscall.EIO when no process has the terminal open. (The kernel may take bytes all
+// the same, which nobody reads then.)
+func (k *Keyboard) Feed(p []byte) (n int, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return 0, os.ErrClosed
+	}
+	if cerr := poll.Control(k.raw, func(fd int) { n, err = k.keys.feed(fd, p) }); cerr != nil {
+		return 0, cerr
+	}
 	return n, err
 }
 
-// EOF tells whoever reads the terminal that what is typed has ended, after everything was fed; once, so it is called
-// again for as long as that is so: as with a file, each read is to find the end. In canonical mode that is the VEOF
-// character, at the start of a line once, otherwise twice (the first only ends the read, man 3 termios). A line editor
-// is sent the character, too. In other modes there is no way to say it.
+// EOF tells the program that reads the terminal that the input has ended, after
+// everything was fed. It says so once. The caller calls it again for as long as
+// the input is at its end: as with a file, each read is to find the end. In
+// canonical mode that is the VEOF character, at the start of a line once, otherwise
+// twice (the first only ends the read, man 3 termios). A line editor is sent the
+// character, too. In other modes there is no way to say it.
 //
-// said is false when nothing was said, because of the mode, or since what was typed before, which may be the last VEOF,
-// was not read yet. A VEOF that is still there when the mode changes would be read as a byte, NUL. (Where TIOCGPTPEER is
+// said is false when nothing was said: because of the mode, or since what was
+// typed before, which may be the last VEOF, was not read yet. A VEOF that is still
+// there when the mode changes would be read as a byte, NUL. (Where TIOCGPTPEER is
 // missing that is not known, and the end is said once.)
-func (i *Input) EOF() (said bool, err error) {
-	if i.tty == nil {
-		return false, errPipe
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.closed || i.raw.Control(i.typeEOF) != nil {
+func (k *Keyboard) EOF() (said bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed || k.raw.Control(k.typeEOF) != nil {
 		return false, os.ErrClosed
 	}
-	return i.said, i.saidErr
+	return k.said, k.saidErr
 }
 
-func (i *Input) terminal(f func(fd int) error) error {
-	if i.tty == nil {
-		return errPipe
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.closed {
-		return os.ErrClosed
-	}
-	var err error
-	if cerr := poll.Control(i.raw, func(fd int) { err = f(fd) }); cerr != nil {
-		return cerr
-	}
-	return err
-}
+// recheck bounds a wait for room in the terminal. The kernel wakes the master's
+// writer when a reader has drained the line discipline. That is just before the
+// worker has run that refills the line discipline from the buffer behind it, where
+// our room is (n_tty_check_unthrottle in drivers/tty/n_tty.c). The kernel does not
+// repeat it: the news of room can come too early to be true, and then not again.
+const recheck = 250 * time.Millisecond
+
+// withoutWaiter is how often room is looked for where no Waiter can be made: no
+// descriptor is free.
+const withoutWaiter = 10 * time.Millisecond
 
 // longAgo, as a deadline, ends a wait.
 var longAgo = time.Unix(1, 0)
 
-// recheck bounds a wait for room in the terminal. The kernel wakes the master's writer when a reader has drained the
-// line discipline, just before the worker that refills it from the buffer behind (where our room is) has run
-// (n_tty_check_unthrottle in drivers/tty/n_tty.c), and does not repeat it; so the news of room can come too early to be
-// true and then not again.
-const recheck = 250 * time.Millisecond
-
-// WaitWritable blocks until the terminal takes more or is gone, or Kick is called; then it returns nil. It returns
-// os.ErrClosed after Close of the Input or the terminal.
-func (i *Input) WaitWritable() error {
-	if i.tty == nil {
-		return errPipe
-	}
+// WaitWritable blocks until the terminal takes more or is gone, or Kick is called;
+// then it returns nil. It returns os.ErrClosed after Close of the Keyboard or the
+// terminal.
+func (k *Keyboard) WaitWritable() error {
 	for {
-		i.mu.Lock()
-		if i.closed {
-			i.mu.Unlock()
+		k.mu.Lock()
+		if k.closed {
+			k.mu.Unlock()
 			return os.ErrClosed
 		}
-		if i.kicked {
-			i.kicked = false
-			i.mu.Unlock()
+		if k.kicked {
+			k.kicked = false
+			k.mu.Unlock()
 			return nil
 		}
-		// Under mu, so that it cannot take back the deadline by which Kick and Close end the wait.
-		if i.makeWaiter(); i.waiter != nil {
-			i.waiter.SetDeadline(time.Now().Add(recheck))
+		if k.waiter == nil {
+			k.waiter, _ = poll.NewWaiter(k.file, poll.Writable)
 		}
-		i.mu.Unlock()
-		err := i.wait(func(fd int) bool { return poll.Ready(fd, unix.POLLOUT) })
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+		w := k.waiter
+		if w != nil {
+			// With mu, so that it cannot undo the deadline by which Kick and
+			// Close end the wait.
+			w.SetDeadline(time.Now().Add(recheck))
+		}
+		k.mu.Unlock()
+		if w == nil {
+			hasRoom := false
+			if err := poll.Control(k.raw, func(fd int) { hasRoom = isWritable(fd) }); err != nil || hasRoom {
+				return err
+			}
+			time.Sleep(withoutWaiter)
+			continue
+		}
+		if err := w.Wait(isWritable); !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 	}
 }
 
-// Kick ends the WaitWritable that is under way, or else the next one: there is more to feed, which may hold an
-// interrupt character.
-func (i *Input) Kick() {
-	if i.tty == nil {
-		return
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if !i.closed {
-		i.kicked = true
-		i.endWait()
+func isWritable(fd int) bool { return poll.Ready(fd, unix.POLLOUT) }
+
+// Kick ends the WaitWritable that is under way, or else the next one: there is
+// more to feed, which may hold an interrupt character.
+func (k *Keyboard) Kick() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.closed {
+		k.kicked = true
+		k.endWait()
 	}
 }
 
-// keyboard is what has to be known of the bytes typed so far.
-type keyboard struct {
-	tty *terminal
+// endWait ends the wait that is under way, with mu.
+func (k *Keyboard) endWait() {
+	if k.waiter != nil {
+		k.waiter.SetDeadline(longAgo)
+	}
+}
+
+// Close ends Feed and WaitWritable. The terminal stays as it is: for the end of
+// what is typed there is EOF.
+func (k *Keyboard) Close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	k.endWait()
+}
+
+// hangUp is called when the terminal is closed.
+func (k *Keyboard) hangUp() {
+	k.mu.Lock()
+	k.closed = true
+	w := k.waiter
+	k.mu.Unlock()
+	if w != nil {
+		w.Close()
+	}
+}
+
+// keys is what has to be known of the bytes typed so far.
+type keys struct {
+	signal func(syscall.Signal) error // Terminal.Signal
 
 	taken     int64   // bytes of the stream done with, written or dropped
 	signalled []int64 // NOFLSH: interrupt characters still to come whose signal was sent; positions in the stream, ascending
@@ -159,10 +220,10 @@ const (
 	typedWindow = 16 << 10
 )
 
-func (k *keyboard) feed(fd int, p []byte) (n int, err error) {
+func (k *keys) feed(fd int, p []byte) (n int, err error) {
 	for n < len(p) {
 		// Each time: the program may have changed it. The master returns the slave's (man 4 tty_ioctl).
-		t, err := k.termios(fd)
+		t, err := termios.Load(fd)
 		if err != nil {
 			return n, syscall.EIO
 		}
@@ -194,7 +255,7 @@ func (k *keyboard) feed(fd int, p []byte) (n int, err error) {
 		if t.Lflag&unix.NOFLSH == 0 {
 			// Flushed first: a shell that the signal wakes must not find the lines that were to be dropped.
 			flushInput(fd)
-			if err := k.tty.signal(sig); err != nil {
+			if err := k.signal(sig); err != nil {
 				return n, os.NewSyscallError("ioctl TIOCSIG", err)
 			}
 			k.drop(at + 1)
@@ -214,11 +275,11 @@ func (k *keyboard) feed(fd int, p []byte) (n int, err error) {
 
 // signalAll sends, under NOFLSH, the signal of every interrupt character in p, from the one at index at on, that has
 // not been sent yet.
-func (k *keyboard) signalAll(t *unix.Termios, p []byte, at int) error {
+func (k *keys) signalAll(t *unix.Termios, p []byte, at int) error {
 	for i := at; i < len(p); {
 		pos := k.taken + int64(i)
 		if sig := interruptSignal(t, p[i]); !slices.Contains(k.signalled, pos) {
-			if err := k.tty.signal(sig); err != nil {
+			if err := k.signal(sig); err != nil {
 				return os.NewSyscallError("ioctl TIOCSIG", err)
 			}
 			k.signalled = append(k.signalled, pos)
@@ -234,7 +295,7 @@ func (k *keyboard) signalAll(t *unix.Termios, p []byte, at int) error {
 }
 
 // drop passes over n bytes that are not to be written.
-func (k *keyboard) drop(n int) {
+func (k *keys) drop(n int) {
 	k.taken += int64(n)
 	for len(k.signalled) > 0 && k.signalled[0] < k.taken {
 		k.signalled = k.signalled[1:]
@@ -243,7 +304,7 @@ func (k *keyboard) drop(n int) {
 }
 
 // put writes what there is room for.
-func (k *keyboard) put(fd int, t *unix.Termios, p []byte) (int, error) {
+func (k *keys) put(fd int, t *unix.Termios, p []byte) (int, error) {
 	n := 0
 	var err error
 	for n < len(p) && err == nil {
@@ -277,7 +338,7 @@ func writeError(fd, n int, err error) error {
 }
 
 // note keeps account of what was written.
-func (k *keyboard) note(t *unix.Termios, p []byte) {
+func (k *keys) note(t *unix.Termios, p []byte) {
 	if len(p) == 0 {
 		return
 	}
@@ -304,7 +365,7 @@ func (k *keyboard) note(t *unix.Termios, p []byte) {
 }
 
 // flushed notes that the kernel holds no input now.
-func (k *keyboard) flushed() {
+func (k *keys) flushed() {
 	k.refused, k.recent, k.partial = false, 0, false
 	k.line, k.longest = 0, [2]int{}
 }
@@ -312,7 +373,7 @@ func (k *keyboard) flushed() {
 // jammed guesses whether a byte written now would wait in the terminal's buffer because the line discipline is full.
 // What it holds is known from FIONREAD, except that in canonical mode that counts whole lines only, and without
 // what is still on its way.
-func (k *keyboard) jammed(fd int, t *unix.Termios) bool {
+func (k *keys) jammed(fd int, t *unix.Termios) bool {
 	if k.refused {
 		return true
 	}
@@ -338,8 +399,8 @@ func (k *keyboard) jammed(fd int, t *unix.Termios) bool {
 // bash with IGNOREEOF wants it eleven times (man 1 bash).
 const maxTold = 12
 
-func (k *keyboard) eof(fd int) (said bool, err error) {
-	t, err := k.termios(fd)
+func (k *keys) eof(fd int) (said bool, err error) {
+	t, err := termios.Load(fd)
 	if err != nil || poll.Ready(fd, 0) {
 		return false, syscall.EIO
 	}
@@ -348,7 +409,7 @@ func (k *keyboard) eof(fd int) (said bool, err error) {
 	if !editor {
 		k.told = 0
 	}
-	if c == vdisable || !canonical && !editor || k.told == maxTold {
+	if c == termios.Vdisable || !canonical && !editor || k.told == maxTold {
 		return false, nil
 	}
 	if waits, known := inputWaits(fd); waits || !known && k.ended {
@@ -372,7 +433,7 @@ func (k *keyboard) eof(fd int) (said bool, err error) {
 // a line, and does the quoting itself, for which it takes VLNEXT away (that means nothing outside of canonical mode, so
 // nobody else has a reason to; only less does it too, and keeps ICRNL). Other programs without ICANON are after bytes.
 func lineEditor(t *unix.Termios) bool {
-	return t.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) == unix.ISIG && t.Iflag&unix.ICRNL == 0 && t.Cc[unix.VLNEXT] == vdisable
+	return t.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) == unix.ISIG && t.Iflag&unix.ICRNL == 0 && t.Cc[unix.VLNEXT] == termios.Vdisable
 }
 
 // interruptAfter returns the index of the first interrupt character in p[from:] and its signal, or len(p) and 0. quoted
@@ -403,7 +464,7 @@ var interruptIndexes = [...]int{unix.VINTR, unix.VQUIT, unix.VSUSP}
 // interruptSignal returns the signal that the line discipline makes of c, or 0.
 func interruptSignal(t *unix.Termios, c byte) syscall.Signal {
 	// With EXTPROC (man 4 tty_ioctl) the other side of the line does the work, and the kernel passes everything on.
-	if t.Lflag&unix.ISIG == 0 || t.Lflag&unix.EXTPROC != 0 || c == vdisable {
+	if t.Lflag&unix.ISIG == 0 || t.Lflag&unix.EXTPROC != 0 || c == termios.Vdisable {
 		return 0
 	}
 	switch c {
@@ -421,7 +482,7 @@ func interruptSignal(t *unix.Termios, c byte) syscall.Signal {
 // says whether the first byte of p is (with none in p: the byte after).
 func quotes(t *unix.Termios, p []byte, first bool) bool {
 	c := t.Cc[unix.VLNEXT]
-	if t.Lflag&unix.ICANON == 0 || t.Lflag&unix.IEXTEN == 0 || c == vdisable {
+	if t.Lflag&unix.ICANON == 0 || t.Lflag&unix.IEXTEN == 0 || c == termios.Vdisable {
 		return false
 	}
 	n := len(p)
@@ -441,13 +502,8 @@ func endsLine(t *unix.Termios, c byte) bool {
 		return t.Iflag&unix.INLCR == 0
 	case c == '\r':
 		return t.Iflag&(unix.ICRNL|unix.IGNCR) == unix.ICRNL
-	case c == vdisable:
+	case c == termios.Vdisable:
 		return false
 	}
 	return c == t.Cc[unix.VEOF] || c == t.Cc[unix.VEOL] || c == t.Cc[unix.VEOL2] && t.Lflag&unix.IEXTEN != 0
-}
-
-// termios returns the terminal's modes: the master gives the command's side's.
-func (k *keyboard) termios(fd int) (*unix.Termios, error) {
-	return unix.IoctlGetTermios(fd, getTermios)
 }
