@@ -57,15 +57,15 @@ func (s *session) attachment(c *cli.Context) (*client.Cmd, error) {
 // before a name of 26 letters that is the same.
 func findSession(ctx context.Context, srv client.Server, word string) (id, name string, err error) {
 	if proto.ValidID(word) {
-		if i, err := client.Session(ctx, srv, word); err != nil {
+		if i, err := srv.Session(ctx, word); err != nil {
 			return "", "", err
 		} else if i != nil {
 			return i.ID, i.Name, nil
 		}
 	}
-	var found proto.Info
+	var found *client.Session
 	n := 0
-	for i, err := range client.EachSession(ctx, srv) {
+	for i, err := range srv.Sessions(ctx) {
 		switch {
 		case err != nil:
 			return "", "", err

@@ -84,10 +84,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 	if c.Bool("tty") && c.Bool("no-tty") {
 		return nil, usageError{err: errors.New("--tty and --no-tty exclude each other")}
 	}
-	st := &proto.Start{Dir: []byte(c.String("workdir")), Name: c.String("name"), LeaveRunning: c.Bool("leave-running")}
-	for _, a := range args {
-		st.Argv = append(st.Argv, []byte(a))
-	}
+	st := &client.Start{Args: args, Dir: c.String("workdir"), Name: c.String("name"), LeaveRunning: c.Bool("leave-running")}
 	for _, e := range env {
 		name, _, ok := strings.Cut(e, "=")
 		if !ok {
@@ -98,15 +95,15 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 			}
 			e = name + "=" + v
 		}
-		st.Env = append(st.Env, []byte(e))
+		st.Env = append(st.Env, e)
 	}
 	for _, d := range []struct {
 		name string
-		to   **proto.Millis
+		to   **time.Duration
 		min  time.Duration
 	}{
 		{"timeout", &st.Timeout, 0},
-		{"idle-timeout", &st.Idle, 0},
+		{"idle-timeout", &st.IdleTimeout, 0},
 		{"kill-after", &st.KillAfter, 0},
 		{"linger", &st.Linger, 0},
 		{"keepalive", &st.Keepalive, proto.MinKeepalive.Duration()},
@@ -116,23 +113,22 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 			if v < d.min {
 				return nil, usageError{err: fmt.Errorf("--%s %v is too short (at least %v)", d.name, v, d.min)}
 			}
-			m := proto.MillisOf(v)
-			*d.to = &m
+			*d.to = &v
 		}
 	}
 	if c.IsSet("drain") {
-		m := proto.Millis(-1)
+		drain := time.Duration(-1)
 		if v := c.String("drain"); v != "eof" {
 			d, err := time.ParseDuration(v)
 			if err != nil || d < 0 {
 				return nil, usageError{err: fmt.Errorf("--drain %q is neither a time like 250ms nor eof", v)}
 			}
-			m = proto.MillisOf(d)
+			drain = d
 		}
-		st.Drain = &m
+		st.Drain = &drain
 	}
 	switch m := c.String("on-full"); m {
-	case "", proto.OnFullBlock, proto.OnFullDrop:
+	case "", client.OnFullBlock, client.OnFullDrop:
 		st.OnFull = m
 	default:
 		return nil, usageError{err: fmt.Errorf("--on-full %q is neither block nor drop", m)}
@@ -140,7 +136,7 @@ func (s *session) command(c *cli.Context, env envFlag) (*client.Cmd, error) {
 	tty := c.Bool("tty") || !c.Bool("no-tty") && stdio.IsTerminal(0) && stdio.IsTerminal(1) && stdio.IsTerminal(2)
 	s.term.SetPTY(tty)
 	if tty {
-		st.TTY = &proto.TTY{Term: s.terminalName(), Winsize: proto.Winsize(stdio.TerminalSize()), Modes: stdio.TerminalModes()}
+		st.TTY = &client.TTY{Term: s.terminalName(), Winsize: client.Winsize(stdio.TerminalSize()), Modes: stdio.TerminalModes()}
 	} else {
 		st.Merge = stdio.SameFile(1, 2)
 	}

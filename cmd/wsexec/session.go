@@ -16,7 +16,6 @@ import (
 
 	"wsexec/internal/client"
 	"wsexec/internal/local"
-	"wsexec/internal/proto"
 	"wsexec/internal/stdio"
 )
 
@@ -168,13 +167,13 @@ func (s *session) run(cmd *client.Cmd) int {
 	}
 	cmd.Stdout, cmd.Stderr = stdio.NewOutput(1, s.term), stdio.NewOutput(2, s.term)
 	if size := stdio.TerminalSize(); s.term.PTY() {
-		cmd.Size = (*proto.Winsize)(&size)
+		cmd.Size = (*client.Winsize)(&size)
 	} else if s.attached != "" && stdio.IsTerminal(0) {
 		size = smaller(size)
-		cmd.Size = (*proto.Winsize)(&size)
+		cmd.Size = (*client.Winsize)(&size)
 	}
 	cmd.Go = stdio.Go
-	cmd.Opened = func(o *proto.Opened) {
+	cmd.Opened = func(o client.Opened) {
 		s.term.SetPTY(o.TTY)
 		if o.TTY {
 			// What is typed must not wait for a flood of output, which with one processor
@@ -202,7 +201,7 @@ func (s *session) run(cmd *client.Cmd) int {
 	if s.term.PTY() {
 		s.Resize() // it may have changed since it was looked at
 	}
-	stopWatch := stdio.WatchReaders(func(fd int) { cmd.StopOutput(fd - 1) })
+	stopWatch := stdio.WatchReaders(func(fd int) { cmd.StopOutput(fd) })
 	result, err := cmd.Run(context.Background())
 	stopWatch()
 	s.term.Restore()
@@ -219,13 +218,13 @@ func (s *session) run(cmd *client.Cmd) int {
 }
 
 // Resize implements [stdio.Session].
-func (s *session) Resize() { s.cmd.Resize(proto.Winsize(stdio.TerminalSize())) }
+func (s *session) Resize() { s.cmd.Resize(client.Winsize(stdio.TerminalSize())) }
 
 // Suspend implements [stdio.Session].
 func (s *session) Suspend() { s.say.suspended(s.cmd.Linger()) }
 
 // Signal implements [stdio.Session].
-func (s *session) Signal(number byte) {
+func (s *session) Signal(number int) {
 	if number == 2 || number == 15 {
 		s.interrupted = s.interrupted || number == 2
 		s.interrupt(number)
@@ -236,7 +235,7 @@ func (s *session) Signal(number byte) {
 
 // interrupt passes an INT or TERM on. Without a connection it gives up; while
 // the command is only being started, after a moment.
-func (s *session) interrupt(number byte) {
+func (s *session) interrupt(number int) {
 	reason := errors.New("interrupted")
 	if s.killed {
 		s.cmd.GiveUp(reason) // not even that helped: its output may wait for us
@@ -307,7 +306,7 @@ func (s *session) report(r *client.Result, err error) {
 // judge finds the exit status and its origin, and says what is to be said.
 func (s *session) judge(r *client.Result, err error) (origin string) {
 	s.status = statusFailed
-	var word *proto.Error
+	var word *client.Error
 	var local *client.LocalError
 	var refused *client.ConnectError
 	var usage usageError
@@ -352,21 +351,21 @@ func (s *session) judge(r *client.Result, err error) (origin string) {
 		return "timeout"
 	}
 	switch r.Exit.Reason {
-	case proto.ReasonIncomplete:
+	case client.ReasonIncomplete:
 		s.say.incomplete()
 		return "server"
 	case "":
-	case proto.ReasonShutdown:
+	case client.ReasonShutdown:
 		s.say.shutdown()
-		if r.Exit.Code != nil && *r.Exit.Code == 0 {
+		if r.Exit.Signal == 0 && r.Exit.Code == 0 {
 			return "server" // it was told to end, and may not have done its work
 		}
 	default: // also one that only a newer server knows
 		s.say.ended(r.Exit.Reason)
 		return "server"
 	}
-	if r.Exit.Code != nil {
-		s.status = *r.Exit.Code
+	if r.Exit.Signal == 0 {
+		s.status = r.Exit.Code
 	} else {
 		s.endedBy = r.Exit.Signal
 		s.status = statusSignal + s.endedBy
@@ -390,7 +389,7 @@ type status struct {
 	Bytes      map[string]int64 `json:"bytes"`
 	Dropped    map[string]int64 `json:"dropped,omitempty"`
 	DurationMS int64            `json:"duration_ms"`
-	LeftBehind []proto.Process  `json:"left_behind"`
+	LeftBehind []client.Process `json:"left_behind"`
 	Reconnects int              `json:"reconnects"`
 }
 
@@ -398,14 +397,14 @@ func (s *session) writeStatus(origin string, r *client.Result, err error) error 
 	st := status{
 		Origin: origin, Code: s.status, Session: s.id,
 		Bytes:      map[string]int64{"stdin": r.StdinTaken, "stdout": r.Bytes[1], "stderr": r.Bytes[2]},
-		DurationMS: r.Duration.Milliseconds(), Reconnects: r.Reconnects, LeftBehind: []proto.Process{},
+		DurationMS: r.Duration.Milliseconds(), Reconnects: r.Reconnects, LeftBehind: []client.Process{},
 	}
-	if r.Dropped != [2]int64{} {
-		st.Dropped = map[string]int64{"stdout": r.Dropped[0], "stderr": r.Dropped[1]}
+	if r.Dropped != [3]int64{} {
+		st.Dropped = map[string]int64{"stdout": r.Dropped[1], "stderr": r.Dropped[2]}
 	}
 	if err != nil {
 		st.Error = err.Error()
-		var word *proto.Error
+		var word *client.Error
 		st.MayHaveRun = errors.Is(err, client.ErrUnknownStart) || errors.As(err, &word) && word.MayHaveRun
 	}
 	if e := r.Exit; e != nil {

@@ -186,7 +186,7 @@ func (m *messages) oddTerm(name string) {
 	m.warn(fmt.Errorf("TERM %.80q is not the name of a terminal; the command's is %s", name, usualTerminal))
 }
 
-func (m *messages) opened(o *proto.Opened) {
+func (m *messages) opened(o client.Opened) {
 	m.info("session %s, pid %d", m.id, o.PID)
 	if o.Dir != "" {
 		m.info("the home directory there cannot be entered: it runs in %s", o.Dir)
@@ -255,9 +255,9 @@ func (m *messages) event(e client.Event) {
 // output waits, so that it stands where the bytes are missing; but not long for a reader that
 // is another than its own.
 func (m *messages) gap(e client.Gap) {
-	same := e.Stream == proto.Stderr || stdio.SameFile(int(e.Stream), 2)
+	same := e.FD == 2 || stdio.SameFile(e.FD, 2)
 	m.mu.Lock()
-	m.dropped[e.Stream&3] += e.N
+	m.dropped[e.FD] += e.N
 	said := same || m.telling.Written()
 	if said {
 		m.tellDropped()
@@ -362,19 +362,19 @@ func (m *messages) clear() {
 	m.tellDropped()
 }
 
-func (m *messages) serverError(e *proto.Error) {
+func (m *messages) serverError(e *client.Error) {
 	switch {
-	case e.Code == proto.CodeNotFound:
+	case e.Code == client.CodeNotFound:
 		sayError(errors.New(theirs(e.Error()) + "; it is not known how the command ended"))
-	case e.Code == proto.CodeCommandNotFound && !m.verbose && e.Detail != "":
+	case e.Code == client.CodeCommandNotFound && !m.verbose && e.Detail != "":
 		sayError(errors.New(theirs(e.Title))) // the PATH is long, and seldom wrong
 		sayHint("wsexec run -v shows the PATH")
-	case e.Code == proto.CodeNotStarted && !e.MayHaveRun:
+	case e.Code == client.CodeNotStarted && !e.MayHaveRun:
 		sayError(errors.New(theirs(e.Title) + "; nothing was run"))
 	default:
 		sayError(errors.New(theirs(e.Error())))
 	}
-	if e.Code == proto.CodeReplaced {
+	if e.Code == client.CodeReplaced {
 		sayHint(m.attach + m.id)
 	}
 }
@@ -594,11 +594,11 @@ func (m *messages) detached() {
 func (m *messages) timeout(reason string) {
 	why := "--timeout is over"
 	switch reason {
-	case proto.ReasonMaxTimeout:
+	case client.ReasonMaxTimeout:
 		why = "it ran as long as the server lets a command run (--max-timeout of wsexec-server)"
-	case proto.ReasonIdle:
+	case client.ReasonIdle:
 		why = "nothing came from it or went to it for the time of --idle-timeout"
-	case proto.ReasonMaxIdle:
+	case client.ReasonMaxIdle:
 		why = "nothing came from it or went to it for as long as the server allows (--max-idle-timeout of wsexec-server)"
 	}
 	m.warn(errors.New("the command was ended: " + why))
@@ -608,9 +608,9 @@ func (m *messages) timeout(reason string) {
 func (m *messages) ended(reason string) {
 	why := reason
 	switch reason {
-	case proto.ReasonLinger:
+	case client.ReasonLinger:
 		why = "nobody was connected for the time of --linger"
-	case proto.ReasonHangup:
+	case client.ReasonHangup:
 		why = "another client hung up"
 	}
 	sayError(errors.New("the command was ended: " + why))
@@ -624,7 +624,7 @@ func (m *messages) incomplete() {
 
 // leftBehind names what was ended after the command: what held its output open,
 // or with -v all; and what was not ended.
-func (m *messages) leftBehind(ps []proto.Process) {
+func (m *messages) leftBehind(ps []client.Process) {
 	var ended, running []string
 	for _, p := range ps {
 		name := fmt.Sprintf("%s (pid %d)", p.Name, p.PID)

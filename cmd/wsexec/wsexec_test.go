@@ -13,7 +13,6 @@ import (
 
 	"wsexec/internal/client"
 	"wsexec/internal/leak"
-	"wsexec/internal/proto"
 )
 
 func TestMain(m *testing.M) { leak.Main(m) }
@@ -41,11 +40,11 @@ func TestJudge(t *testing.T) {
 	}
 	os.Stderr = null
 	defer func() { os.Stderr = stderr; null.Close() }()
-	code := func(n int) *proto.Exit { return &proto.Exit{Code: &n} }
-	with := func(e *proto.Exit, reason string) *proto.Exit { e.Reason = reason; return e }
+	code := func(n int) *client.Exit { return &client.Exit{Code: n} }
+	with := func(e *client.Exit, reason string) *client.Exit { e.Reason = reason; return e }
 	for _, tt := range []struct {
 		name   string
-		exit   *proto.Exit
+		exit   *client.Exit
 		err    error
 		status int
 		origin string
@@ -53,24 +52,24 @@ func TestJudge(t *testing.T) {
 		{"success", code(0), nil, 0, "command"},
 		{"failure", code(255), nil, 255, "command"},
 		{"its own 125", code(125), nil, 125, "command"},
-		{"killed", &proto.Exit{Signal: 9}, nil, 137, "command"},
-		{"timeout with status 0", with(code(0), proto.ReasonTimeout), nil, 124, "timeout"},
-		{"the server's timeout", with(code(0), proto.ReasonMaxTimeout), nil, 124, "timeout"},
-		{"idle", with(code(0), proto.ReasonIdle), nil, 124, "timeout"},
-		{"idle, for the server", with(code(0), proto.ReasonMaxIdle), nil, 124, "timeout"},
-		{"timeout by signal", with(&proto.Exit{Signal: 15}, proto.ReasonTimeout), nil, 124, "timeout"},
-		{"incomplete output is no success", with(code(0), proto.ReasonIncomplete), nil, 125, "server"},
-		{"server stopped", with(&proto.Exit{Signal: 15}, proto.ReasonShutdown), nil, 143, "command"},
-		{"given up by the server is no success", with(code(0), proto.ReasonLinger), nil, 125, "server"},
-		{"hung up by another is no success", with(code(0), proto.ReasonHangup), nil, 125, "server"},
+		{"killed", &client.Exit{Signal: 9}, nil, 137, "command"},
+		{"timeout with status 0", with(code(0), client.ReasonTimeout), nil, 124, "timeout"},
+		{"the server's timeout", with(code(0), client.ReasonMaxTimeout), nil, 124, "timeout"},
+		{"idle", with(code(0), client.ReasonIdle), nil, 124, "timeout"},
+		{"idle, for the server", with(code(0), client.ReasonMaxIdle), nil, 124, "timeout"},
+		{"timeout by signal", with(&client.Exit{Signal: 15}, client.ReasonTimeout), nil, 124, "timeout"},
+		{"incomplete output is no success", with(code(0), client.ReasonIncomplete), nil, 125, "server"},
+		{"server stopped", with(&client.Exit{Signal: 15}, client.ReasonShutdown), nil, 143, "command"},
+		{"given up by the server is no success", with(code(0), client.ReasonLinger), nil, 125, "server"},
+		{"hung up by another is no success", with(code(0), client.ReasonHangup), nil, 125, "server"},
 		{"an unknown reason is no success", with(code(0), "eclipse"), nil, 125, "server"},
 		{"a failed write is no success", code(0), &client.LocalError{Op: "write stdout", Err: io.ErrShortWrite}, 125, "local"},
-		{"not found", nil, &proto.Error{Code: proto.CodeCommandNotFound, Status: 127}, 127, "server"},
-		{"an error with status 0 is no success", nil, &proto.Error{Code: "x", Status: 0}, 125, "server"},
-		{"cannot be run", nil, &proto.Error{Code: proto.CodeNotExecutable, Status: 126}, 126, "server"},
-		{"an error with a status of the command's", nil, &proto.Error{Code: "x", Status: 3}, 125, "server"},
-		{"an error that is a signal", nil, &proto.Error{Code: "x", Status: 130}, 125, "server"},
-		{"an error with a wild status", nil, &proto.Error{Code: "x", Status: 256}, 125, "server"},
+		{"not found", nil, &client.Error{Code: client.CodeCommandNotFound, Status: 127}, 127, "server"},
+		{"an error with status 0 is no success", nil, &client.Error{Code: "x", Status: 0}, 125, "server"},
+		{"cannot be run", nil, &client.Error{Code: client.CodeNotExecutable, Status: 126}, 126, "server"},
+		{"an error with a status of the command's", nil, &client.Error{Code: "x", Status: 3}, 125, "server"},
+		{"an error that is a signal", nil, &client.Error{Code: "x", Status: 130}, 125, "server"},
+		{"an error with a wild status", nil, &client.Error{Code: "x", Status: 256}, 125, "server"},
 		{"refused", nil, &client.ConnectError{Status: 401, Err: errors.New("x")}, 125, "transport"},
 		{"lost", nil, client.ErrLost, 125, "transport"},
 		{"broken", nil, client.ErrBroken, 125, "transport"},

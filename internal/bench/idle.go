@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"wsexec/internal/client"
-	"wsexec/internal/proto"
 )
 
 // Servers with many sessions in which nothing happens. Those of wsexec are held by
@@ -43,9 +42,9 @@ func (l *lab) idleSessions(s *server, n int) error {
 	for range n {
 		room <- struct{}{}
 		c := client.New(client.Server{URL: s.url, Token: strings.TrimSpace(string(token))},
-			&proto.Start{Argv: [][]byte{[]byte("sleep"), []byte("86400")}, TTY: &proto.TTY{Term: "xterm", Winsize: proto.Winsize{Rows: 24, Cols: 80}}})
+			&client.Start{Args: []string{"sleep", "86400"}, TTY: &client.TTY{Term: "xterm", Winsize: client.Winsize{Rows: 24, Cols: 80}}})
 		open := sync.OnceFunc(func() { <-room })
-		c.Opened = func(*proto.Opened) {
+		c.Opened = func(client.Opened) {
 			results <- nil
 			open()
 		}

@@ -165,7 +165,7 @@ func TestUnaskedTerminal(t *testing.T) {
 			drain(c)
 		}
 		c := f.cmd()
-		c.Opened = func(*proto.Opened) { t.Error("the command was taken to run") }
+		c.Opened = func(Opened) { t.Error("the command was taken to run") }
 		if _, _, err := f.run(c); !errors.Is(err, ErrBroken) {
 			t.Errorf("Run = %v, want ErrBroken", err)
 		}
@@ -223,7 +223,7 @@ func TestBytesOfAttach(t *testing.T) {
 		c := f.cmd()
 		c.Start = nil
 		r, _, err := f.run(c)
-		if err != nil || r.Bytes != [3]int64{0, 50, 0} || r.Dropped != [2]int64{30, 0} || r.StdinTaken != 0 {
+		if err != nil || r.Bytes != [3]int64{0, 50, 0} || r.Dropped != [3]int64{0, 30, 0} || r.StdinTaken != 0 {
 			t.Errorf("Run = %+v, %v; want 50 bytes of stdout, 30 dropped, and nothing of stdin", r, err)
 		}
 	})

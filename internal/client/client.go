@@ -16,10 +16,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"reflect"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -71,9 +71,9 @@ const (
 
 // Server says where a server is and how to get in.
 type Server struct {
-	URL   string // ws, wss, http or https, without a path
-	Name  string // for a person; "": URL
-	Dial  link.Dialer
+	URL   string                                  // ws, wss, http or https, without a path
+	Name  string                                  // for a person; "": URL
+	Dial  func(context.Context) (net.Conn, error) // nil is TCP, through a proxy if the environment says so
 	Token string
 	// TokenFrom says where Token was found, for who reads a [ConnectError].
 	TokenFrom string
@@ -87,7 +87,7 @@ type Cmd struct {
 	// ID of the session; made by New.
 	ID string
 	// Start says what to run. Nil: take over the session ID, which runs.
-	Start *proto.Start
+	Start *Start
 	// Stdin is read once the command runs; nil is empty. When the command takes
 	// no more input, a Stdin that is an [io.Closer] is closed, which must end a
 	// Read that blocks. After Run such a Read may go on: Stdin is the caller's.
@@ -98,19 +98,20 @@ type Cmd struct {
 	// [Output] for those that must not wait in Write.
 	Stdout, Stderr io.Writer
 	// Size of the local terminal, for a session with one.
-	Size *proto.Winsize
+	Size *Winsize
 	// Go starts a goroutine; nil is the go statement. Whoever has to tidy up
 	// before a panic ends the program does it here.
 	Go func(func())
 	// Opened, if not nil, is called by Run when the command is known to run,
 	// once, before anything is read or written.
-	Opened func(*proto.Opened)
+	Opened func(Opened)
 	// Events, if not nil, is called by Run, or beside it, when something
 	// happens that a person may want to know of.
 	Events func(Event)
 
-	made      sync.Once // of the streams
-	try       int       // written with mu
+	made      sync.Once    // of the streams
+	start     *proto.Start // Start on the wire
+	try       int          // written with mu
 	instance  string
 	opened    *proto.Opened // the first one
 	until     time.Time     // when the session is given up, if the connection is lost
@@ -137,7 +138,7 @@ type Cmd struct {
 	hungUp     bool
 	leaving    bool // by Detach
 	reconnects int
-	dropped    [2]int64  // of stdout and stderr
+	dropped    [3]int64  // of stdout (1) and stderr (2)
 	pending    chan byte // signals on their way to their stream
 	localErr   error     // a local write failed
 }
@@ -156,87 +157,8 @@ type Output interface {
 	NonBlocking() bool
 }
 
-// An Event is one of [Lost], [Back], [Gap] and [Notice].
-type Event any
-
-type (
-	// Lost: the connection is gone, and a new one is tried until then.
-	Lost struct {
-		Err   error
-		Until time.Time
-	}
-	// Back: there is a connection again.
-	Back struct{ After time.Duration }
-	// Gap: the server dropped N bytes of an output.
-	Gap struct {
-		Stream uint8
-		N      int64
-	}
-	// Notice is a word of the server's.
-	Notice struct{ Text string }
-)
-
-// A Result is how a command ended.
-type Result struct {
-	Exit *proto.Exit // nil if that is not known
-	// Bytes that the local side read (stdin) and wrote (stdout, stderr).
-	Bytes [3]int64
-	// Dropped bytes of stdout and stderr, of which there was an event each time.
-	Dropped    [2]int64
-	Reconnects int
-	Duration   time.Duration
-	// StdinTaken is how much of stdin the command consumed, as far as is known.
-	StdinTaken int64
-	// Until is when a session that goes on is given up by the server; zero if it
-	// does not.
-	Until time.Time
-}
-
-// Errors of Run, besides [*proto.Error] (the server's final word),
-// [*ConnectError] and [*LocalError].
-var (
-	// ErrGivenUp is in the chain when Interrupt or Run's context ended it.
-	ErrGivenUp = errors.New("given up")
-	// ErrDetached: the client left the session by Detach.
-	ErrDetached = errors.New("detached")
-	// ErrLost: the connection could not be made again in time.
-	ErrLost = errors.New("connection lost for good")
-	// ErrUnknownStart: it is not known whether the command ran.
-	ErrUnknownStart = errors.New("it is not known whether the command ran")
-	// ErrNoAnswer: the server took open and has not answered it in time.
-	ErrNoAnswer = errors.New("the server took the request and said nothing")
-	// ErrBroken: the server does not keep to the protocol.
-	ErrBroken = errors.New("the server broke the protocol")
-)
-
-// A ConnectError says why a server could not be reached at all, or let nobody
-// in.
-type ConnectError struct {
-	URL       string         // the server's
-	TokenFrom string         // the server's, too; "" if no token was sent
-	Status    int            // of the HTTP response, 0 if there was none
-	Problem   *proto.Problem // if the response had one
-	Location  string         // of a redirect, which is not followed
-	Err       error
-}
-
-func (e *ConnectError) Error() string { return e.Err.Error() }
-func (e *ConnectError) Unwrap() error { return e.Err }
-
-// A ProxyError, in the chain of a [ConnectError], is the refusal of a proxy.
-type ProxyError = link.ProxyError
-
-// A LocalError is a failure of this side: of reading or writing a local stream.
-type LocalError struct {
-	Op  string // "read stdin", "write stdout"
-	Err error
-}
-
-func (e *LocalError) Error() string { return e.Op + ": " + e.Err.Error() }
-func (e *LocalError) Unwrap() error { return e.Err }
-
 // New returns a Cmd that runs start on a server.
-func New(s Server, start *proto.Start) *Cmd {
+func New(s Server, start *Start) *Cmd {
 	return &Cmd{Server: s, ID: proto.NewID(), Start: start}
 }
 
@@ -264,6 +186,9 @@ func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 
 func (c *Cmd) makeStreams() {
 	w := pipeOutput
+	if c.Start != nil {
+		c.start = c.Start.message()
+	}
 	if c.Start != nil && c.Start.TTY != nil {
 		w = ttyOutput
 	}
@@ -288,9 +213,9 @@ func (c *Cmd) makeStreams() {
 // those that are next.
 func (c *Cmd) gap(output uint8, n int64) {
 	c.mu.Lock()
-	c.dropped[output-proto.Stdout] += n
+	c.dropped[output] += n
 	c.mu.Unlock()
-	c.event(Gap{output, n})
+	c.event(Gap{int(output), n})
 }
 
 var (
@@ -301,14 +226,15 @@ var (
 func (c *Cmd) result(err error) (*Result, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := &Result{Exit: c.exit, Reconnects: c.reconnects, Duration: time.Since(c.began), Dropped: c.dropped}
+	r := &Result{Reconnects: c.reconnects, Duration: time.Since(c.began), Dropped: c.dropped}
 	taken, read := c.stdin.Position()
 	r.Bytes[0], r.StdinTaken = read-c.stdinBase, taken-c.stdinBase
 	for i, o := range c.out {
 		r.Bytes[1+i], _ = o.Position()
-		r.Bytes[1+i] -= c.outBase[i] + r.Dropped[i]
+		r.Bytes[1+i] -= c.outBase[i] + r.Dropped[1+i]
 	}
 	if c.exit != nil {
+		r.Exit = exitOf(c.exit)
 		r.StdinTaken = min(max(c.exit.Stdin-c.stdinBase, 0), r.Bytes[0])
 	}
 	if c.done {
@@ -331,7 +257,7 @@ func (c *Cmd) result(err error) (*Result, error) {
 func (c *Cmd) connections(ctx context.Context) error {
 	linger := defaultLinger
 	if c.Start != nil && c.Start.Linger != nil {
-		linger = c.Start.Linger.Duration()
+		linger = *c.Start.Linger
 	}
 	asked, delay := linger, backoffMin
 	var lostAt time.Time
@@ -435,9 +361,9 @@ func (c *Cmd) givenUp(ctx context.Context) error {
 
 // final reports whether an error is one after which no connection is tried.
 func final(err error) bool {
-	var word *proto.Error
+	var said *Error
 	var refused *ConnectError
-	return errors.As(err, &word) || errors.As(err, &refused) ||
+	return errors.As(err, &said) || errors.As(err, &refused) ||
 		errors.Is(err, ErrBroken) || errors.Is(err, ErrUnknownStart) || errors.Is(err, link.ErrAccused)
 }
 
@@ -512,7 +438,7 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 	size, hungUp, leaving := c.Size, c.hungUp, c.leaving
 	c.mu.Unlock()
 	if size != nil && opened.TTY {
-		l.Send(&proto.Resize{Winsize: *size})
+		l.Send(&proto.Resize{Winsize: proto.Winsize(*size)})
 	}
 	if hungUp {
 		l.Send(&proto.Hangup{})
@@ -520,16 +446,7 @@ func (c *Cmd) connect(ctx context.Context, since time.Time, linger, delay time.D
 	if leaving {
 		l.Send(&proto.Detach{})
 	}
-	err = l.Run(opened.Keepalive.Duration())
-	return broken(err)
-}
-
-// broken puts a breach of the protocol into the client's words.
-func broken(err error) error {
-	if !errors.Is(err, link.ErrProtocol) {
-		return err
-	}
-	return fmt.Errorf("%w: %s", ErrBroken, strings.TrimPrefix(err.Error(), link.ErrProtocol.Error()+": "))
+	return exported(l.Run(opened.Keepalive.Duration()))
 }
 
 // dial makes the connection; beside is what [link.DialOptions] calls Every. What went wrong
@@ -564,10 +481,10 @@ func (c *Cmd) dial(ctx context.Context, beside time.Duration) (*link.Conn, error
 // open exchanges the opening messages and begins the streams on the connection.
 func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time, answer time.Duration) (*proto.Opened, error) {
 	c.mu.Lock()
-	o := &proto.Open{Client: c.client, Try: c.try, Size: c.Size, Window: Window}
+	o := &proto.Open{Client: c.client, Try: c.try, Size: (*proto.Winsize)(c.Size), Window: Window}
 	c.mu.Unlock()
 	if c.opened == nil {
-		o.Start = c.Start
+		o.Start = c.start
 	}
 	have := map[uint8]proto.Position{}
 	for i, r := range c.out {
@@ -579,7 +496,7 @@ func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time, answer tim
 	}
 	err := conn.WriteControl(o, time.Until(deadline))
 	if errors.Is(err, link.ErrTooLong) {
-		return nil, proto.NewError(proto.CodeTooLarge, "the command is too large", fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent", proto.MaxOpen), 126)
+		return nil, &Error{Code: CodeTooLarge, Title: "the command is too large", Detail: fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent", proto.MaxOpen), Status: 126}
 	}
 	if err != nil {
 		return nil, err
@@ -589,14 +506,14 @@ func (c *Cmd) open(conn *link.Conn, l *link.Link, deadline time.Time, answer tim
 		return nil, ErrNoAnswer
 	}
 	if err != nil {
-		return nil, broken(err)
+		return nil, exported(err)
 	}
 	switch m := m.(type) {
 	case *proto.Error:
 		if err := c.asked().allows(m); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 		}
-		return nil, m
+		return nil, (*Error)(m)
 	case *proto.Opened:
 		if err := c.asked().allows(m); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBroken, err)
@@ -642,7 +559,7 @@ func (c *Cmd) begin(m *proto.Opened, o *proto.Open, l *link.Link) error {
 		c.opened = m
 		c.mu.Unlock()
 		if c.Opened != nil {
-			c.Opened(m)
+			c.Opened(Opened{m.PID, m.TTY, m.Dir})
 		}
 		c.relays.Add(1)
 		c.goFunc()(c.relaySignals)
@@ -717,7 +634,7 @@ func (c *Cmd) control(m any) error {
 func (c *Cmd) asked() *question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &question{start: c.Start, opened: c.opened, firstTry: c.try == 1, detaching: c.leaving}
+	return &question{start: c.start, opened: c.opened, firstTry: c.try == 1, detaching: c.leaving}
 }
 
 // agreeOnGaps tells the outputs whether the server may drop some of them.
@@ -851,7 +768,7 @@ func (c *Cmd) write(i int, w io.Writer) {
 				}
 				c.mu.Unlock()
 			}
-			c.StopOutput(i)
+			c.StopOutput(1 + i)
 			return
 		}
 	}
@@ -884,20 +801,20 @@ func (c *Cmd) stopWriting() {
 	}
 }
 
-// StopOutput says that nobody reads stdout (0) or stderr (1) any more. That may be
+// StopOutput says that nobody reads stdout (1) or stderr (2) any more. That may be
 // so before Run.
-func (c *Cmd) StopOutput(i int) {
+func (c *Cmd) StopOutput(fd int) {
 	c.made.Do(c.makeStreams)
-	c.out[i].Stop()
+	c.out[fd-1].Stop()
 	c.checkDone()
 }
 
 // Signal sends the signal of that Linux number to the command's group. Without a
 // connection it is sent with the next one. Of those that cannot be sent, more than
 // two windows of stream 3 are dropped.
-func (c *Cmd) Signal(n byte) {
+func (c *Cmd) Signal(n int) {
 	select {
-	case c.signalQueue() <- n:
+	case c.signalQueue() <- byte(n):
 	default:
 	}
 }
@@ -993,14 +910,14 @@ func (c *Cmd) Hangup() {
 }
 
 // Resize tells the size of the local terminal.
-func (c *Cmd) Resize(size proto.Winsize) {
+func (c *Cmd) Resize(size Winsize) {
 	c.mu.Lock()
 	c.Size = &size
 	l := c.link
 	tty := c.opened != nil && c.opened.TTY
 	c.mu.Unlock()
 	if l != nil && tty {
-		l.Send(&proto.Resize{Winsize: size})
+		l.Send(&proto.Resize{Winsize: proto.Winsize(size)})
 	}
 }
 

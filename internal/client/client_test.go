@@ -93,9 +93,7 @@ func (f *fake) Dial(ctx context.Context) (net.Conn, error) {
 const linger = 10 * time.Second
 
 func (f *fake) cmd() *Cmd {
-	ms := proto.MillisOf(linger)
-	ka := proto.Millis(1000)
-	return New(Server{URL: "ws://test", Dial: f.Dial}, &proto.Start{Argv: [][]byte{[]byte("true")}, Linger: &ms, Keepalive: &ka})
+	return New(Server{URL: "ws://test", Dial: f.Dial}, &Start{Args: []string{"true"}, Linger: new(linger), Keepalive: new(time.Second)})
 }
 
 // opened tells the client that its command runs.
@@ -225,7 +223,7 @@ func TestDialHangs(t *testing.T) {
 				}
 			}}
 			_, took, err := f.run(f.cmd())
-			var word *proto.Error
+			var word *Error
 			if most := backoffMin + 2*besideMin; !errors.As(err, &word) || took > most {
 				t.Errorf("Run = %v after %v, want the server's error after at most %v", err, took, most)
 			}
@@ -362,7 +360,7 @@ func TestStartIsNotRepeated(t *testing.T) {
 				}
 			}}
 			_, _, err := f.run(f.cmd())
-			var word *proto.Error
+			var word *Error
 			if !errors.As(err, &word) || word.Code != proto.CodeGone {
 				t.Errorf("Run = %v, want the server's error", err)
 			}
@@ -407,7 +405,7 @@ func TestResume(t *testing.T) {
 		c := f.cmd()
 		c.Stdout = &out
 		r, _, err := f.run(c)
-		if err != nil || *r.Exit.Code != 3 || out.String() != text {
+		if err != nil || r.Exit.Code != 3 || out.String() != text {
 			t.Errorf("Run = %+v, %v; output %q", r.Exit, err, &out)
 		}
 		if r.Reconnects != 1 {
@@ -592,8 +590,8 @@ func TestStopOutputBeforeRun(t *testing.T) {
 			synctest.Wait()
 		}
 		c := f.cmd()
-		c.StopOutput(0)
-		if r, _, err := f.run(c); err != nil || r.Exit == nil || *r.Exit.Code != 3 {
+		c.StopOutput(1)
+		if r, _, err := f.run(c); err != nil || r.Exit == nil || r.Exit.Code != 3 {
 			t.Errorf("Run = %+v, %v", r.Exit, err)
 		}
 	})
@@ -656,10 +654,10 @@ func TestTooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: func(int, *link.Conn, *proto.Open) {}}
 		c := f.cmd()
-		c.Start.Argv = append(c.Start.Argv, make([]byte, 4<<20))
+		c.Start.Args = append(c.Start.Args, strings.Repeat("\x00", 4<<20))
 		_, took, err := f.run(c)
-		var word *proto.Error
-		if !errors.As(err, &word) || word.Code != proto.CodeTooLarge || took != 0 || len(f.opens) != 0 {
+		var word *Error
+		if !errors.As(err, &word) || word.Code != CodeTooLarge || took != 0 || len(f.opens) != 0 {
 			t.Errorf("Run = %v after %v and %d opens, want too-large at once", err, took, len(f.opens))
 		}
 	})

@@ -34,12 +34,12 @@ const (
 )
 
 // readProblem reads the problem document of a refusal, nil if it has none.
-func readProblem(resp *http.Response) *proto.Problem {
+func readProblem(resp *http.Response) *Problem {
 	if resp.Body == nil || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") {
 		return nil
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, proto.MaxControl))
-	p := new(proto.Problem)
+	p := new(Problem)
 	if err != nil || json.Unmarshal(b, p) != nil {
 		return nil
 	}
@@ -82,7 +82,7 @@ func answered(resp *http.Response) error {
 
 // connectError says why there is no connection; resp is nil if there was no response.
 func (s Server) connectError(resp *http.Response, err error) *ConnectError {
-	ce := &ConnectError{URL: s.shown(), TokenFrom: s.TokenFrom, Err: err}
+	ce := &ConnectError{URL: s.shown(), TokenFrom: s.TokenFrom, Err: exported(err)}
 	if resp != nil {
 		ce.Status, ce.Problem = resp.StatusCode, readProblem(resp)
 		if ce.Status/100 == 3 {
@@ -92,9 +92,33 @@ func (s Server) connectError(resp *http.Response, err error) *ConnectError {
 	return ce
 }
 
-// Session describes the session of that id on a server; nil if there is none. Of one
-// with a long command only the id is filled in.
-func Session(ctx context.Context, s Server, id string) (*proto.Info, error) {
+// A Session is one that a server has.
+type Session struct {
+	ID, Name      string
+	State         string // starting, running, lost, detached, ending, ended
+	Attached      bool   // a client is connected to it
+	PID           int
+	Args          []string
+	ArgsTruncated bool // Args is not all of them
+	TTY           bool
+	Started       time.Time
+	Exit          *Exit // of one that has ended
+}
+
+func sessionOf(i *proto.Info) *Session {
+	s := &Session{ID: i.ID, Name: i.Name, State: i.State, Attached: i.Attached, PID: i.PID, ArgsTruncated: i.ArgvTruncated, TTY: i.TTY, Started: i.Started}
+	for _, a := range i.Argv {
+		s.Args = append(s.Args, string(a))
+	}
+	if i.Exit != nil {
+		s.Exit = exitOf(i.Exit)
+	}
+	return s
+}
+
+// Session describes the session of that id; nil if there is none. Of one with a
+// long command only the id is filled in.
+func (s Server) Session(ctx context.Context, id string) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	resp, err := s.get(ctx, "/v1/sessions/"+id)
@@ -110,24 +134,13 @@ func Session(ctx context.Context, s Server, id string) (*proto.Info, error) {
 	if json.NewDecoder(io.LimitReader(resp.Body, maxSession)).Decode(info) != nil || info.ID != id {
 		info = &proto.Info{ID: id}
 	}
-	return info, nil
+	return sessionOf(info), nil
 }
 
-// Sessions are all sessions on a server.
-func Sessions(ctx context.Context, s Server) (all []proto.Info, err error) {
-	for i, err := range EachSession(ctx, s) {
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, i)
-	}
-	return all, nil
-}
-
-// EachSession lists the sessions on a server, page by page; the memory that it takes is
+// Sessions lists the sessions of a server, page by page; the memory that it takes is
 // that of one session. An error ends the list.
-func EachSession(ctx context.Context, s Server) iter.Seq2[proto.Info, error] {
-	return func(yield func(proto.Info, error) bool) {
+func (s Server) Sessions(ctx context.Context) iter.Seq2[*Session, error] {
+	return func(yield func(*Session, error) bool) {
 		after := ""
 		for range maxPages {
 			next, goOn, err := s.page(ctx, after, yield)
@@ -140,12 +153,12 @@ func EachSession(ctx context.Context, s Server) iter.Seq2[proto.Info, error] {
 				err = errors.New("its pages do not end")
 			}
 			if err != nil {
-				yield(proto.Info{}, listError(err))
+				yield(nil, listError(err))
 				return
 			}
 			after = next
 		}
-		yield(proto.Info{}, listError(fmt.Errorf("it has more than %d pages", maxPages)))
+		yield(nil, listError(fmt.Errorf("it has more than %d pages", maxPages)))
 	}
 }
 
@@ -159,7 +172,7 @@ func listError(err error) error {
 
 // page yields the sessions of one page, and returns where the next one begins; goOn is
 // false if yield was.
-func (s Server) page(ctx context.Context, after string, yield func(proto.Info, error) bool) (next string, goOn bool, err error) {
+func (s Server) page(ctx context.Context, after string, yield func(*Session, error) bool) (next string, goOn bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
@@ -173,11 +186,11 @@ func (s Server) page(ctx context.Context, after string, yield func(proto.Info, e
 	defer resp.Body.Close()
 	body := &io.LimitedReader{R: resp.Body, N: maxPage}
 	goOn = true
-	next, err = decodePage(json.NewDecoder(body), func(i proto.Info) error {
+	next, err = decodePage(json.NewDecoder(body), func(i *proto.Info) error {
 		if !proto.ValidID(i.ID) {
 			return fmt.Errorf("%.40q is not an id", i.ID) // it becomes part of a URL, and of a command to type
 		}
-		if goOn = yield(i, nil); !goOn {
+		if goOn = yield(sessionOf(i), nil); !goOn {
 			return errStopped
 		}
 		return nil
@@ -194,7 +207,7 @@ func (s Server) page(ctx context.Context, after string, yield func(proto.Info, e
 var errStopped = errors.New("stopped")
 
 // decodePage decodes {"sessions":[...],"next":"..."}, one session at a time.
-func decodePage(d *json.Decoder, session func(proto.Info) error) (next string, err error) {
+func decodePage(d *json.Decoder, session func(*proto.Info) error) (next string, err error) {
 	if err := expect(d, json.Delim('{')); err != nil {
 		return "", err
 	}
@@ -213,7 +226,7 @@ func decodePage(d *json.Decoder, session func(proto.Info) error) (next string, e
 				if err := d.Decode(&i); err != nil {
 					return "", err
 				}
-				if err := session(i); err != nil {
+				if err := session(&i); err != nil {
 					return "", err
 				}
 			}

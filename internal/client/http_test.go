@@ -25,6 +25,17 @@ func site(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Reques
 	})
 }
 
+// all are the sessions that a server lists.
+func all(s Server) (list []*Session, err error) {
+	for i, err := range s.Sessions(context.Background()) {
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, i)
+	}
+	return list, nil
+}
+
 func refuse(w http.ResponseWriter, status int, typ string) {
 	w.Header().Set("Content-Type", proto.ProblemType)
 	w.WriteHeader(status)
@@ -65,7 +76,7 @@ func TestSessionsInPages(t *testing.T) {
 				}
 				io.WriteString(w, tt.pages[r.URL.Query().Get("after")])
 			}, func(s Server, f *fake) {
-				list, err := Sessions(context.Background(), s)
+				list, err := all(s)
 				if len(list) != tt.want || (tt.err == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("%d sessions, %v; want %d, %q", len(list), err, tt.want, tt.err)
 				}
@@ -79,7 +90,7 @@ func TestSessionsInPages(t *testing.T) {
 	}
 	t.Run("without end", func(t *testing.T) {
 		site(t, func(n int, w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"sessions":[],"next":"%d"}`, n) }, func(s Server, f *fake) {
-			if _, err := Sessions(context.Background(), s); err == nil || f.conns != maxPages {
+			if _, err := all(s); err == nil || f.conns != maxPages {
 				t.Errorf("%v after %d pages", err, f.conns)
 			}
 		})
@@ -88,7 +99,7 @@ func TestSessionsInPages(t *testing.T) {
 		site(t, func(n int, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"sessions":[%s],"next":"%d"}`, info(ids[n]), n)
 		}, func(s Server, f *fake) {
-			for i, err := range EachSession(context.Background(), s) {
+			for i, err := range s.Sessions(context.Background()) {
 				if err != nil || i.ID == ids[2] {
 					break
 				}
@@ -109,7 +120,7 @@ func TestSessionsInPages(t *testing.T) {
 			}
 		}, func(s Server, _ *fake) {
 			began := time.Now()
-			if _, err := Sessions(context.Background(), s); err == nil || time.Since(began) != connectTimeout {
+			if _, err := all(s); err == nil || time.Since(began) != connectTimeout {
 				t.Errorf("%v after %v", err, time.Since(began))
 			}
 		})
@@ -122,15 +133,15 @@ func TestSession(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer func(w http.ResponseWriter)
-		want   *proto.Info
+		want   *Session
 		err    bool
 	}{
 		{"there is", func(w http.ResponseWriter) {
 			fmt.Fprintf(w, `{"id":%q,"name":"build","state":"running","argv":[]}`, id)
-		}, &proto.Info{ID: id, Name: "build"}, false},
+		}, &Session{ID: id, Name: "build"}, false},
 		{"one with a long command", func(w http.ResponseWriter) {
 			fmt.Fprintf(w, `{"id":%q,"name":"build","argv":[%q]}`, id, strings.Repeat("A", 4<<20))
-		}, &proto.Info{ID: id}, false},
+		}, &Session{ID: id}, false},
 		{"there is none", func(w http.ResponseWriter) { refuse(w, 426, "about:blank") }, nil, false},
 		{"there is none, to a newer server", func(w http.ResponseWriter) { refuse(w, 404, "about:blank") }, nil, false},
 		{"something else answers", func(w http.ResponseWriter) { http.NotFound(w, nil) }, nil, true},
@@ -143,7 +154,7 @@ func TestSession(t *testing.T) {
 				}
 				tt.answer(w)
 			}, func(s Server, _ *fake) {
-				got, err := Session(context.Background(), s, id)
+				got, err := s.Session(context.Background(), id)
 				if (err != nil) != tt.err || (got == nil) != (tt.want == nil) || got != nil && (got.ID != tt.want.ID || got.Name != tt.want.Name) {
 					t.Errorf("%+v, %v; want %+v", got, err, tt.want)
 				}
@@ -204,7 +215,7 @@ func TestBusyServer(t *testing.T) {
 					return true
 				}
 				began := time.Now()
-				_, err := Sessions(context.Background(), Server{URL: "ws://test", Dial: f.Dial})
+				_, err := all(Server{URL: "ws://test", Dial: f.Dial})
 				check("list", f, time.Since(began), err)
 				f.wg.Wait()
 			})

@@ -66,14 +66,14 @@ func TestPanic(t *testing.T) {
 				if tty {
 					st.TTY = terminal().TTY
 				}
-				c := client.New(at(sock), &st)
+				c := newCmd(at(sock), &st)
 				stdin, w := io.Pipe()
 				defer w.Close()
 				c.Stdin = stdin
 				out, outW := io.Pipe()
 				c.Stdout = outW
 				pid := 0
-				c.Opened = func(o *proto.Opened) { pid = o.PID }
+				c.Opened = func(o client.Opened) { pid = o.PID }
 				line := make(chan string, 1)
 				go func() {
 					b := bufio.NewReader(out)
@@ -86,7 +86,7 @@ func TestPanic(t *testing.T) {
 				}()
 				_, err := c.Run(context.Background())
 				outW.Close()
-				var word *proto.Error
+				var word *client.Error
 				if errors.Is(err, client.ErrGivenUp) {
 					// Whoever comes back is told.
 					eventually(t, func() bool { return strings.Contains(log.String(), "level=ERROR msg=panic") })
@@ -101,7 +101,7 @@ func TestPanic(t *testing.T) {
 					if len(l) != 1 || l[0].Name == "victim" {
 						return false
 					}
-					_, err := client.New(at(sock), command("true")).Run(context.Background())
+					_, err := newCmd(at(sock), command("true")).Run(context.Background())
 					return err == nil
 				})
 				var child int
@@ -116,7 +116,7 @@ func TestPanic(t *testing.T) {
 					})
 				}
 				// It is not started again by a client that knows nothing of it.
-				again := client.New(at(sock), &st)
+				again := newCmd(at(sock), &st)
 				again.ID = c.ID
 				if _, err := again.Run(context.Background()); !errors.As(err, &word) || word.Code != proto.CodeInternal {
 					t.Errorf("the same start again: %v, want internal", err)
@@ -141,14 +141,14 @@ type echo struct {
 
 func startEcho(t *testing.T, sock string) *echo {
 	t.Helper()
-	c := client.New(at(sock), command("cat"))
+	c := newCmd(at(sock), command("cat"))
 	stdin, w := io.Pipe()
 	out, outW := io.Pipe()
 	c.Stdin, c.Stdout = stdin, outW
 	e := &echo{w: w, r: bufio.NewReader(out), done: make(chan error, 1)}
 	go func() {
 		r, err := c.Run(context.Background())
-		if err == nil && (r.Exit.Code == nil || *r.Exit.Code != 0) {
+		if err == nil && (r.Exit.Signal != 0 || r.Exit.Code != 0) {
 			err = fmt.Errorf("exit %+v", r.Exit)
 		}
 		outW.Close()

@@ -27,7 +27,7 @@ func TestSessionsPerUser(t *testing.T) {
 	late := dial(t, sock, proto.NewID()) // upgraded while there was room
 	who := proto.NewID()
 	mustOpen(t, c, &proto.Open{Client: who, Try: 1, Start: command("cat"), Have: map[uint8]proto.Position{1: {Limit: 100}, 2: {Limit: 100}}})
-	_, err := client.New(at(sock), command("true")).Run(context.Background())
+	_, err := newCmd(at(sock), command("true")).Run(context.Background())
 	var ce *client.ConnectError
 	if !errors.As(err, &ce) || ce.Status != 503 || ce.Problem == nil || !strings.Contains(ce.Problem.Detail, "--max-sessions-per-user") {
 		t.Errorf("the second session: %v, want 503 with --max-sessions-per-user", err)
@@ -40,8 +40,8 @@ func TestSessionsPerUser(t *testing.T) {
 	eventually(t, func() bool { l := list(t, sock); return len(l) == 1 && l[0].State == "ended" })
 	for range 3 {
 		run(t, at(sock), command("true"), nil, io.Discard)
-		var word *proto.Error
-		if _, err := client.New(at(sock), command("/does/not/exist")).Run(context.Background()); !errors.As(err, &word) || word.Status != 127 {
+		var word *client.Error
+		if _, err := newCmd(at(sock), command("/does/not/exist")).Run(context.Background()); !errors.As(err, &word) || word.Status != 127 {
 			t.Errorf("a command that is not there: %v", err)
 		}
 	}

@@ -71,10 +71,45 @@ func command(argv ...string) *proto.Start {
 	return st
 }
 
+// newCmd is a run of st by the real client.
+func newCmd(s client.Server, st *proto.Start) *client.Cmd {
+	of := func(m *proto.Millis) *time.Duration {
+		if m == nil {
+			return nil
+		}
+		return new(m.Duration())
+	}
+	c := &client.Start{
+		Dir: string(st.Dir), Name: st.Name, Merge: st.Merge, OnFull: st.OnFull, LeaveRunning: st.LeaveRunning,
+		Timeout: of(st.Timeout), IdleTimeout: of(st.Idle), KillAfter: of(st.KillAfter), Linger: of(st.Linger), Keepalive: of(st.Keepalive), Drain: of(st.Drain),
+	}
+	for _, a := range st.Argv {
+		c.Args = append(c.Args, string(a))
+	}
+	for _, e := range st.Env {
+		c.Env = append(c.Env, string(e))
+	}
+	if t := st.TTY; t != nil {
+		c.TTY = &client.TTY{Term: t.Term, Winsize: client.Winsize(t.Winsize), Modes: t.Modes}
+	}
+	return client.New(s, c)
+}
+
+// sessions are those that a server lists.
+func sessions(s client.Server) (list []*client.Session, err error) {
+	for i, err := range s.Sessions(context.Background()) {
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, i)
+	}
+	return list, nil
+}
+
 // run runs a command with the real client.
 func run(t testing.TB, s client.Server, st *proto.Start, stdin io.Reader, stdout io.Writer) *client.Result {
 	t.Helper()
-	c := client.New(s, st)
+	c := newCmd(s, st)
 	if stdin != nil {
 		c.Stdin = io.NopCloser(stdin)
 	}
@@ -99,8 +134,8 @@ func TestNotStartedIsLoggedOnce(t *testing.T) {
 	} {
 		var log bytes.Buffer
 		srv, sock, _ := start(t, server.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
-		_, err := client.New(at(sock), tt.start).Run(context.Background())
-		var word *proto.Error
+		_, err := newCmd(at(sock), tt.start).Run(context.Background())
+		var word *client.Error
 		if !errors.As(err, &word) || word.Code != tt.code {
 			t.Errorf("%s: %v", tt.code, err)
 		}
@@ -185,15 +220,15 @@ func TestRefusals(t *testing.T) {
 func TestFull(t *testing.T) {
 	_, sock, _ := start(t, server.Config{MaxSessions: 1})
 	s := at(sock)
-	first := client.New(s, command("cat"))
+	first := newCmd(s, command("cat"))
 	r, w := io.Pipe()
 	first.Stdin, first.Stdout, first.Stderr = r, io.Discard, io.Discard
 	opened := make(chan struct{})
-	first.Opened = func(*proto.Opened) { close(opened) }
+	first.Opened = func(client.Opened) { close(opened) }
 	done := make(chan error, 1)
 	go func() { _, err := first.Run(context.Background()); done <- err }()
 	<-opened
-	_, err := client.New(s, command("true")).Run(context.Background())
+	_, err := newCmd(s, command("true")).Run(context.Background())
 	var ce *client.ConnectError
 	if !errors.As(err, &ce) || ce.Status != 503 || ce.Problem == nil || !strings.Contains(ce.Problem.Detail, "--max-sessions") {
 		t.Errorf("second session: %v, want 503 with a hint at --max-sessions", err)
@@ -205,8 +240,8 @@ func TestFull(t *testing.T) {
 	run(t, s, command("true"), nil, io.Discard)
 	// One that cannot be started gives its place back, too.
 	for range 3 {
-		_, err = client.New(s, command("/does/not/exist")).Run(context.Background())
-		var word *proto.Error
+		_, err = newCmd(s, command("/does/not/exist")).Run(context.Background())
+		var word *client.Error
 		if !errors.As(err, &word) || word.Code != proto.CodeCommandNotFound || word.Status != 127 {
 			t.Errorf("missing command: %v", err)
 		}
@@ -295,7 +330,7 @@ func TestEndlessBackground(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
 	st := command("sh", "-c", "yes & exit 4")
 	r := run(t, at(sock), st, nil, io.Discard)
-	if *r.Exit.Code != 4 || len(r.Exit.LeftBehind) != 1 || r.Exit.LeftBehind[0].Name != "yes" || !r.Exit.LeftBehind[0].Holding {
+	if r.Exit.Code != 4 || len(r.Exit.LeftBehind) != 1 || r.Exit.LeftBehind[0].Name != "yes" || !r.Exit.LeftBehind[0].Holding {
 		t.Errorf("exit %+v, want code 4 and yes left behind", r.Exit)
 	}
 }
@@ -307,23 +342,23 @@ func TestLinger(t *testing.T) {
 	ms := proto.Millis(20)
 	st := command("sleep", "1000")
 	st.Linger = &ms
-	c := client.New(at(sock), st)
+	c := newCmd(at(sock), st)
 	var pid atomic.Int64
-	c.Opened = func(o *proto.Opened) { pid.Store(int64(o.PID)); c.GiveUp(errors.New("test")) }
+	c.Opened = func(o client.Opened) { pid.Store(int64(o.PID)); c.GiveUp(errors.New("test")) }
 	if _, err := c.Run(context.Background()); !errors.Is(err, client.ErrGivenUp) {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool {
-		list, err := client.Sessions(context.Background(), at(sock))
+		list, err := sessions(at(sock))
 		return err == nil && len(list) == 0
 	})
 	if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid.Load())); err == nil {
 		t.Errorf("process %d is still there", pid.Load())
 	}
-	again := client.New(at(sock), st)
+	again := newCmd(at(sock), st)
 	again.ID = c.ID
 	_, err := again.Run(context.Background())
-	var word *proto.Error
+	var word *client.Error
 	if !errors.As(err, &word) || word.Code != proto.CodeGone {
 		t.Errorf("start with the id of a session that was given up: %v, want gone", err)
 	}
@@ -346,7 +381,7 @@ func TestStartWithOffsetIsRefused(t *testing.T) {
 	if word, ok := m.(*proto.Error); !ok || word.Code != proto.CodeBadOffset {
 		t.Errorf("got %#v, %v; want bad-offset", m, err)
 	}
-	if list, err := client.Sessions(context.Background(), at(sock)); err != nil || len(list) != 0 {
+	if list, err := sessions(at(sock)); err != nil || len(list) != 0 {
 		t.Errorf("sessions %+v, %v; want none", list, err)
 	}
 }
@@ -360,7 +395,7 @@ func TestTimeoutIsTheCommands(t *testing.T) {
 	release := make(chan struct{})
 	time.AfterFunc(2*ms.Duration(), func() { close(release) })
 	r := run(t, at(sock), st, nil, writerFunc(func(p []byte) (int, error) { <-release; return len(p), nil }))
-	if r.Exit.Code == nil || *r.Exit.Code != 7 || r.Exit.Reason != "" || r.Bytes[1] != 100000 {
+	if r.Exit.Signal != 0 || r.Exit.Code != 7 || r.Exit.Reason != "" || r.Bytes[1] != 100000 {
 		t.Errorf("exit %+v after %d bytes, want code 7 without a reason after 100000", r.Exit, r.Bytes[1])
 	}
 }
@@ -375,8 +410,8 @@ func TestEndedAreBounded(t *testing.T) {
 	for i := range 10 {
 		// It ends when its client has gone, not before.
 		gate := filepath.Join(t.TempDir(), fmt.Sprint(i))
-		c := client.New(at(sock), command("sh", "-c", `until [ -e "$0" ]; do sleep 0.01; done; echo kept`, gate))
-		c.Opened = func(*proto.Opened) { c.GiveUp(errors.New("test")) }
+		c := newCmd(at(sock), command("sh", "-c", `until [ -e "$0" ]; do sleep 0.01; done; echo kept`, gate))
+		c.Opened = func(client.Opened) { c.GiveUp(errors.New("test")) }
 		if _, err := c.Run(context.Background()); !errors.Is(err, client.ErrGivenUp) {
 			t.Fatal(err)
 		}
@@ -384,7 +419,7 @@ func TestEndedAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, func() bool { // the next one needs a place
-			list, err := client.Sessions(context.Background(), at(sock))
+			list, err := sessions(at(sock))
 			for _, i := range list {
 				if i.State != "ended" {
 					return false
@@ -394,7 +429,7 @@ func TestEndedAreBounded(t *testing.T) {
 		})
 	}
 	eventually(t, func() bool {
-		list, err := client.Sessions(context.Background(), at(sock))
+		list, err := sessions(at(sock))
 		return err == nil && len(list) == 3
 	})
 }

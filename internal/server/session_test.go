@@ -60,9 +60,9 @@ func mustOpen(t testing.TB, c *link.Conn, o *proto.Open) *proto.Opened {
 	return m
 }
 
-func list(t testing.TB, sock string) []proto.Info {
+func list(t testing.TB, sock string) []*client.Session {
 	t.Helper()
-	l, err := client.Sessions(context.Background(), at(sock))
+	l, err := sessions(at(sock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestStartedOnce(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "runs")
 		st, id := command("sh", "-c", "echo x >> "+file), proto.NewID()
 		slow := dial(t, sock, id)
-		c := client.New(at(sock), st)
+		c := newCmd(at(sock), st)
 		c.ID = id
 		if _, err := c.Run(context.Background()); err != nil {
 			t.Fatal(err)
@@ -106,7 +106,7 @@ func TestStartedOnce(t *testing.T) {
 		}
 		eventually(t, func() bool { _, err := os.Stat(file); return err == nil })
 		a.Close() // before it read opened
-		b := &client.Cmd{Server: at(sock), ID: id, Opened: func(*proto.Opened) { os.WriteFile(gate, nil, 0o600) }}
+		b := &client.Cmd{Server: at(sock), ID: id, Opened: func(client.Opened) { os.WriteFile(gate, nil, 0o600) }}
 		if _, err := b.Run(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -188,14 +188,14 @@ func TestLongName(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
 	for _, n := range []int{200, 5000} {
 		name := strings.Repeat("n", n)
-		_, err := client.New(at(sock), command(name)).Run(context.Background())
-		var word *proto.Error
+		_, err := newCmd(at(sock), command(name)).Run(context.Background())
+		var word *client.Error
 		if !errors.As(err, &word) || word.Status != 127 && word.Status != 126 {
 			t.Errorf("a command with a name of %d bytes: %.200v; want 127 or 126", n, err)
 		}
 		st := command("true")
 		st.Dir = []byte("/" + name)
-		_, err = client.New(at(sock), st).Run(context.Background())
+		_, err = newCmd(at(sock), st).Run(context.Background())
 		if !errors.As(err, &word) || word.Code != proto.CodeBadDirectory {
 			t.Errorf("a directory with a name of %d bytes: %.200v; want bad-directory", n, err)
 		}
@@ -272,11 +272,11 @@ func TestReasonIsThatOfTheEnd(t *testing.T) {
 	stopped := make(chan struct{})
 	go func() { srv.Shutdown(context.Background()); close(stopped) }()
 	eventually(t, func() bool {
-		_, err := client.New(at(sock), command("true")).Run(context.Background())
+		_, err := newCmd(at(sock), command("true")).Run(context.Background())
 		return err != nil
 	})
 	close(release)
-	if r := <-done; r.Exit.Reason != "" || r.Exit.Code == nil || *r.Exit.Code != 7 {
+	if r := <-done; r.Exit.Reason != "" || r.Exit.Signal != 0 || r.Exit.Code != 7 {
 		t.Errorf("exit %+v, want code 7 and no reason", r.Exit)
 	}
 	<-stopped
@@ -302,8 +302,8 @@ func TestDetachedIsNotForEver(t *testing.T) {
 // Detach is answered: a connection that just closes says nothing.
 func TestDetached(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
-	c := &client.Cmd{Server: at(sock), Start: command("sleep", "1000"), ID: proto.NewID()}
-	c.Opened = func(*proto.Opened) { go c.Detach() }
+	c := newCmd(at(sock), command("sleep", "1000"))
+	c.Opened = func(client.Opened) { go c.Detach() }
 	r, w := io.Pipe()
 	defer w.Close()
 	c.Stdin = r
@@ -358,7 +358,7 @@ func TestKilledIsTold(t *testing.T) {
 		st := command("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.01; done")
 		linger := proto.MillisOf(time.Second)
 		st.Linger = &linger
-		c := client.New(at(sock), st)
+		c := newCmd(at(sock), st)
 		up := make(chan struct{})
 		once := sync.OnceFunc(func() { close(up) })
 		c.Stdout = writerFunc(func(p []byte) (int, error) { once(); return len(p), nil })
@@ -393,7 +393,7 @@ func terminal(argv ...string) *proto.Start {
 func TestInterruptBehindMuchInput(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
 	for _, n := range []int{0, 30 << 10, 70 << 10, 500 << 10} {
-		c := client.New(at(sock), terminal("sleep", "1000"))
+		c := newCmd(at(sock), terminal("sleep", "1000"))
 		r, w := io.Pipe()
 		defer w.Close()
 		c.Stdin = r
@@ -414,7 +414,7 @@ func TestInterruptBehindMuchInput(t *testing.T) {
 func TestTerminalAfterTheEndOfStdin(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
 	attached := filepath.Join(t.TempDir(), "attached")
-	a := client.New(at(sock), terminal("sh", "-c", "echo up; until [ -e "+attached+" ]; do sleep 0.01; done; read x || read x; echo got $x"))
+	a := newCmd(at(sock), terminal("sh", "-c", "echo up; until [ -e "+attached+" ]; do sleep 0.01; done; read x || read x; echo got $x"))
 	a.Stdin = io.NopCloser(strings.NewReader(""))
 	up := make(chan struct{})
 	once := sync.OnceFunc(func() { close(up) })
@@ -427,14 +427,14 @@ func TestTerminalAfterTheEndOfStdin(t *testing.T) {
 	<-up
 	// The first read gets an end of file, if that was typed already.
 	b := &client.Cmd{Server: at(sock), ID: a.ID, Stdin: io.NopCloser(strings.NewReader("hello\n"))}
-	b.Opened = func(*proto.Opened) { os.WriteFile(attached, nil, 0o600) }
+	b.Opened = func(client.Opened) { os.WriteFile(attached, nil, 0o600) }
 	var out bytes.Buffer
 	b.Stdout = &out
 	r, err := b.Run(context.Background())
 	if err != nil || !strings.Contains(out.String(), "got hello") {
 		t.Errorf("%+v, %v: %q", r, err, &out)
 	}
-	var word *proto.Error
+	var word *client.Error
 	if err := <-over; !errors.As(err, &word) || word.Code != proto.CodeReplaced {
 		t.Errorf("the first client ended with %v", err)
 	}
@@ -445,7 +445,7 @@ func TestTerminalAfterTheEndOfStdin(t *testing.T) {
 func TestTypingAtAClosedTerminal(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
 	gate := filepath.Join(t.TempDir(), "gate")
-	c := client.New(at(sock), terminal("sh", "-c",
+	c := newCmd(at(sock), terminal("sh", "-c",
 		"stty -echo; echo up; trap '' HUP; exec <&- >&- 2>&-; until [ -e "+gate+" ]; do sleep 0.01; done; exec </dev/tty >/dev/tty; head -n 4000 | wc -c"))
 	text := strings.Repeat("123456789\n", 4000)
 	typed := make(chan struct{})

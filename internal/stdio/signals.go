@@ -8,7 +8,7 @@ import (
 // A Session takes the signals that this program gets.
 type Session interface {
 	// Signal takes a signal, by its Linux number, for the command.
-	Signal(number byte)
+	Signal(number int)
 	// Resize is called when the terminal may have another size than before.
 	Resize()
 	// Suspend is called before this program is stopped.

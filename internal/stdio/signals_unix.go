@@ -11,7 +11,7 @@ import (
 
 // linuxNumbers are the signals that go on to the command, by their Linux numbers,
 // which are those of the wire.
-var linuxNumbers = map[os.Signal]byte{
+var linuxNumbers = map[os.Signal]int{
 	syscall.SIGHUP: 1, syscall.SIGINT: 2, syscall.SIGQUIT: 3,
 	syscall.SIGUSR1: 10, syscall.SIGUSR2: 12, syscall.SIGTERM: 15, syscall.SIGCONT: 18,
 }

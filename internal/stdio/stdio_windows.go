@@ -112,7 +112,7 @@ func (t *Terminal) relay(_ *Input, s Session, signals <-chan os.Signal, quit <-c
 			}
 		case sig := <-signals:
 			Hurry()
-			n := byte(2)
+			n := 2
 			if sig == syscall.SIGTERM {
 				n = 15
 			}
