@@ -80,6 +80,7 @@ type transport struct {
 	connect connectFunc
 	fixed   bool // connect knows where to, whatever the URL says
 	proxy   func(*http.Request) (*url.URL, error)
+	below   net.Conn // the connection that HTTP, or TLS below it, was given
 }
 
 func newTransport(opts DialOptions) *transport {
@@ -103,36 +104,32 @@ func NewTransport(dial Dialer) http.RoundTripper { return newTransport(DialOptio
 
 // RoundTrip implements [http.RoundTripper].
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	connect, proxy := t.connect, t.proxy
-	if t.fixed {
-		proxy = nil
-	} else if req.URL.Scheme == "http" {
-		p, err := proxy(req)
-		if err != nil {
+	connect := t.connect
+	var socks func(*http.Request) (*url.URL, error)
+	if !t.fixed {
+		proxy, err := t.proxy(req)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if p == nil || p.Scheme == "http" || p.Scheme == "https" {
-			proxy = nil
-			if p != nil {
-				connect = tunnel(connect, p)
-			}
+		case proxy == nil:
+		case proxy.Scheme == "http", proxy.Scheme == "https":
+			connect = tunnel(connect, proxy)
+		default:
+			socks = http.ProxyURL(proxy)
 		}
 	}
-	if proxy == nil && isDirect(req.URL) {
-		return direct{connect}.RoundTrip(req)
-	}
-	// A clone keeps what the program has set up for TLS.
-	h := http.DefaultTransport.(*http.Transport).Clone()
-	h.ForceAttemptHTTP2 = false // WebSocket over HTTP/2 is another protocol (RFC 8441)
-	h.DisableKeepAlives = true
-	h.MaxResponseHeaderBytes = MaxResponseHeader
-	h.DialContext = connect
-	h.Proxy = proxy
-	h.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
-		if resp.StatusCode != http.StatusOK {
-			return newProxyError(proxy, resp.StatusCode)
-		}
-		return nil
+	h := &http.Transport{
+		Proxy: socks,
+		DialContext: func(_ context.Context, network, addr string) (c net.Conn, err error) {
+			// With the request's context: net/http would go on after that has ended.
+			c, err = connect(req.Context(), network, addr)
+			t.below = c
+			return c, err
+		},
+		TLSClientConfig:        http.DefaultTransport.(*http.Transport).TLSClientConfig,
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: MaxResponseHeader,
 	}
 	return h.RoundTrip(req)
 }
@@ -141,12 +138,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // would, too, but first waits up to 3 s for a body that explains it, and a
 // connection that was upgraded has none (v1.8.15, dial.go).
 type upgrades struct {
-	next http.RoundTripper
+	*transport
 	conn *Conn
 }
 
 func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := u.next.RoundTrip(req)
+	resp, err := u.transport.RoundTrip(req)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		return resp, err
 	}
@@ -161,19 +158,12 @@ func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("internal error: an upgraded connection that cannot be written to")
 	}
 	var w io.Writer = body
-	if isPlain(body, u.conn.net) {
-		w = u.conn.net.Conn
+	if req.URL.Scheme == "http" && u.below == net.Conn(u.conn.net) {
+		w = u.conn.net.Conn // no TLS, of the server or of a proxy, is above it
 	}
 	u.conn.out.init(w, true)
 	resp.Body = upgraded{body, &u.conn.out}
 	return resp, nil
-}
-
-// isPlain reports whether what is written to the body of an upgraded connection goes to
-// c as it is. It does not with TLS, of the server or of a proxy.
-func isPlain(body io.Writer, c *netConn) bool {
-	s, ok := body.(switched)
-	return ok && s.Conn == net.Conn(c)
 }
 
 // upgraded is the connection that the library gets.

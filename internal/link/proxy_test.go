@@ -99,7 +99,7 @@ func TestProxy(t *testing.T) {
 			t.proxy = func(*http.Request) (*url.URL, error) { return proxy, nil }
 			return t
 		}
-		for _, host := range []string{"exec.example", "bücher.example:9022"} { // the second goes by way of net/http
+		for _, host := range []string{"exec.example", "bücher.example:9022"} {
 			conn, resp, err := dial(context.Background(), "ws://"+host+"/v1", DialOptions{}, through(newTransport(DialOptions{})))
 			if err != nil {
 				t.Fatalf("%s: %v, %v", host, err, resp)
