@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -163,89 +162,40 @@ func TestFakeServer(t *testing.T) {
 			}
 		}
 	}
-	rnd := rand.New(rand.NewPCG(1, 2))
-	random := func(n int) []byte {
-		b := make([]byte, n)
-		for i := range b {
-			b[i] = byte(rnd.Uint32())
-		}
-		return b
-	}
-	garbage := [][]byte{random(1), random(9), random(11), random(200), random(60_000)}
 	for _, c := range []struct {
 		name  string
 		serve func(c *fakeConn)
 	}{
+		// The connection is lost until --linger is over.
 		{"closes after the upgrade", func(c *fakeConn) { c.close() }},
-		{"drops after the upgrade", func(c *fakeConn) {}},
-		{"closes after open", func(c *fakeConn) { c.awaitOpen(); c.close() }},
 		{"drops after open", func(c *fakeConn) { c.awaitOpen() }},
 		{"closes after opened", leave(func(c *fakeConn) {})},
-		{"drops after opened", func(c *fakeConn) { c.opened() }},
-		{"closes after END", leave(func(c *fakeConn) { c.ends() })},
-		{"drops after END", func(c *fakeConn) { c.opened(); c.ends() }},
 		{"closes with every code", leave(func(c *fakeConn) { c.ends(); c.ws.Close(websocket.StatusCode(1000+c.n%12), "exit 0") })},
 		{"sends exit but no END and closes", leave(func(c *fakeConn) { c.text(exitZero) })},
-		{"sends exit but one END and closes", leave(func(c *fakeConn) { c.send(endFrame(1, 0, 0)); c.text(exitZero) })},
-		{"says nothing after opened", stay(func(c *fakeConn) {})},
 		{"says nothing after END", stay(func(c *fakeConn) { c.ends() })},
 		{"says nothing after exit without END", stay(func(c *fakeConn) { c.text(exitZero) })},
-
-		{"exit for opened", func(c *fakeConn) { c.awaitOpen(); c.text(exitZero); c.close() }},
-		{"a frame for opened", func(c *fakeConn) { c.awaitOpen(); c.send(endFrame(1, 0, 0)); c.close() }},
-		{"opened without anything", func(c *fakeConn) { c.awaitOpen(); c.text(`{"type":"opened"}`); c.listen() }},
-		{"opened from elsewhere", func(c *fakeConn) {
-			c.awaitOpen()
-			c.text(`{"type":"opened","pid":1,"linger":700,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":5,"2":0},"crc":0}`)
-			c.ends()
-			c.text(exitZero)
-			c.listen()
-		}},
-		{"opened with a have of what was never sent", func(c *fakeConn) {
-			c.awaitOpen()
-			c.text(`{"type":"opened","pid":1,"linger":700,"keepalive":300,"have":{"0":[9,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`)
-			c.ends()
-			c.text(exitZero)
-			c.listen()
-		}},
-		{"opened twice", stay(func(c *fakeConn) { c.opened(); c.text(`{"type":"opened"}`) })},
+		{"exit that is cut off", stay(func(c *fakeConn) { c.ends(); c.text(exitZero[:len(exitZero)-1]) })},
+		{"an empty frame", stay(func(c *fakeConn) { c.send(nil) })},
 		{"opened that grants an hour", func(c *fakeConn) {
 			c.awaitOpen()
-			c.text(`{"type":"opened","pid":1,"linger":3600000,"keepalive":300,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`)
+			c.text(strings.Replace(fmt.Sprintf(openedPipes, false), "700", "3600000", 1))
 		}},
-		{"opened without a keepalive", func(c *fakeConn) {
-			c.awaitOpen()
-			c.text(`{"type":"opened","pid":1,"linger":700,"keepalive":0,"have":{"0":[0,65536],"3":[0,64]},"from":{"1":0,"2":0},"crc":0}`)
-			c.listen()
-		}},
-		{"an open for opened", func(c *fakeConn) {
-			c.awaitOpen()
-			c.text(`{"type":"open","client":"` + newID() + `","try":1}`)
-			c.listen()
-		}},
-		{"an empty message for opened", func(c *fakeConn) { c.awaitOpen(); c.text(""); c.listen() }},
 
-		{"random text", stay(func(c *fakeConn) { c.text("you have mail\x07") })},
-		{"random JSON", stay(func(c *fakeConn) { c.text(`{"type":"nonsense"}`) })},
-		{"no object", stay(func(c *fakeConn) { c.text(`[1,2,3]`) })},
-		{"random frames", stay(func(c *fakeConn) { c.send(garbage[c.n%len(garbage)]) })},
-		{"a frame of 8 MiB", stay(func(c *fakeConn) { c.send(frame(kindData, 1, 0, make([]byte, 8<<20)...)) })},
-		{"a control message of 8 MiB", stay(func(c *fakeConn) { c.text(`{"type":"notice","text":"` + strings.Repeat("x", 8<<20) + `"}`) })},
+		// The protocol is broken.
+		{"exit for opened", func(c *fakeConn) { c.awaitOpen(); c.text(exitZero); c.close() }},
+		{"a frame for opened", func(c *fakeConn) { c.awaitOpen(); c.send(endFrame(1, 0, 0)); c.close() }},
 		{"an opened of 8 MiB", func(c *fakeConn) {
 			c.awaitOpen()
 			c.text(`{"type":"opened","x":"` + strings.Repeat("x", 8<<20) + `"}`)
 			c.listen()
 		}},
-		{"an empty text message", stay(func(c *fakeConn) { c.text("") })},
-		{"an empty frame", stay(func(c *fakeConn) { c.send(nil) })},
-		{"a message of the client's", stay(func(c *fakeConn) { c.text(`{"type":"bye"}`) })},
-		{"an unknown kind", stay(func(c *fakeConn) { c.send(frame(99, 1, 0, 'x')) })},
-		{"an unknown stream", stay(func(c *fakeConn) { c.send(frame(kindData, 9, 0, 'x')) })},
-		{"DATA of stdin", stay(func(c *fakeConn) { c.send(frame(kindData, 0, 0, 'x')) })},
+		{"a frame of 8 MiB", stay(func(c *fakeConn) { c.send(frame(kindData, 1, 0, make([]byte, 8<<20)...)) })},
+		{"random text", stay(func(c *fakeConn) { c.text("you have mail\x07") })},
 		{"DATA with a hole", stay(func(c *fakeConn) { c.send(frame(kindData, 1, 10, 'x')) })},
-		{"END with a hole", stay(func(c *fakeConn) { c.send(endFrame(1, 10, 0)); c.send(endFrame(2, 0, 0)); c.text(exitZero) })},
-		{"END twice", stay(func(c *fakeConn) { c.ends(); c.ends(); c.text(exitZero) })},
-		{"END with another checksum", stay(func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.send(endFrame(2, 0, 0)) })},
+		{"exit with code 256", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":256,"stdin":0}`) })},
+		{"exit as a frame", stay(func(c *fakeConn) { c.ends(); c.send([]byte(exitZero)) })},
+
+		// Bytes are not those that were sent.
 		{"END with another checksum, and exit", stay(func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.send(endFrame(2, 0, 0)); c.text(exitZero) })},
 		{"END that is another on the next connection", func(c *fakeConn) {
 			if c.opened() {
@@ -253,31 +203,9 @@ func TestFakeServer(t *testing.T) {
 				c.close()
 			}
 		}},
-		{"a GAP behind the end", stay(func(c *fakeConn) { c.ends(); c.send(frame(kindGap, 1, 5)) })},
-		{"a GAP in stdin", stay(func(c *fakeConn) { c.send(frame(kindGap, 0, 5)) })},
-		{"STOP of stdout", stay(func(c *fakeConn) { c.send(frame(kindStop, 1, 0)) })},
-		{"END of the signals", stay(func(c *fakeConn) { c.send(endFrame(3, 0, 0)) })},
-		{"DATA at the end of all offsets", stay(func(c *fakeConn) { c.send(frame(kindData, 1, 1<<63, 'x')) })},
-		{"ACK at the end of all offsets", stay(func(c *fakeConn) { c.send(ackFrame(0, 1<<63, 1<<63)) })},
-		{"a limit at the end of all offsets", stay(func(c *fakeConn) { c.send(ackFrame(0, 0, 1<<63)) })},
-		{"a limit past the last offset", stay(func(c *fakeConn) { c.send(ackFrame(0, 0, 1<<53)) })},
-		{"a GAP back", stay(func(c *fakeConn) { c.send(frame(kindGap, 1, 0)) })},
-		{"ACK of what was never sent", stay(func(c *fakeConn) { c.send(ackFrame(0, 100, 65536)) })},
-		{"ACK of stdout", stay(func(c *fakeConn) { c.send(ackFrame(1, 0, 65536)) })},
-		{"a limit that goes back", stay(func(c *fakeConn) { c.send(ackFrame(0, 0, 100)) })},
 
-		{"exit with neither code nor signal", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","stdin":0}`) })},
-		{"exit with both", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":0,"signal":9,"stdin":0}`) })},
-		{"exit with code 256", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":256,"stdin":0}`) })},
-		{"exit with code -1", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":-1,"stdin":0}`) })},
-		{"exit with a code that is none", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":"0","stdin":0}`) })},
-		{"exit with code null", stay(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","code":null,"stdin":0}`) })},
-		{"exit that is cut off", stay(func(c *fakeConn) { c.ends(); c.text(exitZero[:len(exitZero)-1]) })},
-		{"exit as a frame", stay(func(c *fakeConn) { c.ends(); c.send([]byte(exitZero)) })},
+		// The server gives up the session, with a status that is none of its own.
 		{"an error with status 0", stay(func(c *fakeConn) { c.text(`{"type":"error","code":"internal","title":"all is well","status":0}`) })},
-		{"an error with status 256", stay(func(c *fakeConn) {
-			c.text(`{"type":"error","code":"internal","title":"all is well","status":256}`)
-		})},
 		{"an error with status -1 for opened", func(c *fakeConn) {
 			c.awaitOpen()
 			c.text(`{"type":"error","code":"internal","title":"all is well","status":-1}`)
@@ -285,12 +213,9 @@ func TestFakeServer(t *testing.T) {
 		}},
 		{"an error that draws on the terminal", func(c *fakeConn) {
 			c.awaitOpen()
-			c.text(`{"type":"error","code":"internal","title":"\u001b[2Jwell\nwsexec: hello","status":125}`)
+			c.text(`{"type":"error","code":"\u009b2J","title":"\u001b[2Jwell\nwsexec: hello\u009d0;title\u009c\u202etxt.exe\u2028","detail":"\u0085\u0000","status":125}`)
 			c.listen()
 		}},
-		{"an error with the terminal's other controls", stay(func(c *fakeConn) {
-			c.text(`{"type":"error","code":"\u009b2J","title":"\u009b2J\u009d0;title\u009c\u202etxt.exe\u2028","detail":"\u0085\u0000","status":125}`)
-		})},
 		{"an error as long as it may be", stay(func(c *fakeConn) {
 			c.text(`{"type":"error","code":"internal","title":"` + strings.Repeat("\x7f\u009b", 1300) + `","status":125}`)
 		})},
@@ -357,23 +282,9 @@ func TestFakeServerIsNotAsked(t *testing.T) {
 	}{
 		{"detached", nil, says(func(c *fakeConn) { c.text(`{"type":"detached"}`) }), "detached, which was not asked for"},
 		{"a gap", nil, gap, "GAP to offset 1000"},
-		{"a gap with block", []string{"--on-full", "block"}, gap, "GAP to offset 1000"},
 		{"a terminal", nil, opened(`{"tty":true}`), "tty true"},
 		{"no terminal", []string{"-t"}, opened(`{}`), "tty false"},
-		{"a resumed session", nil, opened(`{"resumed":true}`), "resumed"},
-		{"an hour of linger", nil, opened(`{"linger":3600000}`), "linger of 1h"},
-		{"an hour of keepalive", nil, opened(`{"keepalive":3600000}`), "keepalive of 1h"},
-		{"a keepalive of 1 ms", nil, opened(`{"keepalive":1}`), "keepalive 1"},
-		{"opened twice", nil, says(func(c *fakeConn) {
-			c.text(fmt.Sprintf(openedPipes, true))
-			c.ends()
-			c.text(exitZero)
-		}), "opened twice"},
 		{"a timeout", nil, says(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","signal":15,"reason":"timeout","stdin":0}`) }), "timeout"},
-		{"an idle timeout", []string{"--timeout", "1h"}, says(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","signal":15,"reason":"idle-timeout","stdin":0}`) }), "timeout"},
-		{"that nothing was run", nil, says(func(c *fakeConn) {
-			c.text(`{"type":"error","code":"command-not-found","title":"not found","status":127}`)
-		}), "command-not-found"},
 		{"a notice before opened", nil, func(c *fakeConn) { c.awaitOpen(); c.text(`{"type":"notice","text":"hello"}`); c.listen() }, "before opened"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -436,7 +347,7 @@ func TestFakeServerWithTwoExits(t *testing.T) {
 			c.listen()
 		}
 	})
-	for range 10 {
+	for range 4 {
 		if r := capture(t, s.wsexec("run", "--server", f.url, "--linger", "700ms", "true")); r.status != 3 && r.status != 125 {
 			t.Fatalf("exit 3 and then exit 0: %v", r)
 		}
@@ -461,7 +372,7 @@ func TestFakeServerWithWrongChecksum(t *testing.T) {
 			c.listen()
 		}
 	})
-	each(t, 40, 2, func(int) error {
+	each(t, 8, 2, func(int) error {
 		r, err := tryCapture(s.wsexec("run", "--server", f.url, "--linger", "700ms", "true"), patience)
 		if err == nil && (r.status != 125 || r.stdout != "hello" || !strings.Contains(r.stderr, "checksum")) {
 			err = fmt.Errorf("stdout does not have the checksum of its END: got %v, want status 125 and a word about the checksum", r)
@@ -475,7 +386,7 @@ func TestFakeServerWithWrongChecksum(t *testing.T) {
 func TestFakeServerRefuses(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
-	for _, status := range []int{200, 204, 301, 302, 400, 401, 403, 404, 418, 426, 429, 500, 502, 503, 504} {
+	for _, status := range []int{200, 204, 302, 400, 404, 429, 502} {
 		f := startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
 			f.conns.Add(1)
 			w.Header().Set("Location", "http://127.0.0.1:1/")
@@ -491,7 +402,7 @@ func TestFakeServerRefuses(t *testing.T) {
 		}
 	}
 	// Another subprotocol, or none.
-	for _, protocol := range []string{"", "wsexec.v2", "chat"} {
+	for _, protocol := range []string{"", "wsexec.v2"} {
 		f := startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
 			c, rw, err := http.NewResponseController(w).Hijack()
 			if err != nil {
@@ -554,40 +465,6 @@ func acceptKey(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// answerTime is how long a client waits for the answer to its open: longer than a
-// server tries to start a command.
-const answerTime = 15 * time.Second
-
-// What says nothing at all: 10 s for whoever answers no upgrade, since nothing
-// was asked for yet; and no longer than that and --linger for whoever answers no
-// open.
-func TestFakeServerIsSilent(t *testing.T) {
-	heavy(t)
-	t.Parallel()
-	s := fakeClient(t)
-	const connecting = 10 * time.Second
-	t.Run("accept", func(t *testing.T) {
-		t.Parallel()
-		ln, err := net.Listen("tcp4", "127.0.0.1:0") // the kernel accepts
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		f := &fake{url: "ws://" + ln.Addr().String()}
-		if r := f.client(t, s, connecting+2*time.Second); r.took < connecting-time.Second {
-			t.Errorf("it took %v, want about 10s", r.took)
-		}
-	})
-	t.Run("upgrade", func(t *testing.T) {
-		t.Parallel()
-		f := startFake(t, func(c *fakeConn) { c.listen() })
-		r := f.client(t, s, answerTime+within)
-		if !strings.Contains(r.stderr, "not known whether the command ran") {
-			t.Errorf("stderr %s does not say that it is not known whether the command ran", quote(r.stderr))
-		}
-	})
-}
-
 // On a terminal: it is given back.
 func TestFakeServerOnTerminal(t *testing.T) {
 	t.Parallel()
@@ -600,26 +477,11 @@ func TestFakeServerOnTerminal(t *testing.T) {
 		then func(c *fakeConn)
 	}{
 		{"closes", func(c *fakeConn) { c.close() }},
-		{"is silent", func(c *fakeConn) { c.listen() }},
-		{"random text", func(c *fakeConn) { c.text("garbage"); c.listen() }},
 		{"an unknown kind", func(c *fakeConn) { c.send(frame(99, 1, 0, 'x')); c.listen() }},
-		{"exit with neither code nor signal", func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","stdin":0}`); c.listen() }},
 		{"a wrong checksum", func(c *fakeConn) { c.send(endFrame(1, 0, 7)); c.listen() }},
 		{"exit before END", func(c *fakeConn) { c.text(exitZero); c.listen() }},
-		{"END twice", func(c *fakeConn) { c.send(endFrame(1, 0, 0)); c.send(endFrame(1, 0, 0)); c.listen() }},
-		{"opened twice", func(c *fakeConn) { c.text(openedTTY(c)); c.listen() }},
-		{"a GAP back", func(c *fakeConn) { c.send(frame(kindGap, 1, 0)); c.listen() }},
-		{"DATA with a hole", func(c *fakeConn) { c.send(frame(kindData, 1, 10, 'x')); c.listen() }},
-		{"ACK of what was never sent", func(c *fakeConn) { c.send(ackFrame(0, 100, 65536)); c.listen() }},
-		{"a limit that goes back", func(c *fakeConn) { c.send(ackFrame(0, 0, 100)); c.listen() }},
-		{"a frame of 8 MiB", func(c *fakeConn) { c.send(frame(kindData, 1, 0, make([]byte, 8<<20)...)); c.listen() }},
-		{"an empty message", func(c *fakeConn) { c.text(""); c.listen() }},
 		{"an error that draws", func(c *fakeConn) {
 			c.text(`{"type":"error","code":"internal","title":"\u001b[2J\u009b2J","status":125}`)
-			c.listen()
-		}},
-		{"an error", func(c *fakeConn) {
-			c.text(`{"type":"error","code":"internal","title":"broken","status":125}`)
 			c.listen()
 		}},
 	} {

@@ -384,8 +384,9 @@ func TestSlowStartIsNoLostConnection(t *testing.T) {
 	s := fakeClient(t)
 	f := startFake(t, func(c *fakeConn) { c.listen() })
 	r := capture(t, s.wsexec("run", "--server", f.url, "--linger", "1300ms", "true"))
-	if r.status != 125 || !strings.HasPrefix(r.stderr, "wsexec: the server has not answered yet, asking again until ") || strings.Contains(r.stderr, "lost") {
-		t.Errorf("got %v, want it to say that the server has not answered", r)
+	if r.status != 125 || r.stdout != "" || !strings.HasPrefix(r.stderr, "wsexec: the server has not answered yet, asking again until ") ||
+		strings.Contains(r.stderr, "lost") || !strings.Contains(r.stderr, "not known whether the command ran") {
+		t.Errorf("got %v, want it to say that the server has not answered, and that it is not known whether the command ran", r)
 	}
 }
 
