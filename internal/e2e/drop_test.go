@@ -87,7 +87,7 @@ func TestDropWhileNobodyReads(t *testing.T) {
 	heavy(t)
 	s := startServer(t)
 	idleServer, _ := idleMemory(t, s)
-	n := int64(100 << 20)
+	n := int64(40 << 20)
 	file := s.file(t, 9, n)
 	truth, err := os.ReadFile(file)
 	if err != nil {
@@ -278,6 +278,7 @@ func TestLostSessionWaits(t *testing.T) {
 }
 
 func TestOnFullIsChecked(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	s.run(t, "--on-full", "wait", "true").wantComplaint(t, 125, `--on-full "wait"`, "block", "drop")
 	s.run(t, "--on-full", "block", "echo", "hi").want(t, 0, "hi\n", "")

@@ -43,6 +43,7 @@ func deadMount(t testing.TB) string {
 // A start that hung at a FIFO or at a mount kept its place for ever, was "connection
 // lost" to its client, and at its end "not known whether the command ran".
 func TestStartThatHangs(t *testing.T) {
+	t.Parallel()
 	dead := deadMount(t)
 	s := startServer(t, "--start-timeout", "500ms", "--max-sessions", "2")
 	fifo := filepath.Join(s.dir, "fifo")
@@ -66,6 +67,7 @@ func TestStartThatHangs(t *testing.T) {
 // With a start that hangs neither TERM nor a second one ended the server, and of the
 // other commands some were not killed.
 func TestServerEndsWhileStartsHang(t *testing.T) {
+	t.Parallel()
 	dead := deadMount(t)
 	for _, twice := range []bool{false, true} {
 		t.Run(fmt.Sprintf("twice=%t", twice), func(t *testing.T) {
@@ -185,6 +187,7 @@ func pidsLimit(t testing.TB, n int) (dir string) {
 // sessions: Go ends a program that cannot make a thread.
 func TestLimitOfProcesses(t *testing.T) {
 	need(t, "python3", "xargs")
+	t.Parallel()
 	limit := pidsLimit(t, 60)
 	s := newServer(t)
 	s.start(t, serverOptions{env: []string{"TMPDIR=" + s.dir}, wrap: []string{"sh", "-c", `echo $$ >"$0/cgroup.procs"; exec "$@"`, limit}})
@@ -231,13 +234,15 @@ while time.time() < end:
 // Where memory was short the kernel ended the server, the largest process, and with
 // that all sessions.
 func TestCommandsGoFirst(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	own, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", s.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	servers, _ := strconv.Atoi(strings.TrimSpace(string(own)))
-	r := s.run(t, "sh", "-c", "sleep 0.05; cat /proc/self/oom_score_adj")
+	// The server sets it while the command starts.
+	r := s.run(t, "sh", "-c", fmt.Sprintf("for i in $(seq 500); do [ $(cat /proc/self/oom_score_adj) -gt %d ] && break; sleep 0.01; done; cat /proc/self/oom_score_adj", servers))
 	commands, err := strconv.Atoi(strings.TrimSpace(r.stdout))
 	if err != nil || commands <= servers && servers < 1000 {
 		t.Errorf("the server has %d, its command %v", servers, r)
@@ -254,6 +259,7 @@ func TestCommandsGoFirst(t *testing.T) {
 // when many small ones of a command had grown; and with it all sessions.
 func TestMemoryLimit(t *testing.T) {
 	need(t, "python3")
+	t.Parallel()
 	const root = "/sys/fs/cgroup/memory"
 	dir := filepath.Join(root, "wsexec-e2e-"+strconv.Itoa(os.Getpid()))
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -298,6 +304,7 @@ os.wait()`)
 // Without /proc "no processes" was what an empty directory said: a background process
 // in the command's own group lived on, and nothing warned of it.
 func TestWithoutProc(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("takes root, to unmount /proc")
 	}
@@ -322,6 +329,7 @@ func TestWithoutProc(t *testing.T) {
 // A home directory that cannot be entered, as of many system users, kept every command
 // from being started, though nobody had named it.
 func TestHomeThatCannotBeEntered(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.start(t, serverOptions{env: []string{"HOME=/no/such/home"}})
 	s.awaitListening(t)
@@ -341,6 +349,7 @@ func TestHomeThatCannotBeEntered(t *testing.T) {
 // kept its session for ever: the server asked that file system what it was.
 func TestLeftoverOnADeadMount(t *testing.T) {
 	need(t, "python3")
+	t.Parallel()
 	dead := deadMount(t)
 	s := startServer(t)
 	arg := uniqueSleep()

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -19,9 +20,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"wsexec/internal/leak"
 )
 
-// The programs under test, and the version they were told to have.
+// The programs under test, and the version that they are built with.
 var (
 	binDir     string
 	clientBin  string
@@ -45,6 +48,12 @@ func testMain(m *testing.M) int {
 	// goroutines of one processor wake each other: it is looked at every 61 time slices of 10 ms
 	// (runtime/proc.go, findRunnable). Relays stood still for 0.7 s.
 	runtime.GOMAXPROCS(16)
+	// Most tests wait: for a process, a timeout, a network. So more of them run at
+	// a time than there are processors, which is the default.
+	flag.Parse()
+	if !isSet("test.parallel") {
+		flag.Set("test.parallel", "8")
+	}
 	// The tests' own settings come from the tests, not from who runs them.
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
@@ -63,14 +72,13 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
-	status := m.Run()
-	if status == 0 {
-		if left := leakedGoroutines(); left != "" {
-			fmt.Fprintln(os.Stderr, "e2e: goroutines left by the tests:\n"+left)
-			status = 1
-		}
-	}
-	return status
+	return leak.Run(m)
+}
+
+// isSet reports whether a flag was given.
+func isSet(name string) (set bool) {
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
 }
 
 // build builds both programs once for all tests.
@@ -102,25 +110,6 @@ func build(dir string) error {
 		return fmt.Errorf("go build: %v\n%s", err, out)
 	}
 	return nil
-}
-
-// leakedGoroutines returns the stacks of goroutines of this package that are
-// still there a while after the last test.
-func leakedGoroutines() string {
-	var stacks []string
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		buf := make([]byte, 1<<20)
-		buf = buf[:runtime.Stack(buf, true)]
-		stacks = stacks[:0]
-		for stack := range strings.SplitSeq(string(buf), "\n\n") {
-			if strings.Contains(stack, "wsexec/internal/e2e") && !strings.Contains(stack, "e2e.testMain") {
-				stacks = append(stacks, stack)
-			}
-		}
-		if len(stacks) == 0 || time.Now().After(end) {
-			return strings.Join(stacks, "\n\n")
-		}
-	}
 }
 
 // need skips the test where a program is missing; in CI that is a failure.

@@ -19,6 +19,7 @@ import (
 // The other tests rely on quiet and sleepers to see what is left, so these must
 // see what is there.
 func TestLeftoversAreSeen(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	arg := uniqueSleep()
 	c := s.background(t, "sh", "-c", "sleep "+arg+" & echo ready; wait")
@@ -37,7 +38,7 @@ func TestLeftoversAreSeen(t *testing.T) {
 }
 
 // A background process that holds stdout neither makes the client hang nor
-// outlives the session, and what it wrote is there.
+// outlives the session, and its output is there. Not parallel: the time counts.
 func TestBackgroundProcessHoldsStdout(t *testing.T) {
 	s := startServer(t)
 	arg := uniqueSleep()
@@ -56,6 +57,13 @@ func TestBackgroundProcessHoldsStdout(t *testing.T) {
 	if median := took[len(took)/2]; median > time.Second {
 		t.Errorf("runs took %v, want less than a second for most", took)
 	}
+}
+
+// Background processes of every kind end with their session.
+func TestBackgroundProcesses(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	arg := uniqueSleep()
 	s.run(t, "-q", "sh", "-c", "sleep "+arg+" & echo main").want(t, 0, "main\n", "")
 
 	// On a PTY the same process gets the terminal's hang-up; it is gone too.
@@ -97,6 +105,7 @@ func TestBackgroundProcessHoldsStdout(t *testing.T) {
 // The status is known as soon as the command ends; its status file tells what
 // was left.
 func TestLeftBehindInStatusFile(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	arg := uniqueSleep()
 	s.run(t, "-q", "--status-file", s.dir+"/status", "sh", "-c", "sleep "+arg+" & exit 3").want(t, 3, "", "")
@@ -108,6 +117,7 @@ func TestLeftBehindInStatusFile(t *testing.T) {
 
 // A pipeline ends whole, however it is ended.
 func TestPipelineEndsWhole(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	pipeline := func() (string, []string) {
 		args := []string{uniqueSleep(), uniqueSleep(), uniqueSleep()}
@@ -153,6 +163,7 @@ func TestPipelineEndsWhole(t *testing.T) {
 // A job of an interactive shell is a process group of its own, and the shell
 // itself ignores TERM: signalling the leader, or its group alone, does nothing.
 func TestJobOfInteractiveShell(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	c := s.terminal(t, "-e", "PS1=remote> ", "bash", "--norc", "--noprofile", "-i")
 	c.expect(t, "remote> ")
@@ -238,6 +249,7 @@ echo ready; while :; do sleep 0.02; done`
 // Where nobody can continue it, as with a session leader, the kernel lets no program
 // be stopped by TSTP. The client stopped itself, for ever.
 func TestTSTPOfSessionLeader(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	cmd := s.wsexec("run", "-T", "sh", "-c", "echo ready; "+s.until("go")+"; exit 4")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -251,6 +263,7 @@ func TestTSTPOfSessionLeader(t *testing.T) {
 }
 
 func TestThirdInterruptKills(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	for _, mode := range []string{"-T", "-t"} {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
@@ -277,6 +290,7 @@ func TestThirdInterruptKills(t *testing.T) {
 
 // A signal passes data that nobody reads.
 func TestSignalPassesStdin(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	arg := uniqueSleep()
 	stdin, w := pipe(t)
@@ -363,6 +377,7 @@ func TestSurroundingsOfCommand(t *testing.T) {
 
 // A client that is killed can pass on nothing; its session ends after --linger.
 func TestKilledClientsSessionEnds(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	arg := uniqueSleep()
 	c := s.background(t, "--linger", "500ms", "sh", "-c", "sleep "+arg+" | cat")
@@ -379,7 +394,7 @@ func TestManyCommandsLeaveNothing(t *testing.T) {
 	heavy(t)
 	t.Parallel()
 	s := startServer(t)
-	each(t, 100, 4, func(i int) error {
+	each(t, 40, 4, func(i int) error {
 		arg := uniqueSleep()
 		r, err := tryCapture(s.wsexec("run", "-q", "sh", "-c", fmt.Sprintf("sleep %s >/dev/null 2>&1 & echo %d", arg, i)), patience)
 		if err != nil {

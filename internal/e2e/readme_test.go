@@ -147,6 +147,7 @@ func TestInstallSaysWhatIsMissing(t *testing.T) {
 // docs/reliability.md names a test for each promise: one that is not there, or was
 // renamed, shows nothing.
 func TestReliabilityNamesTests(t *testing.T) {
+	t.Parallel()
 	b, err := os.ReadFile(filepath.Join(repository, "docs", "reliability.md"))
 	if err != nil {
 		t.Fatal(err)

@@ -152,14 +152,14 @@ func (w *waitFor) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// 600 runs, most of them one after the other, some with a terminal, some over
+// 300 runs, most of them one after the other, some with a terminal, some over
 // connections that are lost: the server has nothing of them afterwards.
 func TestManyInARow(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	n := 600
+	n := 300
 	if testing.Short() {
-		n = 200
+		n = 100
 	}
 	one := func(i int) error {
 		args := []string{"run", "true"}
@@ -184,7 +184,7 @@ func TestManyInARow(t *testing.T) {
 		r.stdout = out.String()
 		return r.check(0, "", "")
 	}
-	each(t, 100, 3, one) // to warm up
+	each(t, 60, 3, one) // to warm up
 	s.awaitNoSession(t)
 	before := usageOf(t, s.pid)
 	begin := time.Now()

@@ -20,26 +20,16 @@ import (
 func TestExitStatusOfCommand(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	each(t, 256, 4, func(n int) error {
-		r, err := tryCapture(s.wsexec("run", "sh", "-c", fmt.Sprintf("exit %d", n)), patience)
-		if err != nil {
-			return err
-		}
-		return r.check(n, "", "")
-	})
-}
-
-func TestExitStatusOfCommandOnPTY(t *testing.T) {
-	t.Parallel()
-	s := startServer(t)
 	codes := []int{0, 1, 2, 123, 124, 125, 126, 127, 128, 129, 137, 254, 255}
-	each(t, len(codes), 4, func(i int) error {
-		r, err := tryCapture(s.wsexec("run", "-t", "sh", "-c", fmt.Sprintf("exit %d", codes[i])), patience)
-		if err != nil {
-			return err
-		}
-		return r.check(codes[i], "", "")
-	})
+	for _, tty := range []string{"-T", "-t"} {
+		each(t, len(codes), 4, func(i int) error {
+			r, err := tryCapture(s.wsexec("run", tty, "sh", "-c", fmt.Sprintf("exit %d", codes[i])), patience)
+			if err != nil {
+				return err
+			}
+			return r.check(codes[i], "", "")
+		})
+	}
 }
 
 func TestKilledBySignal(t *testing.T) {
@@ -60,6 +50,7 @@ func TestKilledBySignal(t *testing.T) {
 }
 
 func TestCommandNotFound(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	for _, args := range [][]string{
 		{"no-such-command-anywhere"},
@@ -85,6 +76,7 @@ func TestCommandNotFound(t *testing.T) {
 }
 
 func TestCommandNotRunnable(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	noX := s.writeFile(t, "no-x-bit", "#!/bin/sh\necho ran\n", 0o644)
 	noFormat := s.writeFile(t, "no-format", "\x00\x01\x02 no program", 0o755)
@@ -107,6 +99,7 @@ func TestCommandNotRunnable(t *testing.T) {
 }
 
 func TestArgumentsTooLongForTheKernel(t *testing.T) {
+	t.Parallel()
 	// The kernel bounds arguments by a quarter of the stack's limit, at least
 	// 128 KiB (man 2 execve): with a small stack the server's exec fails with
 	// E2BIG on arguments that the client could still be given.
@@ -120,6 +113,7 @@ func TestArgumentsTooLongForTheKernel(t *testing.T) {
 }
 
 func TestBadDirectory(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	file := s.writeFile(t, "file", "", 0o644)
 	for _, dir := range []string{"/no/such/directory", file} {
@@ -142,6 +136,7 @@ func unusedPort(t *testing.T) int {
 }
 
 func TestServerUnreachable(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", unusedPort(t))
 	s.run(t, "--server", "ws://"+addr, "echo", "hi").wantComplaint(t, 125, addr)
@@ -152,6 +147,7 @@ func TestServerUnreachable(t *testing.T) {
 }
 
 func TestNoServerConfigured(t *testing.T) {
+	t.Parallel()
 	s := newServer(t) // its surroundings only; none is started
 	r := capture(t, s.wsexec("run", "echo", "hi"))
 	r.wantComplaint(t, 125)
@@ -165,6 +161,7 @@ func TestNoServerConfigured(t *testing.T) {
 }
 
 func TestWrongToken(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	wrong := s.writeFile(t, "wrong", strings.Repeat("w", 43)+"\n", 0o600)
 	empty := s.writeFile(t, "empty", "", 0o600)
@@ -189,6 +186,7 @@ func TestWrongToken(t *testing.T) {
 }
 
 func TestBadUsage(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	for _, args := range [][]string{
 		{"run"},
@@ -277,6 +275,7 @@ func TestArgumentsAreTheCommands(t *testing.T) {
 }
 
 func TestServerFull(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--max-sessions", "1")
 	first := s.background(t, "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
 	first.expect(t, "ready\n")
@@ -288,6 +287,7 @@ func TestServerFull(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	for _, tty := range []string{"-T", "-t"} {
 		arg := uniqueSleep()
@@ -341,6 +341,7 @@ func readReport(t *testing.T, path string) report {
 }
 
 func TestStatusFile(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--max-sessions", "2")
 	nowhere := fmt.Sprintf("ws://127.0.0.1:%d", unusedPort(t))
 	wrong := s.writeFile(t, "wrong", "wrong\n", 0o600)
@@ -407,6 +408,7 @@ func TestStatusFile(t *testing.T) {
 
 // A status file that was there told of an earlier success.
 func TestStatusFileOfBadUsage(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	path := s.writeFile(t, "status", `{"origin":"command","code":0}`, 0o600)
 	capture(t, s.wsexec("run", "--status-file", path, "--timeout", "5", "true")).wantComplaint(t, 125, "timeout", "5s")
@@ -416,6 +418,7 @@ func TestStatusFileOfBadUsage(t *testing.T) {
 }
 
 func TestNameIsTaken(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	first := s.background(t, "--name", "build", "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
 	first.expect(t, "ready\n")

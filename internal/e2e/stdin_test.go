@@ -18,6 +18,7 @@ import (
 // its end passed on, what the command did not take given back.
 
 func TestStdinThatNeverEnds(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	for _, mode := range []string{"-T", "-t"} {
 		stdin, _ := pipe(t) // the writing end stays open: sleep 1000 | wsexec run ...
@@ -74,6 +75,7 @@ func TestCommandClosesItsStdin(t *testing.T) {
 }
 
 func TestNoStdin(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	stdin, _ := pipe(t)
 	cmd := s.wsexec("run", "-n", "cat")
@@ -125,7 +127,7 @@ func TestStdinFileIsGivenBack(t *testing.T) {
 	// it was seen that a client had read the file once more, after the exit, and
 	// did not count that.
 	var many strings.Builder
-	for i := range 200 {
+	for i := range 60 {
 		fmt.Fprintf(&many, "%d\n", i)
 	}
 	s.writeFile(t, "many", many.String(), 0o600)
@@ -292,6 +294,7 @@ func onceReady(t *testing.T, s *server, script, input string) result {
 // An error of reading stdin is not its end: the command would take a part for
 // the whole.
 func TestStdinThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	r := capture(t, s.bash("wsexec run wc -c <.")) // a directory: EISDIR
 	if r.status != 125 || !strings.Contains(r.stderr, "stdin") {
@@ -302,6 +305,7 @@ func TestStdinThatCannotBeRead(t *testing.T) {
 // GNU nohup opens /dev/null for writing only as stdin: a command was hung up with
 // 125 since that cannot be read.
 func TestStdinThatIsOnlyForWriting(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	capture(t, s.bash("wsexec run sh -c 'cat; echo done' 0>/dev/null")).want(t, 0, "done\n", "")
 }

@@ -66,7 +66,7 @@ func TestLastLineIsAlwaysThere(t *testing.T) {
 		flag string
 		want *sum
 	}{{"-T", pipes}, {"-t", tty}} {
-		each(t, 5, 2, func(int) error { // scripts/stress does more
+		each(t, 3, 2, func(int) error { // scripts/stress does more
 			got, tail := newSum(), &lastBytes{}
 			cmd := s.wsexec("run", mode.flag, "seq", "1", fmt.Sprint(last))
 			cmd.Stdout = io.MultiWriter(got, tail)
@@ -98,7 +98,7 @@ func TestShortOutputIsNeverLost(t *testing.T) {
 	for _, mode := range []struct {
 		flag string
 		n    int
-	}{{"-T", 300}, {"-t", 100}} {
+	}{{"-T", 60}, {"-t", 40}} {
 		each(t, mode.n, 4, func(int) error {
 			r, err := tryCapture(s.wsexec("run", mode.flag, "printf", "x"), patience)
 			if err != nil {
@@ -148,7 +148,7 @@ func TestRandomBytesBothWays(t *testing.T) {
 	heavy(t)
 	t.Parallel()
 	s := startServer(t)
-	const size = 256 << 20
+	const size = 64 << 20
 	sent, got := newSum(), newSum()
 	cmd := s.wsexec("run", "cat")
 	cmd.Stdin = io.TeeReader(randomBytes(t, size), sent)
@@ -307,6 +307,7 @@ func TestOwnWordsAreNotInMergedStdout(t *testing.T) {
 }
 
 func TestReaderThatLeaves(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	// As a shell would: yes ends by SIGPIPE, and the client waits for that.
 	r := capture(t, s.bash("wsexec run -T yes | head -n 1; echo ${PIPESTATUS[0]}"))
@@ -340,6 +341,7 @@ func TestReaderThatLeaves(t *testing.T) {
 // either. poll says HUP of it and not ERR, again and again: the client took all of a
 // CPU, and the command was not told.
 func TestSocketAsStdoutWhosePeerLeaves(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	ours, theirs := socketpair(t)
 	cmd := s.wsexec("run", "-T", "-n", "sh", "-c", "echo ready >&2; sleep 1.5; exec yes")
@@ -362,6 +364,7 @@ func TestSocketAsStdoutWhosePeerLeaves(t *testing.T) {
 // With SIGPIPE ignored, as under some daemons and in Python's subprocesses of
 // old, a write fails instead of ending the client. It is the same to a user.
 func TestReaderThatLeavesWithSIGPIPEIgnored(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	r := capture(t, s.bash("trap '' PIPE; { wsexec run -T yes; echo $? >status; } | head -n 1; cat status"))
 	r.want(t, 0, "y\n141\n", "")
@@ -369,6 +372,7 @@ func TestReaderThatLeavesWithSIGPIPEIgnored(t *testing.T) {
 
 // /dev/full takes nothing: output that cannot be written is no success.
 func TestLocalWriteThatFails(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	r := capture(t, s.bash("wsexec run echo hi >/dev/full"))
 	r.wantComplaint(t, 125, "no space left")
@@ -383,12 +387,18 @@ func TestLocalWriteThatFails(t *testing.T) {
 // The tail of a command's output may come from a process that it did not wait
 // for, after a while in which nothing came.
 func TestDrainUntilEOF(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
-	s.run(t, "--drain", "eof", "bash", "-c", "seq 1 3000000 > >(sort -r | tail -n1)").want(t, 0, "1\n", "")
+	s.run(t, "--drain", "eof", "bash", "-c", "seq 1 300000 > >(sort -r | tail -n1)").want(t, 0, "1\n", "")
 	s.run(t, "--drain", "eof", "sh", "-c", "(sleep 3; echo late) & echo main").want(t, 0, "main\nlate\n", "")
-	// By default what comes within a quarter of a second of silence is waited for.
+	s.run(t, "--drain", "2s", "sh", "-c", "(sleep 0.5; echo late) & echo main").want(t, 0, "main\nlate\n", "")
+}
+
+// By default output is awaited until a quarter of a second was silent. Not
+// parallel: the time counts.
+func TestDrainByDefault(t *testing.T) {
+	s := startServer(t)
 	s.run(t, "sh", "-c", "(sleep 0.1; echo late) & echo main").want(t, 0, "main\nlate\n", "")
-	s.run(t, "--drain", "2s", "sh", "-c", "(sleep 1; echo late) & echo main").want(t, 0, "main\nlate\n", "")
 }
 
 // What the client holds is bounded by the window when its reader stops, and so

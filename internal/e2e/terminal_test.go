@@ -344,6 +344,7 @@ func TestTerminalIsRawAndGivenBack(t *testing.T) {
 
 // The kernel's own way, through the foreground group of the remote terminal.
 func TestCtrlC(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	arg := uniqueSleep()
 	c := s.terminal(t, "sleep", arg)
@@ -377,6 +378,7 @@ func TestCtrlC(t *testing.T) {
 // sh, asynchronous lists), and a child inherits that: its terminal's Ctrl-C did
 // nothing.
 func TestCtrlCWithServerThatIgnoresSIGINT(t *testing.T) {
+	t.Parallel()
 	s := startServerWith(t, serverOptions{wrap: []string{"sh", "-c", `trap "" INT QUIT HUP; exec "$0" "$@"`}})
 	arg := uniqueSleep()
 	for key, status := range map[string]int{"\x03": 130, "\x1c": 131} {
@@ -398,6 +400,7 @@ func TestCtrlCWithServerThatIgnoresSIGINT(t *testing.T) {
 
 // Really with "&", as the issue has it.
 func TestCtrlCWithServerInBackgroundOfScript(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	script := exec.Command("sh", "-c", `"$0" --listen 127.0.0.1:0 --token-file token & echo "$!" >pid; wait`, serverBin)
 	script.Dir, script.Env, script.Stderr = s.dir, s.environment(s.mark), &s.log
@@ -435,6 +438,7 @@ func TestCtrlCWithServerInBackgroundOfScript(t *testing.T) {
 // The terminal's input queue holds 4,095 bytes; once it is full of what nobody
 // reads, a Ctrl-C written behind it would never arrive.
 func TestCtrlCWhenNobodyReadsTheKeys(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	line := strings.Repeat("pasted text ", 5) + "\r"
 	paste := strings.Repeat(line, 30_000/len(line))
@@ -460,6 +464,7 @@ func TestCtrlCWhenNobodyReadsTheKeys(t *testing.T) {
 
 // And the same without the terminal on this side: the keys are a pipe.
 func TestCtrlCByteInAPipeWhenNobodyReads(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	arg := uniqueSleep()
 	cmd := s.wsexec("run", "-t", "sleep", arg)
@@ -508,6 +513,7 @@ func TestPasteIntoSlowReader(t *testing.T) {
 }
 
 func TestEscapeHangsUp(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	arg := uniqueSleep()
 	for name, keys := range map[string]string{
@@ -602,6 +608,7 @@ func TestNoEscapeInAPaste(t *testing.T) {
 }
 
 func TestEscapeElsewhereIsAKey(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	c := s.terminal(t, "sh", "-c", "stty -echo; echo ready; exec cat")
 	c.expect(t, "ready\r\n")
@@ -662,6 +669,7 @@ func TestKeysArriveAsTheyAre(t *testing.T) {
 // A stopped client has given the terminal back and takes it again when it goes
 // on; its session waits.
 func TestClientIsStoppedAndContinued(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	c := s.interactive(t)
 	c.send(t, "wsexec run cat\r")
@@ -715,6 +723,7 @@ func TestClientOfAnOrphanedGroupIsNotStopped(t *testing.T) {
 // A stop that cannot be caught leaves a terminal whose modes the shell has reset: the
 // client did not make it raw again.
 func TestClientIsKilledWithSTOPAndContinued(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	c := s.terminal(t, "cat")
 	c.awaitRaw(t)
@@ -738,6 +747,7 @@ func TestClientIsKilledWithSTOPAndContinued(t *testing.T) {
 // A terminal whose stdin the session does not want any more was a trap, here while
 // output of what the command left behind is waited for: not even ~. was read.
 func TestEscapeAfterTheEndOfStdin(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	c := s.terminal(t, "--drain", "eof", "sh", "-c", "trap '' HUP; sleep "+uniqueSleep()+" & echo left")
 	c.expect(t, "left\r\n")
@@ -754,6 +764,7 @@ func TestEscapeAfterTheEndOfStdin(t *testing.T) {
 
 // A window that is closed: the client gets SIGHUP, and so does the command.
 func TestTerminalIsClosed(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	arg := uniqueSleep()
 	c := s.terminal(t, "sh", "-c", "sleep "+arg+" & wait")

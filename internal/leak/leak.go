@@ -10,9 +10,12 @@ import (
 	"time"
 )
 
-// Main runs a package's tests and fails if goroutines are left over. It is the
-// body of a TestMain.
-func Main(m *testing.M) {
+// Main is the body of a TestMain: it runs a package's tests by [Run], and exits.
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run runs a package's tests and returns the exit status. It is 1 if goroutines
+// are left over.
+func Run(m *testing.M) int {
 	status := m.Run()
 	if status == 0 {
 		if left := leftover(); left != "" {
@@ -20,7 +23,7 @@ func Main(m *testing.M) {
 			status = 1
 		}
 	}
-	os.Exit(status)
+	return status
 }
 
 // settle bounds how long goroutines that are about to end are waited for.

@@ -128,10 +128,10 @@ type Server struct {
 	refused  refusals
 	turning  turning
 	tcp      chan struct{} // holds one for each connection over TCP; see maxTCP
-	memory   *memory
+	tidier   *tidier
 	lives    sync.WaitGroup                 // sessions whose end has not been told
 	conns    sync.WaitGroup                 // connections being served
-	inject   func(x *session, point string) // of a test; see [session.survives]
+	inject   func(x *session, point string) // of tests; see [session.at]
 
 	starting context.Context // done when starts are given up
 	giveUp   context.CancelCauseFunc
@@ -183,7 +183,7 @@ func New(cfg Config) *Server {
 		instance: proto.NewID(),
 		ledger:   newLedger(cfg.bounds(), cfg.MaxLinger),
 		refused:  refusals{log: cfg.Refusals},
-		memory:   newMemory(),
+		tidier:   newTidier(),
 		sessions: map[key]*session{},
 		tcp:      make(chan struct{}, cfg.maxTCP()),
 	}
@@ -234,7 +234,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 	stop := context.AfterFunc(ctx, func() {
 		for _, x := range all {
-			go x.Guard("kill", x.kill) // side by side: one may have to wait
+			x.spawn(x.kill) // side by side: one may have to wait
 		}
 	})
 	s.awaitLives(ctx, all)
@@ -320,7 +320,7 @@ func (s *Server) full(k key) (reason string, full bool) {
 	case s.stopping:
 		return "the server is stopping", true
 	}
-	reason = s.ledger.room(party{principal: k.principal}, liveSessions, endedSessions, remembered)
+	reason = s.ledger.room(party{principal: k.principal}, live, ended, remembered)
 	return reason, reason != ""
 }
 
@@ -351,16 +351,16 @@ func (s *Server) session(k key, o *proto.Open, sum startSum) (x *session, create
 	}
 	if o.Start.Name != "" {
 		for other, x := range s.sessions {
-			if other.principal == k.principal && x.name == o.Start.Name && !x.hasEnded() {
+			if other.principal == k.principal && x.start.Name == o.Start.Name && !x.hasEnded() {
 				return nil, false, fail(proto.CodeConflict, "the name is taken", fmt.Sprintf("session %s is called %s", other.id, o.Start.Name))
 			}
 		}
 	}
 	p := party{principal: k.principal}
-	no := s.ledger.room(p, endedSessions, remembered)
+	no := s.ledger.room(p, ended, remembered)
 	if no == "" {
 		x = newSession(s, k, o, sum)
-		no = s.ledger.enter(p, liveSessions, x, false, nil)
+		no = s.ledger.enter(p, live, x, false, nil)
 	}
 	if no != "" {
 		return nil, false, fail(proto.CodeLimit, "the server is full", no)
@@ -369,7 +369,7 @@ func (s *Server) session(k key, o *proto.Open, sum startSum) (x *session, create
 	x.number = s.began
 	s.sessions[k] = x
 	s.lives.Add(1)
-	s.memory.started()
+	s.tidier.started()
 	return x, true, nil
 }
 
@@ -380,7 +380,7 @@ func (s *Server) vacate(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[x.key] == x {
-		s.ledger.shift(x, endedSessions)
+		s.ledger.shift(x, ended)
 	} else {
 		s.ledger.leave(x)
 	}
@@ -396,7 +396,7 @@ var (
 // remove takes a session out of the table. Its id is remembered, so that a
 // command is not started again, and why it is no more; word is said of one that
 // could not be started.
-func (s *Server) remove(x *session, why goneWhy, word *proto.Error) {
+func (s *Server) remove(x *session, why forgotten, word *proto.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[x.key] != x {
@@ -404,7 +404,7 @@ func (s *Server) remove(x *session, why goneWhy, word *proto.Error) {
 	}
 	delete(s.sessions, x.key)
 	s.ledger.remember(x.key, word, why)
-	s.ledger.leaveRow(x, endedSessions) // one that has not ended keeps its place
+	s.ledger.leaveRow(x, ended) // one that has not ended keeps its place
 }
 
 // boundEnded forgets those of a principal's ended sessions that nobody is attached
@@ -412,7 +412,7 @@ func (s *Server) remove(x *session, why goneWhy, word *proto.Error) {
 // output.
 func (s *Server) boundEnded(principal string) {
 	for {
-		x, ok := s.ledger.surplus(party{principal: principal}, endedSessions).(*session)
+		x, ok := s.ledger.surplus(party{principal: principal}, ended).(*session)
 		if !ok {
 			return
 		}
@@ -492,20 +492,21 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	}
 	if created {
 		a.leave() // it is the session's
-		x.launch(o.Start)
-	}
-	if o.Start != nil {
-		o.Start = new(proto.Start) // a large one would be kept; that there was one still counts
+		x.guard(x.launch)
+		<-x.ready
+		x.dropStart()
+	} else if o.Start != nil {
+		o.Start = new(proto.Start) // that there was one is all that is looked at
 	}
 	room.leave()
 	if created && x.startErr != nil {
 		a.enter() // it may take a while until its client has gone
 	}
-	ok = x.survives("serve", func() { e = x.serve(c, o, sum, created, a.closed) })
-	given = ok && e == nil
+	x.guard(func() {
+		e = x.serve(c, o, sum, created, a.closed)
+		given = e == nil
+	})
 	switch {
-	case !ok:
-		go c.Close() // which may wait for what panicked
 	case e == nil:
 	case e == x.startErr:
 		c.Fail(e) // launch has logged it

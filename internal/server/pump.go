@@ -1,4 +1,4 @@
-package job
+package server
 
 import (
 	"errors"
@@ -23,35 +23,32 @@ type pump struct {
 	log   *stream.Log
 	quiet time.Duration // of silence after which output is at rest; negative: never
 
-	reopens bool            // a terminal: after the end of its output a process may open it again
-	exited  chan struct{}   // closed when the leader has exited
-	atRest  chan struct{}   // closed when output has ended, or was silent after the leader's exit
-	done    <-chan struct{} // closed when run has returned
-	lost    bool            // output was thrown away; read after done
-	moved   func()          // called when something was read
-	full    atomic.Bool     // output waits for the window
-
-	// Owned by run: a byte that was read and is not in the stream.
-	ahead    [1]byte
-	hasAhead bool
+	tty     bool          // a terminal, whose end may not be its last
+	left    chan struct{} // closed when the leader has exited
+	settled chan struct{} // closed when output has ended, or is at rest after the leader's exit
+	done    chan struct{} // closed when the stream has ended
+	lost    bool          // output was thrown away; read after done
+	moved   func()        // is called when something was read
+	full    atomic.Bool   // there is output, and no window for it
 
 	mu    sync.Mutex
-	phase pumpPhase
-	owed  int64 // bytes that the output held when the phase began; always delivered
+	phase phase
+	held  int64 // bytes that the output held at the leader's exit, or when told to finish
+	rest  bool  // settled is closed
 }
 
-// A pumpPhase says what a pump waits for.
-type pumpPhase int
+// phase is what a pump waits for.
+type phase int
 
 const (
-	reading   pumpPhase = iota // data
-	draining                   // data, until there is silence
-	settled                    // data, while descendants are being ended
-	finishing                  // nothing: it reads what is there and returns
+	running   phase = iota // data
+	draining               // data, but not longer than until rest
+	settled                // data, while what was left behind is being ended
+	finishing              // nothing: what is there is read, and that is the end
 )
 
 func newPump(o *poll.Reader, log *stream.Log, quiet time.Duration, tty bool, moved func()) *pump {
-	return &pump{out: o, log: log, quiet: quiet, reopens: tty, moved: moved, exited: make(chan struct{}), atRest: make(chan struct{})}
+	return &pump{out: o, log: log, quiet: quiet, tty: tty, moved: moved, left: make(chan struct{}), settled: make(chan struct{}), done: make(chan struct{})}
 }
 
 var errCut = errors.New("nobody reads the output any more")
@@ -60,9 +57,9 @@ var errCut = errors.New("nobody reads the output any more")
 func (p *pump) drain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.phase == reading {
-		p.phase, p.owed = draining, int64(p.out.Buffered())
-		close(p.exited)
+	if p.phase == running {
+		p.phase, p.held = draining, int64(p.out.Buffered())
+		close(p.left)
 		p.out.SetReadDeadline(time.Now()) // look at the phase
 	}
 }
@@ -76,7 +73,10 @@ func (p *pump) settle() {
 
 func (p *pump) settleLocked() {
 	p.phase = max(p.phase, settled)
-	closeOnce(p.atRest)
+	if !p.rest {
+		p.rest = true
+		close(p.settled)
+	}
 }
 
 // finish makes the pump read what is there and end the stream.
@@ -85,7 +85,7 @@ func (p *pump) finish() {
 	defer p.mu.Unlock()
 	p.settleLocked()
 	// A command can make its pipe larger than ours are made.
-	p.phase, p.owed = finishing, max(pipeCapacity, int64(p.out.Buffered()))
+	p.phase, p.held = finishing, max(pipeCapacity, int64(p.out.Buffered()))
 	p.out.SetReadDeadline(time.Now())
 }
 
@@ -98,7 +98,7 @@ func (p *pump) run() {
 	defer p.settle()
 	var drained time.Duration // time since the leader's exit, not counting that at a full window
 	var read int64            // in the present phase
-	last := reading
+	last := running
 	attended := time.Now()
 	for {
 		now := time.Now()
@@ -125,11 +125,11 @@ func (p *pump) run() {
 			}
 		}
 		n, blocked, err := p.move()
-		if err == io.EOF && p.reopens && ph == reading {
+		if err == io.EOF && p.tty && ph == running {
 			// Nobody has the terminal open, but somebody may open it again
 			// (/dev/tty); closing it would hang the command up.
 			select {
-			case <-p.exited:
+			case <-p.left:
 			case <-time.After(reopenCheck):
 			}
 			continue
@@ -143,13 +143,13 @@ func (p *pump) run() {
 		}
 		read += int64(n)
 		switch {
-		case ph == finishing && (n == 0 || read >= p.owedNow()):
+		case ph == finishing && (n == 0 || read >= p.heldNow()):
 			// Empty, or all that it held when it was told to finish was read:
 			// a process that got away may write for ever.
 			return
 		case ph == draining && p.quiet >= 0:
 			drained += time.Since(now) - blocked
-			if silent && n == 0 || drained >= drainTotal && read >= p.owedNow() {
+			if silent && n == 0 || drained >= drainTotal && read >= p.heldNow() {
 				p.settle()
 			}
 		}
@@ -163,12 +163,16 @@ func failed(err error) bool {
 	return errors.As(err, &sys)
 }
 
+// reopenCheck is how often a terminal that nobody has open is looked at; no
+// event tells that it was opened.
+const reopenCheck = 50 * time.Millisecond
+
 // pipeCapacity is what a pipe holds unless it is resized (man 7 pipe). A terminal
 // holds less.
 const pipeCapacity = 64 << 10
 
 // prepare sets the deadline that belongs to the phase, and returns the phase.
-func (p *pump) prepare(now time.Time, drained time.Duration) pumpPhase {
+func (p *pump) prepare(now time.Time, drained time.Duration) phase {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -180,13 +184,13 @@ func (p *pump) prepare(now time.Time, drained time.Duration) pumpPhase {
 	return p.phase
 }
 
-func (p *pump) owedNow() int64 {
+func (p *pump) heldNow() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.owed
+	return p.held
 }
 
-func (p *pump) current() pumpPhase {
+func (p *pump) current() phase {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.phase
@@ -195,24 +199,21 @@ func (p *pump) current() pumpPhase {
 // attendance is how often a pump that has always something to read lets the runtime look at the
 // network (see package poll).
 func (p *pump) attendance() time.Duration {
-	if p.reopens {
+	if p.tty {
 		return 300 * time.Microsecond
 	}
 	return 5 * time.Millisecond
 }
 
-// move reads once into the stream. It reports how long it waited for the window.
-// Only data needs a window: the end is found also when there is none, by reading
-// one byte ahead.
+// move reads once into the stream. It reports how long it was held up by a full
+// window. Only data needs a window: the end is found also when there is none, by
+// reading one byte ahead of it.
 func (p *pump) move() (n int, blocked time.Duration, err error) {
-	if !p.hasAhead && p.log.Full() {
-		n, err = p.out.TryRead(p.ahead[:])
-		if n == 0 || err != nil {
+	var ahead [1]byte
+	if p.log.Full() {
+		if n, err = p.out.TryRead(ahead[:]); n == 0 || err != nil {
 			return 0, 0, err
 		}
-		p.hasAhead = true
-	}
-	if p.hasAhead {
 		p.full.Store(true)
 		defer p.full.Store(false)
 	}
@@ -220,13 +221,13 @@ func (p *pump) move() (n int, blocked time.Duration, err error) {
 	buf, err := p.log.Buffer()
 	blocked = time.Since(before)
 	if err != nil {
-		p.lost = errors.Is(err, errCut) && p.hasMore()
+		if errors.Is(err, errCut) && n == 0 {
+			n, _ = p.out.TryRead(ahead[:])
+		}
+		p.lost = errors.Is(err, errCut) && n > 0
 		return 0, blocked, err
 	}
-	n = 0
-	if p.hasAhead {
-		n, p.hasAhead = copy(buf, p.ahead[:]), false
-	}
+	n = copy(buf, ahead[:n])
 	more, err := p.out.TryRead(buf[n:])
 	if n > 0 {
 		err = nil // it is met again
@@ -237,29 +238,4 @@ func (p *pump) move() (n int, blocked time.Duration, err error) {
 	}
 	p.log.Commit(n)
 	return n, blocked, err
-}
-
-// hasMore reports whether there is output that is not in the stream.
-func (p *pump) hasMore() bool {
-	if p.hasAhead {
-		return true
-	}
-	n, _ := p.out.TryRead(p.ahead[:])
-	return n > 0
-}
-
-// hangUpOutput closes the command's end of an output that its client does not
-// want.
-func (j *Job) hangUpOutput(i int) {
-	if o := j.output(i); o != nil {
-		o.Close()
-	}
-}
-
-// output is the command's stdout (0) or stderr (1), nil if it has none.
-func (j *Job) output(i int) *poll.Reader {
-	if i == 0 {
-		return j.proc.Stdout()
-	}
-	return j.proc.Stderr()
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package job
+package server
 
 import "syscall"
 
