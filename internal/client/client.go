@@ -33,7 +33,7 @@ const (
 	// Window is what the client lets the server send ahead at first, and keeps of
 	// stdin, in bytes. The server's own bound may be lower. With pipes both grow to
 	// that, if it is higher, and to MaxWindow at most.
-	Window    = 1 << 20
+	Window    = proto.DefaultWindow
 	MaxWindow = 64 << 20
 	// ttyWindow is the least window of a terminal's output: so much can be in
 	// front of the echo of a key.
@@ -64,9 +64,6 @@ const (
 	// The least such time for a connection beside one that is neither made nor refused,
 	// as where packets are lost.
 	besideMin = 250 * time.Millisecond
-
-	defaultLinger    = 5 * time.Minute
-	defaultKeepalive = 15 * time.Second
 )
 
 // Server says where a server is and how to get in.
@@ -255,7 +252,7 @@ func (c *Cmd) result(err error) (*Result, error) {
 // connections makes one connection after the other until there is nothing more
 // to be had of the session.
 func (c *Cmd) connections(ctx context.Context) error {
-	linger := defaultLinger
+	linger := proto.DefaultLinger
 	if c.Start != nil && c.Start.Linger != nil {
 		linger = *c.Start.Linger
 	}

@@ -35,7 +35,7 @@ const (
 
 // readProblem reads the problem document of a refusal, nil if it has none.
 func readProblem(resp *http.Response) *Problem {
-	if resp.Body == nil || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") {
+	if resp.Body == nil || !strings.HasPrefix(resp.Header.Get("Content-Type"), proto.ProblemType) {
 		return nil
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, proto.MaxControl))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -451,6 +452,22 @@ func TestIDs(t *testing.T) {
 		if ValidID(strings.Repeat("a", n)) {
 			t.Errorf("len=%d is valid", n)
 		}
+	}
+}
+
+// Each signal of this system comes back from its Linux number.
+func TestLocalSignals(t *testing.T) {
+	for n := range 256 {
+		s, ok := LocalSignal(byte(n))
+		if ok != (SignalName(n) != "") && runtime.GOOS == "linux" || runtime.GOOS == "linux" && ok && int(s) != n {
+			t.Errorf("signal %d is %d here, %t", n, s, ok)
+		}
+		if got := LinuxSignal(s); ok && got != n {
+			t.Errorf("signal %d is %d here, and %d again", n, s, got)
+		}
+	}
+	if n := LinuxSignal(40); n != 40 {
+		t.Errorf("a signal without a name became %d", n)
 	}
 }
 

@@ -1,34 +1,41 @@
 package proto
 
+// signals are all signals of Linux by number (man 7 signal, x86/ARM column), and
+// whether a client may send them. The server tells how a command ended by these
+// numbers and names on every system.
+var signals = [...]struct {
+	name     string
+	sendable bool
+}{
+	1: {"HUP", true}, 2: {"INT", true}, 3: {"QUIT", true}, 4: {"ILL", false},
+	5: {"TRAP", false}, 6: {"ABRT", false}, 7: {"BUS", false}, 8: {"FPE", false},
+	9: {"KILL", true}, 10: {"USR1", true}, 11: {"SEGV", false}, 12: {"USR2", true},
+	13: {"PIPE", false}, 14: {"ALRM", false}, 15: {"TERM", true}, 16: {"STKFLT", false},
+	17: {"CHLD", false}, 18: {"CONT", true}, 19: {"STOP", false}, 20: {"TSTP", true},
+	21: {"TTIN", false}, 22: {"TTOU", false}, 23: {"URG", false}, 24: {"XCPU", false},
+	25: {"XFSZ", false}, 26: {"VTALRM", false}, 27: {"PROF", false}, 28: {"WINCH", true},
+	29: {"IO", false}, 30: {"PWR", false}, 31: {"SYS", false},
+}
+
 // SignalAllowed reports whether a client may send the signal of that Linux
 // number.
-func SignalAllowed(n byte) bool {
-	_, ok := signalNames[n]
-	return ok
-}
+func SignalAllowed(n byte) bool { return int(n) < len(signals) && signals[n].sendable }
 
 // SignalName is the name of a signal by its Linux number, without SIG, or ""
 // if it has none that Linux numbers alike everywhere.
 func SignalName(n int) string {
-	if n < 0 || n > 255 {
+	if n < 0 || n >= len(signals) {
 		return ""
 	}
-	if s, ok := signalNames[byte(n)]; ok {
-		return s
+	return signals[n].name
+}
+
+// signalNumber is the inverse of SignalName; 0 if there is no such signal.
+func signalNumber(name string) int {
+	for n, s := range signals {
+		if n > 0 && s.name == name {
+			return n
+		}
 	}
-	return otherSignalNames[byte(n)]
-}
-
-// signalNames are those that a client may send. Source of the numbers:
-// man 7 signal, x86/ARM column.
-var signalNames = map[byte]string{
-	1: "HUP", 2: "INT", 3: "QUIT", 9: "KILL", 10: "USR1", 12: "USR2",
-	15: "TERM", 18: "CONT", 20: "TSTP", 28: "WINCH",
-}
-
-var otherSignalNames = map[byte]string{
-	4: "ILL", 5: "TRAP", 6: "ABRT", 7: "BUS", 8: "FPE", 11: "SEGV", 13: "PIPE",
-	14: "ALRM", 16: "STKFLT", 17: "CHLD", 19: "STOP", 21: "TTIN", 22: "TTOU",
-	23: "URG", 24: "XCPU", 25: "XFSZ", 26: "VTALRM", 27: "PROF", 29: "IO",
-	30: "PWR", 31: "SYS",
+	return 0
 }

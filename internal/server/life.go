@@ -230,7 +230,7 @@ func (x *session) life() {
 		}
 	}
 	if status.Signal != 0 {
-		exit.Signal, exit.Core = linuxSignal(status.Signal), status.CoreDumped
+		exit.Signal, exit.Core = proto.LinuxSignal(status.Signal), status.CoreDumped
 	} else {
 		code := status.Code
 		if code < 0 {

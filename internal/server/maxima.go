@@ -42,16 +42,16 @@ var maxima = []maximum{
 	},
 	{
 		"linger", "--max-linger", func(s *proto.Start) *proto.Millis { return s.Linger },
-		func(t *times) *time.Duration { return &t.linger }, func(*Config) time.Duration { return defaultLinger }, func(c *Config) time.Duration { return c.MaxLinger },
+		func(t *times) *time.Duration { return &t.linger }, func(*Config) time.Duration { return proto.DefaultLinger }, func(c *Config) time.Duration { return c.MaxLinger },
 	},
 	{
 		"keepalive", "--max-keepalive", func(s *proto.Start) *proto.Millis { return s.Keepalive },
-		func(t *times) *time.Duration { return &t.keepalive }, func(*Config) time.Duration { return defaultKeepalive }, func(c *Config) time.Duration { return c.MaxKeepalive },
+		func(t *times) *time.Duration { return &t.keepalive }, func(*Config) time.Duration { return proto.DefaultKeepalive }, func(c *Config) time.Duration { return c.MaxKeepalive },
 	},
 	{
 		// In all; a drain that is not -1 lasts for drainTotal at most.
 		"drain", "--max-drain", func(s *proto.Start) *proto.Millis { return s.Drain },
-		func(t *times) *time.Duration { return &t.drain }, func(*Config) time.Duration { return defaultDrain }, func(c *Config) time.Duration { return c.MaxDrain },
+		func(t *times) *time.Duration { return &t.drain }, func(*Config) time.Duration { return proto.DefaultDrain }, func(c *Config) time.Duration { return c.MaxDrain },
 	},
 }
 

@@ -56,7 +56,7 @@ func TestEachNumberHasAMaximum(t *testing.T) {
 func TestTimes(t *testing.T) {
 	ms := func(d time.Duration) *proto.Millis { m := proto.MillisOf(d); return &m }
 	cfg := New(Config{}).cfg
-	if got, want := cfg.times(new(proto.Start)), (times{0, 0, DefaultKillAfter, defaultLinger, defaultKeepalive, defaultDrain}); got != want {
+	if got, want := cfg.times(new(proto.Start)), (times{0, 0, DefaultKillAfter, proto.DefaultLinger, proto.DefaultKeepalive, proto.DefaultDrain}); got != want {
 		t.Errorf("a start without times gets %+v, want %+v", got, want)
 	}
 	got := cfg.times(&proto.Start{Drain: ms(-time.Millisecond), Timeout: ms(0), Idle: ms(time.Second), Linger: ms(0), Keepalive: ms(time.Second)})

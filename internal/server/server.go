@@ -105,12 +105,8 @@ const (
 	DefaultMaxKillAfter   = 10 * time.Minute
 	DefaultMaxKeepalive   = 5 * time.Minute
 	DefaultMaxDrain       = time.Hour
-	DefaultWindow         = 1 << 20
+	DefaultWindow         = proto.DefaultWindow
 	DefaultHistory        = 1 << 20
-
-	defaultLinger    = 5 * time.Minute
-	defaultKeepalive = 15 * time.Second
-	defaultDrain     = 250 * time.Millisecond
 
 	// lastWords is how long the clients of a server that ends may take to fetch
 	// what is left and say bye; lastWordsKilled, of one that ends at once.

@@ -648,7 +648,7 @@ func (x *session) deliver() {
 // signal sends the signal of that Linux number to the command's group.
 func (x *session) signal(n byte) {
 	<-x.ready
-	if sig, ok := localSignal(n); ok && x.proc != nil {
+	if sig, ok := proto.LocalSignal(n); ok && x.proc != nil {
 		x.proc.Signal(sig)
 	}
 }

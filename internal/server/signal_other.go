@@ -10,7 +10,3 @@ const (
 	sigCONT = syscall.Signal(18)
 	sigKILL = syscall.SIGKILL
 )
-
-func localSignal(n byte) (syscall.Signal, bool) { return syscall.Signal(n), false }
-
-func linuxSignal(s syscall.Signal) int { return int(s) }

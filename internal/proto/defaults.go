@@ -1,0 +1,14 @@
+package proto
+
+import "time"
+
+// What an absent member stands for; see the package comment.
+const (
+	DefaultLinger    = 5 * time.Minute
+	DefaultKeepalive = 15 * time.Second
+	DefaultDrain     = 250 * time.Millisecond
+)
+
+// DefaultWindow is how many bytes of each stream both programs keep, and grant at
+// first, where they are not told otherwise.
+const DefaultWindow = 1 << 20
