@@ -249,7 +249,7 @@ func (s *session) interrupt(number int) {
 	switch {
 	case s.cmd.Connected():
 		s.cmd.Signal(number)
-	case s.cmd.WasConnected():
+	case s.cmd.Started():
 		s.cmd.GiveUp(reason)
 	default:
 		s.cmd.Signal(number)

@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
-	"wsexec/internal/link"
 	"wsexec/internal/proto"
 )
 
@@ -32,65 +29,6 @@ const (
 	// maxSession bounds the description of one session, in bytes.
 	maxSession = 64 << 10
 )
-
-// readProblem reads the problem document of a refusal, nil if it has none.
-func readProblem(resp *http.Response) *Problem {
-	if resp.Body == nil || !strings.HasPrefix(resp.Header.Get("Content-Type"), proto.ProblemType) {
-		return nil
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, proto.MaxControl))
-	p := new(Problem)
-	if err != nil || json.Unmarshal(b, p) != nil {
-		return nil
-	}
-	return p
-}
-
-// get sends a request for target, which is a path on the server, and returns a response
-// of status 200; any other is a [*ConnectError]. Its body can be read until ctx ends.
-func (s Server) get(ctx context.Context, target string) (*http.Response, error) {
-	url := s.URL + target
-	if rest, ok := strings.CutPrefix(url, "ws"); ok {
-		url = "http" + rest
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	if s.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+s.Token)
-	}
-	var resp *http.Response
-	err = untilNotBusy(ctx, func() error {
-		resp, err = link.NewTransport(s.Dial).RoundTrip(req)
-		if err != nil {
-			return s.connectError(nil, err)
-		}
-		context.AfterFunc(ctx, func() { resp.Body.Close() }) // which ends a Read
-		if resp.StatusCode != http.StatusOK {
-			defer resp.Body.Close()
-			return s.connectError(resp, answered(resp))
-		}
-		return nil
-	})
-	return resp, err
-}
-
-func answered(resp *http.Response) error {
-	return fmt.Errorf("the server answered with HTTP status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-}
-
-// connectError says why there is no connection; resp is nil if there was no response.
-func (s Server) connectError(resp *http.Response, err error) *ConnectError {
-	ce := &ConnectError{URL: s.shown(), TokenFrom: s.TokenFrom, Err: exported(err)}
-	if resp != nil {
-		ce.Status, ce.Problem = resp.StatusCode, readProblem(resp)
-		if ce.Status/100 == 3 {
-			ce.Location = resp.Header.Get("Location")
-		}
-	}
-	return ce
-}
 
 // A Session is one that a server has.
 type Session struct {
@@ -121,7 +59,7 @@ func sessionOf(i *proto.Info) *Session {
 func (s Server) Session(ctx context.Context, id string) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	resp, err := s.get(ctx, "/v1/sessions/"+id)
+	resp, err := s.get(ctx, sessionsPath+"/"+id)
 	var refused *ConnectError
 	if errors.As(err, &refused) && refused.Problem != nil && (refused.Status == http.StatusNotFound || refused.Status == http.StatusUpgradeRequired) {
 		return nil, nil
@@ -179,7 +117,7 @@ func (s Server) page(ctx context.Context, after string, yield func(*Session, err
 	if after != "" {
 		query.Set("after", after)
 	}
-	resp, err := s.get(ctx, "/v1/sessions?"+query.Encode())
+	resp, err := s.get(ctx, sessionsPath+"?"+query.Encode())
 	if err != nil {
 		return "", true, err
 	}
@@ -253,43 +191,4 @@ func expect(d *json.Decoder, want json.Delim) error {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-const (
-	// How often, and for how long, a server is asked again that had too many
-	// connections when nothing was asked of it yet.
-	busyTries = 5
-	busyTime  = 2 * time.Second
-	busyDelay = 100 * time.Millisecond // before the second try, at least half of it; then twice as long each time
-)
-
-// untilNotBusy calls f, and again for as long as it fails with the refusal of a server
-// that has too many connections, a few times.
-func untilNotBusy(ctx context.Context, f func() error) error {
-	began, delay := time.Now(), busyDelay
-	for try := 1; ; try++ {
-		err := f()
-		var refused *ConnectError
-		if !errors.As(err, &refused) || !refused.busy() || try == busyTries {
-			return err
-		}
-		wait := delay/2 + rand.N(delay/2)
-		if time.Since(began)+wait > busyTime {
-			return err
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return err
-		}
-		delay *= 2
-	}
-}
-
-// busy reports whether a server refused because of too many connections, which soon may
-// be fewer.
-func (e *ConnectError) busy() bool {
-	return e.Status == http.StatusServiceUnavailable && e.Problem != nil && e.Problem.Type == proto.ProblemBusy
 }

@@ -1,0 +1,137 @@
+// Package client runs a command on a wsexec-server and keeps hold of it over lost
+// connections. A [Cmd] has the shape of [os/exec.Cmd]: fields that say what to run
+// and where its streams go, and Run.
+//
+//	c := client.New(client.Server{URL: "wss://host", Token: token}, &client.Start{Args: []string{"date"}})
+//	c.Stdout = os.Stdout
+//	result, err := c.Run(ctx)
+//
+// A nil error says that the command has ended, that result.Exit says how, and that
+// all of its output is written. A command is started at most once, and each byte of
+// its streams arrives once, in order, however many connections that takes. Nothing
+// is printed here: [Cmd].Events says what is happening, Run's error what happened.
+//
+// [Server] also lists the sessions of a server, which are the commands that it runs
+// or keeps the end of.
+package client
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"wsexec/internal/proto"
+)
+
+// A Cmd is a command on a server. Its fields are set before Run, and before any
+// other method. It runs once.
+type Cmd struct {
+	Server Server
+	// ID of the session; made by New.
+	ID string
+	// Start says what to run. Nil: take over the session ID, which runs.
+	Start *Start
+	// Stdin is read once the command runs; nil is empty. When the command takes no
+	// more input, a Stdin that is an [io.Closer] is closed, which must end a Read
+	// that blocks. After Run such a Read may go on: Stdin is the caller's.
+	Stdin io.Reader
+	// Stdout and Stderr get the command's output; nil discards it. A Write that
+	// fails ends the stream: the command then writes to a closed pipe. Run returns
+	// the failure as a [*LocalError], unless it is [io.ErrClosedPipe] or EPIPE: the
+	// reader has gone. An [Output] never has to wait in Write.
+	Stdout, Stderr io.Writer
+	// Size is that of the local terminal, for a session with one. See Resize.
+	Size *Winsize
+	// Go starts a goroutine; nil is the go statement. It is for programs that have
+	// to tidy up before a panic ends them.
+	Go func(func())
+	// Opened, if not nil, is called once, when the command is known to run and
+	// before anything is read or written.
+	Opened func(Opened)
+	// Events, if not nil, is called for what a person may want to know, by Run or
+	// by a goroutine of its own. A [Gap] holds up the output that it is in.
+	Events func(Event)
+
+	once sync.Once // makes s
+	s    *session
+}
+
+// New returns a Cmd that runs start on a server.
+func New(s Server, start *Start) *Cmd {
+	return &Cmd{Server: s, ID: proto.NewID(), Start: start}
+}
+
+// Run runs the command, or takes it over, until its end is known and all of its
+// output is written. Only then is the error nil. The result is never nil.
+//
+// The end of ctx is that of Run, as with GiveUp.
+func (c *Cmd) Run(ctx context.Context) (*Result, error) {
+	began := time.Now()
+	s := c.session()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.started(cancel)
+	connections := &connector{s: s, client: proto.NewID()}
+	err := connections.run(ctx)
+	s.relay.stop()
+	return s.result(began, connections.loss.until, err)
+}
+
+func (c *Cmd) session() *session {
+	c.once.Do(func() { c.s = newSession(c) })
+	return c.s
+}
+
+// StopOutput says that nobody reads stdout (1) or stderr (2) any more: the command
+// then writes to a closed pipe.
+func (c *Cmd) StopOutput(fd int) { c.session().relay.stopOutput(fd) }
+
+// Signal sends the signal of that Linux number to the command's process group.
+// Signals wait for a connection; when 128 of them do, others are dropped.
+func (c *Cmd) Signal(n int) { c.session().relay.signal(n) }
+
+// Resize says that the local terminal has another size.
+func (c *Cmd) Resize(size Winsize) { c.session().resize(size) }
+
+// Hangup ends the session, at once or with the next connection. Run returns when
+// the server has ended it, or a second later.
+func (c *Cmd) Hangup() { c.session().hangup() }
+
+// Detach leaves the session running without a client, now or with the next
+// connection, unless Hangup was called. Run returns ErrDetached once the server has
+// confirmed that, and gives up after 5 seconds.
+func (c *Cmd) Detach() { c.session().detach() }
+
+// GiveUp ends Run, with reason in its error's chain. The session goes on until the
+// server misses its client for longer than Linger.
+func (c *Cmd) GiveUp(reason error) { c.session().giveUp(reason) }
+
+// Connected reports whether there is a connection on which the command is known to
+// run.
+func (c *Cmd) Connected() bool { return c.session().currentLink() != nil }
+
+// Started reports whether the command is known to have been started.
+func (c *Cmd) Started() bool { return c.session().currentPhase() >= running }
+
+// Linger is how long the server lets the command live without a connection; 0
+// until the command is known to run.
+func (c *Cmd) Linger() time.Duration { return c.session().granted() }
+
+// spawn starts a goroutine.
+func (c *Cmd) spawn(f func()) {
+	if c.Go != nil {
+		c.Go(f)
+	} else {
+		go f()
+	}
+}
+
+// after calls f on a goroutine of its own when d is over.
+func (c *Cmd) after(d time.Duration, f func()) { time.AfterFunc(d, func() { c.spawn(f) }) }
+
+func (c *Cmd) event(e Event) {
+	if c.Events != nil {
+		c.Events(e)
+	}
+}

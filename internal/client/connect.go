@@ -1,0 +1,190 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"wsexec/internal/link"
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+)
+
+const (
+	// connectTimeout bounds the time from dialing until open is sent.
+	connectTimeout = 10 * time.Second
+	// answerTimeout bounds the time from there to opened: more than a server takes to
+	// give up a start, 10 s by default, and to say so.
+	answerTimeout = 15 * time.Second
+)
+
+// connect makes one connection and runs it to its end.
+func (c *connector) connect(ctx context.Context) error {
+	limit, answer, beside := connectTimeout, answerTimeout, time.Duration(0)
+	lost := !c.loss.began.IsZero()
+	if lost {
+		beside = max(c.loss.delay, besideMin)
+		left := max(time.Until(c.loss.until), time.Millisecond)
+		limit, answer = min(limit, left), min(answer, left)
+	}
+	deadline := time.Now().Add(limit)
+	conn, err := c.dial(ctx, limit, beside)
+	if err != nil {
+		return err
+	}
+	// Giving up must also end a handshake or a live connection.
+	stop := context.AfterFunc(ctx, func() { c.s.cmd.spawn(func() { conn.Close() }) })
+	defer stop()
+	relay := c.s.relay
+	l := link.New(conn, link.Config{
+		Cursors:   [proto.NumStreams]*stream.Cursor{proto.Stdin: relay.stdin.Holder(), proto.Signals: relay.signals.Holder()},
+		Receivers: [proto.NumStreams]*stream.Receiver{proto.Stdout: relay.outputs[0].r, proto.Stderr: relay.outputs[1].r},
+		Probe:     proto.Stdout,
+		Control:   c.control,
+		Go:        c.s.cmd.spawn,
+	})
+	defer relay.detach()
+	opened, err := c.open(conn, l.Wake, deadline, answer)
+	if errors.Is(err, ErrBroken) {
+		conn.Refuse(err)
+	}
+	if err != nil {
+		conn.Close()
+		if errors.Is(err, ErrNoAnswer) && answer < answerTimeout {
+			err = shortTry{err}
+		}
+		return err
+	}
+	c.connected = time.Now()
+	c.s.setLink(l, opened, lost)
+	if lost {
+		c.loss.reported = false
+		c.s.cmd.event(Back{time.Since(c.loss.began)}) // also where there was no Lost
+	}
+	return exported(l.Run(opened.Keepalive.Duration()))
+}
+
+// dial makes a connection within limit; beside is [link.DialOptions].Every. A failure
+// before the command was ever asked for is final.
+func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn *link.Conn, err error) {
+	late := fmt.Errorf("no answer within %v", limit.Round(time.Millisecond))
+	if limit < connectTimeout {
+		late = shortTry{late}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	defer cancel()
+	var resp *http.Response
+	server := c.s.cmd.Server
+	err = untilNotBusy(ctx, func() (err error) {
+		conn, resp, err = link.Dial(ctx, server.URL+sessionsPath+"/"+c.s.cmd.ID,
+			link.DialOptions{Header: server.header(), Dial: server.Dial, Every: beside, Go: c.s.cmd.spawn})
+		if err == nil {
+			return nil
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			resp, err = nil, cause
+		}
+		ce := server.connectError(resp, err)
+		if c.try == 0 || ce.Status >= 400 && ce.Status < 500 && ce.Status != http.StatusTooManyRequests && ce.Status != http.StatusRequestTimeout {
+			return ce
+		}
+		return ce.Err
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Only the same server knows whether it has started the command before.
+	instance := resp.Header.Get(proto.InstanceHeader)
+	if c.mayHaveStarted() && (instance == "" || instance != c.instance) {
+		conn.Close()
+		return nil, fmt.Errorf("%w: the server was restarted", ErrUnknownStart)
+	}
+	c.instance = instance
+	return conn, nil
+}
+
+// open exchanges the opening messages: open until deadline, and the answer within
+// answer. It then puts the streams where the answer says; the first time it makes
+// the command run.
+func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answer time.Duration) (*proto.Opened, error) {
+	c.try++
+	first := c.s.currentPhase() == starting
+	o := &proto.Open{Client: c.client, Try: c.try, Size: (*proto.Winsize)(c.s.currentSize()), Window: firstWindow}
+	if first {
+		o.Start = c.s.start
+	}
+	have := c.s.relay.attach(wake)
+	if c.s.start != nil || !first {
+		o.Have = have
+	}
+	err := conn.WriteControl(o, time.Until(deadline))
+	if errors.Is(err, link.ErrTooLong) {
+		return nil, &Error{Code: CodeTooLarge, Title: "the command is too large", Detail: fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent", proto.MaxOpen), Status: 126}
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := conn.ReadControl(proto.MaxControl, answer)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, ErrNoAnswer
+	}
+	if err != nil {
+		return nil, exported(err)
+	}
+	q := c.s.question()
+	q.firstTry = c.try == 1
+	switch m := m.(type) {
+	case *proto.Error:
+		if err = q.allows(m); err == nil {
+			return nil, (*Error)(m)
+		}
+	case *proto.Opened:
+		if err = q.allows(m); err == nil {
+			err = c.s.relay.resume(m, o.Have, wake)
+		}
+		if err == nil {
+			if first {
+				c.s.setRunning(m)
+			}
+			return m, nil
+		}
+	default:
+		err = fmt.Errorf("%T came before opened", m)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+}
+
+// control takes the server's control messages, on the link's reader.
+func (c *connector) control(m any) error {
+	q := c.s.question()
+	q.answered = true
+	err := q.allows(m)
+	if err == nil {
+		switch m := m.(type) {
+		case *proto.Exit:
+			if !c.s.relay.endsSeen() {
+				err = errors.New("exit before the end of the output")
+			} else {
+				err = c.s.setExit(m)
+			}
+		case *proto.Detached:
+			// These two are the last messages of a connection: the reader may wait.
+			c.s.relay.haltOutputs()
+			return link.ErrLeave
+		case *proto.Error:
+			c.s.relay.haltOutputs()
+			return m
+		case *proto.Notice:
+			c.s.cmd.event(Notice{m.Text})
+		default:
+			panic(fmt.Sprintf("client: internal error: %T was allowed", m))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", link.ErrProtocol, err)
+	}
+	return nil
+}

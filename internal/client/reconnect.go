@@ -1,0 +1,155 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"wsexec/internal/link"
+)
+
+const (
+	// goodConnection is how long a connection on which nothing moved has to last, the
+	// silence at its end left out, for a new loss to begin with its end.
+	goodConnection = 500 * time.Millisecond
+
+	// A pause before a connection is at least half of these, at random. Nothing tells
+	// that the network is back, so it is short at first.
+	backoffMin  = 40 * time.Millisecond
+	backoffMax  = 5 * time.Second
+	backoffFlat = 3 * time.Second // after a loss, until it grows
+	// besideMin is the least such pause before a connection beside one that is neither
+	// made nor refused, as where packets are lost.
+	besideMin = 250 * time.Millisecond
+)
+
+// A connector makes one connection to a session after the other. It is Run's
+// goroutine's.
+type connector struct {
+	s         *session
+	client    string // this client's id, among those that take the session over
+	try       int    // number of the connection on which open was sent last
+	instance  string // of the server, at the last connection
+	connected time.Time
+	progress  [4]int64 // of the relay, when the last connection was lost
+	loss      loss
+}
+
+// A loss is a time without a connection that is good for anything.
+type loss struct {
+	began    time.Time // zero: there is no loss
+	until    time.Time // the session is given up
+	reported bool      // there was a Lost event, and no Back event yet
+	delay    time.Duration
+	reason   error // of the last failure that was no shortTry
+}
+
+// A shortTry is the failure of a connection that had less time than one may need,
+// since linger was nearly over: it is not why the session is lost.
+type shortTry struct{ error }
+
+func (e shortTry) Unwrap() error { return e.error }
+
+// run makes connections until nothing more is to be had of the session.
+func (c *connector) run(ctx context.Context) error {
+	for {
+		err := c.connect(ctx)
+		switch {
+		case c.s.currentPhase() == finished:
+			return nil
+		case errors.Is(err, link.ErrLeave):
+			return ErrDetached
+		case ctx.Err() != nil:
+			return c.givenUp(ctx)
+		case final(err):
+			return err
+		}
+		c.lose(err)
+		left := time.Until(c.loss.until)
+		if left <= 0 {
+			return c.lostForGood()
+		}
+		t := time.NewTimer(min(c.loss.pause(), left))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			if c.s.currentPhase() == finished {
+				return nil
+			}
+			return c.givenUp(ctx)
+		}
+	}
+}
+
+// final reports whether no connection is tried after err.
+func final(err error) bool {
+	var said *Error
+	var refused *ConnectError
+	return errors.As(err, &said) || errors.As(err, &refused) ||
+		errors.Is(err, ErrBroken) || errors.Is(err, ErrUnknownStart) || errors.Is(err, link.ErrAccused)
+}
+
+// lose notes that a connection has failed. A new loss begins, unless the connection
+// was good for nothing: a server that takes each and lets it go would otherwise keep
+// the client for ever.
+func (c *connector) lose(err error) {
+	if l := c.s.disconnect(); l != nil {
+		end := time.Now()
+		if errors.Is(err, link.ErrSilent) {
+			end = l.Heard()
+		}
+		p := c.s.relay.progress()
+		if p != c.progress || end.Sub(c.connected) >= goodConnection {
+			c.loss = loss{}
+		}
+		c.progress = p
+	}
+	if short := (shortTry{}); c.loss.reason == nil || !errors.As(err, &short) {
+		c.loss.reason = err
+	}
+	if c.loss.began.IsZero() {
+		c.loss.began, c.loss.delay = time.Now(), backoffMin
+	}
+	c.loss.until = c.loss.began.Add(c.s.linger())
+	if !c.loss.reported {
+		c.loss.reported = true
+		c.s.cmd.event(Lost{err, c.loss.until})
+	}
+}
+
+// pause is how long to wait before the next connection.
+func (l *loss) pause() time.Duration {
+	d := l.delay/2 + rand.N(l.delay/2)
+	if time.Since(l.began) >= backoffFlat {
+		l.delay = min(2*l.delay, backoffMax)
+	}
+	return d
+}
+
+func (c *connector) lostForGood() error {
+	if c.mayHaveStarted() {
+		return fmt.Errorf("%w: %w", ErrUnknownStart, c.loss.reason)
+	}
+	return fmt.Errorf("%w: %w", ErrLost, c.loss.reason)
+}
+
+func (c *connector) givenUp(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	var f fatal
+	switch {
+	case errors.As(cause, &f):
+		return f.error
+	case c.mayHaveStarted():
+		return fmt.Errorf("%w: %w: %w", ErrGivenUp, ErrUnknownStart, cause)
+	}
+	return fmt.Errorf("%w: %w", ErrGivenUp, cause)
+}
+
+// mayHaveStarted reports whether the server was asked to start the command and has
+// not answered.
+func (c *connector) mayHaveStarted() bool {
+	return c.s.start != nil && c.try > 0 && c.s.currentPhase() == starting
+}

@@ -1,0 +1,293 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"wsexec/internal/link"
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+)
+
+const (
+	// byeTimeout bounds the wait for the server to confirm bye or hangup.
+	byeTimeout = time.Second
+	// detachTimeout bounds the wait for the server to confirm detach.
+	detachTimeout = 5 * time.Second
+)
+
+// phase is how far a command is known to have got.
+type phase int
+
+const (
+	starting phase = iota
+	running        // opened has come
+	exited         // exit has come
+	finished       // all output is written, too, or not wanted: Run's end
+)
+
+// A session is what the connections, the relay and the methods of Cmd share.
+type session struct {
+	cmd   *Cmd
+	start *proto.Start // what to run; nil: take over the session
+	relay *relay
+
+	mu         sync.Mutex
+	phase      phase
+	cancel     context.CancelCauseFunc // ends Run; nil before Run
+	cause      error                   // of a GiveUp before Run
+	link       *link.Link              // of the connection on which the command is known to run
+	opened     *proto.Opened           // the first one; nil while starting
+	exit       *proto.Exit             // nil before exited
+	localErr   error                   // the first failure of a local stream
+	size       *Winsize
+	reconnects int
+	// What was asked of the server, on a connection or for the next one. Both may be
+	// true: a detach may fail, and the user then hang up.
+	detachAsked, hangupAsked bool
+}
+
+func newSession(c *Cmd) *session {
+	s := &session{cmd: c, size: c.Size}
+	if c.Start != nil {
+		s.start = c.Start.message()
+	}
+	s.relay = newRelay(c, s.checkFinished, s.streamFailed)
+	s.agreeOnGaps()
+	return s
+}
+
+// started says that Run has begun, which cancel ends.
+func (s *session) started(cancel context.CancelCauseFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancel = cancel
+	if s.cause != nil {
+		cancel(s.cause)
+	}
+}
+
+func (s *session) giveUp(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel == nil {
+		s.cause = cause
+		return
+	}
+	s.cancel(cause)
+}
+
+// fatal is the cause of a GiveUp that is itself the error of Run.
+type fatal struct{ error }
+
+// question is what was asked of the server until now.
+func (s *session) question() *question {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked}
+}
+
+// agreeOnGaps lets the server drop output, if that was asked for.
+func (s *session) agreeOnGaps() {
+	if s.question().allowsGap() {
+		s.relay.allowGaps()
+	}
+}
+
+// setRunning says that the command runs.
+func (s *session) setRunning(m *proto.Opened) {
+	s.mu.Lock()
+	s.opened, s.phase = m, running
+	s.mu.Unlock()
+	if s.cmd.Opened != nil {
+		s.cmd.Opened(Opened{m.PID, m.TTY, m.Dir})
+	}
+	s.relay.start()
+}
+
+// setLink says that the command runs on a connection, and sends on it what was
+// asked of the server.
+func (s *session) setLink(l *link.Link, m *proto.Opened, again bool) {
+	s.mu.Lock()
+	s.link = l
+	if again && m.Resumed {
+		s.reconnects++
+	}
+	if s.size != nil && m.TTY {
+		l.Send(&proto.Resize{Winsize: proto.Winsize(*s.size)})
+	}
+	if s.hangupAsked {
+		l.Send(&proto.Hangup{})
+	}
+	if s.detachAsked {
+		l.Send(&proto.Detach{})
+	}
+	s.mu.Unlock()
+	s.checkFinished() // the exit may have come on a connection before
+}
+
+// disconnect says that the connection is lost, and returns the link on it if the
+// command was known to run there.
+func (s *session) disconnect() *link.Link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.link
+	s.link = nil
+	return l
+}
+
+// setExit takes how the command ended.
+func (s *session) setExit(m *proto.Exit) error {
+	s.mu.Lock()
+	if s.exit != nil && !reflect.DeepEqual(s.exit, m) {
+		s.mu.Unlock()
+		return errors.New("exit is not what it was before")
+	}
+	s.exit, s.phase = m, max(s.phase, exited)
+	s.mu.Unlock()
+	s.checkFinished()
+	return nil
+}
+
+// checkFinished ends Run when nothing more is to come: after a bye, or at once
+// without a connection.
+func (s *session) checkFinished() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase != exited || !s.relay.outputsFinished() {
+		return
+	}
+	s.phase = finished
+	l := s.link
+	if l == nil {
+		s.cancel(errors.New("finished"))
+		return
+	}
+	l.Send(&proto.Bye{})
+	s.cmd.after(byeTimeout, func() { l.Close(errors.New("the server did not take leave")) })
+}
+
+// streamFailed says that a local stream has failed, or that an output is not what
+// its checksum says.
+func (s *session) streamFailed(fd int, err error) {
+	if errors.Is(err, stream.ErrChecksum) {
+		s.giveUp(fatal{fmt.Errorf("%s: %w", streamNames[fd], err)})
+		return
+	}
+	s.mu.Lock()
+	if s.localErr == nil {
+		s.localErr = &LocalError{[...]string{"read ", "write ", "write "}[fd] + streamNames[fd], err}
+	}
+	s.mu.Unlock()
+	if fd == 0 {
+		s.hangup() // an end of stdin would look like the whole of it to the command
+	}
+}
+
+func (s *session) hangup() {
+	s.mu.Lock()
+	s.hangupAsked = true
+	if s.link != nil {
+		s.link.Send(&proto.Hangup{})
+	}
+	s.mu.Unlock()
+	s.cmd.after(byeTimeout, func() { s.giveUp(errors.New("hung up")) })
+}
+
+func (s *session) detach() {
+	s.mu.Lock()
+	if s.hangupAsked {
+		s.mu.Unlock()
+		return
+	}
+	s.detachAsked = true
+	l := s.link
+	s.mu.Unlock()
+	s.agreeOnGaps() // before the server can know
+	if l != nil {
+		l.Send(&proto.Detach{})
+	}
+	s.cmd.after(detachTimeout, func() { s.giveUp(errors.New("the server does not answer detach")) })
+}
+
+func (s *session) resize(size Winsize) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.size = &size
+	if s.link != nil && s.opened.TTY {
+		s.link.Send(&proto.Resize{Winsize: proto.Winsize(size)})
+	}
+}
+
+func (s *session) currentPhase() phase {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase
+}
+
+func (s *session) currentLink() *link.Link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link
+}
+
+func (s *session) currentSize() *Winsize {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size
+}
+
+// granted is the linger that the server has granted; 0 while starting.
+func (s *session) granted() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opened == nil {
+		return 0
+	}
+	return s.opened.Linger.Duration()
+}
+
+// linger is how long a new connection is tried after a loss: not longer than was
+// asked for, if the server grants more.
+func (s *session) linger() time.Duration {
+	asked := proto.DefaultLinger
+	if s.start != nil && s.start.Linger != nil {
+		asked = s.start.Linger.Duration()
+	}
+	switch {
+	case s.currentPhase() == starting:
+		return asked
+	case s.start == nil:
+		return s.granted()
+	}
+	return min(asked, s.granted())
+}
+
+// result is what Run returns; err is how the connections ended, and until when the
+// last loss is given up.
+func (s *session) result(began, until time.Time, err error) (*Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &Result{Reconnects: s.reconnects, Duration: time.Since(began)}
+	s.relay.count(r, s.exit)
+	if s.exit != nil {
+		r.Exit = exitOf(s.exit)
+	}
+	if s.phase == finished {
+		err = nil // however the connection ended
+	}
+	if s.localErr != nil && (err == nil || s.hangupAsked) {
+		err = s.localErr
+	}
+	if s.phase == running { // also after a hangup that the server has not confirmed
+		r.Until = until
+		if s.link != nil || until.IsZero() {
+			r.Until = time.Now().Add(s.opened.Linger.Duration())
+		}
+	}
+	return r, err
+}
