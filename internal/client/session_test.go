@@ -1,0 +1,82 @@
+package client
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wsexec/internal/link"
+	"wsexec/internal/proto"
+)
+
+// GiveUp ends the wait for a new connection at once, and says until when the
+// session lives.
+func TestGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t, serve: func(_ int, c *link.Conn, _ *proto.Open) { opened(c, false, 0) }}
+		f.refuse = func(n int) bool { return n > 1 }
+		c := f.cmd()
+		began := time.Now()
+		time.AfterFunc(3*time.Second, func() { c.GiveUp(errors.New("interrupted")) })
+		r, took, err := f.run(c)
+		if !errors.Is(err, ErrGivenUp) || took != 3*time.Second {
+			t.Errorf("Run = %v after %v, want ErrGivenUp after 3s", err, took)
+		}
+		if want := began.Add(linger); !r.Until.Equal(want) {
+			t.Errorf("Until is %v, want %v", r.Until, want)
+		}
+	})
+}
+
+// A connection that closes in good order was taken for the server's answer to
+// detach: status 0, and the session ended with its linger.
+func TestCleanCloseIsNoDetached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c *Cmd
+		f := &fake{t: t, refuse: func(n int) bool { return n > 1 }}
+		f.serve = func(_ int, conn *link.Conn, _ *proto.Open) {
+			opened(conn, false, 0)
+			synctest.Wait()
+			f.wg.Go(c.Detach)
+			conn.Bye() // of its own
+		}
+		c = f.cmd()
+		r, took, err := f.run(c)
+		if errors.Is(err, ErrDetached) || !errors.Is(err, ErrGivenUp) || r.Until.IsZero() || took > detachTimeout {
+			t.Errorf("Run = %v after %v, until %v", err, took, r.Until)
+		}
+	})
+}
+
+// Detach without a connection is said on the next one.
+func TestDetachBetweenConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c *Cmd
+		f := &fake{t: t}
+		f.serve = func(n int, conn *link.Conn, _ *proto.Open) {
+			opened(conn, n > 1, 0)
+			if n == 1 {
+				return
+			}
+			for {
+				m, err := conn.ReadControl(proto.MaxFrame, time.Minute)
+				if _, ok := m.(*proto.Detach); ok {
+					conn.WriteControl(&proto.Detached{}, time.Second)
+				}
+				if err != nil && !errors.Is(err, link.ErrProtocol) {
+					return
+				}
+			}
+		}
+		c = f.cmd()
+		c.Events = func(e Event) {
+			if _, ok := e.(Lost); ok {
+				c.Detach()
+			}
+		}
+		if _, _, err := f.run(c); !errors.Is(err, ErrDetached) {
+			t.Errorf("Run = %v with %d connections, want ErrDetached", err, f.conns)
+		}
+	})
+}
