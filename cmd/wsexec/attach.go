@@ -3,8 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -18,16 +16,17 @@ import (
 func attachCommand(status *int) *cli.Command {
 	return &cli.Command{
 		Name:            "attach",
-		Usage:           "come back to a session; takes it over from whoever has it",
-		UsageText:       "wsexec attach [flags] ID",
-		Description:     attachHelp,
+		Usage:           attachUsage,
+		UsageText:       attachSyntax,
+		Description:     attachDetails,
 		HideHelpCommand: true,
-		OnUsageError:    usage,
-		Flags: append(named(
-			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}, Usage: "leave the session's stdin as it is", DisableDefaultText: true},
-		), connectionFlags()...),
+		OnUsageError:    badLine,
+		Flags: flagsOf("attach", append([]cli.Flag{
+			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}},
+		}, sessionFlags()...)...),
 		Action: func(c *cli.Context) error {
-			*status = newSession(c).perform(c, func(s *session) (*client.Cmd, error) { return s.attachment(c) })
+			s := newSession(c)
+			*status = s.perform(c, func() (*client.Cmd, error) { return s.attachment(c) })
 			return nil
 		},
 	}
@@ -36,9 +35,9 @@ func attachCommand(status *int) *cli.Command {
 // attachment makes the Cmd of an attach.
 func (s *session) attachment(c *cli.Context) (*client.Cmd, error) {
 	if c.Args().Len() != 1 || c.Args().First() == "" {
-		return nil, usageError{err: errors.New("attach takes one session: its id, a unique prefix of it, or its name")}
+		return nil, &usageError{err: errOneSession}
 	}
-	srv, err := findServer(c)
+	srv, err := s.where.find()
 	if err != nil {
 		return nil, err
 	}
@@ -46,18 +45,18 @@ func (s *session) attachment(c *cli.Context) (*client.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.attached, s.keepStdin = cmp.Or(name, id), c.Bool("no-stdin")
+	s.attached = cmp.Or(name, id)
 	return &client.Cmd{Server: srv, ID: id}, nil
 }
 
-// findSession finds the session that a word means: an exact name, an id, or a
-// unique prefix of one. Not every session has a name.
+// findSession finds the session that is meant by a name, an id, or a unique prefix
+// of one. Not every session has a name.
 //
-// A whole id is asked for as such, which takes no list. So the id of a session goes
-// before a name of 26 letters that is the same.
-func findSession(ctx context.Context, srv client.Server, word string) (id, name string, err error) {
-	if proto.ValidID(word) {
-		if i, err := srv.Session(ctx, word); err != nil {
+// A whole id is asked for without a list. So the id of a session goes before a name
+// of 26 letters that is the same.
+func findSession(ctx context.Context, srv client.Server, wanted string) (id, name string, err error) {
+	if proto.ValidID(wanted) {
+		if i, err := srv.Session(ctx, wanted); err != nil {
 			return "", "", err
 		} else if i != nil {
 			return i.ID, i.Name, nil
@@ -69,9 +68,9 @@ func findSession(ctx context.Context, srv client.Server, word string) (id, name 
 		switch {
 		case err != nil:
 			return "", "", err
-		case i.Name == word && i.State != "ended":
+		case i.Name == wanted && i.State != "ended":
 			return i.ID, i.Name, nil
-		case i.Name == word || strings.HasPrefix(i.ID, word):
+		case i.Name == wanted || strings.HasPrefix(i.ID, wanted):
 			found = i
 			n++
 		}
@@ -80,16 +79,16 @@ func findSession(ctx context.Context, srv client.Server, word string) (id, name 
 	case n == 1:
 		return found.ID, found.Name, nil
 	case n > 1:
-		return "", "", fmt.Errorf("%q is the beginning of %d sessions; give more of the id", word, n)
-	case proto.ValidID(word):
-		return word, "", nil // the server knows whether there ever was one
+		return "", "", ambiguous(wanted, n)
+	case proto.ValidID(wanted):
+		return wanted, "", nil // the server knows whether there ever was one
 	}
-	return "", "", fmt.Errorf("no session %q on this server", word)
+	return "", "", noSession(wanted)
 }
 
-// A program that has painted the screen paints it again only when its size changes. So
-// a terminal that takes a session over is a row smaller at first, for redrawDelay: the
-// program may not see the smaller size if it is gone too soon.
+// redrawDelay is how long a terminal that takes a session over is a row smaller
+// than it is: a program paints the screen again only when its size changes, and may
+// not see a size that is gone too soon.
 const redrawDelay = 100 * time.Millisecond
 
 // smaller is a size with another number of rows.

@@ -54,6 +54,9 @@ func TestEveryGoroutineIsGuarded(t *testing.T) {
 // isWaitGroup: cmd.Go is what starts goroutines for package client; all else that has a
 // Go is a WaitGroup, or as bad.
 func isWaitGroup(x ast.Expr) bool {
+	if sel, ok := x.(*ast.SelectorExpr); ok {
+		x = sel.Sel // s.cmd
+	}
 	name, ok := x.(*ast.Ident)
 	return !ok || name.Name != "cmd" && name.Name != "stdio"
 }

@@ -1,22 +1,19 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
-	"wsexec/internal/stdio"
 )
 
 // Hints and names were written to stderr as they came: an escape sequence in --server
@@ -100,45 +97,99 @@ func first(args []ast.Expr) ast.Expr {
 	return args[0]
 }
 
-// A word of a hint is what has to be typed, whatever is in it, and can be shown.
-func TestShellWord(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("no bash here")
-	}
-	for _, word := range []string{
-		"plain", "/a/b:c@d", "with space", "it's", `a\b`, "$HOME", "é→", "\x1b]0;X\a", "a\nwsexec: hint: rm", "\u009b2J", "\u202etxt", "\xff", `\x41'"` + "\t",
-	} {
-		shown := shellWord(word)
-		if !utf8.ValidString(shown) || strings.ContainsFunc(shown, stdio.Controls) {
-			t.Errorf("%q is shown as %q, which is not what can be shown", word, shown)
-		}
-		out, err := exec.Command(bash, "-c", "printf %s "+shown).Output()
-		if err != nil || string(out) != word {
-			t.Errorf("%q is shown as %s, which bash takes for %q (%v)", word, shown, out, err)
-		}
-	}
-}
-
-// The status file is shown on terminals: encoding/json leaves U+009B and U+202E as they
-// are.
-func TestPlainJSON(t *testing.T) {
-	all := ""
-	for r := rune(0); r < 0x3000; r++ {
-		all += string(r)
-	}
-	all += "\U0001f600"
-	b, err := json.Marshal(all)
+// Words for people stood in five files besides this one.
+func TestWordsStandInOneFile(t *testing.T) {
+	names, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = plainJSON(b)
-	var got string
-	if err := json.Unmarshal(b, &got); err != nil || got != all {
-		t.Errorf("it is something else now: %v", err)
+	words := regexp.MustCompile(`[A-Za-z,;:] [A-Za-z%]`)
+	found := 0
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		set := token.NewFileSet()
+		f, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			switch {
+			case !ok || lit.Kind != token.STRING || !words.MatchString(lit.Value):
+			case name == "words.go":
+				found++
+			default:
+				t.Errorf("%v: %s stands outside of words.go", set.Position(lit.Pos()), lit.Value)
+			}
+			return true
+		})
 	}
-	if i := strings.IndexFunc(string(b), func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }); i >= 0 {
-		t.Errorf("it has %q", b[i:i+4])
+	if found < 100 {
+		t.Errorf("only %d texts were found in words.go", found)
+	}
+}
+
+// shape is what every message has: it begins small, or with the name of something,
+// and has no period at its end.
+func checkShape(t *testing.T, m message) {
+	t.Helper()
+	begin := regexp.MustCompile(`^([a-z0-9"-]|HTTP|TERM|WSEXEC|/|\?|ID)`)
+	for _, s := range []string{m.text, m.hint} {
+		if s != "" && (!begin.MatchString(s) || strings.HasSuffix(s, ".") || strings.HasPrefix(s, "wsexec: ") || strings.Contains(s, "\n") || strings.TrimSpace(s) != s) {
+			t.Errorf("the message %q, hint %q, is not a lowercase line without a period", m.text, m.hint)
+		}
+	}
+	if m.text == "" {
+		t.Errorf("a message without a text, hint %q", m.hint)
+	}
+}
+
+// Every flag has a help, every help a flag, and none is wider than a terminal.
+func TestHelp(t *testing.T) {
+	status := 0
+	used := map[string]bool{"version": true}
+	placeholder := regexp.MustCompile("`[^`]*`")
+	for _, cmd := range []*cli.Command{runCommand(&status), attachCommand(&status)} {
+		for _, f := range cmd.Flags {
+			name := f.Names()[0]
+			hidden := !f.(cli.VisibleFlag).IsVisible()
+			if _, ok := flagHelp[cmd.Name+" "+name]; ok {
+				name = cmd.Name + " " + name
+			}
+			h, ok := flagHelp[name]
+			used[name] = true
+			if ok == hidden {
+				t.Errorf("%s --%s: help %v, hidden %v", cmd.Name, name, ok, hidden)
+			}
+			if !hidden {
+				checkShape(t, message{text: placeholder.ReplaceAllString(h.usage, "x")})
+			}
+		}
+	}
+	for name := range flagHelp {
+		if !used[name] {
+			t.Errorf("there is a help for %q, and no such flag", name)
+		}
+	}
+	defer func(f cli.FlagStringFunc, w func(int)) { cli.FlagStringer, cli.OsExiter = f, w }(cli.FlagStringer, cli.OsExiter)
+	cli.FlagStringer = describe
+	for _, args := range [][]string{{"wsexec", "--help"}, {"wsexec", "run", "--help"}, {"wsexec", "attach", "--help"}} {
+		var out bytes.Buffer
+		app := &cli.App{Name: "wsexec", Usage: appUsage, UsageText: appSyntax, Description: appDetails, Writer: &out,
+			Commands: []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()}}
+		if err := app.Run(args); err != nil {
+			t.Fatal(err)
+		}
+		for l := range strings.Lines(out.String()) {
+			if len(l) > helpWidth+1 {
+				t.Errorf("%q: %d columns: %s", args, len(l)-1, l)
+			}
+		}
+		if n := strings.Count(out.String(), "\n"); n < 20 {
+			t.Errorf("%q: only %d lines", args, n)
+		}
 	}
 }
 
@@ -168,7 +219,6 @@ func TestRedirect(t *testing.T) {
 
 // The hint for a server that is not there was to start one that listens elsewhere.
 func TestStartHint(t *testing.T) {
-	t.Setenv("XDG_STATE_HOME", "/state")
 	for where, want := range map[string]string{
 		"unix:/state/wsexec/sock": "wsexec-server",
 		"unix:/a b":               "wsexec-server --listen 'unix:/a b'",
@@ -178,27 +228,9 @@ func TestStartHint(t *testing.T) {
 		"ws://192.0.2.1:9022":     "",
 		"wss://127.0.0.1:9022":    "",
 	} {
-		_, got, found := strings.Cut(startHint(where), "start it with: ")
+		_, got, found := strings.Cut(startHint(where, "/state/wsexec/sock"), "start it with: ")
 		if got != want || found != (want != "") {
-			t.Errorf("%s: %q, want %q", where, startHint(where), want)
+			t.Errorf("%s: %q, want %q", where, startHint(where, "/state/wsexec/sock"), want)
 		}
-	}
-}
-
-// What the command-line library says goes the same way as our words.
-func TestAsides(t *testing.T) {
-	if n, err := fmt.Fprint(asides{}, ""); n != 0 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
-	if os.Getenv("WSEXEC_TEST_ASIDES") != "" {
-		fmt.Fprint(asides{}, "one\x1b[2J\ntwo\n")
-		return
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestAsides$")
-	cmd.Env = append(os.Environ(), "WSEXEC_TEST_ASIDES=1")
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil || stderr.String() != "one?[2J\ntwo\n" {
-		t.Errorf("%q, %v", stderr.String(), err)
 	}
 }

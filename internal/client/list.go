@@ -33,8 +33,9 @@ const (
 // A Session is one that a server has.
 type Session struct {
 	ID, Name      string
-	State         string // starting, running, lost, detached, ending, ended
+	State         string // starting, running, ending, ended
 	Attached      bool   // a client is connected to it
+	Detached      bool   // its last client asked to leave it running
 	PID           int
 	Args          []string
 	ArgsTruncated bool // Args is not all of them
@@ -44,7 +45,7 @@ type Session struct {
 }
 
 func sessionOf(i *proto.Info) *Session {
-	s := &Session{ID: i.ID, Name: i.Name, State: i.State, Attached: i.Attached, PID: i.PID, ArgsTruncated: i.ArgvTruncated, TTY: i.TTY, Started: i.Started}
+	s := &Session{ID: i.ID, Name: i.Name, State: i.State, Attached: i.Attached, Detached: i.Detached, PID: i.PID, ArgsTruncated: i.ArgvTruncated, TTY: i.TTY, Started: i.Started}
 	for _, a := range i.Argv {
 		s.Args = append(s.Args, string(a))
 	}

@@ -58,6 +58,7 @@ func (l startLog) want(t testing.TB, n int) {
 type info struct {
 	ID, Name, State string
 	Attached        bool
+	Detached        bool
 	Argv            [][]byte
 	ArgvTruncated   bool `json:"argv_truncated"`
 	Exit            *struct {
@@ -97,13 +98,25 @@ func (s *server) only(t testing.TB) info {
 	return l[0]
 }
 
-// awaitState waits until the only session is in that state.
+// seen is the state, and of a session that runs without a client why it has none:
+// lost or detached.
+func (i info) seen() string {
+	switch {
+	case i.State != "running" || i.Attached:
+		return i.State
+	case i.Detached:
+		return "detached"
+	}
+	return "lost"
+}
+
+// awaitState waits until the only session is seen so.
 func (s *server) awaitState(t testing.TB, state string) info {
 	t.Helper()
 	var got info
 	eventually(t, patience, "the session is "+state, func() error {
-		if got = s.only(t); got.State != state {
-			return fmt.Errorf("it is %s", got.State)
+		if got = s.only(t); got.seen() != state {
+			return fmt.Errorf("it is %s", got.seen())
 		}
 		return nil
 	})
@@ -961,8 +974,8 @@ func TestGiveUpOnTerminal(t *testing.T) {
 	c.expect(t, "lives until")
 	c.expect(t, "wsexec attach --server "+r.url+" "+id)
 	c.wantStatus(t, 125)
-	if i := s.only(t); i.State != "lost" {
-		t.Errorf("the session is %s, want lost", i.State)
+	if i := s.only(t); i.seen() != "lost" {
+		t.Errorf("the session is %s, want lost", i.seen())
 	}
 	s.touch(t, "go")
 	if res := capture(t, s.wsexec("attach", "-n", id)); res.status != 9 || strings.TrimPrefix(res.stdout, "ready\r\n") != "" {

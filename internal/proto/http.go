@@ -6,14 +6,15 @@ import "time"
 type Info struct {
 	ID    string   `json:"id"`
 	Name  string   `json:"name,omitempty"`
-	State string   `json:"state"` // starting, running, lost, detached, ending, ended
+	State string   `json:"state"` // starting, running, ending, ended
 	PID   int      `json:"pid,omitempty"`
 	Argv  [][]byte `json:"argv"`
 	// ArgvTruncated: Argv is not all of it; a server lists 4 KiB.
 	ArgvTruncated bool      `json:"argv_truncated,omitempty"`
 	TTY           bool      `json:"tty"`
 	Started       time.Time `json:"started"`
-	Attached      bool      `json:"attached"`
+	Attached      bool      `json:"attached"`           // a client has it; otherwise it waits for one
+	Detached      bool      `json:"detached,omitempty"` // its last client asked to leave it running
 	Exit          *Exit     `json:"exit,omitempty"`
 }
 

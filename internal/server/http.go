@@ -176,7 +176,7 @@ func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, k key) {
 		problem(w, http.StatusNotFound, "no such session", k.id)
 		return
 	}
-	x.signal(byte(body.Signal))
+	x.job.Signal(byte(body.Signal))
 	w.WriteHeader(http.StatusNoContent)
 }
 

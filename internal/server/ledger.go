@@ -38,17 +38,17 @@ type ledger struct {
 type row int
 
 const (
-	strangers   row = iota // connections without authentication
-	connections            // connections with a request or between two, of a principal
-	unopened               // upgraded connections that no session has
-	openBytes              // bytes reserved for large opens, until they were parsed
-	parsedBytes            // bytes that parsed opens take, until their command was started
-	parsing                // large opens being parsed
-	parsingSome            // opens of middle size being parsed
-	live                   // sessions whose command has not ended
-	ended                  // sessions whose command has ended and that are not forgotten
-	remembered             // ids of sessions that are no more
-	lists                  // pages of lists being written
+	strangers     row = iota // connections without authentication
+	connections              // connections with a request or between two, of a principal
+	unopened                 // upgraded connections that no session has
+	openBytes                // bytes reserved for large opens, until they were parsed
+	parsedBytes              // bytes that parsed opens take, until their command was started
+	parsing                  // large opens being parsed
+	parsingSome              // opens of middle size being parsed
+	liveSessions             // sessions whose command has not ended
+	endedSessions            // sessions whose command has ended and that are not forgotten
+	remembered               // ids of sessions that are no more
+	lists                    // pages of lists being written
 	rows
 )
 
@@ -442,11 +442,11 @@ func (l *ledger) things(r row) []any {
 
 // remember notes that a session is no more, and what is to be said of it. That the
 // party had room for it was asked when the session began.
-func (l *ledger) remember(k key, word *proto.Error, f forgotten) {
+func (l *ledger) remember(k key, word *proto.Error, why goneWhy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(party{principal: k.principal})
-	a.past.add(k.id, word, f, l.pastFor)
+	a.past.add(k.id, word, why, l.pastFor)
 	l.count(a)
 	l.sweep()
 }

@@ -124,10 +124,10 @@ type Server struct {
 	refused  refusals
 	turning  turning
 	tcp      chan struct{} // holds one for each connection over TCP; see maxTCP
-	tidier   *tidier
+	memory   *memory
 	lives    sync.WaitGroup                 // sessions whose end has not been told
 	conns    sync.WaitGroup                 // connections being served
-	inject   func(x *session, point string) // of tests; see [session.at]
+	inject   func(x *session, point string) // of a test; see [session.survives]
 
 	starting context.Context // done when starts are given up
 	giveUp   context.CancelCauseFunc
@@ -179,7 +179,7 @@ func New(cfg Config) *Server {
 		instance: proto.NewID(),
 		ledger:   newLedger(cfg.bounds(), cfg.MaxLinger),
 		refused:  refusals{log: cfg.Refusals},
-		tidier:   newTidier(),
+		memory:   newMemory(),
 		sessions: map[key]*session{},
 		tcp:      make(chan struct{}, cfg.maxTCP()),
 	}
@@ -230,7 +230,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 	stop := context.AfterFunc(ctx, func() {
 		for _, x := range all {
-			x.spawn(x.kill) // side by side: one may have to wait
+			go x.Guard("kill", x.kill) // side by side: one may have to wait
 		}
 	})
 	s.awaitLives(ctx, all)
@@ -316,7 +316,7 @@ func (s *Server) full(k key) (reason string, full bool) {
 	case s.stopping:
 		return "the server is stopping", true
 	}
-	reason = s.ledger.room(party{principal: k.principal}, live, ended, remembered)
+	reason = s.ledger.room(party{principal: k.principal}, liveSessions, endedSessions, remembered)
 	return reason, reason != ""
 }
 
@@ -347,16 +347,16 @@ func (s *Server) session(k key, o *proto.Open, sum startSum) (x *session, create
 	}
 	if o.Start.Name != "" {
 		for other, x := range s.sessions {
-			if other.principal == k.principal && x.start.Name == o.Start.Name && !x.hasEnded() {
+			if other.principal == k.principal && x.name == o.Start.Name && !x.hasEnded() {
 				return nil, false, fail(proto.CodeConflict, "the name is taken", fmt.Sprintf("session %s is called %s", other.id, o.Start.Name))
 			}
 		}
 	}
 	p := party{principal: k.principal}
-	no := s.ledger.room(p, ended, remembered)
+	no := s.ledger.room(p, endedSessions, remembered)
 	if no == "" {
 		x = newSession(s, k, o, sum)
-		no = s.ledger.enter(p, live, x, false, nil)
+		no = s.ledger.enter(p, liveSessions, x, false, nil)
 	}
 	if no != "" {
 		return nil, false, fail(proto.CodeLimit, "the server is full", no)
@@ -365,7 +365,7 @@ func (s *Server) session(k key, o *proto.Open, sum startSum) (x *session, create
 	x.number = s.began
 	s.sessions[k] = x
 	s.lives.Add(1)
-	s.tidier.started()
+	s.memory.started()
 	return x, true, nil
 }
 
@@ -376,7 +376,7 @@ func (s *Server) vacate(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[x.key] == x {
-		s.ledger.shift(x, ended)
+		s.ledger.shift(x, endedSessions)
 	} else {
 		s.ledger.leave(x)
 	}
@@ -392,7 +392,7 @@ var (
 // remove takes a session out of the table. Its id is remembered, so that a
 // command is not started again, and why it is no more; word is said of one that
 // could not be started.
-func (s *Server) remove(x *session, why forgotten, word *proto.Error) {
+func (s *Server) remove(x *session, why goneWhy, word *proto.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[x.key] != x {
@@ -400,7 +400,7 @@ func (s *Server) remove(x *session, why forgotten, word *proto.Error) {
 	}
 	delete(s.sessions, x.key)
 	s.ledger.remember(x.key, word, why)
-	s.ledger.leaveRow(x, ended) // one that has not ended keeps its place
+	s.ledger.leaveRow(x, endedSessions) // one that has not ended keeps its place
 }
 
 // boundEnded forgets those of a principal's ended sessions that nobody is attached
@@ -408,7 +408,7 @@ func (s *Server) remove(x *session, why forgotten, word *proto.Error) {
 // output.
 func (s *Server) boundEnded(principal string) {
 	for {
-		x, ok := s.ledger.surplus(party{principal: principal}, ended).(*session)
+		x, ok := s.ledger.surplus(party{principal: principal}, endedSessions).(*session)
 		if !ok {
 			return
 		}
@@ -488,21 +488,20 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	}
 	if created {
 		a.leave() // it is the session's
-		x.guard(x.launch)
-		<-x.ready
-		x.dropStart()
-	} else if o.Start != nil {
-		o.Start = new(proto.Start) // that there was one is all that is looked at
+		x.launch(o.Start)
+	}
+	if o.Start != nil {
+		o.Start = new(proto.Start) // a large one would be kept; that there was one still counts
 	}
 	room.leave()
 	if created && x.startErr != nil {
 		a.enter() // it may take a while until its client has gone
 	}
-	x.guard(func() {
-		e = x.serve(c, o, sum, created, a.closed)
-		given = e == nil
-	})
+	ok = x.survives("serve", func() { e = x.serve(c, o, sum, created, a.closed) })
+	given = ok && e == nil
 	switch {
+	case !ok:
+		go c.Close() // which may wait for what panicked
 	case e == nil:
 	case e == x.startErr:
 		c.Fail(e) // launch has logged it

@@ -293,7 +293,7 @@ func TestDetachedIsNotForEver(t *testing.T) {
 			Have: map[uint8]proto.Position{1: {Limit: 64 << 10}, 2: {Limit: 64 << 10}}})
 		c.WriteControl(&proto.Detach{}, wait)
 		c.Bye()
-		eventually(t, func() bool { l := list(t, sock); return len(l) == 1 && l[0].State == "detached" })
+		eventually(t, func() bool { l := list(t, sock); return len(l) == 1 && l[0].Detached && !l[0].Attached })
 		os.WriteFile(gate, nil, 0o600)
 		eventually(t, func() bool { return len(list(t, sock)) == 0 })
 	}
@@ -310,7 +310,7 @@ func TestDetached(t *testing.T) {
 	if _, err := c.Run(context.Background()); !errors.Is(err, client.ErrDetached) {
 		t.Errorf("Run = %v, want ErrDetached", err)
 	}
-	eventually(t, func() bool { l := list(t, sock); return len(l) == 1 && l[0].State == "detached" })
+	eventually(t, func() bool { l := list(t, sock); return len(l) == 1 && l[0].Detached && !l[0].Attached })
 }
 
 // A connection that had been upgraded, and was not noted yet as one without open,

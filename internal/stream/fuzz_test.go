@@ -10,21 +10,34 @@ import (
 
 var fuzzSizes = []int64{1, 2, 3, 5, 17, 64, 1000, minRoom, ChunkSize - minRoom, ChunkSize - 1, ChunkSize, ChunkSize + 1, 2*ChunkSize + 3}
 
-// runProgram makes a pair do what program says, two bytes for each step, and then brings the stream to its end.
+// runProgram makes a pair do what program says, two bytes for each step, and then brings the stream to its end. It does
+// so a second time without the watchers, which change nothing.
 func runProgram(t testing.TB, program []byte) {
 	if len(program) < 3 {
 		return
 	}
+	with := runOnce(t, program, true)
+	without := runOnce(t, program, false)
+	for i := range with {
+		if with[i] != without[i] {
+			t.Fatalf("step %d with watchers:\n%+v\nand without:\n%+v", i, with[i], without[i])
+		}
+	}
+}
+
+// runOnce runs program, with watchers or without, and returns what the pair went through.
+func runOnce(t testing.TB, program []byte, watched bool) []step {
 	size := func(b byte) int64 { return fuzzSizes[int(b)%len(fuzzSizes)] }
 	w := Window{Max: size(program[0])}
 	w.Min = max(1, w.Max/(1+int64(program[0])>>5))
 	bound := size(program[1])
 	p := newPair(t, w, bound)
+	p.r.intervalStart = time.Now().Add(time.Hour) // the window is set below, not by the clock
 	ops := program[2:]
 	ops = ops[:min(len(ops), 2000)]
 	for ; len(ops) >= 2; ops = ops[2:] {
 		arg := ops[1]
-		switch ops[0] % 16 {
+		switch op := ops[0] % 21; op {
 		case 0, 1:
 			if len(p.truth) < 1<<20 {
 				p.commit(0)
@@ -82,10 +95,22 @@ func runProgram(t testing.TB, program []byte) {
 		case 15: // and from the other
 			for p.receipt(false) && p.acknowledge() {
 			}
+		case 16, 17, 18, 19:
+			if n := len(p.watchers); n > 0 {
+				p.watchers[int(arg)%n].step(op-16, arg, int(size(arg)))
+			}
+		case 20:
+			if watched && len(p.watchers) < 3 {
+				_, written := p.s.Position()
+				p.watch([]int64{0, p.s.base, written}[arg%3], size(arg))
+			}
 		}
+		p.record(ops[0])
 		p.check()
 	}
 	p.finish()
+	p.record(0)
+	return p.trace
 }
 
 // FuzzStreams: what is read is a prefix of what was written and in the end all of it, with any interleaving of the two
@@ -94,6 +119,8 @@ func runProgram(t testing.TB, program []byte) {
 func FuzzStreams(f *testing.F) {
 	// The destination consumes after the reconnect what it had before.
 	f.Add([]byte{5, 1, 0, 5, 4, 0, 5, 0, 9, 0, 11, 0, 11, 0, 10, 5, 6, 0, 8, 0})
+	// A watcher with a small window, while the holder takes everything.
+	f.Add([]byte{6, 7, 20, 0, 0, 6, 14, 0, 9, 0, 10, 7, 15, 0, 17, 0, 18, 3, 0, 5, 14, 0, 9, 0, 10, 7, 7, 0, 8, 0, 16, 0, 17, 0, 18, 9})
 	// A sender that drops, with and without a connection.
 	f.Add([]byte{3, 4, 12, 129, 0, 6, 4, 0, 0, 6, 14, 0, 9, 0, 10, 2, 15, 0, 11, 0, 0, 7, 11, 0, 12, 128, 14, 0})
 	f.Fuzz(func(t *testing.T, program []byte) { runProgram(t, program) })
@@ -105,7 +132,7 @@ func TestRandomPrograms(t *testing.T) {
 	if s := os.Getenv("STREAM_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	n := 3000
+	n := 1500
 	if raceEnabled || testing.Short() {
 		n = 100
 	}

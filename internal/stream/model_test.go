@@ -56,6 +56,8 @@ type pair struct {
 	limit      int64 // as granted last
 	frames     int   // of data, sent
 	gapFrames  int
+	watchers   []*watcher
+	trace      []step // of everything that the source, the holder and its receiver did
 	receiptsN  int // acks sent
 }
 
@@ -122,6 +124,9 @@ func (p *pair) takeOver(reopen bool) {
 		p.t.Fatalf("another sender goes on at %d, where %d are consumed and %d were held", off, p.read, p.handed)
 	}
 	ended := p.r.ended
+	for len(p.watchers) > 0 {
+		p.watchers[0].leave()
+	}
 	p.gen++
 	p.truth = p.truth[:off]
 	p.s, p.buf, p.closed, p.lossy = newSender(p.bound, nil), nil, false, false
@@ -411,6 +416,9 @@ func (p *pair) finish() {
 	if acked, written := p.s.Position(); acked != written || !p.s.EndSent() {
 		p.t.Fatalf("the sender is not done: %s", p)
 	}
+	for _, w := range p.watchers {
+		w.finish()
+	}
 	if n, m := logChunks(p.s.Log), receiverChunks(p.r); n+m > 0 {
 		p.t.Fatalf("at the end the sender holds %d chunks and the receiver %d", n, m)
 	}
@@ -447,6 +455,42 @@ func (p *pair) check() {
 	if !bytes.Equal(p.held, p.was) {
 		p.t.Fatalf("what the destination holds at %d has changed", p.read)
 	}
+	for _, w := range p.watchers {
+		if !bytes.Equal(w.held, w.was) {
+			p.t.Fatalf("what a watcher holds at %d has changed", w.read)
+		}
+	}
+}
+
+// A step is what a pair's two ends were at after a step of a program, but for
+// the watchers.
+type step struct {
+	op                       byte
+	room                     int64 // of the source
+	buf, held                int
+	snd, rcv, up             bool
+	read, gaps, acked, limit int64
+	way                      uint64 // sum of the frames that are on it
+	err                      error
+}
+
+// record adds what the pair is at to its trace.
+func (p *pair) record(op byte) {
+	p.trace = append(p.trace, step{
+		op: op, room: p.room(), buf: len(p.buf), held: len(p.held), snd: p.snd, rcv: p.rcv, up: p.up,
+		read: p.read, gaps: p.gaps, acked: p.s.acked, limit: p.limit, err: p.err,
+		way: sum(p.data) ^ ^sum(p.acks),
+	})
+}
+
+// sum tells the frames on a way from others.
+func sum(way []wire) (h uint64) {
+	for _, w := range way {
+		for _, n := range []int64{int64(w.kind[0]), w.off, w.limit, int64(len(w.data)), int64(w.crc)} {
+			h = (h ^ uint64(n)) * 0x9E3779B97F4A7C15
+		}
+	}
+	return h
 }
 
 var poison = bytes.Repeat([]byte{0xDB}, Headroom+ChunkSize)

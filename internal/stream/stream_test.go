@@ -1835,24 +1835,32 @@ func TestNoAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("with the race detector, sync.Pool drops some of what it is given")
 	}
-	for _, inFlight := range []int{1, 4} {
-		move := mover(t, inFlight)
-		for range 100 {
-			move()
-		}
-		if n := testing.AllocsPerRun(1000, move); n > 0 {
-			t.Errorf("%d in flight: %v allocations for each chunk", inFlight, n)
+	for _, watchers := range []int{0, 100} {
+		for _, inFlight := range []int{1, 4} {
+			move := mover(t, inFlight, watchers)
+			for range 100 {
+				move()
+			}
+			if n := testing.AllocsPerRun(1000, move); n > 0 {
+				t.Errorf("%d in flight, %d watchers: %v allocations for each chunk", inFlight, watchers, n)
+			}
 		}
 	}
 }
 
-// mover returns a function that moves one chunk through both ends, inFlight chunks behind the source.
-func mover(t testing.TB, inFlight int) func() {
+// mover returns a function that moves one chunk through both ends, inFlight chunks behind the source. Watchers are
+// connected and read nothing.
+func mover(t testing.TB, inFlight, watchers int) func() {
 	window := int64(inFlight+1) * ChunkSize
 	s, r := newSender(window, nil), NewReceiver(FixedWindow(window), nil, nil)
 	off, limit := r.Attach(func() {})
 	if err := s.Attach(off, limit, func() {}); err != nil {
 		t.Fatal(err)
+	}
+	for range watchers {
+		if err := s.Watch().Attach(0, 1, func() {}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	scratch := NewChunk()
 	held := 0
@@ -1889,7 +1897,7 @@ func mover(t testing.TB, inFlight int) func() {
 func BenchmarkStream(b *testing.B) {
 	for _, inFlight := range []int{1, 4, 16} {
 		b.Run(fmt.Sprintf("inflight=%d", inFlight), func(b *testing.B) {
-			move := mover(b, inFlight)
+			move := mover(b, inFlight, 0)
 			b.SetBytes(ChunkSize)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -37,8 +38,8 @@ func TestEachNumberHasAMaximum(t *testing.T) {
 				st := new(proto.Start)
 				reflect.ValueOf(st).Elem().FieldByIndex(f.Index).Set(reflect.ValueOf(&century))
 				got := cfg.times(st)
-				if most := m.most(&cfg); most <= 0 || *m.granted(&got) != most {
-					t.Errorf("%s of 100 years is granted as %v, want %v", name, *m.granted(&got), most)
+				if most := m.most(&cfg); most <= 0 || granted(&got)[name] != most {
+					t.Errorf("%s of 100 years is granted as %v, want %v", name, granted(&got)[name], most)
 				}
 			case ft.Kind() == reflect.Struct:
 				walk(ft)
@@ -53,19 +54,33 @@ func TestEachNumberHasAMaximum(t *testing.T) {
 	}
 }
 
+// granted are the times by the members of a start.
+func granted(t *times) map[string]time.Duration {
+	timeout, _ := t.Timeout.Least()
+	idle, _ := t.Idle.Least()
+	return map[string]time.Duration{
+		"timeout": timeout, "idle_timeout": idle, "kill_after": t.KillAfter,
+		"linger": t.linger, "keepalive": t.keepalive, "drain": t.Drain,
+	}
+}
+
 func TestTimes(t *testing.T) {
 	ms := func(d time.Duration) *proto.Millis { m := proto.MillisOf(d); return &m }
+	want := func(got times, timeout, idle, killAfter, linger, keepalive, drain time.Duration) {
+		t.Helper()
+		want := map[string]time.Duration{
+			"timeout": timeout, "idle_timeout": idle, "kill_after": killAfter,
+			"linger": linger, "keepalive": keepalive, "drain": drain,
+		}
+		if got := granted(&got); !maps.Equal(got, want) {
+			t.Errorf("granted %v, want %v", got, want)
+		}
+	}
 	cfg := New(Config{}).cfg
-	if got, want := cfg.times(new(proto.Start)), (times{0, 0, DefaultKillAfter, proto.DefaultLinger, proto.DefaultKeepalive, proto.DefaultDrain}); got != want {
-		t.Errorf("a start without times gets %+v, want %+v", got, want)
-	}
+	want(cfg.times(new(proto.Start)), 0, 0, DefaultKillAfter, proto.DefaultLinger, proto.DefaultKeepalive, proto.DefaultDrain)
 	got := cfg.times(&proto.Start{Drain: ms(-time.Millisecond), Timeout: ms(0), Idle: ms(time.Second), Linger: ms(0), Keepalive: ms(time.Second)})
-	if want := (times{0, time.Second, DefaultKillAfter, 0, time.Second, -time.Millisecond}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
+	want(got, 0, time.Second, DefaultKillAfter, 0, time.Second, -time.Millisecond)
 	cfg = New(Config{KillAfter: time.Hour, MaxTimeout: time.Minute}).cfg
 	got = cfg.times(&proto.Start{KillAfter: ms(2 * time.Hour), Timeout: ms(0)})
-	if got.killAfter != time.Hour || got.timeout != time.Minute {
-		t.Errorf("got %+v, want a kill-after of the server's hour, and its timeout", got)
-	}
+	want(got, time.Minute, 0, time.Hour, proto.DefaultLinger, proto.DefaultKeepalive, proto.DefaultDrain)
 }

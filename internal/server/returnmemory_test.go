@@ -9,10 +9,10 @@ import (
 
 // Memory is given back once after a burst of starts, and not before that is over, nor for a
 // few starts.
-func TestTidier(t *testing.T) {
+func TestReturnMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var freed atomic.Int32
-		td := newTidier()
+		td := newMemory()
 		td.free = func() { freed.Add(1) }
 		later := func(d time.Duration) int32 {
 			time.Sleep(d)
@@ -25,16 +25,16 @@ func TestTidier(t *testing.T) {
 				time.Sleep(pause)
 			}
 		}
-		start(tidyStarts-1, time.Millisecond)
+		start(burstStarts-1, time.Millisecond)
 		if n := later(time.Hour); n != 0 {
 			t.Fatalf("given back %d times for a few starts", n)
 		}
-		start(200, tidyAfter-time.Millisecond)
+		start(200, burstPause-time.Millisecond)
 		if n := later(0); n != 0 {
 			t.Fatalf("given back %d times while there are starts", n)
 		}
 		later(time.Hour)
-		start(tidyStarts-1, time.Millisecond)
+		start(burstStarts-1, time.Millisecond)
 		if n := later(time.Hour); n != 1 {
 			t.Errorf("given back %d times after one burst", n)
 		}

@@ -33,15 +33,15 @@ type span struct {
 	others       []uint64
 }
 
-// forgotten is why a session is no more.
-type forgotten uint64
+// A goneWhy says why a session is no more.
+type goneWhy uint64
 
 const (
-	byAcknowledgement forgotten = iota // its client has everything
-	byTime                             // nobody came for it in time
-	byFailure                          // its command could not be started
+	byAcknowledgement goneWhy = iota // its client has everything
+	byTime                           // nobody came for it in time
+	byFailure                        // its command could not be started
 	byPanic
-	forgottens
+	goneWhys
 )
 
 const (
@@ -63,13 +63,13 @@ var pastSeed = maphash.MakeSeed()
 
 // hashOf is the hash of an id, with room for why it is no more.
 func hashOf(id string) uint64 {
-	return maphash.String(pastSeed, id) / uint64(forgottens) * uint64(forgottens)
+	return maphash.String(pastSeed, id) / uint64(goneWhys) * uint64(goneWhys)
 }
 
 func (p *past) len() int { return p.n }
 
 // add remembers an id, and the words for it if its command could not be started.
-func (p *past) add(id string, word *proto.Error, why forgotten, d time.Duration) {
+func (p *past) add(id string, word *proto.Error, why goneWhy, d time.Duration) {
 	now := time.Now()
 	p.purge(now, d)
 	var s *span
@@ -116,10 +116,10 @@ func (p *past) word(id string, d time.Duration) *proto.Error {
 	for i := len(p.spans) - 1; i >= 0; i-- {
 		for _, ids := range [][]uint64{p.spans[i].others, p.spans[i].acknowledged} {
 			at, _ := slices.BinarySearch(ids, h)
-			if at == len(ids) || ids[at]/uint64(forgottens) != h/uint64(forgottens) {
+			if at == len(ids) || ids[at]/uint64(goneWhys) != h/uint64(goneWhys) {
 				continue
 			}
-			switch h = ids[at]; forgotten(h % uint64(forgottens)) {
+			switch h = ids[at]; goneWhy(h % uint64(goneWhys)) {
 			case byAcknowledgement:
 				return goneTold
 			case byFailure:

@@ -36,11 +36,11 @@ func (c *Config) bounds() [rows]rowBound {
 		},
 		parsing:     {all: 1, allWords: "%d large command is being read", allFlag: memory},
 		parsingSome: {all: 1, allWords: "%d command is being read", allFlag: memory},
-		live: {
+		liveSessions: {
 			each: c.MaxSessionsPerUser, eachWords: "%d sessions of yours are in use", eachFlag: user,
 			all: c.MaxSessions, allWords: "all %d sessions are in use", allFlag: sessions,
 		},
-		ended: {
+		endedSessions: {
 			each: endedFactor * c.MaxSessionsPerUser, eachWords: "%d sessions of yours have ended whose clients have not read all", eachFlag: user,
 			all: endedFactor * c.MaxSessions, allWords: "%d sessions have ended whose clients have not read all", allFlag: sessions,
 			idle: c.MaxSessionsPerUser, goes: idleGoes,

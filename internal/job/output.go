@@ -1,4 +1,4 @@
-package server
+package job
 
 import (
 	"errors"
@@ -23,32 +23,35 @@ type pump struct {
 	log   *stream.Log
 	quiet time.Duration // of silence after which output is at rest; negative: never
 
-	tty     bool          // a terminal, whose end may not be its last
-	left    chan struct{} // closed when the leader has exited
-	settled chan struct{} // closed when output has ended, or is at rest after the leader's exit
-	done    chan struct{} // closed when the stream has ended
-	lost    bool          // output was thrown away; read after done
-	moved   func()        // is called when something was read
-	full    atomic.Bool   // there is output, and no window for it
+	reopens bool            // a terminal: after the end of its output a process may open it again
+	exited  chan struct{}   // closed when the leader has exited
+	atRest  chan struct{}   // closed when output has ended, or was silent after the leader's exit
+	done    <-chan struct{} // closed when run has returned
+	lost    bool            // output was thrown away; read after done
+	moved   func()          // called when something was read
+	full    atomic.Bool     // output waits for the window
+
+	// Owned by run: a byte that was read and is not in the stream.
+	ahead    [1]byte
+	hasAhead bool
 
 	mu    sync.Mutex
-	phase phase
-	held  int64 // bytes that the output held at the leader's exit, or when told to finish
-	rest  bool  // settled is closed
+	phase pumpPhase
+	owed  int64 // bytes that the output held when the phase began; always delivered
 }
 
-// phase is what a pump waits for.
-type phase int
+// A pumpPhase says what a pump waits for.
+type pumpPhase int
 
 const (
-	running   phase = iota // data
-	draining               // data, but not longer than until rest
-	settled                // data, while what was left behind is being ended
-	finishing              // nothing: what is there is read, and that is the end
+	reading   pumpPhase = iota // data
+	draining                   // data, until there is silence
+	settled                    // data, while descendants are being ended
+	finishing                  // nothing: it reads what is there and returns
 )
 
 func newPump(o *poll.Reader, log *stream.Log, quiet time.Duration, tty bool, moved func()) *pump {
-	return &pump{out: o, log: log, quiet: quiet, tty: tty, moved: moved, left: make(chan struct{}), settled: make(chan struct{}), done: make(chan struct{})}
+	return &pump{out: o, log: log, quiet: quiet, reopens: tty, moved: moved, exited: make(chan struct{}), atRest: make(chan struct{})}
 }
 
 var errCut = errors.New("nobody reads the output any more")
@@ -57,9 +60,9 @@ var errCut = errors.New("nobody reads the output any more")
 func (p *pump) drain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.phase == running {
-		p.phase, p.held = draining, int64(p.out.Buffered())
-		close(p.left)
+	if p.phase == reading {
+		p.phase, p.owed = draining, int64(p.out.Buffered())
+		close(p.exited)
 		p.out.SetReadDeadline(time.Now()) // look at the phase
 	}
 }
@@ -73,10 +76,7 @@ func (p *pump) settle() {
 
 func (p *pump) settleLocked() {
 	p.phase = max(p.phase, settled)
-	if !p.rest {
-		p.rest = true
-		close(p.settled)
-	}
+	closeOnce(p.atRest)
 }
 
 // finish makes the pump read what is there and end the stream.
@@ -85,7 +85,7 @@ func (p *pump) finish() {
 	defer p.mu.Unlock()
 	p.settleLocked()
 	// A command can make its pipe larger than ours are made.
-	p.phase, p.held = finishing, max(pipeCapacity, int64(p.out.Buffered()))
+	p.phase, p.owed = finishing, max(pipeCapacity, int64(p.out.Buffered()))
 	p.out.SetReadDeadline(time.Now())
 }
 
@@ -98,7 +98,7 @@ func (p *pump) run() {
 	defer p.settle()
 	var drained time.Duration // time since the leader's exit, not counting that at a full window
 	var read int64            // in the present phase
-	last := running
+	last := reading
 	attended := time.Now()
 	for {
 		now := time.Now()
@@ -125,11 +125,11 @@ func (p *pump) run() {
 			}
 		}
 		n, blocked, err := p.move()
-		if err == io.EOF && p.tty && ph == running {
+		if err == io.EOF && p.reopens && ph == reading {
 			// Nobody has the terminal open, but somebody may open it again
 			// (/dev/tty); closing it would hang the command up.
 			select {
-			case <-p.left:
+			case <-p.exited:
 			case <-time.After(reopenCheck):
 			}
 			continue
@@ -143,13 +143,13 @@ func (p *pump) run() {
 		}
 		read += int64(n)
 		switch {
-		case ph == finishing && (n == 0 || read >= p.heldNow()):
+		case ph == finishing && (n == 0 || read >= p.owedNow()):
 			// Empty, or all that it held when it was told to finish was read:
 			// a process that got away may write for ever.
 			return
 		case ph == draining && p.quiet >= 0:
 			drained += time.Since(now) - blocked
-			if silent && n == 0 || drained >= drainTotal && read >= p.heldNow() {
+			if silent && n == 0 || drained >= drainTotal && read >= p.owedNow() {
 				p.settle()
 			}
 		}
@@ -163,16 +163,12 @@ func failed(err error) bool {
 	return errors.As(err, &sys)
 }
 
-// reopenCheck is how often a terminal that nobody has open is looked at; no
-// event tells that it was opened.
-const reopenCheck = 50 * time.Millisecond
-
 // pipeCapacity is what a pipe holds unless it is resized (man 7 pipe). A terminal
 // holds less.
 const pipeCapacity = 64 << 10
 
 // prepare sets the deadline that belongs to the phase, and returns the phase.
-func (p *pump) prepare(now time.Time, drained time.Duration) phase {
+func (p *pump) prepare(now time.Time, drained time.Duration) pumpPhase {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -184,13 +180,13 @@ func (p *pump) prepare(now time.Time, drained time.Duration) phase {
 	return p.phase
 }
 
-func (p *pump) heldNow() int64 {
+func (p *pump) owedNow() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.held
+	return p.owed
 }
 
-func (p *pump) current() phase {
+func (p *pump) current() pumpPhase {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.phase
@@ -199,21 +195,24 @@ func (p *pump) current() phase {
 // attendance is how often a pump that has always something to read lets the runtime look at the
 // network (see package poll).
 func (p *pump) attendance() time.Duration {
-	if p.tty {
+	if p.reopens {
 		return 300 * time.Microsecond
 	}
 	return 5 * time.Millisecond
 }
 
-// move reads once into the stream. It reports how long it was held up by a full
-// window. Only data needs a window: the end is found also when there is none, by
-// reading one byte ahead of it.
+// move reads once into the stream. It reports how long it waited for the window.
+// Only data needs a window: the end is found also when there is none, by reading
+// one byte ahead.
 func (p *pump) move() (n int, blocked time.Duration, err error) {
-	var ahead [1]byte
-	if p.log.Full() {
-		if n, err = p.out.TryRead(ahead[:]); n == 0 || err != nil {
+	if !p.hasAhead && p.log.Full() {
+		n, err = p.out.TryRead(p.ahead[:])
+		if n == 0 || err != nil {
 			return 0, 0, err
 		}
+		p.hasAhead = true
+	}
+	if p.hasAhead {
 		p.full.Store(true)
 		defer p.full.Store(false)
 	}
@@ -221,13 +220,13 @@ func (p *pump) move() (n int, blocked time.Duration, err error) {
 	buf, err := p.log.Buffer()
 	blocked = time.Since(before)
 	if err != nil {
-		if errors.Is(err, errCut) && n == 0 {
-			n, _ = p.out.TryRead(ahead[:])
-		}
-		p.lost = errors.Is(err, errCut) && n > 0
+		p.lost = errors.Is(err, errCut) && p.hasMore()
 		return 0, blocked, err
 	}
-	n = copy(buf, ahead[:n])
+	n = 0
+	if p.hasAhead {
+		n, p.hasAhead = copy(buf, p.ahead[:]), false
+	}
 	more, err := p.out.TryRead(buf[n:])
 	if n > 0 {
 		err = nil // it is met again
@@ -238,4 +237,29 @@ func (p *pump) move() (n int, blocked time.Duration, err error) {
 	}
 	p.log.Commit(n)
 	return n, blocked, err
+}
+
+// hasMore reports whether there is output that is not in the stream.
+func (p *pump) hasMore() bool {
+	if p.hasAhead {
+		return true
+	}
+	n, _ := p.out.TryRead(p.ahead[:])
+	return n > 0
+}
+
+// hangUpOutput closes the command's end of an output that its client does not
+// want.
+func (j *Job) hangUpOutput(i int) {
+	if o := j.output(i); o != nil {
+		o.Close()
+	}
+}
+
+// output is the command's stdout (0) or stderr (1), nil if it has none.
+func (j *Job) output(i int) *poll.Reader {
+	if i == 0 {
+		return j.proc.Stdout()
+	}
+	return j.proc.Stderr()
 }

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"wsexec/internal/stdio"
+)
+
+// shellWord is a word as it is typed at a shell: at bash, if it has characters that
+// cannot be shown.
+func shellWord(v string) string {
+	if !utf8.ValidString(v) || strings.ContainsFunc(v, stdio.Controls) {
+		var b strings.Builder
+		for _, c := range []byte(v) {
+			switch {
+			case c == '\'' || c == '\\':
+				b.WriteString("\\" + string(c))
+			case c < ' ' || c >= 0x7f:
+				fmt.Fprintf(&b, `\x%02x`, c)
+			default:
+				b.WriteByte(c)
+			}
+		}
+		return "$'" + b.String() + "'"
+	}
+	if strings.ContainsFunc(v, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/:._-%+=@,", r)
+	}) {
+		return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
+	}
+	return v
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"wsexec/internal/local"
+)
+
+// version is set by scripts/install.
+var version = ""
+
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name:            "version",
+		Usage:           versionUsage,
+		HideHelpCommand: true,
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return &usageError{err: err} },
+		Action: func(c *cli.Context) error {
+			if c.Args().Len() > 0 {
+				return &usageError{err: superfluousArgument(c.Args().First())}
+			}
+			printVersion(c)
+			return nil
+		},
+	}
+}
+
+func printVersion(c *cli.Context) { fmt.Fprintln(c.App.Writer, local.Version("wsexec", version)) }

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"wsexec/internal/client"
+	"wsexec/internal/link"
+	"wsexec/internal/local"
+	"wsexec/internal/stdio"
+	"wsexec/internal/trust"
+)
+
+// A setting is a value that a flag or a variable gives.
+type setting struct {
+	value string // "": neither gives one
+	from  string // the flag or the variable, as the user would write it
+	flag  bool   // a flag gives it
+}
+
+// settingOf is the value of a flag, or without the flag that of a variable. An empty
+// variable is an unset one.
+func settingOf(c *cli.Context, flag, variable string) setting {
+	if c.IsSet(flag) {
+		return setting{c.String(flag), "--" + flag, true}
+	}
+	return setting{os.Getenv(variable), variable, false}
+}
+
+// where says which server is meant, and what lets in there.
+type where struct {
+	server, tokenFile setting
+	voice             voice // while a token is waited for
+}
+
+func whereOf(c *cli.Context, v voice) where {
+	return where{settingOf(c, "server", "WSEXEC_SERVER"), settingOf(c, "token-file", "WSEXEC_TOKEN_FILE"), v}
+}
+
+// flags are those that name the same server again, each with a space behind it. The
+// variables are there the next time.
+func (w where) flags() (words string) {
+	for _, s := range []setting{w.server, w.tokenFile} {
+		if s.flag && s.value != "" {
+			words += s.from + " " + shellWord(s.value) + " "
+		}
+	}
+	return words
+}
+
+// find is the server that is meant.
+func (w where) find() (client.Server, error) {
+	from, raw := w.server.from, w.server.value
+	if raw == "" {
+		return ownServer()
+	}
+	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
+		path = strings.TrimPrefix(path, "//")
+		if !filepath.IsAbs(path) {
+			return client.Server{}, &usageError{err: relativeSocket(from, raw)}
+		}
+		if err := local.CheckSocket(path); err != nil {
+			return client.Server{}, &client.LocalError{Op: from, Err: err}
+		}
+		// Its owner is not checked: it may be forwarded, or a system's server.
+		return unixServer(path, nil), nil
+	}
+	u, err := url.Parse(raw)
+	shown := raw[strings.LastIndex(raw, "@")+1:] // without a password
+	switch {
+	case isBareIPv6(raw):
+		return client.Server{}, &usageError{err: lacksBrackets(from, shown)}
+	case err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss" && u.Scheme != "http" && u.Scheme != "https":
+		return client.Server{}, &usageError{err: noServerURL(from, shown)}
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return client.Server{}, &usageError{err: superfluousURL(from)}
+	}
+	srv := client.Server{URL: strings.TrimRight(u.String(), "/")}
+	srv.Token, srv.TokenFrom, err = w.token()
+	if err == nil && srv.Token == "" {
+		err = w.addOwnToken(&srv, u)
+	}
+	return srv, err
+}
+
+// isBareIPv6 reports whether the host of a URL is an IPv6 address without brackets,
+// with a port behind it or without.
+func isBareIPv6(raw string) bool {
+	_, rest, _ := strings.Cut(raw, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	withoutPort := host[:max(strings.LastIndexByte(host, ':'), 0)]
+	is6 := func(s string) bool { return strings.Contains(s, ":") && net.ParseIP(s) != nil }
+	return is6(host) || is6(withoutPort)
+}
+
+// ownSocket is the socket of this user's own server; "" if that is not known.
+func ownSocket() string {
+	dir, err := local.StateDir()
+	if err != nil {
+		return ""
+	}
+	return local.Socket(dir)
+}
+
+// ownServer is the server of this user on this machine.
+func ownServer() (client.Server, error) {
+	dir, err := local.StateDir()
+	if err != nil {
+		return client.Server{}, &client.LocalError{Op: opFindServer, Err: err}
+	}
+	path := local.Socket(dir)
+	if err := local.CheckSocket(path); err != nil {
+		return client.Server{}, &client.LocalError{Op: path, Err: err}
+	}
+	err = trust.Dir(dir)
+	if _, serr := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && errors.Is(serr, fs.ErrNotExist) {
+		return client.Server{}, &noServerError{path}
+	}
+	if err != nil {
+		return client.Server{}, &client.LocalError{Op: opStateDir, Err: err}
+	}
+	return unixServer(path, func(c net.Conn) error { return trust.Peer(path, c) }), nil
+}
+
+// unixServer is the server of a socket. The check, if there is one, comes before
+// anything is sent.
+func unixServer(path string, check func(net.Conn) error) client.Server {
+	return client.Server{URL: "ws://localhost", Name: "unix:" + path, Dial: checked(check, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	})}
+}
+
+// checked is a Dialer whose connections have passed a check of the other end.
+func checked(check func(net.Conn) error, dial link.Dialer) link.Dialer {
+	if check == nil {
+		return dial
+	}
+	return func(ctx context.Context) (net.Conn, error) {
+		c, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := check(c); err != nil {
+			c.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+// token is the token that the flags and the variables give, and where it was found,
+// as the user would write it.
+func (w where) token() (token, from string, err error) {
+	if f := w.tokenFile; f.value != "" {
+		from = f.from + "=" + f.value
+		if f.flag {
+			from = f.from + " " + f.value
+		}
+		token, err = w.readToken(f.value)
+		return token, from, err
+	}
+	const variable = "WSEXEC_TOKEN"
+	if t := strings.TrimSpace(os.Getenv(variable)); t != "" {
+		if err := local.CheckToken(t); err != nil {
+			return "", "", &client.LocalError{Op: variable, Err: err}
+		}
+		return t, variable, nil
+	}
+	return "", "", nil
+}
+
+// addOwnToken gives a server on this machine the token of this user's own server,
+// if there is one. It is for no other server: what listens on the port is looked at
+// before the token is sent.
+func (w where) addOwnToken(srv *client.Server, u *url.URL) error {
+	if u.Scheme != "ws" && u.Scheme != "http" || !local.IsLoopback(u.Hostname()) {
+		return nil
+	}
+	dir, err := local.StateDir()
+	if err != nil {
+		return nil // so no server of this user's has put a token there
+	}
+	file := local.TokenFile(dir)
+	w.voice.quiet = true
+	token, err := w.readToken(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	srv.Token, srv.TokenFrom = token, file
+	srv.Dial = checked(func(c net.Conn) error {
+		if err := trust.Listener(c); err != nil {
+			return &keptTokenError{file, err}
+		}
+		return nil
+	}, func(ctx context.Context) (net.Conn, error) {
+		return tcpDialer.DialContext(ctx, "tcp", hostPort(u))
+	})
+	return nil
+}
+
+// hostPort is where a ws or http URL leads to.
+func hostPort(u *url.URL) string {
+	if u.Port() == "" {
+		return net.JoinHostPort(u.Hostname(), "80")
+	}
+	return u.Host
+}
+
+// tcpDialer makes TCP connections. Package link sets keepalive itself.
+var tcpDialer = net.Dialer{KeepAlive: -1}
+
+// pipeTimeout bounds the wait for a program that writes a token, and may have to
+// ask a person for a password, or that reads a status file.
+const pipeTimeout = time.Minute
+
+// readToken reads a token file: a file, or a pipe that another program writes a
+// token to, as in --token-file <(pass show token).
+func (w where) readToken(path string) (string, error) {
+	f, err := trust.Open(path)
+	if err != nil {
+		return "", &client.LocalError{Op: opTokenFile, Err: err}
+	}
+	defer f.Close()
+	trust.Undumpable()
+	st, err := f.Stat()
+	if err == nil && st.Mode().IsRegular() && trust.Exposed(st) {
+		err = &exposedError{path, st.Mode()}
+	}
+	if err != nil {
+		return "", &client.LocalError{Op: opTokenFile, Err: err}
+	}
+	var r io.Reader = f
+	if !st.Mode().IsRegular() {
+		r = &stdio.PipeReader{File: f, Until: time.Now().Add(pipeTimeout), Waiting: func() { w.voice.say(waitingForToken(path)) }}
+	}
+	t, err := local.ReadToken(r)
+	if err != nil {
+		return "", &client.LocalError{Op: opTokenFile + " " + path, Err: err}
+	}
+	return t, nil
+}

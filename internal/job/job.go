@@ -1,0 +1,322 @@
+// Package job runs one command and keeps its streams, from the start of the
+// command to its exit. It knows no connection and no table of sessions: its
+// [Owner] connects the streams to a client, says when the command is to end, and
+// is told how far the job has come.
+//
+//	j := job.New(cfg)             // the streams exist: j.Stdin, j.Signals, j.Out
+//	err := j.Start(ctx, start)    // the command runs, or why it does not
+//	j.Run()                       // its streams move
+//	j.End(proto.ReasonTimeout)    // TERM, and KILL after a while; optional
+//	Owner.Reached(job.Ended, …)   // how the command ended
+//
+// A byte of stdout goes from the command to its pipe or terminal, from there by a
+// pump (output.go) to Out[0], and on to the client by the owner's link. A byte of
+// stdin comes by the link to Stdin and goes by a feeder (input.go) to the pipe or
+// the terminal. The order of the end is in life.go.
+package job
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wsexec/internal/procgroup"
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+	"wsexec/internal/tty"
+)
+
+// Config is what a job is given by its owner.
+type Config struct {
+	Settings
+	ID      string             // of the session, for the command's environment
+	For     string             // on whose behalf the command starts, see [procgroup.Spec]
+	Cleaner *procgroup.Cleaner // starts the command and finds its descendants
+	Log     *slog.Logger       // gets warnings about processes
+	Owner   Owner
+}
+
+// Settings hold for as long as a job lasts.
+type Settings struct {
+	TTY          bool // the command has a terminal, not pipes
+	LeaveRunning bool // processes that the command leaves behind may stay
+	Window       int64
+	Times        Times
+}
+
+// Times bound a job. 0 is no bound, but for KillAfter, Grace and Drain.
+type Times struct {
+	Timeout   Limit         // of the command's run
+	Idle      Limit         // of the time in which no byte of a stream moves
+	KillAfter time.Duration // between TERM and KILL
+	Grace     time.Duration // the same, where the server ends the command of its own accord
+	Drain     time.Duration // silence after which output of descendants is complete; negative: only its end is
+	MaxDrain  time.Duration // of the wait for that output in all
+}
+
+// A Limit is a time that a client asked for and the server's maximum beside it.
+// 0 is none.
+type Limit struct{ Asked, Most time.Duration }
+
+// Least is the shorter one of the two, 0 if there is neither. It is the server's
+// where the client asked for no less.
+func (l Limit) Least() (d time.Duration, servers bool) {
+	if l.Most > 0 && (l.Asked <= 0 || l.Most < l.Asked) {
+		return l.Most, true
+	}
+	return max(l.Asked, 0), false
+}
+
+// An Owner has a job. The job calls it without a lock of its own.
+type Owner interface {
+	// Guard runs f, which is work of the job, on the present goroutine. If f
+	// panics, the owner recovers and calls Bury. work names f.
+	Guard(work string, f func())
+	// Reached says that the job has come to a phase after Running: each later than
+	// the one before, and Ended for certain. exit is how the command ended; it is nil
+	// before Ended, and after Bury.
+	Reached(p Phase, exit *proto.Exit)
+	// Refused says that the client sent what cannot be served: [BadSignal], or
+	// [stream.ErrChecksum], with which the job ends.
+	Refused(error)
+}
+
+// A Phase is how far a job has come.
+type Phase int
+
+const (
+	Starting Phase = iota
+	Running        // the command was started
+	Exited         // the command has ended; its output is being read
+	Swept          // nothing runs any more; output may wait for a reader
+	Ended          // each stream has ended, and it is known how the command did
+)
+
+// A Job is one command and its streams.
+type Job struct {
+	cfg  Config
+	idle *idleness
+
+	// Stdin and Signals come from the client.
+	Stdin, Signals *stream.Receiver
+	// Out are the command's stdout and stderr.
+	Out [2]*stream.Log
+
+	fed   atomic.Int64 // bytes of stdin that reached the pipe or the terminal
+	began time.Time    // when the command was started
+	pumps []*pump      // of the outputs that the command has
+
+	started chan struct{} // closed when the command was started, or could not be
+	ending  chan struct{} // closed when the job is told to end
+	urgent  chan struct{} // closed when the server ends it of its own accord
+	cut     chan struct{} // closed when nobody waits for output any more
+
+	// Set before started is closed, and constant then.
+	proc *procgroup.Group // nil if the command could not be started
+	dir  string           // the command's directory where that is not the one asked for
+
+	mu     sync.Mutex
+	phase  Phase
+	reason string      // why the job was told to end, if its command had not ended
+	buried bool        // something of the job has panicked
+	feeder *feeder     // the newest
+	exit   *proto.Exit // set before Ended
+}
+
+// stdinWindow is how far a client's stdin may run ahead of the command at first.
+const stdinWindow = 1 << 20
+
+// New makes a job whose command has yet to be started.
+func New(cfg Config) *Job {
+	j := &Job{
+		cfg:     cfg,
+		idle:    &idleness{since: time.Now()},
+		started: make(chan struct{}),
+		ending:  make(chan struct{}),
+		urgent:  make(chan struct{}),
+		cut:     make(chan struct{}),
+	}
+	typed, deliver := j.typed, j.deliver
+	window := stream.Window{Min: min(stdinWindow, cfg.Window), Max: cfg.Window, Grows: true}
+	j.Stdin = stream.NewReceiver(window, func() { j.guard("typed", typed) }, nil)
+	j.Stdin.Direct(j.feedNow)
+	j.Signals = stream.NewReceiver(stream.FixedWindow(proto.SignalWindow), func() { j.guard("signals", deliver) }, nil)
+	for i := range j.Out {
+		j.Out[i] = stream.NewLog(cfg.Window, func() { j.guard("hang up output", func() { j.hangUpOutput(i) }) })
+	}
+	return j
+}
+
+// guard runs f on the present goroutine.
+func (j *Job) guard(work string, f func()) { j.cfg.Owner.Guard(work, f) }
+
+// spawn runs f on a goroutine of the job, and closes done when that has ended, by
+// a panic, too.
+func (j *Job) spawn(work string, f func()) (done <-chan struct{}) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		j.guard(work, f)
+	}()
+	return ended
+}
+
+// after runs f when d has passed.
+func (j *Job) after(work string, d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d, func() { j.guard(work, f) })
+}
+
+// reach makes p the phase, if it is a later one, and tells the owner.
+func (j *Job) reach(p Phase) {
+	j.mu.Lock()
+	later, exit := p > j.phase, j.exit
+	if later {
+		j.phase = p
+	}
+	j.mu.Unlock()
+	if later {
+		j.cfg.Owner.Reached(p, exit)
+	}
+}
+
+// IsEnding reports whether the job was told to end.
+func (j *Job) IsEnding() bool {
+	select {
+	case <-j.ending:
+		return true
+	default:
+		return false
+	}
+}
+
+// Pid is the number of the command's process, 0 before it was started.
+func (j *Job) Pid() int {
+	select {
+	case <-j.started:
+		if j.proc != nil {
+			return j.proc.Pid()
+		}
+	default:
+	}
+	return 0
+}
+
+// Dir is the command's directory where that is not the one that was asked for,
+// and otherwise "".
+func (j *Job) Dir() string { return j.dir }
+
+// Resize sets the size of the command's terminal.
+func (j *Job) Resize(size proto.Winsize) { j.proc.Resize(tty.Winsize(size)) }
+
+// Reopen lets a client other than the one before send stdin: it goes on after the
+// bytes that the command's input has taken. At a terminal that is so also after
+// the end of stdin. Only without a connection.
+func (j *Job) Reopen() {
+	if j.Stdin.ForgetEnd(j.cfg.TTY) {
+		j.startFeeder()
+	}
+}
+
+// End tells the job to end. The first reason counts, unless the command had ended
+// already.
+func (j *Job) End(reason string) {
+	j.noteEnd(reason)
+	switch reason {
+	case proto.ReasonHangup, proto.ReasonLinger:
+		j.Cut() // nobody is there to read
+	case proto.ReasonShutdown:
+		// The server's grace counts, however long the client asked for: a service
+		// manager would otherwise kill the server at last, and all would stay.
+		j.after("shutdown", min(j.cfg.Times.KillAfter, j.cfg.Times.Grace), func() {
+			j.killGroup()
+			j.after("shutdown", time.Second, j.Cut)
+		})
+	}
+}
+
+func (j *Job) noteEnd(reason string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if isServers(reason) {
+		closeOnce(j.urgent)
+	}
+	select {
+	case <-j.ending:
+		return
+	default:
+		close(j.ending)
+	}
+	if j.phase < Exited {
+		j.reason = reason
+	}
+}
+
+// isServers reports whether a job ends for a reason of the server's: its command
+// then gets no more time than the server's grace.
+func isServers(reason string) bool {
+	switch reason {
+	case proto.ReasonMaxTimeout, proto.ReasonMaxIdle, proto.ReasonLinger, proto.ReasonShutdown, proto.CodeInternal:
+		return true
+	}
+	return false
+}
+
+// Cut stops the wait for output to be read. It ends no command.
+func (j *Job) Cut() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	closeOnce(j.cut)
+}
+
+// closeOnce closes a channel that is only ever closed. The lock of the channel's
+// owner is held.
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
+
+// Kill kills the command, and cuts its output off. The reason is that of an
+// earlier End.
+func (j *Job) Kill() {
+	j.killGroup()
+	j.Cut()
+}
+
+// killGroup kills the command and its process group.
+func (j *Job) killGroup() {
+	<-j.started
+	if j.proc != nil {
+		j.killLeader()
+	}
+}
+
+// Bury ends and reaps everything that the command has started, and returns when
+// that is done. It is for an owner in which something of the job has panicked:
+// it depends neither on the goroutines of the job nor on their locks, except mu.
+func (j *Job) Bury() {
+	j.mu.Lock()
+	j.buried = true
+	j.mu.Unlock()
+	j.noteEnd(proto.CodeInternal)
+	j.Cut()
+	// However the rest goes, the owner learns of the end.
+	defer j.reach(Ended)
+	defer j.reach(Swept)
+	<-j.started
+	if j.proc != nil {
+		j.proc.SignalAll(sigKILL)
+		<-j.proc.Exited()
+		j.endLeftovers()
+		j.proc.Reap() // which also closes the command's streams
+	}
+	j.reach(Swept)
+	j.reach(Ended)
+	for _, s := range j.Out {
+		s.Abort(errCut)
+	}
+	j.Stdin.Abort(errBuried)
+}

@@ -1,0 +1,66 @@
+package server
+
+import (
+	"time"
+
+	"wsexec/internal/proto"
+)
+
+// A session lingers while nobody has it. When that has lasted for its linger time,
+// it is ended, and forgotten once it has ended. A session whose client has detached
+// does not linger while its command runs; from then on it does, for the server's
+// maximum.
+
+// lingers reports whether the session does. x.mu is held.
+func (x *session) lingers() bool {
+	if x.state == forgotten || !x.seat.empty() {
+		return false
+	}
+	return !x.seat.detached || x.state > running
+}
+
+// linger starts or stops the time. It is called with x.mu after everything that
+// changes lingers.
+func (x *session) linger() {
+	lingers := x.lingers()
+	switch {
+	case !lingers && x.timer != nil:
+		x.timer.Stop()
+		x.timer = nil
+	case lingers && x.timer == nil && !x.expired:
+		d := x.times.linger
+		if x.seat.detached {
+			d = x.srv.cfg.MaxLinger
+		}
+		generation := x.seat.generation
+		x.timer = x.after("linger", d, func() { x.expire(generation) })
+	}
+	if lingers && x.state == ended {
+		x.srv.ledger.idle(x)
+	}
+}
+
+// expire gives the session up, if nobody came since that generation.
+func (x *session) expire(generation int) {
+	if !x.setExpired(generation) {
+		return
+	}
+	if !x.forgetAbandoned() {
+		x.end(proto.ReasonLinger)
+	}
+}
+
+func (x *session) setExpired(generation int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.seat.generation != generation || !x.lingers() {
+		return false
+	}
+	x.timer, x.expired = nil, true
+	return true
+}
+
+// after starts a timer of the session.
+func (x *session) after(work string, d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d, func() { x.Guard(work, f) })
+}

@@ -1,0 +1,53 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"wsexec/internal/procgroup"
+	"wsexec/internal/proto"
+)
+
+// errStartTimeout is why a start was given up.
+type errStartTimeout struct{ after time.Duration }
+
+func (e errStartTimeout) Error() string {
+	return fmt.Sprintf("it took over %v, the server's --start-timeout: a file or directory that it needs does not answer", e.after)
+}
+
+// errStopping is why the starts were given up that are under way when the server
+// ends.
+var errStopping = errors.New("the server is stopping")
+
+// startError puts why a command could not be started into words for its user.
+func startError(err error) *proto.Error {
+	var lookup *procgroup.NotInPathError
+	switch {
+	case errors.As(err, &lookup):
+		return fail(proto.CodeCommandNotFound, fmt.Sprintf("%q: %v in PATH on the server", lookup.Name, procgroup.ErrNotFound), "PATH is "+lookup.Path)
+	case errors.Is(err, procgroup.ErrNotFound):
+		return fail(proto.CodeCommandNotFound, err.Error(), "")
+	case errors.Is(err, procgroup.ErrNotExecutable):
+		return fail(proto.CodeNotExecutable, err.Error(), "")
+	case errors.Is(err, procgroup.ErrBadDirectory):
+		return fail(proto.CodeBadDirectory, err.Error(), "")
+	case errors.Is(err, procgroup.ErrTooLate):
+		return fail(proto.CodeNotStarted, err.Error(), "nothing was run")
+	case errors.Is(err, procgroup.ErrMayHaveRun):
+		e := fail(proto.CodeNotStarted, err.Error(), "")
+		e.MayHaveRun = true
+		return e
+	}
+	return fail(proto.CodeInternal, "the command could not be started", err.Error())
+}
+
+// short is s, or as much of it as belongs into a line of the log.
+func short(s string) string {
+	const most = 256 // bytes
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}
