@@ -37,11 +37,11 @@ const libraryBuffer = 512
 // hijacked is the connection that the library gets.
 type hijacked struct {
 	*netConn
-	out   *outgoing
+	out   *frameWriter
 	early []byte // what came with the request
 }
 
-func (h *hijacked) Write(p []byte) (int, error) { return h.out.write(p) }
+func (h *hijacked) Write(p []byte) (int, error) { return h.out.libraryWrite(p) }
 
 func (h *hijacked) Read(p []byte) (int, error) {
 	if len(h.early) > 0 {

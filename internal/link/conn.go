@@ -66,7 +66,7 @@ func (c *netConn) silence() time.Duration { return time.Since(c.lastHeard()) }
 type Conn struct {
 	ws  *websocket.Conn
 	net *netConn
-	out outgoing
+	out frameWriter
 
 	writing atomic.Bool // a Link's writer is in the middle of a message
 }

@@ -169,7 +169,7 @@ func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
 // upgraded is the connection that the library gets.
 type upgraded struct {
 	io.ReadWriteCloser
-	out *outgoing
+	out *frameWriter
 }
 
-func (u upgraded) Write(p []byte) (int, error) { return u.out.write(p) }
+func (u upgraded) Write(p []byte) (int, error) { return u.out.libraryWrite(p) }

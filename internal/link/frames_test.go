@@ -94,7 +94,7 @@ func TestFrames(t *testing.T) {
 	for _, mask := range []bool{false, true} {
 		for _, n := range frameSizes {
 			s := &sink{room: -1}
-			o := outgoing{w: s, mask: mask}
+			o := frameWriter{w: s, mask: mask}
 			p := pattern(n)
 			for range 2 { // the second uses the memory of the first
 				if err := o.message(websocket.MessageBinary, p, true); err != nil {
@@ -124,32 +124,29 @@ func TestFrames(t *testing.T) {
 
 // Whatever part of a message a connection takes without waiting, the rest follows, and
 // what the library writes meanwhile comes behind it.
-func TestFramesLeft(t *testing.T) {
+func TestFramesPending(t *testing.T) {
 	for _, mask := range []bool{false, true} {
 		for _, n := range frameSizes {
 			for _, room := range []int{0, 1, 2, 3, 9, 10, 11, 13, 14, 15, n / 2, n + 1, n + 14} {
 				s := &sink{room: room}
-				o := outgoing{w: s, mask: mask, try: s.try}
+				o := frameWriter{w: s, mask: mask, try: s.try}
 				p := pattern(n)
-				if err := o.message(websocket.MessageBinary, p, false); err != nil {
-					t.Fatal(err)
-				}
-				whole := s.room > 0
-				if o.stuck() == whole && s.room != 0 {
-					t.Fatalf("mask=%v n=%d room=%d: stuck is %v", mask, n, room, o.stuck())
+				err := o.message(websocket.MessageBinary, p, false)
+				pending := err == errPending
+				if err != nil && !pending || pending != (o.pending != nil) || pending == (s.room > 0) && s.room != 0 {
+					t.Fatalf("mask=%v n=%d room=%d: %v", mask, n, room, err)
 				}
 				pong := []byte{0x8a, 0}
-				left := o.stuck()
 				s.room = -1
-				if _, err := o.write(pong); err != nil {
+				if _, err := o.libraryWrite(pong); err != nil {
 					t.Fatal(err)
 				}
-				if err := o.flush(); err != nil || o.stuck() {
+				if err := o.flush(); err != nil || o.pending != nil {
 					t.Fatalf("flush: %v", err)
 				}
 				_, got, rest := frame(t, s.got)
 				if !bytes.Equal(got, p) || !bytes.Equal(rest, pong) {
-					t.Fatalf("mask=%v n=%d room=%d left=%v: %d bytes arrive, then %x", mask, n, room, left, len(got), rest)
+					t.Fatalf("mask=%v n=%d room=%d pending=%v: %d bytes arrive, then %x", mask, n, room, pending, len(got), rest)
 				}
 			}
 		}
@@ -160,13 +157,13 @@ func TestFramesLeft(t *testing.T) {
 func TestFramesFail(t *testing.T) {
 	for _, room := range []int{0, 1, 4095} {
 		s := &sink{room: room}
-		o := outgoing{w: s, mask: true}
+		o := frameWriter{w: s, mask: true}
 		if err := o.message(websocket.MessageBinary, make([]byte, 5000), true); !errors.Is(err, errFull) {
 			t.Fatalf("room=%d: %v", room, err)
 		}
 		s.room = -1
 		n := len(s.got)
-		_, lib := o.write([]byte{0x8a, 0})
+		_, lib := o.libraryWrite([]byte{0x8a, 0})
 		for _, err := range []error{o.message(websocket.MessageText, nil, true), o.flush(), lib} {
 			if !errors.Is(err, errFull) {
 				t.Errorf("room=%d: later: %v", room, err)
@@ -182,13 +179,13 @@ func TestFramesFail(t *testing.T) {
 // writes only control frames.
 func TestFramesClosed(t *testing.T) {
 	s := &sink{room: -1}
-	o := outgoing{w: s}
-	o.write([]byte{0x88, 0})
+	o := frameWriter{w: s}
+	o.libraryWrite([]byte{0x88, 0})
 	if err := o.message(websocket.MessageText, nil, true); err != nil {
 		t.Errorf("before the link: %v", err)
 	}
-	o.begin()
-	o.write([]byte{0x88, 0})
+	o.linked.Store(true)
+	o.libraryWrite([]byte{0x88, 0})
 	n := len(s.got)
 	if err := o.message(websocket.MessageText, nil, true); !errors.Is(err, net.ErrClosed) || len(s.got) != n {
 		t.Errorf("after the closing frame: %v, %d bytes", err, len(s.got)-n)
@@ -212,13 +209,13 @@ func (h *held) Write(p []byte) (int, error) {
 func TestPongWaitsForNothing(t *testing.T) {
 	pong := []byte{0x8a, 0}
 	w := &held{began: make(chan struct{}), goOn: make(chan struct{})}
-	o := outgoing{w: w}
-	o.begin()
+	o := frameWriter{w: w}
+	o.linked.Store(true)
 	over := make(chan struct{})
 	go func() { o.message(websocket.MessageBinary, []byte("x"), true); close(over) }()
 	<-w.began
 	late := time.AfterFunc(10*time.Second, func() { close(w.goOn) })
-	if n, err := o.write(pong); n != len(pong) || err != nil || !late.Stop() {
+	if n, err := o.libraryWrite(pong); n != len(pong) || err != nil || !late.Stop() {
 		t.Errorf("%d, %v, and perhaps only after the write", n, err)
 	} else {
 		close(w.goOn)
@@ -227,13 +224,13 @@ func TestPongWaitsForNothing(t *testing.T) {
 	// Nor does it wait for a connection that takes nothing, and none is cut short.
 	for room, want := range map[int]string{-1: "\x8a\x00", 0: "", 1: "\x8a\x00", 2: "\x8a\x00"} {
 		s := &sink{room: room}
-		o := outgoing{w: s, try: func(a, b []byte) (int, error) {
+		o := frameWriter{w: s, try: func(a, b []byte) (int, error) {
 			n, err := s.try(a, b)
 			s.room = -1 // for what waits
 			return n, err
 		}}
-		o.begin()
-		n, err := o.write(pong)
+		o.linked.Store(true)
+		n, err := o.libraryWrite(pong)
 		if n != len(pong) || err != nil || string(s.got) != want {
 			t.Errorf("room for %d: %d, %v, and %q was written, want %q", room, n, err, s.got, want)
 		}
@@ -246,7 +243,7 @@ func TestPongWaitsForNothing(t *testing.T) {
 func BenchmarkFrame(b *testing.B) {
 	for _, mask := range []bool{false, true} {
 		b.Run(fmt.Sprintf("mask=%v", mask), func(b *testing.B) {
-			o := outgoing{w: io.Discard, mask: mask, try: func(a, b []byte) (int, error) { return len(a) + len(b), nil }}
+			o := frameWriter{w: io.Discard, mask: mask, try: func(a, b []byte) (int, error) { return len(a) + len(b), nil }}
 			p := make([]byte, 65546)
 			b.SetBytes(int64(len(p)))
 			for b.Loop() {

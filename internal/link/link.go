@@ -58,7 +58,8 @@ type Link struct {
 	cfg       Config
 	keepalive time.Duration
 	start     func(func()) // a goroutine
-	w         writer       // of whoever has the turn
+	baton     stream.Baton // its holder writes
+	w         writer
 
 	probeDue atomic.Bool
 	lastSent atomic.Int64 // in ns since conn.net.start
@@ -70,84 +71,39 @@ type Link struct {
 	final    *proto.Error // sent before anything else, and then nothing
 	cause    error        // why the link ended; the first one counts
 	writeErr error        // of the writer, which has ended
-	leave    bool         // the peer's last word has come: a last receipt, and then nothing
-	closed   bool
-
-	turn  bool      // somebody writes, or it is too early or too late for that
-	again bool      // there is something to send that who has the turn may not have seen
-	over  bool      // nothing is sent any more
-	idle  sync.Cond // nobody has the turn
+	phase    phase
 }
+
+// A phase says what a link still sends.
+type phase int
+
+const (
+	running phase = iota
+	leaving       // the peer's last message has come: a last acknowledgement of each stream
+	closed        // nothing
+)
 
 // New makes a link for a connection on which the opening messages are
 // exchanged, or about to be. Run must follow.
 func New(c *Conn, cfg Config) *Link {
-	l := &Link{conn: c, cfg: cfg, turn: true, start: cfg.Go}
-	l.idle.L = &l.mu
+	l := &Link{conn: c, cfg: cfg, start: cfg.Go}
 	l.w.l = l
+	l.baton.Take() // until Run
 	if l.start == nil {
 		l.start = func(f func()) { go f() }
 	}
 	return l
 }
 
-// Wake sends what there is to send, unless somebody is at it already: what goes
-// without waiting on the caller's own goroutine, which spares a change of thread,
-// and the rest on another. It does not block, and is called without a lock.
-func (l *Link) Wake() {
-	if l.conn.out.try != nil {
-		if l.takeTurn() {
-			l.write(true)
-		}
-		return
-	}
-	l.wakeLater()
-}
-
 // wakeLater is Wake for whoever may hold a lock.
 func (l *Link) wakeLater() {
-	if l.takeTurn() {
+	if l.baton.Take() {
 		l.start(func() { l.write(false) })
 	}
 }
 
 // Heard is when the last byte came from the other side.
 func (l *Link) Heard() time.Time { return l.conn.net.lastHeard() }
-
-// takeTurn takes the turn if nobody has it; whoever has it will look again.
-func (l *Link) takeTurn() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.turn || l.over {
-		l.again = true
-		return false
-	}
-	l.turn = true
-	return true
-}
-
-// passTurn gives the turn back, unless there is something to be looked at again.
-func (l *Link) passTurn() (passed bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.again && !l.over {
-		l.again = false
-		return false
-	}
-	l.turn = false
-	l.idle.Broadcast()
-	return true
-}
-
-// lastTurn waits until nobody has the turn and takes it for good.
-func (l *Link) lastTurn() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for l.turn {
-		l.idle.Wait()
-	}
-	l.turn, l.over = true, true
-}
 
 // Send queues a control message, a pointer. One of the same type that is not
 // sent yet is replaced: what is sent that way is state, of which the newest
@@ -224,7 +180,7 @@ func (l *Link) Close(cause error) {
 	if l.cause == nil {
 		l.cause = cause
 	}
-	l.closed = true
+	l.phase = closed
 	l.mu.Unlock()
 	l.conn.net.Close()
 }
@@ -236,7 +192,7 @@ func (l *Link) Close(cause error) {
 func (l *Link) Run(keepalive time.Duration) error {
 	l.keepalive = keepalive
 	l.conn.ws.SetReadLimit(proto.MaxFrame)
-	l.conn.out.begin()
+	l.conn.out.linked.Store(true)
 	tune(l.conn.net.Conn, l.keepalive)
 	l.lastSent.Store(int64(time.Since(l.conn.net.start)))
 	l.mu.Lock()
@@ -253,10 +209,15 @@ func (l *Link) Run(keepalive time.Duration) error {
 		l.cause = err
 	}
 	cause := l.cause
-	var word *proto.Error
-	l.leave = errors.As(cause, &word) || errors.Is(cause, ErrLeave)
-	l.closed = l.closed || !l.leave
-	orderly := l.leave || errors.Is(cause, ErrBye) || refused(cause)
+	var final *proto.Error
+	last := errors.As(cause, &final) || errors.Is(cause, ErrLeave)
+	switch {
+	case !last:
+		l.phase = closed
+	case l.phase == running:
+		l.phase = leaving
+	}
+	orderly := last || errors.Is(cause, ErrBye) || refused(cause)
 	l.mu.Unlock()
 	l.watch.Stop()
 	if orderly {
@@ -266,8 +227,8 @@ func (l *Link) Run(keepalive time.Duration) error {
 	} else {
 		l.conn.net.Close()
 	}
-	l.lastTurn()
-	l.w.lastWords()
+	<-l.baton.Close()
+	l.w.lastReceipts()
 	switch {
 	case errors.Is(cause, ErrBye), errors.Is(cause, ErrLeave):
 		l.conn.Bye()
@@ -295,7 +256,7 @@ func (l *Link) check() {
 		quiet = 0
 	}
 	l.mu.Lock()
-	if !l.closed && !l.leave {
+	if l.phase == running {
 		l.watch.Reset(min(2*d-silence, d-quiet))
 	}
 	l.mu.Unlock()

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
-	"time"
 
 	"github.com/coder/websocket"
 
@@ -22,15 +20,9 @@ func refused(err error) bool {
 // read takes messages off the connection until it fails. It only ever waits for
 // the network.
 func (l *Link) read() error {
-	var seen int64 // when attendance messages had come the last time
-	for n := 1; ; n++ {
-		if n%attendance == 0 {
-			now := l.conn.net.heard.Load()
-			if time.Duration(now-seen) < busy {
-				runtime.Gosched()
-			}
-			seen = now
-		}
+	var y yielder
+	for {
+		y.message(l.conn.net.heard.Load())
 		typ, r, err := l.conn.ws.Reader(context.Background())
 		if err != nil {
 			return lost(err)
@@ -55,13 +47,6 @@ func (l *Link) read() error {
 		}
 	}
 }
-
-// A reader that has always something to read lets the runtime look at the network after
-// so many messages, if they have come so soon (see package poll).
-const (
-	attendance = 64
-	busy       = 50 * time.Millisecond
-)
 
 // broken is what Break said.
 func (l *Link) broken() error {

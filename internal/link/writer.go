@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,37 +11,24 @@ import (
 	"wsexec/internal/stream"
 )
 
-// unwritable ends the link after a failed write. What the peer said before it
-// closed may still be to be read, and tells more than that it takes nothing any
-// more: its final error, an exit, or that it closed in good order.
-func (l *Link) unwritable(err error) {
-	l.mu.Lock()
-	l.writeErr = err
-	l.mu.Unlock()
-	l.conn.net.SetReadDeadline(time.Now().Add(time.Second))
-}
-
-// inlinePasses is how often whoever called Wake looks for something to send before
-// another goroutine does that: a source has its own work, and the reader must not be
-// kept from reading.
-const inlinePasses = 2
-
-// write sends what is ready, for whoever has the turn, and gives it back. The order
-// within one pass is: control, stops and acknowledgements, one message of each stream
-// (signals first) and the gap before it, ends, exit. So control never waits behind
-// more than one message of each stream, and exit, which alone says how the command
-// ended, comes after the end of every output.
+// write sends the messages that are ready, and passes the baton, which the caller
+// holds. One pass goes in this order: control messages, stops and
+// acknowledgements, one message of each stream (signals first) between its gap and
+// its end, exit. So a control message waits behind at most one message of each
+// stream, and exit, which alone tells how the command ended, follows the end of
+// every output.
 //
-// Inline it does not block: it hands the turn on to another goroutine when the
+// Inline it does not block: it hands the baton to another goroutine when the
 // connection takes no more.
 func (l *Link) write(inline bool) {
 	w := &l.w
 	w.inline = inline
-	orderly := false
+	handed := false // the baton is another's, or nobody's
 	defer func() {
-		if !orderly { // a failure, or a panic
+		if !handed { // a failure, or a panic
 			w.failed = true
-			l.endTurn()
+			l.baton.Close()
+			l.baton.Pass()
 		}
 	}()
 	err := w.flush()
@@ -48,15 +36,14 @@ func (l *Link) write(inline bool) {
 		var progress bool
 		progress, err = w.pass()
 		switch {
-		case err != nil:
-		case w.stuck() || inline && passes >= inlinePasses && progress:
-			orderly = true
+		case err == errPending, err == nil && progress && inline && passes >= inlinePasses:
+			handed = true
 			l.start(func() { l.write(false) })
 			return
-		case !progress:
+		case err == nil && !progress:
 			w.release()
-			if l.passTurn() {
-				orderly = true
+			if l.baton.Pass() {
+				handed = true
 				return
 			}
 		}
@@ -65,26 +52,28 @@ func (l *Link) write(inline bool) {
 	l.unwritable(err)
 }
 
-// endTurn gives the turn back, and nobody gets it any more.
-func (l *Link) endTurn() {
+// unwritable ends the link after a failed write. It leaves the reader a second:
+// the peer may have sent a final error, an exit or a close frame before it closed,
+// and those say more than the failed write.
+func (l *Link) unwritable(err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.turn, l.over = false, true
-	l.idle.Broadcast()
+	l.writeErr = err
+	l.mu.Unlock()
+	l.conn.net.SetReadDeadline(time.Now().Add(time.Second))
 }
 
-// writer is the state of whoever has the turn.
+// writer belongs to the holder of the baton.
 type writer struct {
 	l       *Link
-	inline  bool // it must not block
-	failed  bool // the connection takes nothing any more
-	over    bool // the last message was sent
-	exited  bool
+	inline  bool // a write must not block
+	failed  bool // a write has failed
+	final   bool // the final error was sent, and nothing may follow
+	exited  bool // the exit was sent
 	scratch *stream.Chunk
 	small   [proto.HeaderSize + 8]byte
 }
 
-// release gives the buffer back while there is nothing to send.
+// release frees the buffer, which an idle link does not hold.
 func (w *writer) release() {
 	if w.scratch != nil {
 		w.scratch.Free()
@@ -92,14 +81,10 @@ func (w *writer) release() {
 	}
 }
 
-// stuck reports whether a part of the last message waits until the connection takes
-// it. Only inline that can be so, and then nothing else may be sent.
-func (w *writer) stuck() bool { return w.inline && w.l.conn.out.stuck() }
-
-// flush sends what an inline write has left.
+// flush sends the bytes that an inline write has left pending.
 func (w *writer) flush() error {
 	if w.inline {
-		return nil
+		return nil // there are none: such a write hands the baton on
 	}
 	err := w.l.conn.out.flush()
 	w.l.conn.writing.Store(false)
@@ -109,13 +94,13 @@ func (w *writer) flush() error {
 	return nil
 }
 
-// lastWords tells the peer what was consumed, if it has said its last: whoever has the
-// session next goes on behind that.
-func (w *writer) lastWords() {
+// lastReceipts acknowledges everything consumed on a link that is leaving: the next
+// client goes on behind that.
+func (w *writer) lastReceipts() {
 	w.l.mu.Lock()
-	leave := w.l.leave && !w.l.closed
+	leaving := w.l.phase == leaving
 	w.l.mu.Unlock()
-	if leave && !w.failed && !w.over {
+	if leaving && !w.failed && !w.final {
 		w.inline = false
 		w.receipts(true)
 	}
@@ -124,40 +109,40 @@ func (w *writer) lastWords() {
 // order is the order in which streams are served.
 var order = [...]uint8{proto.Signals, proto.Stdin, proto.Stdout, proto.Stderr}
 
-// pass sends what is ready, once. It returns early, with progress, when it is stuck.
+// pass sends each message that is ready, once.
 func (w *writer) pass() (progress bool, err error) {
 	l := w.l
 	l.mu.Lock()
-	exit, final, last := l.exit, l.final, l.closed || l.leave
+	exit, final, phase := l.exit, l.final, l.phase
 	l.mu.Unlock()
-	if w.over || last { // there are lastWords
+	if w.final || phase != running { // lastReceipts follow
 		return false, nil
 	}
 	if final != nil {
-		w.over = true
+		w.final = true
 		return false, w.control(final)
 	}
 	for m := l.nextControl(); m != nil; m = l.nextControl() {
 		progress = true
 		if _, ok := m.(*proto.Detach); ok {
-			// So that whoever comes next goes on behind what was consumed here.
-			if _, err := w.receipts(true); err != nil || w.stuck() {
+			// The next client goes on behind what this one has consumed.
+			if _, err := w.receipts(true); err != nil {
 				return true, err
 			}
 		}
-		if err := w.control(m); err != nil {
-			return false, err
+		err := w.control(m)
+		if err == nil || err == errPending {
+			l.sent(m)
 		}
-		l.sent(m)
-		if w.stuck() {
-			return true, nil
+		if err != nil {
+			return true, err
 		}
 	}
-	n, err := w.receipts(false)
-	if err != nil || w.stuck() {
+	sent, err := w.receipts(false)
+	if err != nil {
 		return true, err
 	}
-	progress = progress || n
+	progress = progress || sent
 
 	ended := true
 	for _, i := range order {
@@ -165,11 +150,11 @@ func (w *writer) pass() (progress bool, err error) {
 		if c == nil {
 			continue
 		}
-		n, err := w.stream(i, c)
-		if err != nil || w.stuck() {
+		sent, err := w.stream(i, c)
+		if err != nil {
 			return true, err
 		}
-		progress = progress || n
+		progress = progress || sent
 		ended = ended && c.EndSent()
 	}
 	if exit != nil && ended && !w.exited {
@@ -180,22 +165,22 @@ func (w *writer) pass() (progress bool, err error) {
 	return progress, err
 }
 
-// stream sends the next message of a stream, and the gap before it and the end
-// behind it.
+// stream sends the next message of a stream, the gap before it and the end behind
+// it.
 func (w *writer) stream(i uint8, c *stream.Cursor) (progress bool, err error) {
 	if w.scratch == nil {
 		w.scratch = stream.NewChunk()
 	}
 	if off, ok := c.NextGap(); ok {
 		progress = true
-		if err := w.frame(proto.Frame{Kind: proto.Gap, Stream: i, Offset: off}); err != nil || w.stuck() {
+		if err := w.frame(proto.Frame{Kind: proto.Gap, Stream: i, Offset: off}); err != nil {
 			return true, err
 		}
 	}
 	if off, msg, n := c.Next(w.scratch); n > 0 {
 		progress = true
 		proto.PutHeader(msg, proto.Data, i, off)
-		if err := w.binary(msg); err != nil || w.stuck() {
+		if err := w.message(websocket.MessageBinary, msg); err != nil {
 			return true, err
 		}
 	}
@@ -206,7 +191,7 @@ func (w *writer) stream(i uint8, c *stream.Cursor) (progress bool, err error) {
 	return progress, err
 }
 
-// receipts sends the stops and acknowledgements that are due, or all.
+// receipts sends the stops and acknowledgements that are due, or all of them.
 func (w *writer) receipts(all bool) (progress bool, err error) {
 	probe := w.l.probeDue.Swap(false)
 	for i, r := range w.l.cfg.Receivers {
@@ -215,13 +200,13 @@ func (w *writer) receipts(all bool) (progress bool, err error) {
 		}
 		if off, ok := r.NextStop(); ok {
 			progress = true
-			if err := w.frame(proto.Frame{Kind: proto.Stop, Stream: uint8(i), Offset: off}); err != nil || w.stuck() {
+			if err := w.frame(proto.Frame{Kind: proto.Stop, Stream: uint8(i), Offset: off}); err != nil {
 				return true, err
 			}
 		}
 		if off, limit, ok := r.Ack(all || probe && uint8(i) == w.l.cfg.Probe); ok {
 			progress = true
-			if err := w.frame(proto.Frame{Kind: proto.Ack, Stream: uint8(i), Offset: off, Limit: limit}); err != nil || w.stuck() {
+			if err := w.frame(proto.Frame{Kind: proto.Ack, Stream: uint8(i), Offset: off, Limit: limit}); err != nil {
 				return true, err
 			}
 		}
@@ -237,20 +222,22 @@ func (w *writer) control(m any) error {
 	return w.message(websocket.MessageText, b)
 }
 
-func (w *writer) frame(f proto.Frame) error { return w.binary(f.Append(w.small[:0])) }
+func (w *writer) frame(f proto.Frame) error {
+	return w.message(websocket.MessageBinary, f.Append(w.small[:0]))
+}
 
-func (w *writer) binary(b []byte) error { return w.message(websocket.MessageBinary, b) }
-
-// message sends a message. Inline it may leave some of it to flush.
+// message sends a message. Its error is errPending where the message was taken and
+// a flush must follow.
 func (w *writer) message(typ websocket.MessageType, b []byte) error {
 	c := w.l.conn
 	c.writing.Store(true)
-	if err := c.out.message(typ, b, !w.inline); err != nil {
+	err := c.out.message(typ, b, !w.inline)
+	switch {
+	case err == nil:
+		c.writing.Store(false)
+	case !errors.Is(err, errPending):
 		return fmt.Errorf("connection lost: %w", err)
 	}
-	if !w.stuck() {
-		c.writing.Store(false)
-	}
 	w.l.lastSent.Store(int64(time.Since(c.net.start)))
-	return nil
+	return err
 }
