@@ -107,8 +107,7 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 }
 
 // open exchanges the opening messages: open until deadline, and the answer within
-// answer. It then puts the streams where the answer says; the first time it makes
-// the command run.
+// answer. It then puts the streams where the answer says.
 func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answer time.Duration) (*proto.Opened, error) {
 	c.try++
 	first := c.s.currentPhase() == starting
@@ -146,9 +145,6 @@ func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answe
 			err = c.s.relay.resume(m, o.Have, wake)
 		}
 		if err == nil {
-			if first {
-				c.s.setRunning(m)
-			}
 			return m, nil
 		}
 	default:

@@ -98,22 +98,17 @@ func (s *session) agreeOnGaps() {
 	}
 }
 
-// setRunning says that the command runs.
-func (s *session) setRunning(m *proto.Opened) {
-	s.mu.Lock()
-	s.opened, s.phase = m, running
-	s.mu.Unlock()
-	if s.cmd.Opened != nil {
-		s.cmd.Opened(Opened{m.PID, m.TTY, m.Dir})
-	}
-	s.relay.start()
-}
-
 // setLink says that the command runs on a connection, and sends on it what was
-// asked of the server.
+// asked of the server. The first time the streams begin to move. A command that is
+// known to run has a connection, until that is lost: an interrupt in between would
+// give the session up.
 func (s *session) setLink(l *link.Link, m *proto.Opened, again bool) {
 	s.mu.Lock()
 	s.link = l
+	first := s.phase == starting
+	if first {
+		s.opened, s.phase = m, running
+	}
 	if again && m.Resumed {
 		s.reconnects++
 	}
@@ -127,6 +122,12 @@ func (s *session) setLink(l *link.Link, m *proto.Opened, again bool) {
 		l.Send(&proto.Detach{})
 	}
 	s.mu.Unlock()
+	if first {
+		if s.cmd.Opened != nil {
+			s.cmd.Opened(Opened{m.PID, m.TTY, m.Dir})
+		}
+		s.relay.start()
+	}
 	s.checkFinished() // the exit may have come on a connection before
 }
 

@@ -80,3 +80,21 @@ func TestDetachBetweenConnections(t *testing.T) {
 		}
 	})
 }
+
+// An interrupt that came when the command was known to run, and its connection was
+// not, gave the session up: the command went on without a client.
+func TestCommandThatRunsIsConnected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t, serve: func(_ int, c *link.Conn, _ *proto.Open) { opened(c, false, 0) }}
+		c := f.cmd()
+		c.Opened = func(Opened) {
+			if !c.Started() || !c.Connected() {
+				t.Errorf("when the command is known to run: started %v, connected %v", c.Started(), c.Connected())
+			}
+			c.GiveUp(errors.New("enough"))
+		}
+		if _, _, err := f.run(c); !errors.Is(err, ErrGivenUp) {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
