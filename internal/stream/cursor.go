@@ -185,7 +185,7 @@ func (c *Cursor) NextEnd() (off int64, crc uint32, ok bool) {
 		return 0, 0, false
 	}
 	c.endSent = true
-	return l.written, l.endCRC, true
+	return l.written, l.crc, true
 }
 
 // EndSent reports whether the end was sent on this connection.

@@ -37,7 +37,7 @@ func runOnce(t testing.TB, program []byte, watched bool) []step {
 	ops = ops[:min(len(ops), 2000)]
 	for ; len(ops) >= 2; ops = ops[2:] {
 		arg := ops[1]
-		switch op := ops[0] % 21; op {
+		switch op := ops[0] % 22; op {
 		case 0, 1:
 			if len(p.truth) < 1<<20 {
 				p.commit(0)
@@ -104,6 +104,10 @@ func runOnce(t testing.TB, program []byte, watched bool) []step {
 				_, written := p.s.Position()
 				p.watch([]int64{0, p.s.base, written}[arg%3], size(arg))
 			}
+		case 21:
+			if arg < 96 {
+				p.restore(arg%3 != 1, arg%3 != 2)
+			}
 		}
 		p.record(ops[0])
 		p.check()
@@ -114,7 +118,8 @@ func runOnce(t testing.TB, program []byte, watched bool) []step {
 }
 
 // FuzzStreams: what is read is a prefix of what was written and in the end all of it, with any interleaving of the two
-// ends, however often the connection is lost or another sender takes over; of a sender that may drop, all but gaps of
+// ends, however often the connection is lost, another sender
+// takes over, or an end is written down and read back; of a sender that may drop, all but gaps of
 // which the destination was told; no bound is ever broken; nothing gets stuck.
 func FuzzStreams(f *testing.F) {
 	// The destination consumes after the reconnect what it had before.

@@ -12,9 +12,7 @@ import "sync"
 type Log struct {
 	onStop func()
 
-	// Owned by the source.
-	crc    uint32 // of everything written
-	buffer []byte // returned by Buffer and not committed
+	buffer []byte // returned by Buffer and not committed; the source's
 
 	mu       sync.Mutex
 	room     sync.Cond // the source may have room, or is to end
@@ -22,11 +20,11 @@ type Log struct {
 	queue    []kept    // bytes [base, written), contiguous; the last one may be empty
 	base     int64     // what is before it was consumed by the holder, or dropped
 	written  int64
-	dropping bool  // the source does not wait
-	dropKeep int64 // most bytes kept while dropping; it counts on afterwards, until the excess is consumed
-	ended    bool  // the source has called Close
-	endCRC   uint32
-	stopped  bool // the holder's receiver wants no more
+	dropping bool   // the source does not wait
+	dropKeep int64  // most bytes kept while dropping; it counts on afterwards, until the excess is consumed
+	crc      uint32 // of everything written
+	ended    bool   // the source has called Close
+	stopped  bool   // the holder's receiver wants no more
 	abort    error
 	holder   Cursor
 	watchers []*Cursor
@@ -162,7 +160,7 @@ func (l *Log) Write(p []byte) (int, error) {
 // again.
 func (l *Log) Close() {
 	l.mu.Lock()
-	l.ended, l.endCRC = true, l.crc
+	l.ended = true
 	l.unlockAndWake()
 }
 
@@ -188,7 +186,7 @@ func (l *Log) Watch() *Cursor {
 // before. Only before anything was written.
 func (l *Log) Begin(off int64, crc uint32) {
 	l.mu.Lock()
-	l.crc, l.endCRC = crc, crc
+	l.crc = crc
 	l.base, l.written = off, off
 	h := &l.holder
 	h.acked, h.sent, h.next, h.limit = off, off, off, off

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"testing"
@@ -58,7 +59,7 @@ type pair struct {
 	gapFrames  int
 	watchers   []*watcher
 	trace      []step // of everything that the source, the holder and its receiver did
-	receiptsN  int // acks sent
+	receiptsN  int    // acks sent
 }
 
 // newPair returns a connected pair.
@@ -138,6 +139,53 @@ func (p *pair) takeOver(reopen bool) {
 	p.over = ended
 	p.limit = limit
 	p.up, p.snd, p.rcv = true, true, true
+}
+
+// restore loses the connection, writes down one end or both, and goes on with what was read back. What the source did not
+// commit is no part of it, and the destination asks again for what it has not consumed.
+func (p *pair) restore(log, receiver bool) {
+	if p.up {
+		p.lose()
+	}
+	for log && len(p.watchers) > 0 {
+		p.watchers[0].leave()
+	}
+	if log {
+		p.buf = nil
+		l, err := RestoreLog(readBack(p.t, p.s.Save()), nil)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if a, b := fmt.Sprint(p.s.Save()), fmt.Sprint(l.Save()); a != b {
+			p.t.Fatalf("the log was %s and is %s", a, b)
+		}
+		p.s = sender{l, l.Holder()}
+	}
+	if receiver {
+		p.held, p.was = nil, nil
+		r, err := RestoreReceiver(readBack(p.t, p.r.Save()), nil, p.gap)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if a, b := fmt.Sprint(p.r.Save()), fmt.Sprint(r.Save()); a != b {
+			p.t.Fatalf("the receiver was %s and is %s", a, b)
+		}
+		r.SetBound(p.bound)
+		r.intervalStart = p.r.intervalStart
+		p.r = r
+	}
+}
+
+// readBack encodes a state and decodes it again.
+func readBack[T any](t testing.TB, state T) (read T) {
+	b, err := json.Marshal(state)
+	if err == nil {
+		err = json.Unmarshal(b, &read)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read
 }
 
 // room is how much the source can write without waiting.
