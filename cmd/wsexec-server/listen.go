@@ -16,7 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"wsexec/internal/local"
+	"wsexec/internal/paths"
 	"wsexec/internal/trust"
 )
 
@@ -47,7 +47,7 @@ func listen(c *cli.Context) (_ *listeners, err error) {
 		if dir, err = stateDir(); err != nil {
 			return nil, err
 		}
-		addrs = []string{"unix:" + local.Socket(dir)}
+		addrs = []string{"unix:" + paths.Socket(dir)}
 		ls.byDefault = true
 	}
 	for _, a := range addrs {
@@ -69,7 +69,7 @@ func listen(c *cli.Context) (_ *listeners, err error) {
 		if dir, err = stateDir(); err != nil {
 			return nil, err
 		}
-		ls.tokenFile = local.TokenFile(dir)
+		ls.tokenFile = paths.TokenFile(dir)
 	}
 	trust.Undumpable()
 	ls.token, err = loadToken(ls.tokenFile)
@@ -88,7 +88,7 @@ func (ls *listeners) hasTCP() bool {
 // stateDir finds the state directory, and makes it for this user alone. All that
 // leads to it is looked at first: nothing is made where another user can change it.
 func stateDir() (string, error) {
-	dir, err := local.StateDir()
+	dir, err := paths.StateDir()
 	if err != nil {
 		return "", err
 	}
@@ -146,7 +146,7 @@ func (ls *listeners) tcp(addr string, plaintext bool) error {
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 		return usageError(fmt.Errorf("--listen %q: %q is not a port", addr, port))
 	}
-	if !local.IsLoopback(host) && !plaintext {
+	if !trust.IsLoopback(host) && !plaintext {
 		return fmt.Errorf("--listen %s is off this machine and not encrypted: listen on 127.0.0.1 behind a TLS proxy, or say --insecure-plaintext", addr)
 	}
 	l, err := net.Listen("tcp", addr)
@@ -165,7 +165,7 @@ func (ls *listeners) unix(path string) (err error) {
 	if !filepath.IsAbs(path) {
 		return usageError(fmt.Errorf("--listen unix:%s is not an absolute path", path))
 	}
-	if err := local.CheckSocket(path); err != nil {
+	if err := paths.CheckSocket(path); err != nil {
 		return listenError("unix:"+path, fmt.Errorf("%w; name another with --listen, or set XDG_STATE_HOME", err))
 	}
 	// What others could change they could also put something of theirs in place of.
@@ -312,7 +312,7 @@ func loadToken(path string) (string, error) {
 	if p := st.Mode().Perm(); p&0o077 != 0 && privateModes {
 		return "", fmt.Errorf("token file %s can be read by others (mode %04o); say: chmod 600 %s", path, p, path)
 	}
-	token, err := local.ReadToken(f)
+	token, err := trust.ReadToken(f)
 	if err != nil {
 		return "", fmt.Errorf("token file %s: %w", path, err)
 	}

@@ -16,15 +16,15 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"wsexec/internal/local"
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 	"wsexec/internal/server"
 	"wsexec/internal/trust"
+	"wsexec/internal/version"
 )
 
-// version is set by scripts/install.
-var version = ""
+// release is set by scripts/install.
+var release = ""
 
 const help = `With nothing configured it listens on your own socket alone,
 ~/.local/state/wsexec/sock, which only you can open and where wsexec finds it.
@@ -45,7 +45,7 @@ func main() {
 }
 
 func run(args []string) int {
-	local.UnsetEmpty()
+	unsetEmpty()
 	if os.Getenv("WSEXEC_TOKEN") != "" {
 		trust.Undumpable() // /proc/PID/environ has it as long as the program runs
 	}
@@ -61,7 +61,7 @@ func run(args []string) int {
 		Writer:                    os.Stdout,
 		ErrWriter:                 os.Stderr,
 		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError(local.FlagError(err)) },
+		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError(flagError(err)) },
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen on `ADDR`: HOST:PORT (port 0: any) or unix:/path (repeatable)", EnvVars: []string{"WSEXEC_SERVER_LISTEN"}},
 			&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token for TCP; made if it is missing", EnvVars: []string{"WSEXEC_SERVER_TOKEN_FILE"}},
@@ -90,7 +90,7 @@ func run(args []string) int {
 		},
 		Action: func(c *cli.Context) error {
 			if c.Bool("version") {
-				fmt.Println(local.Version("wsexec-server", version))
+				fmt.Println("wsexec-server", version.Line(release))
 				return nil
 			}
 			return serve(c)
@@ -101,6 +101,25 @@ func run(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// unsetEmpty makes an empty variable of this program's an unset one: cli would take
+// it for a value.
+func unsetEmpty() {
+	for _, kv := range os.Environ() {
+		if name, value, _ := strings.Cut(kv, "="); value == "" && strings.HasPrefix(name, "WSEXEC_") {
+			os.Unsetenv(name)
+		}
+	}
+}
+
+// flagError adds to cli's error for a value of a flag what it does not say: that a
+// time has a unit.
+func flagError(err error) error {
+	if s := err.Error(); strings.HasPrefix(s, "invalid value") && strings.HasSuffix(s, "parse error") {
+		return fmt.Errorf("%w (a number is one like 5, a time has a unit, as in 200ms, 5s or 1h30m)", err)
+	}
+	return err
 }
 
 func usageError(err error) error { return fmt.Errorf("%w (see wsexec-server --help)", err) }

@@ -4,14 +4,13 @@ package main
 import (
 	"errors"
 	"os"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
-	"wsexec/internal/local"
 	"wsexec/internal/stdio"
 	"wsexec/internal/trust"
+	"wsexec/internal/version"
 )
 
 func main() { os.Exit(run(os.Args)) }
@@ -32,7 +31,7 @@ func run(args []string) int {
 		Description:               appDetails,
 		UsageText:                 appSyntax,
 		Commands:                  []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()},
-		Version:                   strings.TrimPrefix(local.Version("wsexec", version), "wsexec "),
+		Version:                   version.Line(release),
 		HideHelpCommand:           true,
 		UseShortOptionHandling:    true,
 		DisableSliceFlagSeparator: true,

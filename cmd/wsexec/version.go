@@ -5,11 +5,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"wsexec/internal/local"
+	"wsexec/internal/version"
 )
 
-// version is set by scripts/install.
-var version = ""
+// release is set by scripts/install.
+var release = ""
 
 func versionCommand() *cli.Command {
 	return &cli.Command{
@@ -27,4 +27,4 @@ func versionCommand() *cli.Command {
 	}
 }
 
-func printVersion(c *cli.Context) { fmt.Fprintln(c.App.Writer, local.Version("wsexec", version)) }
+func printVersion(c *cli.Context) { fmt.Fprintln(c.App.Writer, "wsexec", version.Line(release)) }

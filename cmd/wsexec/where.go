@@ -16,7 +16,7 @@ import (
 
 	"wsexec/internal/client"
 	"wsexec/internal/link"
-	"wsexec/internal/local"
+	"wsexec/internal/paths"
 	"wsexec/internal/stdio"
 	"wsexec/internal/trust"
 )
@@ -69,7 +69,7 @@ func (w where) find() (client.Server, error) {
 		if !filepath.IsAbs(path) {
 			return client.Server{}, &usageError{err: relativeSocket(from, raw)}
 		}
-		if err := local.CheckSocket(path); err != nil {
+		if err := paths.CheckSocket(path); err != nil {
 			return client.Server{}, &client.LocalError{Op: from, Err: err}
 		}
 		// Its owner is not checked: it may be forwarded, or a system's server.
@@ -105,21 +105,21 @@ func isBareIPv6(raw string) bool {
 
 // ownSocket is the socket of this user's own server; "" if that is not known.
 func ownSocket() string {
-	dir, err := local.StateDir()
+	dir, err := paths.StateDir()
 	if err != nil {
 		return ""
 	}
-	return local.Socket(dir)
+	return paths.Socket(dir)
 }
 
 // ownServer is the server of this user on this machine.
 func ownServer() (client.Server, error) {
-	dir, err := local.StateDir()
+	dir, err := paths.StateDir()
 	if err != nil {
 		return client.Server{}, &client.LocalError{Op: opFindServer, Err: err}
 	}
-	path := local.Socket(dir)
-	if err := local.CheckSocket(path); err != nil {
+	path := paths.Socket(dir)
+	if err := paths.CheckSocket(path); err != nil {
 		return client.Server{}, &client.LocalError{Op: path, Err: err}
 	}
 	err = trust.Dir(dir)
@@ -171,7 +171,7 @@ func (w where) token() (token, from string, err error) {
 	}
 	const variable = "WSEXEC_TOKEN"
 	if t := strings.TrimSpace(os.Getenv(variable)); t != "" {
-		if err := local.CheckToken(t); err != nil {
+		if err := trust.CheckToken(t); err != nil {
 			return "", "", &client.LocalError{Op: variable, Err: err}
 		}
 		return t, variable, nil
@@ -183,14 +183,14 @@ func (w where) token() (token, from string, err error) {
 // if there is one. It is for no other server: what listens on the port is looked at
 // before the token is sent.
 func (w where) addOwnToken(srv *client.Server, u *url.URL) error {
-	if u.Scheme != "ws" && u.Scheme != "http" || !local.IsLoopback(u.Hostname()) {
+	if u.Scheme != "ws" && u.Scheme != "http" || !trust.IsLoopback(u.Hostname()) {
 		return nil
 	}
-	dir, err := local.StateDir()
+	dir, err := paths.StateDir()
 	if err != nil {
 		return nil // so no server of this user's has put a token there
 	}
-	file := local.TokenFile(dir)
+	file := paths.TokenFile(dir)
 	w.voice.quiet = true
 	token, err := w.readToken(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -246,7 +246,7 @@ func (w where) readToken(path string) (string, error) {
 	if !st.Mode().IsRegular() {
 		r = &stdio.PipeReader{File: f, Until: time.Now().Add(pipeTimeout), Waiting: func() { w.voice.say(waitingForToken(path)) }}
 	}
-	t, err := local.ReadToken(r)
+	t, err := trust.ReadToken(r)
 	if err != nil {
 		return "", &client.LocalError{Op: opTokenFile + " " + path, Err: err}
 	}

@@ -23,7 +23,6 @@ import (
 	"time"
 
 	"wsexec/internal/client"
-	"wsexec/internal/local"
 	"wsexec/internal/trust"
 )
 
@@ -554,7 +553,7 @@ func startHint(where, own string) string {
 		return start + " --listen " + shellWord(where)
 	}
 	u, err := url.Parse(where)
-	if err != nil || !local.IsLoopback(u.Hostname()) || u.Scheme != "ws" && u.Scheme != "http" {
+	if err != nil || !trust.IsLoopback(u.Hostname()) || u.Scheme != "ws" && u.Scheme != "http" {
 		return "is wsexec-server running there?"
 	}
 	return start + " --listen " + shellWord(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")))

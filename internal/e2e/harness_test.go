@@ -98,7 +98,7 @@ func build(dir string) error {
 		return nil
 	}
 
-	args := []string{"build", "-buildvcs=false", "-ldflags", "-X main.version=" + testVersion, "-o", dir + "/"}
+	args := []string{"build", "-buildvcs=false", "-ldflags", "-X main.release=" + testVersion, "-o", dir + "/"}
 	cgo := "CGO_ENABLED=0"
 	if withDetector {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"

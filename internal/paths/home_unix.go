@@ -1,6 +1,6 @@
 //go:build unix
 
-package local
+package paths
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 	"strconv"
 )
 
-// home is the home directory of the effective user: HOME, or where that is not an
-// absolute path what the user database says. Root's is always that of the database:
-// with sudo -E, and others that keep HOME, the variable is another user's.
+// home is the home directory of the effective user: HOME or, where that is no
+// absolute path, the directory in the user database. Root's is that of the database
+// first: HOME may be another user's (sudo -E).
 func home() (string, error) {
 	uid := os.Geteuid()
 	env := os.Getenv("HOME")

@@ -1,0 +1,12 @@
+package trust
+
+import (
+	"net"
+	"strings"
+)
+
+// IsLoopback reports whether a host, as it stands in an address, is this machine.
+func IsLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,43 @@
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+)
+
+// MaxToken bounds a token in bytes. The tokens of OIDC have several KiB.
+const MaxToken = 16 << 10
+
+var errTooLong = fmt.Errorf("it is longer than %d KiB", MaxToken>>10)
+
+// ReadToken reads one token on one line.
+func ReadToken(r io.Reader) (string, error) {
+	// The line may end with CR and LF.
+	b, err := io.ReadAll(io.LimitReader(r, MaxToken+3))
+	if err != nil {
+		return "", err
+	}
+	if len(b) > MaxToken+2 {
+		return "", errTooLong
+	}
+	t := strings.TrimSpace(string(b))
+	if err := CheckToken(t); err != nil {
+		return "", err
+	}
+	return t, nil
+}
+
+// CheckToken says what keeps a text from being a token, which becomes part of a line
+// of a request's header.
+func CheckToken(t string) error {
+	switch {
+	case len(t) > MaxToken:
+		return errTooLong
+	case t == "" || strings.ContainsFunc(t, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return errors.New("it does not hold one token on one line")
+	}
+	return nil
+}
