@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/proto"
 )
 
@@ -104,10 +104,10 @@ func TestAllows(t *testing.T) {
 // A server that says unasked that the session was detached ended Run with ErrDetached,
 // which a program takes for success; one that drops output unasked, with none.
 func TestUnaskedAnswers(t *testing.T) {
-	for name, say := range map[string]func(c *link.Conn){
-		"opened":   func(c *link.Conn) { opened(c, true, 0) },
-		"detached": func(c *link.Conn) { c.WriteControl(&proto.Detached{}, time.Second) },
-		"gap": func(c *link.Conn) {
+	for name, say := range map[string]func(c *peer.Conn){
+		"opened":   func(c *peer.Conn) { opened(c, true, 0) },
+		"detached": func(c *peer.Conn) { c.WriteControl(&proto.Detached{}, time.Second) },
+		"gap": func(c *peer.Conn) {
 			c.WriteFrame(proto.Frame{Kind: proto.Gap, Stream: 1, Offset: 997})
 			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 1, Offset: 997})
 			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 2})
@@ -118,7 +118,7 @@ func TestUnaskedAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &fake{t: t}
-				f.serve = func(_ int, c *link.Conn, _ *proto.Open) {
+				f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
 					opened(c, false, 0)
 					f.wg.Go(func() { drain(c) })
 					say(c)
@@ -139,7 +139,7 @@ func TestUnaskedAnswers(t *testing.T) {
 func TestOpenedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
-		f.serve = func(n int, c *link.Conn, _ *proto.Open) {
+		f.serve = func(n int, c *peer.Conn, _ *proto.Open) {
 			opened(c, n > 1, 0)
 			if n > 1 {
 				f.wg.Go(func() { drain(c) })
@@ -157,7 +157,7 @@ func TestOpenedTwice(t *testing.T) {
 func TestUnaskedTerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
-		f.serve = func(_ int, c *link.Conn, _ *proto.Open) {
+		f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
 			c.WriteControl(&proto.Opened{
 				PID: 2, TTY: true, Keepalive: 1000,
 				Have: map[uint8]proto.Position{0: {Limit: 1000}, 3: {Limit: 64}}, From: map[uint8]int64{1: 0, 2: 0},
@@ -178,7 +178,7 @@ func TestGapAfterDetach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c *Cmd
 		f := &fake{t: t}
-		f.serve = func(n int, conn *link.Conn, _ *proto.Open) {
+		f.serve = func(n int, conn *peer.Conn, _ *proto.Open) {
 			opened(conn, n > 1, 0)
 			if n == 1 {
 				synctest.Wait()
@@ -208,7 +208,7 @@ func TestGapAfterDetach(t *testing.T) {
 func TestBytesOfAttach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
-		f.serve = func(_ int, c *link.Conn, _ *proto.Open) {
+		f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
 			opened(c, true, 100_000)
 			f.wg.Go(func() { drain(c) })
 			synctest.Wait() // its limit has come

@@ -10,16 +10,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/proto"
 )
 
 // A server that breaks the protocol is given up at once, whatever it says next: no
 // exit is taken from it.
 func TestBreach(t *testing.T) {
-	frame := func(f proto.Frame) func(c *link.Conn) { return func(c *link.Conn) { c.WriteFrame(f) } }
-	answer := func(change func(o *proto.Opened)) func(c *link.Conn) {
-		return func(c *link.Conn) {
+	frame := func(f proto.Frame) func(c *peer.Conn) { return func(c *peer.Conn) { c.WriteFrame(f) } }
+	answer := func(change func(o *proto.Opened)) func(c *peer.Conn) {
+		return func(c *peer.Conn) {
 			o := &proto.Opened{
 				PID: 2, Linger: proto.MillisOf(linger), Keepalive: 1000,
 				Have: map[uint8]proto.Position{0: {Limit: 1000}, 3: {Limit: 64}}, From: map[uint8]int64{1: 0, 2: 0},
@@ -31,10 +31,10 @@ func TestBreach(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		answered bool // by opened, before it
-		say      func(c *link.Conn)
+		say      func(c *peer.Conn)
 	}{
-		{"an exit for opened", false, func(c *link.Conn) { code := 0; c.WriteControl(&proto.Exit{Code: &code}, time.Second) }},
-		{"an open for opened", false, func(c *link.Conn) {
+		{"an exit for opened", false, func(c *peer.Conn) { code := 0; c.WriteControl(&proto.Exit{Code: &code}, time.Second) }},
+		{"an open for opened", false, func(c *peer.Conn) {
 			c.WriteControl(&proto.Open{Client: proto.NewID(), Try: 1}, time.Second)
 		}},
 		{"a frame for opened", false, frame(proto.Frame{Kind: proto.End, Stream: 1})},
@@ -53,16 +53,16 @@ func TestBreach(t *testing.T) {
 		{"ACK of what was never sent", true, frame(proto.Frame{Kind: proto.Ack, Stream: 0, Offset: 100, Limit: 1000})},
 		{"ACK of stdout", true, frame(proto.Frame{Kind: proto.Ack, Stream: 1, Limit: 1000})},
 		{"a limit that goes back", true, frame(proto.Frame{Kind: proto.Ack, Stream: 0, Limit: 100})},
-		{"END twice", true, func(c *link.Conn) {
+		{"END twice", true, func(c *peer.Conn) {
 			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 1})
 			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 1})
 		}},
-		{"a message of the client's", true, func(c *link.Conn) { c.WriteControl(&proto.Bye{}, time.Second) }},
+		{"a message of the client's", true, func(c *peer.Conn) { c.WriteControl(&proto.Bye{}, time.Second) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &fake{t: t}
-				f.serve = func(n int, c *link.Conn, _ *proto.Open) {
+				f.serve = func(n int, c *peer.Conn, _ *proto.Open) {
 					if tt.answered {
 						opened(c, n > 1, 0)
 					}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"wsexec/internal/leak"
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/pipenet"
 	"wsexec/internal/proto"
 )
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { leak.Main(m) }
 // counting them from 1, after open was read.
 type fake struct {
 	t        *testing.T
-	serve    func(n int, c *link.Conn, o *proto.Open)
+	serve    func(n int, c *peer.Conn, o *proto.Open)
 	instance func(n int) string
 	refuse   func(n int) bool // the dial fails
 	hang     func(n int) bool // the dial does nothing
@@ -63,14 +63,14 @@ func (f *fake) Dial(ctx context.Context) (net.Conn, error) {
 			instance = f.instance(n)
 		}
 		w.Header().Set(proto.InstanceHeader, instance)
-		c, err := link.Accept(w, r)
+		c, err := peer.Accept(w, r)
 		if err != nil {
 			return
 		}
 		f.wg.Go(func() {
 			hs.Close()
 			defer c.Close()
-			m, err := c.ReadControl(proto.MaxOpen, time.Hour)
+			m, err := c.ReadControl(time.Hour)
 			if err != nil {
 				return
 			}
@@ -92,7 +92,7 @@ func (f *fake) cmd() *Cmd {
 }
 
 // opened tells the client that its command runs.
-func opened(c *link.Conn, resumed bool, from int64) {
+func opened(c *peer.Conn, resumed bool, from int64) {
 	c.WriteControl(&proto.Opened{
 		PID: 2, Resumed: resumed, Linger: proto.MillisOf(linger), Keepalive: 1000,
 		Have: map[uint8]proto.Position{0: {Offset: 0, Limit: 1000}, 3: {Offset: 0, Limit: 64}},
@@ -110,9 +110,9 @@ func (f *fake) run(c *Cmd) (r *Result, took time.Duration, err error) {
 }
 
 // drain takes what the client says until the connection is closed.
-func drain(c *link.Conn) {
+func drain(c *peer.Conn) {
 	for {
-		if _, err := c.ReadFrame(); err != nil && !errors.Is(err, link.ErrProtocol) {
+		if _, err := c.ReadFrame(); err != nil && !errors.Is(err, peer.ErrOtherKind) {
 			return
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/proto"
 )
 
@@ -200,7 +200,7 @@ func TestBusyServer(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) {
 				f := &fake{t: t, http: busy}
-				f.serve = func(_ int, c *link.Conn, _ *proto.Open) {
+				f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
 					c.Fail(&proto.Error{Code: proto.CodeBadDirectory, Title: "no", Status: 125})
 				}
 				_, took, err := f.run(f.cmd())

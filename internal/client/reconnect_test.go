@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/proto"
 )
 
@@ -18,12 +18,12 @@ import (
 func TestCleanCloseIsNoSuccess(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
-		serve func(n int, c *link.Conn, o *proto.Open)
+		serve func(n int, c *peer.Conn, o *proto.Open)
 		want  error
 	}{
-		{"before opened", func(_ int, c *link.Conn, _ *proto.Open) { c.Bye() }, ErrUnknownStart},
-		{"after opened", func(n int, c *link.Conn, _ *proto.Open) { opened(c, n > 1, 0); c.Bye() }, ErrLost},
-		{"at once after opened", func(n int, c *link.Conn, _ *proto.Open) { opened(c, n > 1, 0) }, ErrLost},
+		{"before opened", func(_ int, c *peer.Conn, _ *proto.Open) { c.Bye() }, ErrUnknownStart},
+		{"after opened", func(n int, c *peer.Conn, _ *proto.Open) { opened(c, n > 1, 0); c.Bye() }, ErrLost},
+		{"at once after opened", func(n int, c *peer.Conn, _ *proto.Open) { opened(c, n > 1, 0) }, ErrLost},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestFirstDialIsFinal(t *testing.T) {
 // until linger.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{t: t, serve: func(_ int, c *link.Conn, _ *proto.Open) { opened(c, false, 0) }}
+		f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) { opened(c, false, 0) }}
 		f.refuse = func(n int) bool { return n > 1 }
 		_, took, err := f.run(f.cmd())
 		if !errors.Is(err, ErrLost) || took < linger || took > linger+time.Second {
@@ -114,7 +114,7 @@ func TestDialHangs(t *testing.T) {
 	})
 	t.Run("after a loss", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := &fake{t: t, hang: func(n int) bool { return n == 2 || n == 3 }, serve: func(n int, c *link.Conn, o *proto.Open) {
+			f := &fake{t: t, hang: func(n int) bool { return n == 2 || n == 3 }, serve: func(n int, c *peer.Conn, o *proto.Open) {
 				opened(c, n > 1, 0)
 				if n > 1 {
 					c.Fail(&proto.Error{Code: proto.CodeGone, Title: "gone", Status: 125})
@@ -132,7 +132,7 @@ func TestDialHangs(t *testing.T) {
 	})
 	t.Run("for good", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := &fake{t: t, hang: func(n int) bool { return n > 1 }, serve: func(_ int, c *link.Conn, _ *proto.Open) { opened(c, false, 0) }}
+			f := &fake{t: t, hang: func(n int) bool { return n > 1 }, serve: func(_ int, c *peer.Conn, _ *proto.Open) { opened(c, false, 0) }}
 			_, took, err := f.run(f.cmd())
 			if most := 2 + int(linger/(besideMin/2)); !errors.Is(err, ErrLost) || took != linger || f.conns > most {
 				t.Errorf("Run = %v after %v and %d dials, want ErrLost after %v and at most %d", err, took, f.conns, linger, most)
@@ -149,7 +149,7 @@ func TestReasonOfLoss(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f.t = t
-			f.serve = func(n int, c *link.Conn, _ *proto.Open) {
+			f.serve = func(n int, c *peer.Conn, _ *proto.Open) {
 				if n == 1 {
 					opened(c, false, 0)
 					return
@@ -171,13 +171,13 @@ func TestSilentServer(t *testing.T) {
 	for _, after := range []string{"upgrade", "opened"} {
 		t.Run(after, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := &fake{t: t, serve: func(n int, c *link.Conn, _ *proto.Open) {
+				f := &fake{t: t, serve: func(n int, c *peer.Conn, _ *proto.Open) {
 					if after == "opened" {
 						opened(c, n > 1, 0)
 					}
 					for {
 						// Reads, and says nothing.
-						if _, err := c.ReadControl(proto.MaxOpen, time.Hour); err != nil && !errors.Is(err, link.ErrProtocol) {
+						if _, err := c.ReadControl(time.Hour); err != nil && !errors.Is(err, peer.ErrOtherKind) {
 							return
 						}
 					}
@@ -200,7 +200,7 @@ func TestSilentServer(t *testing.T) {
 func TestIdleThenSilentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
-		f.serve = func(n int, c *link.Conn, _ *proto.Open) {
+		f.serve = func(n int, c *peer.Conn, _ *proto.Open) {
 			opened(c, n > 1, 0)
 			f.wg.Go(func() { drain(c) })
 			for range 2 * linger / time.Second { // keepalives
@@ -229,7 +229,7 @@ func TestIdleThenSilentAgain(t *testing.T) {
 func TestStartIsNotRepeated(t *testing.T) {
 	t.Run("other instance", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := &fake{t: t, serve: func(_ int, c *link.Conn, _ *proto.Open) {}, instance: func(n int) string { return fmt.Sprint("i", n/3) }}
+			f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) {}, instance: func(n int) string { return fmt.Sprint("i", n/3) }}
 			_, _, err := f.run(f.cmd())
 			if !errors.Is(err, ErrUnknownStart) || f.conns != 3 || len(f.opens) != 2 {
 				t.Errorf("Run = %v after %d connections and %d starts, want ErrUnknownStart after 3 and 2", err, f.conns, len(f.opens))
@@ -239,7 +239,7 @@ func TestStartIsNotRepeated(t *testing.T) {
 	// A proxy on the way can drop the header; then nobody knows.
 	t.Run("unknown instance", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := &fake{t: t, serve: func(_ int, c *link.Conn, _ *proto.Open) {}, instance: func(int) string { return "" }}
+			f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) {}, instance: func(int) string { return "" }}
 			_, _, err := f.run(f.cmd())
 			if !errors.Is(err, ErrUnknownStart) || len(f.opens) != 1 {
 				t.Errorf("Run = %v after %d starts, want ErrUnknownStart after 1", err, len(f.opens))
@@ -248,7 +248,7 @@ func TestStartIsNotRepeated(t *testing.T) {
 	})
 	t.Run("after opened", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := &fake{t: t, serve: func(n int, c *link.Conn, _ *proto.Open) {
+			f := &fake{t: t, serve: func(n int, c *peer.Conn, _ *proto.Open) {
 				if n == 2 {
 					return
 				}
@@ -279,7 +279,7 @@ func TestStartIsNotRepeated(t *testing.T) {
 func TestSlowHandshakeIsNoUse(t *testing.T) {
 	for _, d := range []time.Duration{goodConnection / 2, 2 * goodConnection} {
 		synctest.Test(t, func(t *testing.T) {
-			f := &fake{t: t, serve: func(n int, c *link.Conn, _ *proto.Open) {
+			f := &fake{t: t, serve: func(n int, c *peer.Conn, _ *proto.Open) {
 				time.Sleep(d)
 				opened(c, n > 1, 0)
 			}}
@@ -294,7 +294,7 @@ func TestSlowHandshakeIsNoUse(t *testing.T) {
 // More than an open may hold was sent all the same, again and again.
 func TestTooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{t: t, serve: func(int, *link.Conn, *proto.Open) {}}
+		f := &fake{t: t, serve: func(int, *peer.Conn, *proto.Open) {}}
 		c := f.cmd()
 		c.Start.Args = append(c.Start.Args, strings.Repeat("\x00", 4<<20))
 		_, took, err := f.run(c)

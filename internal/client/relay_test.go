@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/proto"
 )
 
@@ -20,7 +20,7 @@ func TestResume(t *testing.T) {
 		var out bytes.Buffer
 		text := "hello, world\n"
 		f := &fake{t: t}
-		f.serve = func(n int, c *link.Conn, o *proto.Open) {
+		f.serve = func(n int, c *peer.Conn, o *proto.Open) {
 			from := o.Have[1].Offset
 			opened(c, n > 1, from)
 			f.wg.Go(func() { drain(c) })
@@ -55,7 +55,7 @@ func TestResume(t *testing.T) {
 func TestWrongChecksum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
-		f.serve = func(n int, c *link.Conn, o *proto.Open) {
+		f.serve = func(n int, c *peer.Conn, o *proto.Open) {
 			opened(c, false, 0)
 			f.wg.Go(func() { drain(c) })
 			c.WriteFrame(proto.Frame{Kind: proto.Data, Stream: 1, Payload: []byte("abc")})
@@ -79,7 +79,7 @@ func TestSignalsAcrossLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := (*Cmd)(nil)
 		f := &fake{t: t}
-		f.serve = func(n int, conn *link.Conn, o *proto.Open) {
+		f.serve = func(n int, conn *peer.Conn, o *proto.Open) {
 			opened(conn, n > 1, 0)
 			if n == 1 {
 				conn.Close()
@@ -105,7 +105,7 @@ func TestSignalsPastTheWindow(t *testing.T) {
 		var c *Cmd
 		f := &fake{t: t}
 		got := 0
-		f.serve = func(_ int, conn *link.Conn, _ *proto.Open) {
+		f.serve = func(_ int, conn *peer.Conn, _ *proto.Open) {
 			opened(conn, false, 0)
 			synctest.Wait()
 			for range n {
@@ -146,7 +146,7 @@ func (g slowWriter) Write(p []byte) (int, error) { <-g; return len(p), nil }
 func TestDoneWithoutConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, refuse: func(n int) bool { return n > 1 }}
-		f.serve = func(_ int, c *link.Conn, _ *proto.Open) {
+		f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
 			opened(c, false, 0)
 			f.wg.Go(func() { drain(c) })
 			c.WriteFrame(proto.Frame{Kind: proto.Data, Stream: 1, Payload: []byte("abc")})
@@ -171,7 +171,7 @@ func TestDoneWithoutConnection(t *testing.T) {
 func TestStopOutputBeforeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
-		f.serve = func(_ int, c *link.Conn, _ *proto.Open) {
+		f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
 			opened(c, false, 0)
 			for {
 				fr, err := c.ReadFrame()

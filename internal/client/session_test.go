@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/proto"
 )
 
@@ -14,7 +14,7 @@ import (
 // session lives.
 func TestGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{t: t, serve: func(_ int, c *link.Conn, _ *proto.Open) { opened(c, false, 0) }}
+		f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) { opened(c, false, 0) }}
 		f.refuse = func(n int) bool { return n > 1 }
 		c := f.cmd()
 		began := time.Now()
@@ -35,7 +35,7 @@ func TestCleanCloseIsNoDetached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c *Cmd
 		f := &fake{t: t, refuse: func(n int) bool { return n > 1 }}
-		f.serve = func(_ int, conn *link.Conn, _ *proto.Open) {
+		f.serve = func(_ int, conn *peer.Conn, _ *proto.Open) {
 			opened(conn, false, 0)
 			synctest.Wait()
 			f.wg.Go(c.Detach)
@@ -54,17 +54,17 @@ func TestDetachBetweenConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c *Cmd
 		f := &fake{t: t}
-		f.serve = func(n int, conn *link.Conn, _ *proto.Open) {
+		f.serve = func(n int, conn *peer.Conn, _ *proto.Open) {
 			opened(conn, n > 1, 0)
 			if n == 1 {
 				return
 			}
 			for {
-				m, err := conn.ReadControl(proto.MaxFrame, time.Minute)
+				m, err := conn.ReadControl(time.Minute)
 				if _, ok := m.(*proto.Detach); ok {
 					conn.WriteControl(&proto.Detached{}, time.Second)
 				}
-				if err != nil && !errors.Is(err, link.ErrProtocol) {
+				if err != nil && !errors.Is(err, peer.ErrOtherKind) {
 					return
 				}
 			}
@@ -85,7 +85,7 @@ func TestDetachBetweenConnections(t *testing.T) {
 // not, gave the session up: the command went on without a client.
 func TestCommandThatRunsIsConnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{t: t, serve: func(_ int, c *link.Conn, _ *proto.Open) { opened(c, false, 0) }}
+		f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) { opened(c, false, 0) }}
 		c := f.cmd()
 		c.Opened = func(Opened) {
 			if !c.Started() || !c.Connected() {

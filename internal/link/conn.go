@@ -226,25 +226,6 @@ func (c *Conn) WriteControl(m any, d time.Duration) error {
 	return c.ws.Write(context.Background(), websocket.MessageText, b)
 }
 
-// WriteFrame writes one frame, and ReadFrame reads one, on a connection without
-// a Link, as tests of either side do.
-func (c *Conn) WriteFrame(f proto.Frame) error {
-	return c.ws.Write(context.Background(), websocket.MessageBinary, f.Append(nil))
-}
-
-// ReadFrame is the inverse of WriteFrame. It fails for a control message.
-func (c *Conn) ReadFrame() (proto.Frame, error) {
-	c.ws.SetReadLimit(proto.MaxFrame)
-	typ, b, err := c.ws.Read(context.Background())
-	if err != nil {
-		return proto.Frame{}, err
-	}
-	if typ != websocket.MessageBinary {
-		return proto.Frame{}, fmt.Errorf("%w: a control message, where a frame must come", ErrProtocol)
-	}
-	return proto.ParseFrame(b)
-}
-
 // Fail writes the final error e and closes the connection once the peer has
 // done so, or after a second: closing at once would lose the message, as TCP
 // resets a connection that is closed while the peer's bytes are unread.

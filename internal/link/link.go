@@ -26,10 +26,6 @@ var ErrSilent = errors.New("nothing heard")
 // broke the protocol, which it would do again on another connection.
 var ErrAccused = errors.New("the other side reports a protocol error")
 
-// ErrClosed is in the chain of the error of a link that the other side closed in
-// good order, which says nothing about a command.
-var ErrClosed = errors.New("connection closed by the other side")
-
 // ErrBye, returned by a Control function, closes the link in good order.
 var ErrBye = errors.New("done")
 

@@ -91,8 +91,6 @@ func lost(err error) error {
 		return fmt.Errorf("%w: message of more than %d bytes", ErrProtocol, proto.MaxFrame)
 	case errors.As(err, &ce) && (ce.Code == websocket.StatusProtocolError || ce.Code == websocket.StatusMessageTooBig):
 		return fmt.Errorf("%w: %q", ErrAccused, ce.Reason)
-	case errors.As(err, &ce) && ce.Code == websocket.StatusNormalClosure:
-		return fmt.Errorf("%w (%d)", ErrClosed, ce.Code)
 	case errors.As(err, &ce) && ce.Reason != "":
 		return fmt.Errorf("connection closed by the other side (%d, %q)", ce.Code, ce.Reason)
 	case errors.As(err, &ce):

@@ -8,13 +8,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"wsexec/internal/client"
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/proto"
 	"wsexec/internal/server"
 )
@@ -53,31 +52,31 @@ func TestSessionsPerUser(t *testing.T) {
 func TestConnectionsWithoutOpen(t *testing.T) {
 	for _, end := range []struct {
 		name string
-		f    func(t *testing.T, c *link.Conn)
+		f    func(t *testing.T, c *peer.Conn)
 	}{
-		{"gone", func(_ *testing.T, c *link.Conn) { c.Close() }},
-		{"protocol error", func(t *testing.T, c *link.Conn) {
+		{"gone", func(_ *testing.T, c *peer.Conn) { c.Close() }},
+		{"protocol error", func(t *testing.T, c *peer.Conn) {
 			if err := c.WriteFrame(proto.Frame{Kind: proto.Stop}); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{"another message", func(t *testing.T, c *link.Conn) { c.WriteControl(&proto.Bye{}, wait) }},
-		{"too large", func(t *testing.T, c *link.Conn) {
+		{"another message", func(t *testing.T, c *peer.Conn) { c.WriteControl(&proto.Bye{}, wait) }},
+		{"too large", func(t *testing.T, c *peer.Conn) {
 			m := ask(t, c, &proto.Open{Client: proto.NewID(), Try: 1, Start: command("true", strings.Repeat("x", 90<<10))})
 			if e, ok := m.(*proto.Error); !ok || e.Code != proto.CodeTooLarge || e.Status != 126 || !strings.Contains(e.Detail, "--max-command") {
 				t.Errorf("%+v, want too-large with --max-command", m)
 			}
 		}},
-		{"unknown session", func(t *testing.T, c *link.Conn) {
+		{"unknown session", func(t *testing.T, c *peer.Conn) {
 			if e, ok := ask(t, c, &proto.Open{Client: proto.NewID(), Try: 1}).(*proto.Error); !ok || e.Code != proto.CodeNotFound {
 				t.Errorf("%+v", e)
 			}
 		}},
-		{"served", func(t *testing.T, c *link.Conn) {
+		{"served", func(t *testing.T, c *peer.Conn) {
 			mustOpen(t, c, &proto.Open{Client: proto.NewID(), Try: 1, Start: command("true")})
 		}},
-		{"silent", func(t *testing.T, c *link.Conn) {
-			m, err := c.ReadControl(proto.MaxControl, wait)
+		{"silent", func(t *testing.T, c *peer.Conn) {
+			m, err := c.ReadControl(wait)
 			if e, ok := m.(*proto.Error); !ok || e.Code != proto.CodeLimit || !strings.Contains(e.Detail, "--open-timeout") {
 				t.Errorf("%+v, %v, want limit with --open-timeout", m, err)
 			}
@@ -99,11 +98,11 @@ func TestConnectionsWithoutOpen(t *testing.T) {
 			eventually(t, func() bool { return srv.Unopened() == left })
 			second, third := dial(t, sock, proto.NewID()), dial(t, sock, proto.NewID())
 			if end.name != "silent" {
-				if m, err := first.ReadControl(proto.MaxControl, wait); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				if m, err := first.ReadControl(wait); err == nil || errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("the oldest connection is still open: %+v, %v", m, err)
 				}
 			}
-			for _, c := range []*link.Conn{second, third} {
+			for _, c := range []*peer.Conn{second, third} {
 				mustOpen(t, c, &proto.Open{Client: proto.NewID(), Try: 1, Start: command("true")})
 			}
 		})
@@ -207,7 +206,7 @@ func TestFloodFromOneAddress(t *testing.T) {
 // go.
 func TestListPages(t *testing.T) {
 	_, sock, addr := start(t, server.Config{MaxSessions: 500})
-	var clients []*link.Conn
+	var clients []*peer.Conn
 	begin := func(argv ...string) string {
 		id := proto.NewID()
 		c := dial(t, sock, id)

@@ -20,7 +20,7 @@ import (
 
 	"wsexec/internal/client"
 	"wsexec/internal/leak"
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/proto"
 	"wsexec/internal/server"
 )
@@ -257,7 +257,7 @@ func TestOrderAtTheEnd(t *testing.T) {
 	st := command("sh", "-c", "head -c 3; printf out; printf err >&2; exit 9")
 	who := proto.NewID()
 	for try := 1; try <= 3; try++ {
-		c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+id, link.DialOptions{Dial: at(sock).Dial})
+		c, _, err := peer.Dial("ws://localhost/v1/sessions/"+id, at(sock).Dial)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +268,7 @@ func TestOrderAtTheEnd(t *testing.T) {
 		if err := c.WriteControl(o, time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		m, err := c.ReadControl(proto.MaxControl, time.Minute)
+		m, err := c.ReadControl(time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -281,7 +281,7 @@ func TestOrderAtTheEnd(t *testing.T) {
 		var seen []string
 		for {
 			fr, err := c.ReadFrame()
-			if errors.Is(err, link.ErrProtocol) {
+			if errors.Is(err, peer.ErrOtherKind) {
 				seen = append(seen, "exit")
 				break
 			}
@@ -368,7 +368,7 @@ func TestLinger(t *testing.T) {
 // never forgotten: it had neither a connection nor a time to live.
 func TestStartWithOffsetIsRefused(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
-	c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+proto.NewID(), link.DialOptions{Dial: at(sock).Dial})
+	c, _, err := peer.Dial("ws://localhost/v1/sessions/"+proto.NewID(), at(sock).Dial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +377,7 @@ func TestStartWithOffsetIsRefused(t *testing.T) {
 	if err := c.WriteControl(o, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	m, err := c.ReadControl(proto.MaxControl, time.Minute)
+	m, err := c.ReadControl(time.Minute)
 	if word, ok := m.(*proto.Error); !ok || word.Code != proto.CodeBadOffset {
 		t.Errorf("got %#v, %v; want bad-offset", m, err)
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/coder/websocket"
 
 	"wsexec/internal/client"
-	"wsexec/internal/link"
+	"wsexec/internal/peer"
 	"wsexec/internal/proto"
 	"wsexec/internal/server"
 )
@@ -28,9 +28,9 @@ import (
 
 const wait = 20 * time.Second // for what takes no time of its own
 
-func dial(t testing.TB, sock, id string) *link.Conn {
+func dial(t testing.TB, sock, id string) *peer.Conn {
 	t.Helper()
-	c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+id, link.DialOptions{Dial: at(sock).Dial})
+	c, _, err := peer.Dial("ws://localhost/v1/sessions/"+id, at(sock).Dial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,19 +39,19 @@ func dial(t testing.TB, sock, id string) *link.Conn {
 }
 
 // ask sends an open and returns the answer.
-func ask(t testing.TB, c *link.Conn, o *proto.Open) any {
+func ask(t testing.TB, c *peer.Conn, o *proto.Open) any {
 	t.Helper()
 	if err := c.WriteControl(o, wait); err != nil {
 		t.Fatal(err)
 	}
-	m, err := c.ReadControl(proto.MaxControl, wait)
+	m, err := c.ReadControl(wait)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m
 }
 
-func mustOpen(t testing.TB, c *link.Conn, o *proto.Open) *proto.Opened {
+func mustOpen(t testing.TB, c *peer.Conn, o *proto.Open) *proto.Opened {
 	t.Helper()
 	m, ok := ask(t, c, o).(*proto.Opened)
 	if !ok {
@@ -143,7 +143,7 @@ func TestTakeoverTwice(t *testing.T) {
 			}
 			// It reads nothing any more, so the server gives it a second.
 			who := proto.NewID()
-			var b *link.Conn
+			var b *peer.Conn
 			for try := range tries {
 				b = dial(t, sock, id)
 				if err := b.WriteControl(&proto.Open{Client: who, Try: 1 + try, Window: 1 << 20}, wait); err != nil {
@@ -153,7 +153,7 @@ func TestTakeoverTwice(t *testing.T) {
 					time.Sleep(100 * time.Millisecond) // nobody tells that it waits
 				}
 			}
-			m, err := b.ReadControl(proto.MaxControl, wait)
+			m, err := b.ReadControl(wait)
 			op, ok := m.(*proto.Opened)
 			if !ok {
 				t.Fatalf("%+v, %v", m, err)
@@ -234,7 +234,7 @@ func TestTooLarge(t *testing.T) {
 // Sessions that had ended while a client was attached were all kept when it left.
 func TestEndedWhileAttachedAreBounded(t *testing.T) {
 	_, sock, _ := start(t, server.Config{MaxSessions: 3})
-	var conns []*link.Conn
+	var conns []*peer.Conn
 	for range 10 {
 		c := dial(t, sock, proto.NewID())
 		mustOpen(t, c, &proto.Open{Client: proto.NewID(), Try: 1, Start: command("true")})
@@ -328,9 +328,9 @@ func TestShutdownBesideConnections(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+proto.NewID(), link.DialOptions{Dial: at(sock).Dial})
+				c, _, err := peer.Dial("ws://localhost/v1/sessions/"+proto.NewID(), at(sock).Dial)
 				if err == nil {
-					c.ReadControl(100, 2*wait)
+					c.ReadControl(2 * wait)
 					c.Close()
 				}
 			})
