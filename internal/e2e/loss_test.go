@@ -525,48 +525,6 @@ func TestCommandEndsWithoutConnection(t *testing.T) {
 
 // ---- signals
 
-// Signals sent before, while and after connections are cut arrive once each and
-// in order.
-func TestSignalsAroundCuts(t *testing.T) {
-	t.Parallel()
-	s := startServer(t)
-	const script = `exec 2>/dev/null; a=0; b=0; trap 'a=$((a+1)); echo a$a' USR1; trap 'b=$((b+1)); echo b$b' USR2
-trap 'echo all $a $b; exit 3' QUIT; echo ready; while :; do sleep 0.02; done`
-	for _, seed := range seeds(t, 3) {
-		rnd := newRand(seed)
-		var faults []fault
-		for range 8 {
-			faults = append(faults, fault{dir: direction(rnd.IntN(2)), after: 100 + rnd.Int64N(200), upgraded: true, damage: damage(rnd.IntN(2))})
-		}
-		faults[0].after += 300 // past the start
-		r := s.relay(t, inOrder(faults...))
-		log := s.startLog()
-		c := s.background(t, append([]string{"-q", "--server", r.url}, log.noting("sh", "-c", script)...)...)
-		c.expect(t, "ready")
-		want := "ready\n"
-		counts := [2]int{}
-		for range 40 {
-			// One at a time: the kernel makes one of two of the same that are
-			// pending.
-			k := rnd.IntN(2)
-			counts[k]++
-			line := fmt.Sprintf("%c%d\n", 'a'+k, counts[k])
-			c.signal(t, []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2}[k])
-			want += line
-			c.expect(t, want)
-		}
-		c.signal(t, syscall.SIGQUIT)
-		res := c.wait(t, patience)
-		want += fmt.Sprintf("all %d %d\n", counts[0], counts[1])
-		if err := res.check(3, want, ""); err != nil || log.count() != 1 {
-			t.Errorf("seed %d, faults %v: started %d times, %v\n%v", seed, faults, log.count(), err, r)
-		}
-		if r.fired() < 3 {
-			t.Errorf("seed %d: only %d of the faults %v happened\n%v", seed, r.fired(), faults, r)
-		}
-	}
-}
-
 // Signals that are sent while there is no connection wait for one. (INT and TERM
 // give up instead.)
 func TestSignalsWithoutConnection(t *testing.T) {
@@ -673,33 +631,6 @@ func TestStallDuringBoth(t *testing.T) {
 			stdout: sumOf(seededBytes(all[i], n)), stderr: nothing,
 		})
 	})
-}
-
-// A silence that is shorter than twice the keepalive time is none.
-func TestShortStall(t *testing.T) {
-	t.Parallel()
-	s := startServer(t)
-	r := s.relay(t, nil)
-	stdin, w := pipe(t)
-	cmd := s.wsexec("run", "--server", r.url, "--keepalive", "2s", "cat")
-	cmd.Stdin = stdin
-	c := startClient(t, cmd)
-	stdin.Close()
-	want := ""
-	for i := range 3 {
-		r.harm(stall)
-		line := fmt.Sprintln("line", i)
-		w.WriteString(line)
-		want += line
-		time.Sleep(300 * time.Millisecond)
-		r.move()
-		c.expect(t, want)
-	}
-	w.Close()
-	c.wait(t, patience).want(t, 0, want, "")
-	if r.count() != 1 {
-		t.Errorf("there were %d connections, want 1:\n%v", r.count(), r)
-	}
 }
 
 // A slow connection, in which keepalives wait behind data, is not a lost one.
@@ -841,36 +772,6 @@ func TestAttachToWhatIsGone(t *testing.T) {
 	s.awaitNoSession(t)
 	r := capture(t, s.wsexec("attach", id))
 	r.wantComplaint(t, 125, "gone")
-}
-
-// With every connection that comes back a loss is over. A connection that is
-// lost again and again is thus never lost for good, though the command may say
-// nothing all the while.
-func TestConnectionLostAgainAndAgain(t *testing.T) {
-	t.Parallel()
-	s := startServer(t)
-	// Each connection lives for some ten keepalives, or about a second.
-	r := s.relay(t, func(int) *fault { return &fault{dir: up, after: 500, upgraded: true, damage: reset} })
-	log := s.startLog()
-	c := s.background(t, append([]string{"-q", "--server", r.url, "--linger", "1500ms", "--keepalive", "100ms"},
-		log.noting("sh", "-c", s.until("go")+"; exit 5")...)...)
-	begin := time.Now()
-	var res result
-	eventually(t, patience, "connections were lost for much longer than --linger", func() error {
-		select {
-		case <-c.exited:
-			res = c.wait(t, patience)
-			t.Fatalf("with --linger 1.5s the client ended after %v, though each time it had a new connection within 0.1s: %v\n%v", res.took, res, r)
-		default:
-		}
-		if d := time.Since(begin); d < 4500*time.Millisecond {
-			return fmt.Errorf("it is %v", d)
-		}
-		return nil
-	})
-	s.touch(t, "go")
-	c.wait(t, patience).want(t, 5, "", "")
-	log.want(t, 1)
 }
 
 // The server keeps nothing of a session for ever: one that --timeout ends while

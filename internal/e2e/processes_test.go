@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -386,27 +385,4 @@ func TestKilledClientsSessionEnds(t *testing.T) {
 	c.wait(t, patience)
 	awaitSleepers(t, 0, arg)
 	eventually(t, patience, "nothing is left", s.quiet)
-}
-
-// After many sessions, some at once, there is no process, zombie or descriptor
-// of them.
-func TestManyCommandsLeaveNothing(t *testing.T) {
-	heavy(t)
-	t.Parallel()
-	s := startServer(t)
-	each(t, 40, 4, func(i int) error {
-		arg := uniqueSleep()
-		r, err := tryCapture(s.wsexec("run", "-q", "sh", "-c", fmt.Sprintf("sleep %s >/dev/null 2>&1 & echo %d", arg, i)), patience)
-		if err != nil {
-			return err
-		}
-		if left := sleepers(arg); len(left) > 0 {
-			return fmt.Errorf("after the client's end there is still %v", left)
-		}
-		return r.check(0, fmt.Sprintln(i), "")
-	})
-	eventually(t, patience, "nothing is left", s.quiet)
-	if entries, err := os.ReadDir(filepath.Join("/proc", fmt.Sprint(s.pid), "fd")); err != nil || len(entries) > 40 {
-		t.Errorf("the server has %d descriptors after its last session, %v", len(entries), err)
-	}
 }

@@ -96,63 +96,6 @@ func (r *refusal) wantProblem(t testing.TB, what string, status int) {
 	}
 }
 
-const someID = "abcdefghijklmnopqrstuvwxya" // the last character carries three bits: one of a, e, i, m, q, u, y, 4
-
-func TestRefusals(t *testing.T) {
-	t.Parallel()
-	s := startServer(t)
-	const path = "/v1/sessions/" + someID
-	// The request as such is right: the others are refused for what they change.
-	if r := s.ask(t, "GET", path, "", s.upgrade(t)...); r.status != 101 || r.header.Get("Wsexec-Instance") == "" ||
-		r.header.Get("Sec-WebSocket-Protocol") != "wsexec.v1" || r.header.Get("Sec-WebSocket-Extensions") != "" {
-		t.Errorf("a correct upgrade: %d %v", r.status, r.header)
-	}
-	for _, c := range []struct {
-		what   string
-		path   string
-		status int
-		header []string
-	}{
-		{"no subprotocol", path, 400, s.upgrade(t, "Sec-WebSocket-Protocol: ")},
-		{"another subprotocol", path, 400, s.upgrade(t, "Sec-WebSocket-Protocol: wsexec.v9")},
-		{"a short id", "/v1/sessions/abc", 400, s.upgrade(t)},
-		{"an id with capitals", "/v1/sessions/" + strings.ToUpper(someID), 400, s.upgrade(t)},
-		{"a long id", path + "a", 400, s.upgrade(t)},
-		{"no token", path, 401, s.upgrade(t, "Authorization: ")},
-		{"a wrong token", path, 401, s.upgrade(t, "Authorization: Bearer wrong")},
-		{"an empty token", path, 401, s.upgrade(t, "Authorization: Bearer ")},
-		{"another scheme", path, 401, s.upgrade(t, "Authorization: Basic "+s.token(t))},
-		{"half of the token", path, 401, s.upgrade(t, "Authorization: Bearer "+s.token(t)[:10])},
-		{"the token in the URL", path + "?token=" + s.token(t) + "&access_token=" + s.token(t), 401, s.upgrade(t, "Authorization: ")},
-		{"a foreign origin", path, 403, s.upgrade(t, "Origin: http://example.com")},
-		{"the null origin", path, 403, s.upgrade(t, "Origin: null")},
-		{"no upgrade", path, 426, []string{"Authorization: Bearer " + s.token(t)}},
-		{"no upgrade, no token", path, 401, nil},
-		{"the list without a token", "/v1/sessions", 401, nil},
-		{"no such page", "/", 404, []string{"Authorization: Bearer " + s.token(t)}},
-	} {
-		r := s.ask(t, "GET", c.path, "", c.header...)
-		r.wantProblem(t, c.what, c.status)
-		// Only who sent a token hears that it is wrong (RFC 6750 §3.1).
-		if sent := strings.Contains(c.what, "wrong") || strings.Contains(c.what, "half"); c.status == 401 {
-			title, challenge := "no token was sent", `Bearer realm="wsexec"`
-			if sent {
-				title, challenge = "the token is not the server's", challenge+`, error="invalid_token"`
-			}
-			if got := r.header.Get("Www-Authenticate"); r.problem.Title != title || got != challenge {
-				t.Errorf("%s: %q, and WWW-Authenticate %q; want %q and %q", c.what, r.problem.Title, got, title, challenge)
-			}
-		}
-		if strings.Contains(r.body, s.token(t)) {
-			t.Errorf("%s: the answer holds the token: %s", c.what, r.body)
-		}
-	}
-	r := s.ask(t, "POST", path+"/signal", `{"signal":15}`, "Authorization: Bearer "+s.token(t))
-	r.wantProblem(t, "a signal to an unknown session", 404)
-	// None of them started anything or did harm.
-	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
-}
-
 // The client says of a refused token where it has it from, and of none how to give
 // one: the server's words were the same for both.
 func TestRefusedTokenIsNamed(t *testing.T) {
@@ -187,20 +130,6 @@ func TestRefusedTokenIsNamed(t *testing.T) {
 	// Also where no session is asked for.
 	r := capture(t, s.wsexec("attach", "--token-file", wrong, "name"))
 	r.wantComplaint(t, 125, s.url+": "+notIts)
-}
-
-func TestFullServerRefuses(t *testing.T) {
-	t.Parallel()
-	s := startServer(t, "--max-sessions", "1")
-	c := s.background(t, "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
-	c.expect(t, "ready\n")
-	r := s.ask(t, "GET", "/v1/sessions/"+someID, "", s.upgrade(t)...)
-	r.wantProblem(t, "a full server", 503)
-	if r.header.Get("Retry-After") == "" {
-		t.Errorf("no Retry-After: %v", r.header)
-	}
-	c.signal(t, syscall.SIGTERM)
-	c.wait(t, patience)
 }
 
 func TestHealthAndSessions(t *testing.T) {

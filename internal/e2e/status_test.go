@@ -280,6 +280,11 @@ func TestServerFull(t *testing.T) {
 	first := s.background(t, "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
 	first.expect(t, "ready\n")
 	s.run(t, "echo", "hi").wantComplaint(t, 125)
+	refused := s.ask(t, "GET", "/v1/sessions/"+newID(), "", s.upgrade(t)...)
+	refused.wantProblem(t, "a full server", 503)
+	if refused.header.Get("Retry-After") == "" {
+		t.Errorf("no Retry-After: %v", refused.header)
+	}
 	first.signal(t, 15)
 	first.wait(t, patience)
 	// An ended session does not count.

@@ -91,24 +91,6 @@ func (l *lastBytes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestShortOutputIsNeverLost(t *testing.T) {
-	heavy(t)
-	t.Parallel()
-	s := startServer(t)
-	for _, mode := range []struct {
-		flag string
-		n    int
-	}{{"-T", 60}, {"-t", 40}} {
-		each(t, mode.n, 4, func(int) error {
-			r, err := tryCapture(s.wsexec("run", mode.flag, "printf", "x"), patience)
-			if err != nil {
-				return err
-			}
-			return r.check(0, "x", "")
-		})
-	}
-}
-
 // A reader that sleeps leaves the output where it is: a window of it on the way,
 // the rest in the pipe of a command that has ended meanwhile. None of it may be
 // given up because nothing moved for longer than --drain.
@@ -418,39 +400,6 @@ func TestMemoryWhileNobodyReads(t *testing.T) {
 	if got := c.wait(t, patience); got.status != 128+13 {
 		t.Errorf("got %v, want status 141", got)
 	}
-}
-
-// And in full flight.
-func TestMemoryInFlight(t *testing.T) {
-	heavy(t)
-	s := startServer(t)
-	idleServer, idleClient := idleMemory(t, s)
-	// The client's output is read by this test, and held up at 100 MiB, in the
-	// middle of the flow, until both sides were looked at.
-	reached, measured := make(chan struct{}), make(chan struct{})
-	n := &counter{}
-	cmd := s.wsexec("run", "cat")
-	cmd.Stdin = io.LimitReader(repeat('x'), 128<<20)
-	cmd.Stdout = writerFunc(func(p []byte) (int, error) {
-		if before := n.n.Load(); before < 100<<20 && before+int64(len(p)) >= 100<<20 {
-			close(reached)
-			<-measured
-		}
-		return n.Write(p)
-	})
-	c := startClient(t, cmd)
-	select {
-	case <-reached:
-		checkMemory(t, "client", c.pid, idleClient)
-	case <-time.After(60 * time.Second):
-		t.Errorf("only %d bytes came", n.n.Load())
-	}
-	close(measured)
-	r := c.wait(t, 60*time.Second)
-	if r.status != 0 || n.n.Load() != 128<<20 {
-		t.Errorf("got %d bytes: %v", n.n.Load(), r)
-	}
-	checkMemory(t, "server", s.pid, idleServer)
 }
 
 type writerFunc func([]byte) (int, error)

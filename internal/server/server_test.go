@@ -167,6 +167,10 @@ func TestRefusals(t *testing.T) {
 		{"other subprotocol", "/v1/sessions/" + id, map[string]string{"Sec-WebSocket-Protocol": "wsexec.v2"}, "GET", 400},
 		{"no token", "/v1/sessions/" + id, map[string]string{"Authorization": "-"}, "GET", 401},
 		{"wrong token", "/v1/sessions/" + id, map[string]string{"Authorization": "Bearer " + token + "x"}, "GET", 401},
+		{"empty token", "/v1/sessions/" + id, map[string]string{"Authorization": "Bearer "}, "GET", 401},
+		{"half of the token, a wrong token", "/v1/sessions/" + id, map[string]string{"Authorization": "Bearer " + token[:10]}, "GET", 401},
+		{"no upgrade and no token", "/v1/sessions/" + id, map[string]string{"Authorization": "-", "Upgrade": "-"}, "GET", 401},
+		{"long id", "/v1/sessions/" + id + "a", nil, "GET", 400},
 		{"token of another scheme", "/v1/sessions/" + id, map[string]string{"Authorization": "Basic " + token}, "GET", 401},
 		{"token in the query", "/v1/sessions/" + id + "?token=" + token, map[string]string{"Authorization": "-"}, "GET", 401},
 		{"foreign origin", "/v1/sessions/" + id, map[string]string{"Origin": "https://evil.example"}, "GET", 403},
@@ -210,6 +214,17 @@ func TestRefusals(t *testing.T) {
 			}
 			if strings.Contains(string(b), token) {
 				t.Errorf("the token is in the answer: %s", b)
+			}
+			if tt.want != 401 {
+				return
+			}
+			// Only a client that sent a token is told that it is wrong (RFC 6750 §3.1).
+			title, challenge := "no token was sent", `Bearer realm="wsexec"`
+			if strings.Contains(tt.name, "wrong token") {
+				title, challenge = "the token is not the server's", challenge+`, error="invalid_token"`
+			}
+			if got := resp.Header.Get("Www-Authenticate"); p.Title != title || got != challenge {
+				t.Errorf("title %q, WWW-Authenticate %q; want %q and %q", p.Title, got, title, challenge)
 			}
 		})
 	}
