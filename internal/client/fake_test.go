@@ -106,6 +106,8 @@ func (f *fake) run(c *Cmd) (r *Result, took time.Duration, err error) {
 	r, err = c.Run(context.Background())
 	took = time.Since(began)
 	f.wg.Wait()
+	f.mu.Lock() // after a dial that Run has not waited for
+	defer f.mu.Unlock()
 	return r, took, err
 }
 

@@ -145,6 +145,7 @@ func TestSession(t *testing.T) {
 		{"there is none", func(w http.ResponseWriter) { refuse(w, 426, "about:blank") }, nil, false},
 		{"there is none, to a newer server", func(w http.ResponseWriter) { refuse(w, 404, "about:blank") }, nil, false},
 		{"something else answers", func(w http.ResponseWriter) { http.NotFound(w, nil) }, nil, true},
+		{"an upgrade that was not asked for", func(w http.ResponseWriter) { w.WriteHeader(http.StatusSwitchingProtocols) }, nil, true},
 		{"a wrong token", func(w http.ResponseWriter) { refuse(w, 401, "about:blank") }, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -155,6 +156,9 @@ func TestSession(t *testing.T) {
 				tt.answer(w)
 			}, func(s Server, _ *fake) {
 				got, err := s.Session(context.Background(), id)
+				if err != nil {
+					_ = err.Error() // as a ConnectError without a reason cannot
+				}
 				if (err != nil) != tt.err || (got == nil) != (tt.want == nil) || got != nil && (got.ID != tt.want.ID || got.Name != tt.want.Name) {
 					t.Errorf("%+v, %v; want %+v", got, err, tt.want)
 				}

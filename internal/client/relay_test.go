@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,4 +198,187 @@ func TestStopOutputBeforeRun(t *testing.T) {
 			t.Errorf("Run = %+v, %v", r.Exit, err)
 		}
 	})
+}
+
+// A stingy output takes a few bytes at a time, and none without room.
+type stingy struct {
+	bytes.Buffer
+	room, take int
+	now        bool // NonBlocking
+	waits      chan struct{}
+	err        error // of a Write, once the first room is used up
+}
+
+func (s *stingy) Write(p []byte) (int, error) {
+	n := min(len(p), s.room)
+	s.room -= n
+	s.Buffer.Write(p[:n])
+	if n < len(p) {
+		return n, s.err
+	}
+	return n, nil
+}
+
+func (s *stingy) AwaitRoom() {
+	<-s.waits
+	s.room = s.take
+}
+
+func (s *stingy) NonBlocking() bool { return s.now }
+
+// say sends outputs of which stdout is text, and an exit.
+func say(c *peer.Conn, text string) {
+	c.WriteFrame(proto.Frame{Kind: proto.Data, Stream: 1, Payload: []byte(text)})
+	synctest.Wait() // the end comes later
+	c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 1, Offset: int64(len(text)), CRC: crc([]byte(text))})
+	c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 2})
+	c.WriteControl(&proto.Exit{Code: new(0)}, time.Second)
+}
+
+// However little an output takes at a time, it gets all.
+func TestShortWrites(t *testing.T) {
+	for _, now := range []bool{false, true} {
+		for _, take := range []int{1, 4, 5, 100} {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{t: t}
+				f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
+					opened(c, false, 0)
+					f.wg.Go(func() { drain(c) })
+					synctest.Wait()
+					say(c, "hello, world\n")
+					synctest.Wait()
+				}
+				c := f.cmd()
+				out := &stingy{take: take, now: now, waits: make(chan struct{})}
+				close(out.waits)
+				c.Stdout = out
+				if r, _, err := f.run(c); err != nil || out.String() != "hello, world\n" || r.Bytes[1] != int64(out.Len()) {
+					t.Errorf("take=%d,now=%v: %q, %v", take, now, &out.Buffer, err)
+				}
+			})
+		}
+	}
+}
+
+// What an output has taken when another client takes the session over is
+// acknowledged, and nothing is written after that: neither while a Write of the other
+// output is waited for.
+func TestTakenOverWhileOutputWaits(t *testing.T) {
+	for _, now := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			out := &stingy{room: 5, take: 100, now: now, waits: make(chan struct{})}
+			stuck := make(slowWriter)
+			acked := int64(-1)
+			f := &fake{t: t}
+			f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
+				opened(c, false, 0)
+				f.wg.Go(func() {
+					for {
+						fr, err := c.ReadFrame()
+						if err != nil {
+							return
+						}
+						if fr.Kind == proto.Ack && fr.Stream == 1 {
+							acked = fr.Offset
+						}
+					}
+				})
+				synctest.Wait()
+				for _, stream := range []uint8{1, 2} {
+					c.WriteFrame(proto.Frame{Kind: proto.Data, Stream: stream, Payload: []byte("hello, world\n")})
+				}
+				synctest.Wait()
+				c.WriteControl(&proto.Error{Code: proto.CodeReplaced, Title: "replaced", Status: 125}, time.Second)
+				synctest.Wait()
+				close(out.waits)
+				time.Sleep(2 * writeTimeout)
+			}
+			c := f.cmd()
+			c.Stdout, c.Stderr = out, stuck
+			_, took, err := f.run(c)
+			close(stuck)
+			var said *Error
+			if !errors.As(err, &said) || out.String() != "hello" || acked != 5 || took != writeTimeout {
+				t.Errorf("now=%v: Run = %v after %v with %q written and %d bytes acknowledged, want hello and 5 after %v", now, err, took, &out.Buffer, acked, writeTimeout)
+			}
+		})
+	}
+}
+
+// A reader that has gone is told to the command, and is no failure; any other error is.
+func TestFailedWrite(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		gone bool
+	}{{io.ErrClosedPipe, true}, {&fs.PathError{Op: "write", Err: syscall.EPIPE}, true}, {syscall.ENOSPC, false}} {
+		for _, now := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{t: t}
+				stopped := int64(-1)
+				f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
+					opened(c, false, 0)
+					f.wg.Go(func() {
+						for {
+							fr, err := c.ReadFrame()
+							if err != nil {
+								return
+							}
+							if fr.Kind == proto.Stop && fr.Stream == 1 {
+								stopped = fr.Offset
+							}
+						}
+					})
+					synctest.Wait()
+					say(c, "hello, world\n")
+					synctest.Wait()
+				}
+				c := f.cmd()
+				c.Stdout = &stingy{room: 5, err: tt.err, now: now}
+				r, _, err := f.run(c)
+				var local *LocalError
+				if errors.As(err, &local) == tt.gone || (err == nil) != tt.gone || stopped != 5 || r.Exit == nil {
+					t.Errorf("%v, now=%v: Run = %+v, %v, and STOP at %d", tt.err, now, r.Exit, err, stopped)
+				}
+			})
+		}
+	}
+}
+
+// closing is a stdin on which nothing comes.
+type closing struct{ closed chan struct{} }
+
+func (c closing) Read([]byte) (int, error) { <-c.closed; return 0, io.ErrClosedPipe }
+func (c closing) Close() error             { close(c.closed); return nil }
+
+// Stdin is closed when the command takes no more of it, and not because Run ends.
+func TestStdinIsClosed(t *testing.T) {
+	for _, stop := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			in := closing{make(chan struct{})}
+			f := &fake{t: t}
+			f.serve = func(_ int, c *peer.Conn, _ *proto.Open) {
+				opened(c, false, 0)
+				f.wg.Go(func() { drain(c) })
+				if stop {
+					c.WriteFrame(proto.Frame{Kind: proto.Stop, Stream: 0})
+				}
+				synctest.Wait()
+				say(c, "x")
+				synctest.Wait()
+			}
+			c := f.cmd()
+			c.Stdin = in
+			_, _, err := f.run(c)
+			closed := false
+			select {
+			case <-in.closed:
+				closed = true
+			default:
+				in.Close()
+			}
+			if err != nil || closed != stop {
+				t.Errorf("stop=%v: stdin is closed: %v (%v)", stop, closed, err)
+			}
+		})
+	}
 }

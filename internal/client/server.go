@@ -70,12 +70,12 @@ func (s Server) get(ctx context.Context, target string) (*http.Response, error) 
 }
 
 // connectError says why there is no connection: because of the response, if there was
-// one, or of err.
+// one that refuses, or of err.
 func (s Server) connectError(resp *http.Response, err error) *ConnectError {
 	ce := &ConnectError{URL: cmp.Or(s.Name, s.URL), TokenFrom: s.TokenFrom, Err: exported(err)}
 	if resp != nil {
 		ce.Status, ce.Problem = resp.StatusCode, readProblem(resp)
-		if ce.Status != http.StatusSwitchingProtocols {
+		if err == nil || ce.Status != http.StatusSwitchingProtocols {
 			ce.Err = fmt.Errorf("the server answered with HTTP status %d %s", ce.Status, http.StatusText(ce.Status))
 		}
 		if ce.Status/100 == 3 {

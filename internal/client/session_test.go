@@ -98,3 +98,16 @@ func TestCommandThatRunsIsConnected(t *testing.T) {
 		}
 	})
 }
+
+// GiveUp and Hangup before Run count.
+func TestGiveUpBeforeRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reason := errors.New("interrupted")
+		f := &fake{t: t, hang: func(int) bool { return true }}
+		c := f.cmd()
+		c.GiveUp(reason)
+		if _, took, err := f.run(c); !errors.Is(err, ErrGivenUp) || !errors.Is(err, reason) || took != 0 {
+			t.Errorf("Run = %v after %v, want ErrGivenUp at once", err, took)
+		}
+	})
+}
