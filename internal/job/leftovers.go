@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wsexec/internal/procgroup"
+	"wsexec/internal/proctab"
 	"wsexec/internal/proto"
 )
 
@@ -46,7 +47,7 @@ func (j *Job) endLeftovers() []procgroup.Member {
 	// CONT goes along since a stopped process takes no other signal but KILL.
 	j.proc.SignalAll(sigTERM)
 	j.proc.SignalAll(sigCONT)
-	if _, err := j.proc.Members(0); errors.Is(err, procgroup.ErrBlind) {
+	if _, err := j.proc.Members(0); errors.Is(err, proctab.ErrBlind) {
 		j.proc.SignalAll(sigKILL) // what cannot be seen is not waited for
 		return nil
 	}

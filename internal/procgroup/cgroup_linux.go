@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctab"
 )
 
 // cgroupPrefix begins the name of the cgroup of a Cleaner, which is below that of
@@ -248,12 +250,12 @@ func (c *cgroups) fork(a *attempt, k *kin, path string, spec *Spec, attr *syscal
 	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
 	// The file can have been replaced since it was looked at.
 	hangs := time.AfterFunc(hangAfter, func() {
-		if pids, _ := cgroupPids(dir); len(pids) == 1 && !hasRun(pids[0]) {
+		if pids, _ := cgroupPids(dir); len(pids) == 1 && !proctab.HasRun(pids[0]) {
 			killCgroup(dir)
 		}
 	})
 	f, err := k.fork(path, spec.Args, attr)
-	if !hangs.Stop() && err == nil && !hasRun(f.pid) {
+	if !hangs.Stop() && err == nil && !proctab.HasRun(f.pid) {
 		f.watch()
 		reapOwn(f.pid)
 		endCgroup(dir)
@@ -292,7 +294,7 @@ func (c *cgroups) forkByParent(a *attempt, k *kin, path string, spec *Spec, attr
 func cancelIn(dir string) error {
 	killCgroup(dir)
 	pids, err := cgroupPids(dir)
-	if err != nil || len(pids) == 0 || slices.ContainsFunc(pids, hasRun) {
+	if err != nil || len(pids) == 0 || slices.ContainsFunc(pids, proctab.HasRun) {
 		return ErrMayHaveRun
 	}
 	return ErrTooLate
@@ -300,7 +302,7 @@ func cancelIn(dir string) error {
 
 // remove removes the cgroup of the Cleaner, and ends what is left in it. It returns
 // what does not end.
-func (c *cgroups) remove() []process {
+func (c *cgroups) remove() []proctab.Process {
 	left, _ := endCgroup(c.path)
 	c.lock.Close()
 	return left
@@ -313,13 +315,13 @@ type cgroupScope struct {
 	leader int
 }
 
-func (s *cgroupScope) others() ([]process, error) {
+func (s *cgroupScope) others() ([]proctab.Process, error) {
 	ps, err := cgroupMembers(s.dir)
 	if errors.Is(err, fs.ErrPermission) {
 		permit(s.all.path)
 		ps, err = cgroupMembers(s.dir)
 	}
-	ps = slices.DeleteFunc(ps, func(p process) bool { return p.pid == s.leader })
+	ps = slices.DeleteFunc(ps, func(p proctab.Process) bool { return p.Pid == s.leader })
 	if s.holds(s.leader) {
 		return ps, err
 	}
@@ -333,8 +335,8 @@ func (s *cgroupScope) others() ([]process, error) {
 	return ps, errors.Join(err, serr)
 }
 
-func (s *cgroupScope) signal(p process, sig syscall.Signal) {
-	signalIf(p.pid, sig, func() bool { return s.holds(p.pid) || !s.holds(s.leader) && session(s.leader).holds(p.pid) })
+func (s *cgroupScope) signal(p proctab.Process, sig syscall.Signal) {
+	proctab.SignalIf(p.Pid, sig, func() bool { return s.holds(p.Pid) || !s.holds(s.leader) && session(s.leader).holds(p.Pid) })
 }
 
 // holds reports whether a process is in the cgroup or one below. Of one that has ended it tells where it was.
@@ -345,7 +347,7 @@ func (s *cgroupScope) holds(pid int) bool {
 // inCgroup reports whether a process is in the cgroup of a server, or of one of its
 // commands, or below.
 func inCgroup(pid int, dir string) bool {
-	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	name := dir[max(strings.LastIndex(dir, "/"+cgroupPrefix), 0):]
 	return err == nil && (bytes.Contains(b, []byte(name+"\n")) || bytes.Contains(b, []byte(name+"/")))
 }
@@ -358,7 +360,7 @@ func (s *cgroupScope) killAll() {
 	}
 }
 
-func (s *cgroupScope) release(leave bool) []process {
+func (s *cgroupScope) release(leave bool) []proctab.Process {
 	if leave {
 		moveProcesses(s.dir, s.all.home)
 	}
@@ -395,13 +397,13 @@ func permit(dir string) {
 func killMembers(dir string) {
 	ps, _ := cgroupMembers(dir)
 	for _, p := range ps {
-		signalIf(p.pid, syscall.SIGKILL, func() bool { return inCgroup(p.pid, dir) })
+		proctab.SignalIf(p.Pid, syscall.SIGKILL, func() bool { return inCgroup(p.Pid, dir) })
 	}
 }
 
 // endCgroup kills everything in a cgroup and removes it, with those below. It
 // returns what does not end.
-func endCgroup(dir string) ([]process, error) {
+func endCgroup(dir string) ([]proctab.Process, error) {
 	// Where it can be removed nothing is in it or below, and nothing can come.
 	if unix.Rmdir(dir) == nil {
 		return nil, nil
@@ -428,7 +430,7 @@ func endCgroup(dir string) ([]process, error) {
 		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENODEV) || !rest.more() {
 			left, lerr := cgroupMembers(dir)
 			if lerr != nil || len(left) == 0 {
-				left = append(left, process{name: "unknown, in " + dir})
+				left = append(left, proctab.Process{Name: "unknown, in " + dir})
 			}
 			return left, err
 		}
@@ -457,25 +459,25 @@ func removeCgroup(dir string) error {
 }
 
 // cgroupMembers lists the living processes of a cgroup and those below.
-func cgroupMembers(dir string) ([]process, error) {
-	b, err := readKernelFile(filepath.Join(dir, "cgroup.events"))
+func cgroupMembers(dir string) ([]proctab.Process, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
 	if err != nil {
 		return nil, err
 	}
 	if bytes.Contains(b, []byte("populated 0")) {
 		return nil, nil
 	}
-	var ps []process
+	var ps []proctab.Process
 	err = eachCgroup(dir, func(dir string) error {
 		pids, err := cgroupPids(dir)
 		if err != nil {
 			return err
 		}
 		for _, pid := range pids {
-			if slices.ContainsFunc(ps, func(p process) bool { return p.pid == pid }) {
+			if slices.ContainsFunc(ps, func(p proctab.Process) bool { return p.Pid == pid }) {
 				continue
 			}
-			p, ok, err := readProcess(pid)
+			p, ok, err := proctab.Read(pid)
 			if err != nil {
 				return err
 			}
@@ -491,10 +493,10 @@ func cgroupMembers(dir string) ([]process, error) {
 // cgroupPids lists the processes of one cgroup, or in a threaded one those of its
 // threads (Documentation/admin-guide/cgroup-v2.rst, "Threads").
 func cgroupPids(dir string) (pids []int, err error) {
-	b, err := readKernelFile(filepath.Join(dir, "cgroup.procs"))
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	threaded := errors.Is(err, unix.EOPNOTSUPP)
 	if threaded {
-		b, err = readKernelFile(filepath.Join(dir, "cgroup.threads"))
+		b, err = os.ReadFile(filepath.Join(dir, "cgroup.threads"))
 	}
 	for _, f := range bytes.Fields(b) {
 		pid, err := strconv.Atoi(string(f))
@@ -510,7 +512,7 @@ func cgroupPids(dir string) (pids []int, err error) {
 
 // processOf is the process of a thread.
 func processOf(tid int) (pid int, err error) {
-	b, err := readKernelFile("/proc/" + strconv.Itoa(tid) + "/status")
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/status")
 	for line := range strings.Lines(string(b)) {
 		if v, ok := strings.CutPrefix(line, "Tgid:"); ok {
 			return strconv.Atoi(strings.TrimSpace(v))
@@ -549,7 +551,7 @@ func moveProcesses(from, to string) {
 		}
 		moved := false
 		for _, p := range ps {
-			err := os.WriteFile(filepath.Join(to, "cgroup.procs"), []byte(strconv.Itoa(p.pid)), 0)
+			err := os.WriteFile(filepath.Join(to, "cgroup.procs"), []byte(strconv.Itoa(p.Pid)), 0)
 			moved = moved || err == nil || errors.Is(err, unix.ESRCH)
 		}
 		if !moved || !rest.more() {

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctab"
 )
 
 // A Cleaner knows how to find everything that a command has started. The zero Cleaner does it by the Unix session.
@@ -178,7 +180,7 @@ var errNoHelper = errors.New("the program does not call procgroup.Helper at its 
 
 // probeWalk finds out whether ByWalk works.
 func probeWalk() error {
-	if _, err := children(os.Getpid()); err != nil {
+	if _, err := proctab.Children(os.Getpid()); err != nil {
 		return err
 	}
 	f, err := startHelper(syscall.SysProcAttr{}, nil, probeName)

@@ -19,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 	"wsexec/internal/tty"
 )
@@ -43,13 +44,13 @@ func cleaners(t *testing.T, f func(t *testing.T, c *Cleaner)) {
 // marked lists the living processes that have mark as their last argument, and are what they are to become.
 func marked(t testing.TB, mark string) (pids []int) {
 	t.Helper()
-	ps, err := processes()
+	ps, err := proctab.List()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range ps {
-		if b, _ := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/cmdline"); p.name != "setsid" && p.name != "nohup" && p.name != "env" && bytes.HasSuffix(b, []byte("\x00"+mark+"\x00")) {
-			pids = append(pids, p.pid)
+		if b, _ := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); p.Name != "setsid" && p.Name != "nohup" && p.Name != "env" && bytes.HasSuffix(b, []byte("\x00"+mark+"\x00")) {
+			pids = append(pids, p.Pid)
 		}
 	}
 	return pids
@@ -241,7 +242,7 @@ func TestKilledServer(t *testing.T) {
 				proctest.Eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 8 })
 				if how == "guard" {
 					killed := false
-					kids, err := children(cmd.Process.Pid)
+					kids, err := proctab.Children(cmd.Process.Pid)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -254,7 +255,7 @@ func TestKilledServer(t *testing.T) {
 						t.Fatalf("no guard among %v", kids)
 					}
 					proctest.Eventually(t, "there is another guard", func() bool {
-						now, _ := children(cmd.Process.Pid)
+						now, _ := proctab.Children(cmd.Process.Pid)
 						for _, pid := range now {
 							b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 							if !slices.Contains(kids, pid) && strings.HasPrefix(string(b), guardName+"\x00") {
@@ -311,11 +312,11 @@ func TestKilledParent(t *testing.T) {
 	mark := newMark()
 	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & setsid sleep " + mark + " & exec sleep " + mark)})
 	proctest.Eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 3 })
-	p, _, err := readProcess(g.Pid())
+	p, _, err := proctab.Read(g.Pid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	syscall.Kill(p.ppid, syscall.SIGKILL)
+	syscall.Kill(p.PPid, syscall.SIGKILL)
 	exited(t, g)
 	proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
 	if st := g.Reap(); st != (Status{Code: -1}) {
@@ -354,7 +355,7 @@ func TestStoppedStart(t *testing.T) {
 	stopped := make(chan error)
 	go func() {
 		for end := time.Now().Add(proctest.Bound); ; {
-			kids, _ := children(os.Getpid())
+			kids, _ := proctab.Children(os.Getpid())
 			for _, pid := range kids {
 				if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(b), parentName+"\x00") {
 					stopped <- syscall.Kill(pid, syscall.SIGSTOP)
@@ -640,7 +641,9 @@ func TestAbandonedGuard(t *testing.T) {
 	c.guard.mu.Lock()
 	guardPid := c.guard.pid
 	c.guard.mu.Unlock()
-	proctest.Eventually(t, "the guard has ended", func() bool { return guardPid == 0 || syscall.Kill(guardPid, 0) != nil || state(guardPid) == 'Z' })
+	proctest.Eventually(t, "the guard has ended", func() bool {
+		return guardPid == 0 || syscall.Kill(guardPid, 0) != nil || proctab.State(guardPid) == 'Z'
+	})
 	if len(marked(t, mark)) != 1 {
 		t.Error("another's command was ended")
 	}

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 )
 
@@ -441,7 +442,7 @@ func leave(t *testing.T, e escape, way, delegated, when, program string) {
 
 // adoptedBy lists the children of a server that are none of its helpers.
 func adoptedBy(pid int) (kids []int) {
-	all, _ := children(pid)
+	all, _ := proctab.Children(pid)
 	return slices.DeleteFunc(all, func(kid int) bool {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", kid))
 		return strings.HasPrefix(string(b), guardName+"\x00")
@@ -453,7 +454,7 @@ func adoptedBy(pid int) (kids []int) {
 func killHelpers(t testing.TB, server int) {
 	t.Helper()
 	all := []int{server}
-	kids, err := children(server)
+	kids, err := proctab.Children(server)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -503,7 +504,7 @@ type countingScope struct {
 	n int
 }
 
-func (s *countingScope) signal(p process, sig syscall.Signal) { s.n++; s.scope.signal(p, sig) }
+func (s *countingScope) signal(p proctab.Process, sig syscall.Signal) { s.n++; s.scope.signal(p, sig) }
 
 // Each process that a command had left got TERM twice, by its cgroup and by its mark,
 // which many programs take for more than one.
@@ -519,7 +520,7 @@ func TestOneTermEach(t *testing.T) {
 		if err != nil || len(ps) != 1 {
 			t.Fatalf("%v, %v", ps, err)
 		}
-		if !family.kin.has(ps[0].pid) {
+		if !family.kin.has(ps[0].Pid) {
 			t.Fatal("it does not bear the mark")
 		}
 		family.signal(ps[0], syscall.SIGTERM)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctab"
 )
 
 // family knows the children of this process. It is a child subreaper (man 2
@@ -63,7 +65,7 @@ func adopt(log func(string, ...any)) {
 	family.once.Do(func() {
 		family.live, family.log = map[uint64]bool{}, log
 		family.left, family.leftPid = map[uint64]bool{}, map[int]uint64{}
-		before, err := children(os.Getpid())
+		before, err := proctab.Children(os.Getpid())
 		if err != nil {
 			log("children cannot be listed: what leaves its session and its cgroup is not found", "error", err)
 			return
@@ -162,7 +164,7 @@ func (k kin) end() {
 // strays lists the living adopted children of the session, and those that are late and
 // that nobody has waited for: they may be its. What has ended is reaped, so that none
 // means that nothing is left.
-func (k kin) strays() []process {
+func (k kin) strays() []proctab.Process {
 	if k.session == 0 {
 		return nil
 	}
@@ -172,18 +174,18 @@ func (k kin) strays() []process {
 	wanted := func(pid int, m mark) bool {
 		return m == own && m.server != 0 || isLate(pid, m) && !isKnown(pid)
 	}
-	ps := adopted(wanted, os.Getpid(), k.tid)
+	ps, restless := adopted(wanted, os.Getpid(), k.tid)
 	if len(ps) > 0 {
 		// One that was being forked when it was listed is not adopted, and may have
 		// ended meanwhile, and been reaped by who waits for it.
 		family.forking.Lock()
 		defer family.forking.Unlock()
-		ps = slices.DeleteFunc(ps, func(p process) bool {
-			if p.restless {
+		ps = slices.DeleteFunc(ps, func(p proctab.Process) bool {
+			if p.Pid == restless {
 				return false
 			}
-			m, ok := readMark(p.pid)
-			return isOwn(p.pid) || !ok || !wanted(p.pid, m)
+			m, ok := readMark(p.Pid)
+			return isOwn(p.Pid) || !ok || !wanted(p.Pid, m)
 		})
 	}
 	return ps
@@ -196,24 +198,24 @@ func isKnown(pid int) bool {
 }
 
 // know notes late ones that do not end: nobody else waits for them.
-func know(ps []process) {
+func know(ps []proctab.Process) {
 	family.mu.Lock()
 	defer family.mu.Unlock()
 	for _, p := range ps {
-		if !family.known[p.pid] {
-			family.known[p.pid] = true
-			family.log("a process whose session has ended does not end", "name", p.name, "pid", p.pid)
+		if !family.known[p.Pid] {
+			family.known[p.Pid] = true
+			family.log("a process whose session has ended does not end", "name", p.Name, "pid", p.Pid)
 		}
 	}
 }
 
 // endAll kills what is adopted of the session until there is none, but for what
 // cannot be killed, which it returns.
-func (k kin) endAll() []process {
+func (k kin) endAll() []proctab.Process {
 	for rest := newRest(killWait); ; {
 		left := k.strays()
 		for _, p := range left {
-			signalAdopted(p.pid, syscall.SIGKILL)
+			signalAdopted(p.Pid, syscall.SIGKILL)
 		}
 		if len(left) == 0 {
 			return nil
@@ -228,15 +230,15 @@ func (k kin) endAll() []process {
 // verdict says of a start whose parent process has died whether its command may have
 // run: everything that it could have started was adopted, and left is what is still
 // there and has been killed.
-func (k kin) verdict(left []process) error {
+func (k kin) verdict(left []proctab.Process) error {
 	family.mu.Lock()
 	ran := family.live[k.session]
 	family.mu.Unlock()
 	adopted(func(pid int, m mark) bool { // what has changed its mark may be it
-		ran = ran || m.server == family.server && m.session < leastSession && hasRun(pid)
+		ran = ran || m.server == family.server && m.session < leastSession && proctab.HasRun(pid)
 		return false
 	}, os.Getpid(), k.tid)
-	if ran || k.session == 0 || family.server == 0 || slices.ContainsFunc(left, func(p process) bool { return hasRun(p.pid) }) {
+	if ran || k.session == 0 || family.server == 0 || slices.ContainsFunc(left, func(p proctab.Process) bool { return proctab.HasRun(p.Pid) }) {
 		return ErrMayHaveRun
 	}
 	return ErrTooLate
@@ -248,7 +250,7 @@ const maxLeft = 4096
 
 // leave lets everything in ps stay, whatever becomes of its parents. It reports
 // whether something had to be told so.
-func (k kin) leave(ps []process) (changed bool) {
+func (k kin) leave(ps []proctab.Process) (changed bool) {
 	if k.session == 0 {
 		return false
 	}
@@ -258,17 +260,17 @@ func (k kin) leave(ps []process) (changed bool) {
 		family.left[k.session] = true
 	}
 	for _, p := range ps {
-		m, ok := readMark(p.pid)
+		m, ok := readMark(p.Pid)
 		switch {
 		case !ok:
 		case family.server != 0 && m.server == family.server:
 			if m.session != leftBit|k.session {
-				changed = setSession(p.pid, family.server, leftBit|k.session) == nil || changed
+				changed = setSession(p.Pid, family.server, leftBit|k.session) == nil || changed
 			}
 		default: // it has a mark of its own, or none
-			start, err := startTime(p.pid)
-			if err == nil && family.leftPid[p.pid] != start && len(family.leftPid) < maxLeft {
-				family.leftPid[p.pid], changed = start, true
+			start, err := proctab.StartTime(p.Pid)
+			if err == nil && family.leftPid[p.Pid] != start && len(family.leftPid) < maxLeft {
+				family.leftPid[p.Pid], changed = start, true
 			}
 		}
 	}
@@ -284,7 +286,7 @@ func mayStay(pid int, m mark) bool {
 	if marked || !was {
 		return marked
 	}
-	now, err := startTime(pid)
+	now, err := proctab.StartTime(pid)
 	return err == nil && now == start
 }
 
@@ -296,33 +298,33 @@ func (k kin) has(pid int) bool {
 
 // adopted lists the living adopted children that wanted picks by their mark, those
 // of these threads of ours or of all. It reaps those that have ended. Where one is
-// wanted, what it has left has become ours with its death, and it looks again; but not
-// for ever, for one that forks and ends all the time: that is then listed as if it
-// lived.
-func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []process) {
-	alive, _ = adoptedCount(wanted, tids...)
-	return alive
+// wanted, what it has left has become ours with its death, and adopted looks again;
+// but not for ever, for one that forks and ends all the time: that is restless, and
+// listed as if it lived.
+func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []proctab.Process, restless int) {
+	alive, restless, _ = adoptedCount(wanted, tids...)
+	return alive, restless
 }
 
 // adoptedCount is adopted, and how many have ended.
-func adoptedCount(wanted func(pid int, m mark) bool, tids ...int) (alive []process, ended int) {
+func adoptedCount(wanted func(pid int, m mark) bool, tids ...int) (alive []proctab.Process, restless, ended int) {
 	var pids []int
 	if len(tids) == 0 {
-		pids, _ = children(os.Getpid())
+		pids, _ = proctab.Children(os.Getpid())
 	}
 	for i, tid := range tids {
 		if tid > 0 && !slices.Contains(tids[:i], tid) {
-			pids = append(pids, threadChildren(tid)...)
+			pids = append(pids, proctab.ThreadChildren(tid)...)
 		}
 	}
-	const most, restless = 16, 3 // looks
+	const most, patient = 16, 3 // looks
 	for look := 1; ; look++ {
-		var last process
+		var last proctab.Process
 		for _, pid := range pids {
 			if isOwn(pid) {
 				continue
 			}
-			p, lives, err := readProcess(pid)
+			p, lives, err := proctab.Read(pid)
 			m, ok := readMark(pid)
 			if err != nil || !ok {
 				continue
@@ -332,8 +334,8 @@ func adoptedCount(wanted func(pid int, m mark) bool, tids ...int) (alive []proce
 			case lives && is:
 				alive = append(alive, p)
 			case !lives:
-				if is && look > restless && p.pgrp > 1 {
-					syscall.Kill(-p.pgrp, syscall.SIGKILL) // its number is kept by the zombie
+				if is && look > patient && p.Pgrp > 1 {
+					syscall.Kill(-p.Pgrp, syscall.SIGKILL) // its number is kept by the zombie
 				}
 				if reapOne(pid) {
 					ended++
@@ -343,14 +345,13 @@ func adoptedCount(wanted func(pid int, m mark) bool, tids ...int) (alive []proce
 				}
 			}
 		}
-		if last.pid == 0 {
-			return alive, ended
+		if last.Pid == 0 {
+			return alive, 0, ended
 		}
 		if look == most {
-			last.restless = true
-			return append(alive, last), ended
+			return append(alive, last), last.Pid, ended
 		}
-		pids, alive = threadChildren(os.Getpid()), alive[:0]
+		pids, alive = proctab.ThreadChildren(os.Getpid()), alive[:0]
 	}
 }
 
@@ -380,7 +381,7 @@ func isLive(session uint64) bool {
 // inServersCgroup reports whether a process is in a session's cgroup of this
 // server.
 func inServersCgroup(pid int) bool {
-	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	return err == nil && strings.Contains(string(b), "/"+cgroupPrefix+strconv.Itoa(os.Getpid())+"-")
 }
 
@@ -391,7 +392,7 @@ func reapOne(pid int) bool {
 	if isOwn(pid) {
 		return false
 	}
-	if m, ok := readMark(pid); ok && hasRun(pid) {
+	if m, ok := readMark(pid); ok && proctab.HasRun(pid) {
 		family.mu.Lock()
 		if _, live := family.live[m.session]; live && m.server == family.server {
 			family.live[m.session] = true
@@ -414,12 +415,12 @@ func signalAdopted(pid int, sig syscall.Signal) bool {
 	if isOwn(pid) {
 		return false
 	}
-	p, _, err := readProcess(pid)
-	if err != nil || p.ppid != os.Getpid() {
+	p, _, err := proctab.Read(pid)
+	if err != nil || p.PPid != os.Getpid() {
 		return false
 	}
 	if sig == syscall.SIGKILL {
-		killGroupIf(pid, func() bool { return true })
+		proctab.KillGroupIf(pid, func() bool { return true })
 	} else {
 		syscall.Kill(pid, sig)
 	}
@@ -433,18 +434,18 @@ func look() {
 	if now := time.Now(); now.Sub(family.full) >= lookMost {
 		family.full, tids = now, nil
 	}
-	var late []process
+	var late []proctab.Process
 	others := false
-	_, ended := adoptedCount(func(pid int, m mark) bool {
+	_, _, ended := adoptedCount(func(pid int, m mark) bool {
 		others = true
-		if p, lives, _ := readProcess(pid); lives && isLate(pid, m) {
+		if p, lives, _ := proctab.Read(pid); lives && isLate(pid, m) {
 			late = append(late, p)
 		}
 		return false
 	}, tids...)
 	for _, p := range late {
-		if signalAdopted(p.pid, syscall.SIGKILL) && !isKnown(p.pid) {
-			family.log("killed a process whose session had ended", "name", p.name, "pid", p.pid)
+		if signalAdopted(p.Pid, syscall.SIGKILL) && !isKnown(p.Pid) {
+			family.log("killed a process whose session had ended", "name", p.Name, "pid", p.Pid)
 		}
 	}
 	if len(late) == 0 {

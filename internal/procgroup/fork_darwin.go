@@ -18,9 +18,6 @@ func (*Cleaner) fork(a *attempt, path string, spec *Spec, attr *syscall.ProcAttr
 	return inSessionOf(pid, func() { waitExit(pid) }), nil
 }
 
-// hasRun: there is no flag here that tells whether a process has called execve.
-func hasRun(int) bool { return true }
-
 // waitExit blocks in kqueue, not in waitid: that returns for a stopped process too, although asked for WEXITED
 // (https://go.dev/issue/19314).
 func waitExit(pid int) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctab"
 )
 
 // A guard is a process beside this one that ends everything that bears this one's
@@ -161,7 +163,7 @@ func guardMain(path string) {
 		}
 	}
 	for said := false; ; time.Sleep(killWait) {
-		var left []process
+		var left []proctab.Process
 		var err error
 		if path != "" {
 			left, err = endCgroup(path)

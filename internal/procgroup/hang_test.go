@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 )
 
@@ -152,11 +153,11 @@ func TestHangingExecStopsNobody(t *testing.T) {
 		}()
 		var leader int
 		proctest.Eventually(t, "it hangs in execve", func() bool {
-			ps, _ := processes()
+			ps, _ := proctab.List()
 			for _, p := range ps {
-				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", p.pid))
+				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", p.Pid))
 				if strings.Contains(string(b), "break_lease") || strings.Contains(string(b), "__break_lease") {
-					leader = p.pid
+					leader = p.Pid
 				}
 			}
 			return leader != 0 || hangsBelowUs(t)
@@ -183,12 +184,12 @@ func TestHangingExecStopsNobody(t *testing.T) {
 // hangsBelowUs reports whether a process that has not come through execve is a
 // descendant of ours.
 func hangsBelowUs(t testing.TB) bool {
-	ps, err := descendants(os.Getpid())
+	ps, err := proctab.Descendants(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range ps {
-		if !hasRun(p.pid) {
+		if !proctab.HasRun(p.Pid) {
 			return true
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 )
 
@@ -76,9 +78,9 @@ func leaks() int {
 			return 0
 		}
 	}
-	kids, _ := children(os.Getpid())
+	kids, _ := proctab.Children(os.Getpid())
 	for _, pid := range kids {
-		p, lives, err := readProcess(pid)
+		p, lives, err := proctab.Read(pid)
 		m, _ := readMark(pid)
 		fmt.Fprintf(os.Stderr, "a child was left: %+v lives=%t %v %+v\n", p, lives, err, m)
 	}

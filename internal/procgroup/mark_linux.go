@@ -2,7 +2,6 @@ package procgroup
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -11,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctab"
 )
 
 // A mark tells which server a process comes from, and which session. It is kept
@@ -67,7 +68,7 @@ var markSelf = sync.OnceValues(func() (instance, error) {
 	if err != nil {
 		return 0, err
 	}
-	start, err := startTime(os.Getpid())
+	start, err := proctab.StartTime(os.Getpid())
 	if err != nil {
 		return 0, err
 	}
@@ -89,7 +90,7 @@ func setSession(pid int, server instance, session uint64) error {
 // readMark reads the mark of a process, a zombie included. ok is false if there is
 // no such process.
 func readMark(pid int) (m mark, ok bool) {
-	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/limits")
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/limits")
 	if err != nil {
 		return mark{}, false
 	}
@@ -125,20 +126,6 @@ func pidNamespace() (uint64, error) {
 	return st.Ino, nil
 }
 
-// startTime is when a process started, in clock ticks since the machine did.
-func startTime(pid int) (uint64, error) {
-	b, err := readKernelFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, err
-	}
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	const starttime = 22 - 3 // man 5 proc_pid_stat counts from 1, and the first two are cut off
-	if len(f) <= starttime {
-		return 0, errors.New("a stat that is too short")
-	}
-	return strconv.ParseUint(string(f[starttime]), 10, 64)
-}
-
 // ended reports whether the server of an instance is known to have ended: its number
 // is nobody's, or that of a process with another mark. (Not by the time when that
 // started, which is another one in each time namespace.) One of another PID namespace
@@ -149,7 +136,7 @@ func (i instance) ended() bool {
 		return false
 	}
 	if m, ok := readMark(i.pid()); ok {
-		_, lives, err := readProcess(i.pid())
+		_, lives, err := proctab.Read(i.pid())
 		return m.server != i || err == nil && !lives
 	}
 	// With hidepid (man 5 proc) another user's process cannot be seen.
@@ -160,30 +147,30 @@ func (i instance) ended() bool {
 // times in a row (one that forks and ends is easily missed) or killWait is over. It
 // returns what does not end, and how many it has killed. What is another user's, and so
 // not to be killed, is not waited for.
-func endMarked(ours func(mark) bool) (left []process, killed int) {
+func endMarked(ours func(mark) bool) (left []proctab.Process, killed int) {
 	seen := map[int]bool{}
 	for rest, none := newRest(killWait), 0; ; {
-		ps, err := processes()
+		ps, err := proctab.List()
 		if err != nil {
 			return nil, killed
 		}
 		left = left[:0]
 		none++
 		for _, p := range ps {
-			if m, ok := readMark(p.pid); !ok || p.pid == os.Getpid() || !ours(m) {
+			if m, ok := readMark(p.Pid); !ok || p.Pid == os.Getpid() || !ours(m) {
 				continue
 			}
 			left = append(left, p)
-			if syscall.Kill(p.pid, 0) == syscall.EPERM {
+			if syscall.Kill(p.Pid, 0) == syscall.EPERM {
 				continue
 			}
 			none = 0
-			if !seen[p.pid] {
-				seen[p.pid] = true
+			if !seen[p.Pid] {
+				seen[p.Pid] = true
 				killed++
 			}
-			killGroupIf(p.pid, func() bool {
-				m, ok := readMark(p.pid)
+			proctab.KillGroupIf(p.Pid, func() bool {
+				m, ok := readMark(p.Pid)
 				return ok && ours(m)
 			})
 		}
@@ -194,7 +181,7 @@ func endMarked(ours func(mark) bool) (left []process, killed int) {
 }
 
 // names are those of processes, for a line of the log.
-func names(ps []process) string {
+func names(ps []proctab.Process) string {
 	const most = 16
 	var b strings.Builder
 	for i, p := range ps {
@@ -205,7 +192,7 @@ func names(ps []process) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%q (pid %d)", p.name, p.pid)
+		fmt.Fprintf(&b, "%q (pid %d)", p.Name, p.Pid)
 	}
 	return b.String()
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsexec/internal/poll"
+	"wsexec/internal/proctab"
 )
 
 // The parent process of a command: reaper of everything that the command starts, and guard of it in one. It is this
@@ -286,15 +287,12 @@ func (p *parent) wake() {
 	}
 }
 
-// signalProcessGroup is PIDFD_SIGNAL_PROCESS_GROUP of man 2 pidfd_send_signal.
-const signalProcessGroup = 1 << 2
-
 // kill signals the command's group, by a descriptor, which can mean no stranger's (Linux 6.9), or by its number.
 func (p *parent) kill(sig syscall.Signal) error {
 	err := error(unix.EINVAL)
 	if p.pidfd != nil {
 		if raw, rerr := p.pidfd.SyscallConn(); rerr == nil {
-			poll.Control(raw, func(fd int) { err = unix.PidfdSendSignal(fd, sig, nil, signalProcessGroup) })
+			poll.Control(raw, func(fd int) { err = unix.PidfdSendSignal(fd, sig, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP) })
 		}
 	}
 	if err != unix.EINVAL {
@@ -308,23 +306,23 @@ func (p *parent) kill(sig syscall.Signal) error {
 	return syscall.Kill(-p.leader, sig)
 }
 
-func (p *parent) others() ([]process, error) {
+func (p *parent) others() ([]proctab.Process, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.died {
 		return nil, nil // what it had is adopted
 	}
-	ps, err := descendants(p.pid)
-	return slices.DeleteFunc(ps, func(o process) bool { return o.pid == p.leader }), err
+	ps, err := proctab.Descendants(p.pid)
+	return slices.DeleteFunc(ps, func(o proctab.Process) bool { return o.Pid == p.leader }), err
 }
 
-func (p *parent) signal(o process, sig syscall.Signal) {
+func (p *parent) signal(o proctab.Process, sig syscall.Signal) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.died {
 		return
 	}
-	signalIf(o.pid, sig, func() bool { return descends(o.pid, p.pid) })
+	proctab.SignalIf(o.Pid, sig, func() bool { return proctab.Descends(o.Pid, p.pid) })
 }
 
 func (p *parent) killAll() {
@@ -333,7 +331,7 @@ func (p *parent) killAll() {
 	p.sock.Write([]byte{toKill})
 }
 
-func (p *parent) release(leave bool) (left []process) {
+func (p *parent) release(leave bool) (left []proctab.Process) {
 	word := byte(toEnd)
 	if leave {
 		word = toLeave
@@ -499,7 +497,7 @@ func (p *reaper) again() <-chan time.Time {
 
 // reapOrphans reaps every child that has ended, but for the command.
 func (p *reaper) reapOrphans() {
-	kids, _ := children(os.Getpid())
+	kids, _ := proctab.Children(os.Getpid())
 	for _, pid := range kids {
 		if pid != p.leader {
 			syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
@@ -511,7 +509,7 @@ func (p *reaper) reapOrphans() {
 // become ours, so that everything is killed at last. Only children are: nobody but us reaps them, so that their numbers
 // are theirs.
 func (p *reaper) killOthers() (left bool) {
-	kids, err := children(os.Getpid())
+	kids, err := proctab.Children(os.Getpid())
 	for _, pid := range kids {
 		if pid == p.leader {
 			continue

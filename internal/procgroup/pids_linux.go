@@ -103,7 +103,7 @@ func enablePids(dir string) error {
 }
 
 func hasController(dir, file string) bool {
-	b, err := readKernelFile(filepath.Join(dir, file))
+	b, err := os.ReadFile(filepath.Join(dir, file))
 	return err == nil && slices.ContainsFunc(bytes.Fields(b), func(f []byte) bool { return string(f) == "pids" })
 }
 

@@ -67,9 +67,6 @@ var (
 	ErrMayHaveRun = errors.New("the command could not be started in time, and it is not known whether it ran")
 )
 
-// ErrBlind: processes cannot be listed here at all, as without /proc.
-var ErrBlind = errors.New("processes cannot be listed: is proc mounted at /proc?")
-
 // A NotInPathError is an ErrNotFound of a name that was looked up.
 type NotInPathError struct{ Name, Path string }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
+
+	"wsexec/internal/proctab"
 )
 
 // A familyScope is a scope together with what this process has adopted of it.
@@ -19,23 +21,23 @@ type familyScope struct {
 // something has ended, too.
 func (s *familyScope) prove() { s.proven.Store(true) }
 
-func (s *familyScope) others() ([]process, error) {
+func (s *familyScope) others() ([]proctab.Process, error) {
 	ps, err := s.scope.others()
 	strays := s.kin.strays()
 	for _, p := range strays {
-		below, derr := descendants(p.pid)
+		below, derr := proctab.Descendants(p.Pid)
 		err = errors.Join(err, derr)
 		ps = merge(ps, append(below, p)...)
 	}
 	return ps, err
 }
 
-func (s *familyScope) signal(p process, sig syscall.Signal) {
+func (s *familyScope) signal(p proctab.Process, sig syscall.Signal) {
 	// Once: a second TERM means something else to many programs.
 	switch {
-	case signalAdopted(p.pid, sig):
-	case s.kin.has(p.pid):
-		signalIf(p.pid, sig, func() bool { return s.kin.has(p.pid) })
+	case signalAdopted(p.Pid, sig):
+	case s.kin.has(p.Pid):
+		proctab.SignalIf(p.Pid, sig, func() bool { return s.kin.has(p.Pid) })
 	default:
 		s.scope.signal(p, sig)
 	}
@@ -44,11 +46,11 @@ func (s *familyScope) signal(p process, sig syscall.Signal) {
 func (s *familyScope) killAll() {
 	s.scope.killAll()
 	for _, p := range s.kin.strays() {
-		signalAdopted(p.pid, syscall.SIGKILL)
+		signalAdopted(p.Pid, syscall.SIGKILL)
 	}
 }
 
-func (s *familyScope) release(leave bool) (left []process) {
+func (s *familyScope) release(leave bool) (left []proctab.Process) {
 	defer s.kin.end()
 	if !leave {
 		left = s.scope.release(false)
@@ -73,14 +75,14 @@ func (s *familyScope) release(leave bool) (left []process) {
 // bothScopes are those of a command in a cgroup that has a parent process, too.
 type bothScopes [2]scope
 
-func (s bothScopes) others() ([]process, error) {
+func (s bothScopes) others() ([]proctab.Process, error) {
 	ps, err := s[0].others()
 	more, merr := s[1].others()
 	return merge(ps, more...), errors.Join(err, merr)
 }
 
-func (s bothScopes) signal(p process, sig syscall.Signal) {
-	if ps, _ := s[0].others(); slices.ContainsFunc(ps, func(o process) bool { return o.pid == p.pid }) {
+func (s bothScopes) signal(p proctab.Process, sig syscall.Signal) {
+	if ps, _ := s[0].others(); slices.ContainsFunc(ps, func(o proctab.Process) bool { return o.Pid == p.Pid }) {
 		s[0].signal(p, sig)
 	} else {
 		s[1].signal(p, sig)
@@ -92,15 +94,15 @@ func (s bothScopes) killAll() {
 	s[1].killAll()
 }
 
-func (s bothScopes) release(leave bool) []process {
+func (s bothScopes) release(leave bool) []proctab.Process {
 	left := s[0].release(leave)
 	return merge(left, s[1].release(leave)...)
 }
 
 // merge adds those of more to ps that are not there.
-func merge(ps []process, more ...process) []process {
+func merge(ps []proctab.Process, more ...proctab.Process) []proctab.Process {
 	for _, q := range more {
-		if !slices.ContainsFunc(ps, func(p process) bool { return p.pid == q.pid }) {
+		if !slices.ContainsFunc(ps, func(p proctab.Process) bool { return p.Pid == q.Pid }) {
 			ps = append(ps, q)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 	"wsexec/internal/tty"
 )
@@ -526,7 +527,7 @@ func TestSignalAfterExit(t *testing.T) {
 		}
 		// Nothing that was sent KILL stops.
 		syscall.Kill(child, syscall.SIGSTOP)
-		proctest.Eventually(t, "what was left behind stops, alive", func() bool { return state(child) == 'T' })
+		proctest.Eventually(t, "what was left behind stops, alive", func() bool { return proctab.State(child) == 'T' })
 		syscall.Kill(child, syscall.SIGKILL)
 	}
 }
@@ -538,34 +539,9 @@ func TestZombieIsNoMember(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proctest.Eventually(t, "the child is a zombie", func() bool { return state(child) == 'Z' })
+	proctest.Eventually(t, "the child is a zombie", func() bool { return proctab.State(child) == 'Z' })
 	if m := members(t, g); len(m) != 0 {
 		t.Errorf("members %v", m)
-	}
-}
-
-func TestParseStat(t *testing.T) {
-	const rest = " 0 0 0 0 0 0 0 0 0 0 0 0 0 3" // fields 7 to 20
-	for _, c := range []struct {
-		in    string
-		comm  string
-		state byte
-		pgrp  int
-		ok    bool
-	}{
-		{"12 (sleep) S 1 34 35" + rest + " 0", "sleep", 'S', 34, true},
-		{"12 (a) Z 9 9) R 1 34 35" + rest + " 0", "a) Z 9 9", 'R', 34, true},
-		{"12 () R 1 34 35" + rest, "", 'R', 34, true},
-		{"12 (((\n)) Z 1 34 35" + rest, "((\n)", 'Z', 34, true},
-		{"12 (sleep) S 1 34", "", 0, 0, false},
-		{"12 (sleep) S 1 34 35 0", "", 0, 0, false},
-		{"12 )sleep( S 1 2", "", 0, 0, false},
-		{"", "", 0, 0, false},
-	} {
-		p, state, threads, ok := parseStat([]byte(c.in))
-		if want := (process{ppid: 1, pgrp: c.pgrp, sid: 35, name: c.comm}); ok != c.ok || ok && (p != want || state != c.state || threads != 3) {
-			t.Errorf("%q: %+v %c %t", c.in, p, state, ok)
-		}
 	}
 }
 
@@ -659,7 +635,7 @@ func TestHangupOfStopped(t *testing.T) {
 	defer func() { usePidfd = true }()
 	for _, usePidfd = range []bool{true, false} {
 		g := start(t, Spec{Args: sh("kill -STOP $$; exit 1")})
-		proctest.Eventually(t, "it has stopped", func() bool { return state(g.Pid()) == 'T' })
+		proctest.Eventually(t, "it has stopped", func() bool { return proctab.State(g.Pid()) == 'T' })
 		select {
 		case <-g.Exited():
 			t.Error("stopped is taken for ended")
@@ -670,13 +646,6 @@ func TestHangupOfStopped(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-}
-
-// state returns the state of a process as in man 5 proc_pid_stat, 0 if there is no such process.
-func state(pid int) byte {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, s, _, _ := parseStat(b)
-	return s
 }
 
 func TestOutputCloseIsSIGPIPE(t *testing.T) {

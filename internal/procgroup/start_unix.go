@@ -12,7 +12,10 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"wsexec/internal/poll"
+	"wsexec/internal/proctab"
 	"wsexec/internal/tty"
 )
 
@@ -54,7 +57,7 @@ func discard(g *Group) error {
 	err := ErrTooLate
 	g.SignalAll(syscall.SIGKILL)
 	<-g.exited // it can be killed: it has come through execve, or has died before
-	if hasRun(g.pid) {
+	if proctab.HasRun(g.pid) {
 		err = ErrMayHaveRun
 	}
 	g.Reap()
@@ -135,31 +138,31 @@ type child struct {
 // A scope is everything that a command has started.
 type scope interface {
 	// others lists the living processes other than the command's leader.
-	others() ([]process, error)
+	others() ([]proctab.Process, error)
 	// signal sends a signal to one of them, if it still is one.
-	signal(p process, sig syscall.Signal)
+	signal(p proctab.Process, sig syscall.Signal)
 	// killAll kills as many of them as it can at once.
 	killAll()
 	// release ends what is left of them, or lets it go if leave is set, and returns
 	// what it could not end. Nothing is called any more.
-	release(leave bool) (left []process)
+	release(leave bool) (left []proctab.Process)
 }
 
 // session is the scope of the Unix session that a leader of that number leads.
 type session int
 
-func (s session) others() ([]process, error) {
-	ps, err := processes()
-	return slices.DeleteFunc(ps, func(p process) bool { return p.sid != int(s) || p.pid == int(s) }), err
+func (s session) others() ([]proctab.Process, error) {
+	ps, err := proctab.List()
+	return slices.DeleteFunc(ps, func(p proctab.Process) bool { return p.Sid != int(s) || p.Pid == int(s) }), err
 }
 
-func (s session) signal(p process, sig syscall.Signal) {
-	signalIf(p.pid, sig, func() bool { return s.holds(p.pid) })
+func (s session) signal(p proctab.Process, sig syscall.Signal) {
+	proctab.SignalIf(p.Pid, sig, func() bool { return s.holds(p.Pid) })
 }
 
 // holds reports whether a process is in the session.
 func (s session) holds(pid int) bool {
-	sid, err := getsid(pid)
+	sid, err := unix.Getsid(pid)
 	return err == nil && sid == int(s)
 }
 
@@ -170,7 +173,7 @@ func (s session) killAll() {
 	}
 }
 
-func (s session) release(leave bool) (left []process) {
+func (s session) release(leave bool) (left []proctab.Process) {
 	if !leave {
 		left, _ = s.others()
 	}
@@ -336,7 +339,7 @@ func (g *Group) Members(most int) ([]Member, error) {
 	var ms []Member
 	ours, terminal := g.outputs()
 	for i, p := range ps {
-		ms = append(ms, Member{Pid: p.pid, Name: p.name, Holding: i < most && holds(p.pid, ours, terminal)})
+		ms = append(ms, Member{Pid: p.Pid, Name: p.Name, Holding: i < most && proctab.Holds(p.Pid, ours, terminal)})
 	}
 	return ms, nil
 }
@@ -370,7 +373,7 @@ func (g *Group) SignalAll(sig syscall.Signal) error {
 	}
 	ps, perr := g.child.scope.others()
 	for _, p := range ps {
-		if p.pgrp != g.pid {
+		if p.Pgrp != g.pid {
 			g.child.scope.signal(p, sig)
 		}
 	}
@@ -429,18 +432,18 @@ func (g *Group) kill(pgid int, sig syscall.Signal) error {
 // inSession reports whether the process group pgid is one of the session sid. A terminal can name a foreground group
 // that has ended, and whose number has been given away since.
 func inSession(pgid, sid int) bool {
-	if s, err := getsid(pgid); err == nil && s == sid {
+	if s, err := unix.Getsid(pgid); err == nil && s == sid {
 		return true
 	}
 	// The leader of the group may have gone before the others, as in `true | sleep 9`.
-	ps, _ := processes()
-	return slices.ContainsFunc(ps, func(p process) bool { return p.pgrp == pgid && p.sid == sid })
+	ps, _ := proctab.List()
+	return slices.ContainsFunc(ps, func(p proctab.Process) bool { return p.Pgrp == pgid && p.Sid == sid })
 }
 
 // groupLives reports whether a group has a process that is no zombie.
 func groupLives(pgid int) bool {
-	ps, err := processes()
-	return err != nil || slices.ContainsFunc(ps, func(p process) bool { return p.pgrp == pgid })
+	ps, err := proctab.List()
+	return err != nil || slices.ContainsFunc(ps, func(p proctab.Process) bool { return p.Pgrp == pgid })
 }
 
 // Hangup does what the loss of the line does. A terminal is closed: the kernel sends HUP and CONT to the leader and the
@@ -477,7 +480,7 @@ func (g *Group) reap(leave bool) Status {
 	g.mu.Unlock()
 	g.reaping.Do(func() {
 		for _, p := range g.child.scope.release(leave) {
-			g.left = append(g.left, Member{Pid: p.pid, Name: p.name})
+			g.left = append(g.left, Member{Pid: p.Pid, Name: p.Name})
 		}
 		g.status = g.child.reap()
 		g.closeStreams()

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctab"
 )
 
 // spareThreads is how many threads are made ahead. Go ends the program where it
@@ -101,17 +103,17 @@ func cgroupMount(two bool) string {
 
 // readNumber reads a file that holds a number, and not "max".
 func readNumber(path string) (int, bool) {
-	b, err := readKernelFile(path)
+	b, err := os.ReadFile(path)
 	n, nerr := strconv.Atoi(string(bytes.TrimSpace(b)))
 	return n, err == nil && nerr == nil
 }
 
 // threadsOf counts the threads of a user.
 func threadsOf(uid int) (n int) {
-	ps, _ := processes()
+	ps, _ := proctab.List()
 	for _, p := range ps {
 		var st unix.Stat_t
-		if dir := "/proc/" + strconv.Itoa(p.pid); unix.Stat(dir, &st) == nil && int(st.Uid) == uid {
+		if dir := "/proc/" + strconv.Itoa(p.Pid); unix.Stat(dir, &st) == nil && int(st.Uid) == uid {
 			if fi, err := os.ReadDir(dir + "/task"); err == nil {
 				n += len(fi)
 			}

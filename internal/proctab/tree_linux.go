@@ -1,4 +1,4 @@
-package procgroup
+package proctab
 
 import (
 	"bytes"
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// children lists the children of a process, zombies included, of all of its threads. One that loses its parent meanwhile
+// Children lists the children of a process, zombies included, of all of its threads. One that loses its parent meanwhile
 // may be missed (man 5 proc_tid_children).
-func children(pid int) ([]int, error) {
+func Children(pid int) ([]int, error) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/task/"
 	d, err := os.Open(dir)
 	if err != nil {
@@ -23,7 +23,7 @@ func children(pid int) ([]int, error) {
 	}
 	var pids []int
 	for _, task := range tasks {
-		b, err := readKernelFile(dir + task + "/children")
+		b, err := os.ReadFile(dir + task + "/children")
 		if err != nil {
 			if _, serr := os.Stat(dir + task); serr == nil {
 				return nil, err // a kernel without CONFIG_PROC_CHILDREN
@@ -39,9 +39,9 @@ func children(pid int) ([]int, error) {
 	return pids, nil
 }
 
-// threadChildren lists the children of one thread of ours, zombies included.
-func threadChildren(tid int) (pids []int) {
-	b, _ := readKernelFile("/proc/self/task/" + strconv.Itoa(tid) + "/children") // a thread that has ended has none
+// ThreadChildren lists the children of one thread of ours, zombies included.
+func ThreadChildren(tid int) (pids []int) {
+	b, _ := os.ReadFile("/proc/self/task/" + strconv.Itoa(tid) + "/children") // a thread that has ended has none
 	for _, f := range bytes.Fields(b) {
 		if n, err := strconv.Atoi(string(f)); err == nil {
 			pids = append(pids, n)
@@ -50,11 +50,11 @@ func threadChildren(tid int) (pids []int) {
 	return pids
 }
 
-// descendants lists the living descendants of a process. One that loses its parent meanwhile may be missed.
-func descendants(root int) ([]process, error) {
-	var ps []process
+// Descendants lists the living descendants of a process. One that loses its parent meanwhile may be missed.
+func Descendants(root int) ([]Process, error) {
+	var ps []Process
 	for todo := []int{root}; len(todo) > 0; todo = todo[1:] {
-		kids, err := children(todo[0])
+		kids, err := Children(todo[0])
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			if _, serr := os.Stat("/proc/" + strconv.Itoa(todo[0])); serr != nil {
 				continue // it has ended
@@ -64,7 +64,7 @@ func descendants(root int) ([]process, error) {
 			return nil, err
 		}
 		for _, pid := range kids {
-			p, ok, err := readProcess(pid)
+			p, ok, err := Read(pid)
 			if err != nil {
 				return nil, err
 			}
@@ -77,14 +77,14 @@ func descendants(root int) ([]process, error) {
 	return ps, nil
 }
 
-// descends reports whether a process is a descendant of root.
-func descends(pid, root int) bool {
+// Descends reports whether a process is a descendant of root.
+func Descends(pid, root int) bool {
 	for pid > 1 && pid != root {
-		p, ok, err := readProcess(pid)
+		p, ok, err := Read(pid)
 		if !ok || err != nil {
 			return false
 		}
-		pid = p.ppid
+		pid = p.PPid
 	}
 	return pid == root
 }
