@@ -16,6 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"wsexec/internal/cleanup"
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 	"wsexec/internal/server"
@@ -40,7 +41,7 @@ SIGTERM or SIGINT ends every command in order and then the server; a second one
 at once.`
 
 func main() {
-	procgroup.Helper()
+	cleanup.Helper()
 	os.Exit(run(os.Args))
 }
 
@@ -84,7 +85,7 @@ func run(args []string) int {
 			&cli.DurationFlag{Name: "max-drain", Usage: "`TIME` that output of what a command left behind is waited for, with --drain eof", Value: server.DefaultMaxDrain, EnvVars: []string{"WSEXEC_SERVER_MAX_DRAIN"}},
 			&cli.StringFlag{Name: "window", Usage: "`BYTES` kept of each stream, such as 1MiB", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_WINDOW"}},
 			&cli.StringFlag{Name: "history", Usage: "`BYTES` kept of each output of a detached session", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_HISTORY"}},
-			&cli.StringFlag{Name: "cleanup", Usage: "`WAY` to find all that a command has started: cgroup (a cgroup for each), walk (a parent process for each), or auto", Value: procgroup.ByAuto, EnvVars: []string{"WSEXEC_SERVER_CLEANUP"}},
+			&cli.StringFlag{Name: "cleanup", Usage: "`WAY` to find all that a command has started: cgroup (a cgroup for each), walk (a parent process for each), or auto", Value: cleanup.ByAuto, EnvVars: []string{"WSEXEC_SERVER_CLEANUP"}},
 			&cli.StringFlag{Name: "log-format", Usage: "`FORMAT` of the log on stderr: text or json", Value: "text", EnvVars: []string{"WSEXEC_SERVER_LOG_FORMAT"}},
 			&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true},
 		},
@@ -258,7 +259,7 @@ func serve(c *cli.Context) error {
 	}
 	defer ls.close()
 	cfg.Token = ls.token
-	if cfg.Cleaner, err = procgroup.NewCleaner(c.String("cleanup"), cfg.Log.Info); err != nil {
+	if cfg.Cleaner, err = cleanup.NewCleaner(c.String("cleanup"), cfg.Log.Info); err != nil {
 		return err
 	}
 	defer cfg.Cleaner.Close()

@@ -21,7 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"wsexec/internal/procgroup"
+	"wsexec/internal/cleanup"
 	"wsexec/internal/proto"
 	"wsexec/internal/stream"
 	"wsexec/internal/tty"
@@ -30,10 +30,10 @@ import (
 // Config is what a job is given by its owner.
 type Config struct {
 	Settings
-	ID      string             // of the session, for the command's environment
-	For     string             // on whose behalf the command starts, see [procgroup.Spec]
-	Cleaner *procgroup.Cleaner // starts the command and finds its descendants
-	Log     *slog.Logger       // gets warnings about processes
+	ID      string           // of the session, for the command's environment
+	For     string           // on whose behalf the command starts
+	Cleaner *cleanup.Cleaner // starts the command and finds its descendants
+	Log     *slog.Logger     // gets warnings about processes
 	Owner   Owner
 }
 
@@ -113,8 +113,8 @@ type Job struct {
 	cut     chan struct{} // closed when nobody waits for output any more
 
 	// Set before started is closed, and constant then.
-	proc *procgroup.Group // nil if the command could not be started
-	dir  string           // the command's directory where that is not the one asked for
+	proc *cleanup.Group // nil if the command could not be started
+	dir  string         // the command's directory where that is not the one asked for
 
 	mu     sync.Mutex
 	phase  Phase

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"wsexec/internal/procgroup"
+	"wsexec/internal/cleanup"
 	"wsexec/internal/proctab"
 	"wsexec/internal/proto"
 )
@@ -43,7 +43,7 @@ func (j *Job) leftovers(leave bool) []proto.Process {
 
 // endLeftovers ends what the command has left behind, while its output is still
 // read, and returns what does not end.
-func (j *Job) endLeftovers() []procgroup.Member {
+func (j *Job) endLeftovers() []cleanup.Member {
 	// CONT goes along since a stopped process takes no other signal but KILL.
 	j.proc.SignalAll(sigTERM)
 	j.proc.SignalAll(sigCONT)

@@ -14,7 +14,7 @@ import (
 // ErrPanicked is returned by Start if something in it panicked.
 var ErrPanicked = errors.New("job: the start panicked")
 
-// Start starts the command, and returns an error of [procgroup.Cleaner.Start] if
+// Start starts the command, and returns an error of [cleanup.Cleaner.Start] if
 // it could not. Nothing of st is kept.
 func (j *Job) Start(ctx context.Context, st *proto.Start) error {
 	defer close(j.started)
@@ -24,7 +24,7 @@ func (j *Job) Start(ctx context.Context, st *proto.Start) error {
 }
 
 func (j *Job) start(ctx context.Context, st *proto.Start) error {
-	spec := procgroup.Spec{For: j.cfg.For, Env: environment(st, j.cfg.ID), Dir: string(st.Dir), Merge: st.Merge}
+	spec := procgroup.Spec{Env: environment(st, j.cfg.ID), Dir: string(st.Dir), Merge: st.Merge}
 	for _, a := range st.Argv {
 		spec.Args = append(spec.Args, string(a))
 	}
@@ -37,7 +37,7 @@ func (j *Job) start(ctx context.Context, st *proto.Start) error {
 		size := tty.Winsize(st.TTY.Winsize)
 		spec.TTY, spec.Modes = &size, st.TTY.Modes
 	}
-	g, err := j.cfg.Cleaner.Start(ctx, spec)
+	g, err := j.cfg.Cleaner.Start(ctx, j.cfg.For, spec)
 	if err != nil {
 		return err
 	}

@@ -6,17 +6,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fork starts the command. (The mask stays the one this process was started with: x/sys has no way to set it here.)
-func (*Cleaner) fork(a *attempt, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
-	if !a.begin(nil) {
-		return nil, ErrTooLate
-	}
-	pid, err := syscall.ForkExec(path, spec.Args, attr)
+// Fork starts a program as a child of this process. The signal mask stays the one
+// that this process was started with: x/sys has no way to set it here.
+func Fork(path string, args []string, attr *syscall.ProcAttr) (*Child, error) {
+	pid, err := syscall.ForkExec(path, args, attr)
 	if err != nil {
 		return nil, err
 	}
-	return inSessionOf(pid, func() { waitExit(pid) }), nil
+	return &Child{Pid: pid}, nil
 }
+
+// Wait blocks until the child has ended, and leaves the zombie.
+func (c *Child) Wait() { waitExit(c.Pid) }
 
 // waitExit blocks in kqueue, not in waitid: that returns for a stopped process too, although asked for WEXITED
 // (https://go.dev/issue/19314).

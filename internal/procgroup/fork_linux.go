@@ -9,53 +9,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A forked is a child that was made.
-type forked struct {
-	pid   int
-	tid   int    // of the thread that made it
-	watch func() // blocks until it has ended, and leaves the zombie
-}
-
-// forkHere starts the command as a child of this process.
-func forkHere(path string, args []string, attr *syscall.ProcAttr) (f forked, err error) {
-	pidfd := -1
+// Fork starts a program as a child of this process, with an empty signal mask.
+func Fork(path string, args []string, attr *syscall.ProcAttr) (*Child, error) {
+	c, pidfd := new(Child), -1
 	attr.Sys.PidFD = &pidfd
-	f.pid, err = forkOwn(func() (pid int, err error) {
-		err = withEmptyMask(func() error {
-			f.tid = unix.Gettid()
-			pid, err = syscall.ForkExec(path, args, attr)
-			return err
-		})
-		return pid, err
+	err := withEmptyMask(func() (err error) {
+		c.Thread = unix.Gettid()
+		c.Pid, err = syscall.ForkExec(path, args, attr)
+		return err
 	})
 	if err != nil {
-		return forked{}, err
+		return nil, err
 	}
-	f.watch = watchFunc(f.pid, pidfd)
-	return f, nil
+	c.watch(pidfd)
+	return c, nil
 }
 
-// watchFunc returns what waits for the end of a child, by a descriptor of it if
-// there is one.
-func watchFunc(pid, pidfd int) func() {
-	if pidfd < 0 || syscall.SetNonblock(pidfd, true) != nil || !usePidfd {
-		// Linux before 5.2, or a kernel that only looks like one.
-		if pidfd >= 0 {
-			syscall.Close(pidfd)
-		}
-		return func() { waitExit(pid, 0) }
+// watch has the runtime's poller watch the child, so that no thread waits for each.
+func (c *Child) watch(pidfd int) {
+	switch {
+	case pidfd < 0: // Linux before 5.2, or a kernel that only looks like one
+	case syscall.SetNonblock(pidfd, true) != nil || !usePidfd:
+		syscall.Close(pidfd)
+	default:
+		c.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
 	}
-	// Non-blocking, NewFile puts it into the runtime's poller: no thread waits for each command.
-	f := os.NewFile(uintptr(pidfd), "pidfd")
-	return func() {
-		defer f.Close()
-		raw, err := f.SyscallConn()
-		if err == nil {
-			err = raw.Read(func(uintptr) bool { return waitExit(pid, unix.WNOHANG) })
-		}
-		if err != nil {
-			waitExit(pid, 0)
-		}
+}
+
+// Wait blocks until the child has ended, and leaves the zombie.
+func (c *Child) Wait() {
+	if c.pidfd == nil {
+		waitExit(c.Pid, 0)
+		return
+	}
+	defer c.pidfd.Close()
+	raw, err := c.pidfd.SyscallConn()
+	if err == nil {
+		err = raw.Read(func(uintptr) bool { return waitExit(c.Pid, unix.WNOHANG) })
+	}
+	if err != nil {
+		waitExit(c.Pid, 0)
 	}
 }
 

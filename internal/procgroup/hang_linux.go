@@ -25,25 +25,31 @@ var answering = []int64{
 	unix.ISOFS_SUPER_MAGIC, unix.PROC_SUPER_MAGIC, 0x2FC12FC1 /* ZFS */, 0xCA451A4E, /* bcachefs */
 }
 
-// mayHang reports whether execve of path in dir may. If not, held are the open program
-// and its interpreters, which keep it so: nobody can take a lease on a file that is
-// open.
-func mayHang(dir, path string) (held []int, may bool) {
+// MayHang reports whether execve of the command may. If not, release is to be called
+// once that is over: until then the program and its interpreters are open, and nobody
+// can take a lease on a file that is open.
+func (c *Command) MayHang() (release func(), may bool) {
+	var held []int
+	release = func() {
+		for _, fd := range held {
+			unix.Close(fd)
+		}
+	}
 	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) != nil || !slices.Contains(answering, int64(st.Type)) {
+	if unix.Statfs(c.Dir, &st) != nil || !slices.Contains(answering, int64(st.Type)) {
 		return nil, true
 	}
 	var buf [headSize]byte
 	const most = 5 // scripts deep: BINPRM_BUF_SIZE and exec_binprm in fs/exec.c
-	for name := path; len(held) <= most; {
-		fd, head := openAnswering(within(dir, name), buf[:])
+	for name := c.Path; len(held) <= most; {
+		fd, head := openAnswering(within(c.Dir, name), buf[:])
 		if fd < 0 {
 			break
 		}
 		held = append(held, fd)
 		if !bytes.HasPrefix(head, []byte("#!")) {
 			if isPlainELF(head) {
-				return held, false
+				return release, false
 			}
 			break
 		}
@@ -54,9 +60,7 @@ func mayHang(dir, path string) (held []int, may bool) {
 		}
 		name = words[0]
 	}
-	for _, fd := range held {
-		unix.Close(fd)
-	}
+	release()
 	return nil, true
 }
 

@@ -138,18 +138,19 @@ func reason(err error) error {
 }
 
 // execError says in a user's words what went wrong between fork and execve.
-func execError(spec Spec, path string, err error) error {
-	if derr := checkDir(spec.Dir); derr != nil {
+func execError(c *Command, err error) error {
+	path := c.Path
+	if derr := checkDir(c.Dir); derr != nil {
 		return derr // removed since it was checked
 	}
 	errno, _ := err.(syscall.Errno)
 	switch errno {
 	case syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES:
-		if xerr := checkExecutable(path, spec.Dir); xerr != nil {
+		if xerr := checkExecutable(path, c.Dir); xerr != nil {
 			return xerr
 		}
 		// The file is there and may be run, so the errno is about what it needs to run.
-		if interp := interpreter(within(spec.Dir, path)); interp != "" {
+		if interp := interpreter(within(c.Dir, path)); interp != "" {
 			return fmt.Errorf("%q: %w: its interpreter %q: %v", path, ErrNotExecutable, interp, err)
 		}
 		return fmt.Errorf("%q: %w: its dynamic linker: %v", path, ErrNotExecutable, err)
@@ -157,11 +158,11 @@ func execError(spec Spec, path string, err error) error {
 		return fmt.Errorf("%q: %w: %v: neither a program for this machine nor a script with a #! line", path, ErrNotExecutable, err)
 	case syscall.E2BIG:
 		n := 0
-		for _, s := range spec.Args {
+		for _, s := range c.Args {
 			n += len(s) + 1
 		}
 		m := 0
-		for _, s := range spec.Env {
+		for _, s := range c.Env {
 			m += len(s) + 1
 		}
 		return fmt.Errorf("%q: %w: %v: %d bytes of arguments and %d of environment are more than the kernel takes, or one of them is", path, ErrNotExecutable, err, n, m)

@@ -164,33 +164,22 @@ func KillGroupIf(pid int, ours func() bool) {
 	}
 }
 
-// Holds reports whether a process has one of the files open that these descriptors of
-// ours are the other ends of: the same pipe, or the terminal of that number. It reads
-// the names of what is open alone: to stat it would ask the file system that it is on,
-// which may not answer.
-func Holds(pid int, ours []int, tty int) bool {
+// Holds reports whether a process has one of these files open, by the names that
+// /proc/PID/fd gives them; also if that cannot be known. It reads those names alone:
+// to stat a file would ask the file system that it is on, which may not answer.
+func Holds(pid int, files []string) bool {
 	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
 	d, err := os.Open(dir)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH) {
 		return false // it has ended
 	}
 	if err != nil {
-		return true // it cannot be known
+		return true
 	}
 	defer d.Close()
-	held := []string{}
-	for _, fd := range ours {
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil {
-			held = append(held, "pipe:["+strconv.FormatUint(st.Ino, 10)+"]")
-		}
-	}
-	if tty >= 0 {
-		held = append(held, "/dev/pts/"+strconv.Itoa(tty), "/dev/tty")
-	}
 	names, _ := d.Readdirnames(-1)
 	for _, name := range names {
-		if to, err := os.Readlink(dir + name); err == nil && slices.Contains(held, to) {
+		if to, err := os.Readlink(dir + name); err == nil && slices.Contains(files, to) {
 			return true
 		}
 	}

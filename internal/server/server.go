@@ -21,8 +21,8 @@ import (
 	"sync"
 	"time"
 
+	"wsexec/internal/cleanup"
 	"wsexec/internal/link"
-	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 )
 
@@ -36,7 +36,7 @@ type Config struct {
 	Hosts []string
 	// Cleaner starts the commands and finds what they leave behind. Nil: one that
 	// does so by the Unix session.
-	Cleaner *procgroup.Cleaner
+	Cleaner *cleanup.Cleaner
 	// MaxSessions bounds the sessions whose command has not ended. 100.
 	MaxSessions int
 	// MaxSessionsPerUser bounds those of one principal. MaxSessions.
@@ -162,7 +162,7 @@ func New(cfg Config) *Server {
 	cfg.History = cmp.Or(cfg.History, DefaultHistory)
 	cfg.Window = cmp.Or(cfg.Window, DefaultWindow)
 	if cfg.Cleaner == nil {
-		cfg.Cleaner = new(procgroup.Cleaner)
+		cfg.Cleaner = new(cleanup.Cleaner)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"wsexec/internal/cleanup"
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 )
@@ -33,9 +34,9 @@ func startError(err error) *proto.Error {
 		return fail(proto.CodeNotExecutable, err.Error(), "")
 	case errors.Is(err, procgroup.ErrBadDirectory):
 		return fail(proto.CodeBadDirectory, err.Error(), "")
-	case errors.Is(err, procgroup.ErrTooLate):
+	case errors.Is(err, cleanup.ErrTooLate):
 		return fail(proto.CodeNotStarted, err.Error(), "nothing was run")
-	case errors.Is(err, procgroup.ErrMayHaveRun):
+	case errors.Is(err, cleanup.ErrMayHaveRun):
 		e := fail(proto.CodeNotStarted, err.Error(), "")
 		e.MayHaveRun = true
 		return e

@@ -1,5 +1,5 @@
 //go:build race
 
-package procgroup
+package cleanup
 
 const underRace = true

@@ -1,4 +1,4 @@
-package procgroup
+package cleanup
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
 )
 
@@ -193,12 +194,12 @@ func (c *cgroups) probe() error {
 		os.Remove(dir)
 		return fmt.Errorf("a process cannot be started in a cgroup: %w", err)
 	}
-	f.watch()
-	st := reapOwn(f.pid)
+	f.Wait()
+	st := f.Reap()
 	if _, err := endCgroup(dir); err != nil {
 		return err
 	}
-	if st != (Status{}) {
+	if st != (procgroup.Status{}) {
 		return errNoHelper
 	}
 	return nil
@@ -227,66 +228,59 @@ func (c *cgroups) make() (dir string, fd int, err error) {
 }
 
 // fork starts a command in a cgroup of its own.
-func (c *cgroups) fork(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+func (c *cgroups) fork(a *attempt, k *kin, cmd *procgroup.Command) (*leader, error) {
 	dir, fd, err := c.make()
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
 	}
 	defer unix.Close(fd)
-	held, may := mayHang(spec.Dir, path)
+	release, may := cmd.MayHang()
 	if may {
 		os.Remove(dir)
-		return c.forkByParent(a, k, path, spec, attr)
+		return c.forkByParent(a, k, cmd)
 	}
-	defer func() {
-		for _, fd := range held {
-			unix.Close(fd)
-		}
-	}()
+	defer release()
 	if !a.begin(func() error { return cancelIn(dir) }) {
 		os.Remove(dir)
 		return nil, ErrTooLate
 	}
-	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
 	// The file can have been replaced since it was looked at.
 	hangs := time.AfterFunc(hangAfter, func() {
 		if pids, _ := cgroupPids(dir); len(pids) == 1 && !proctab.HasRun(pids[0]) {
 			killCgroup(dir)
 		}
 	})
-	f, err := k.fork(path, spec.Args, attr)
-	if !hangs.Stop() && err == nil && !proctab.HasRun(f.pid) {
-		f.watch()
-		reapOwn(f.pid)
+	ch, err := k.fork(cmd, syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd})
+	if !hangs.Stop() && err == nil && !proctab.HasRun(ch.Pid) {
+		ch.Wait()
+		ch.Reap()
 		endCgroup(dir)
-		return c.forkByParent(a, k, path, spec, attr)
+		return c.forkByParent(a, k, cmd)
 	}
 	if err != nil {
 		os.Remove(dir)
 		return nil, err
 	}
-	ch := ownChild(f)
-	ch.scope = &cgroupScope{all: c, dir: dir, leader: f.pid}
-	return ch, nil
+	return &leader{ch, ch.Pid, &cgroupScope{all: c, dir: dir, leader: ch.Pid}}, nil
 }
 
 // hangAfter is how long an execve by this process may take.
 const hangAfter = 200 * time.Millisecond
 
 // forkByParent starts a command in a cgroup of its own and by a parent process.
-func (c *cgroups) forkByParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+func (c *cgroups) forkByParent(a *attempt, k *kin, cmd *procgroup.Command) (*leader, error) {
 	dir, fd, err := c.make()
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
 	}
 	defer unix.Close(fd)
-	ch, err := forkBelowParent(a, k, path, spec, attr, fd)
+	l, err := forkBelowParent(a, k, cmd, fd)
 	if err != nil {
 		endCgroup(dir)
 		return nil, err
 	}
-	ch.scope = bothScopes{&cgroupScope{all: c, dir: dir, leader: ch.pid}, ch.scope}
-	return ch, nil
+	l.scope = bothScopes{&cgroupScope{all: c, dir: dir, leader: l.pid}, l.scope}
+	return l, nil
 }
 
 // cancelIn kills what is being started in a cgroup, and returns ErrTooLate if what

@@ -1,6 +1,6 @@
 //go:build linux
 
-package procgroup
+package cleanup
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 )
@@ -88,19 +89,19 @@ func TestStartThatHangs(t *testing.T) {
 		const limit = 300 * time.Millisecond
 		for _, tt := range []struct {
 			name string
-			spec Spec
+			spec procgroup.Spec
 			want error
 			also error // instead, in the way without a cgroup and a parent
 		}{
-			{"FIFO", Spec{Args: []string{fifo}}, ErrNotExecutable, nil},
-			{"FIFO in PATH", Spec{Args: []string{"fifo"}, Env: []string{"PATH=" + dir}}, ErrNotExecutable, nil},
-			{"FIFO as directory", Spec{Args: []string{"true"}, Dir: fifo}, ErrBadDirectory, nil},
-			{"FIFO as PATH", Spec{Args: []string{"no-such"}, Env: []string{"PATH=" + fifo}}, ErrNotFound, nil},
-			{"dead mount", Spec{Args: []string{dead + "/x"}}, ErrTooLate, nil},
-			{"dead mount in PATH", Spec{Args: []string{"x"}, Env: []string{"PATH=/bin:" + dead}}, ErrTooLate, nil},
-			{"dead directory", Spec{Args: []string{"true"}, Dir: dead}, ErrTooLate, nil},
-			{"lease", Spec{Args: []string{lease}}, ErrTooLate, ErrMayHaveRun},
-			{"lease on the interpreter", Spec{Args: []string{interp}}, ErrTooLate, ErrMayHaveRun},
+			{"FIFO", procgroup.Spec{Args: []string{fifo}}, procgroup.ErrNotExecutable, nil},
+			{"FIFO in PATH", procgroup.Spec{Args: []string{"fifo"}, Env: []string{"PATH=" + dir}}, procgroup.ErrNotExecutable, nil},
+			{"FIFO as directory", procgroup.Spec{Args: []string{"true"}, Dir: fifo}, procgroup.ErrBadDirectory, nil},
+			{"FIFO as PATH", procgroup.Spec{Args: []string{"no-such"}, Env: []string{"PATH=" + fifo}}, procgroup.ErrNotFound, nil},
+			{"dead mount", procgroup.Spec{Args: []string{dead + "/x"}}, ErrTooLate, nil},
+			{"dead mount in PATH", procgroup.Spec{Args: []string{"x"}, Env: []string{"PATH=/bin:" + dead}}, ErrTooLate, nil},
+			{"dead directory", procgroup.Spec{Args: []string{"true"}, Dir: dead}, ErrTooLate, nil},
+			{"lease", procgroup.Spec{Args: []string{lease}}, ErrTooLate, ErrMayHaveRun},
+			{"lease on the interpreter", procgroup.Spec{Args: []string{interp}}, ErrTooLate, ErrMayHaveRun},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errors.New("the test's bound"))
@@ -112,7 +113,7 @@ func TestStartThatHangs(t *testing.T) {
 					t.Skip("it waits for the lease, and nothing else can be started by such a thread")
 				}
 				began := time.Now()
-				g, err := c.Start(ctx, tt.spec)
+				g, err := c.Start(ctx, "", tt.spec)
 				if err == nil {
 					g.Reap()
 					t.Fatal("it was started")
@@ -129,8 +130,8 @@ func TestStartThatHangs(t *testing.T) {
 			})
 		}
 		// Others are started meanwhile.
-		g := startBy(t, c, Spec{Args: sh("exit 7")})
-		if st := g.Reap(); st != (Status{Code: 7}) {
+		g := startBy(t, c, procgroup.Spec{Args: sh("exit 7")})
+		if st := g.Reap(); st != (procgroup.Status{Code: 7}) {
 			t.Errorf("another command: %+v, want code 7", st)
 		}
 		if _, err := os.Stat(ran); err == nil {
@@ -148,7 +149,7 @@ func TestHangingExecStopsNobody(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			_, err := c.Start(ctx, Spec{Args: []string{program}, Dir: "/"})
+			_, err := c.Start(ctx, "", procgroup.Spec{Args: []string{program}, Dir: "/"})
 			done <- err
 		}()
 		var leader int
@@ -218,12 +219,12 @@ func TestProgramIsNotLookedInto(t *testing.T) {
 	everyWay(t, func(t *testing.T, c *Cleaner) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		g, err := c.Start(t.Context(), Spec{Args: []string{bomb}, Dir: "/"})
+		g, err := c.Start(t.Context(), "", procgroup.Spec{Args: []string{bomb}, Dir: "/"})
 		if err == nil {
 			g.Reap()
 			t.Fatal("it was started")
 		}
-		if !errors.Is(err, ErrNotExecutable) || !strings.Contains(err.Error(), "dynamic linker") {
+		if !errors.Is(err, procgroup.ErrNotExecutable) || !strings.Contains(err.Error(), "dynamic linker") {
 			t.Errorf("%v", err)
 		}
 		runtime.ReadMemStats(&after)
@@ -258,7 +259,7 @@ func TestDirectoryAsTheKernelSeesIt(t *testing.T) {
 			{dir + "/far", "prog", "."},
 			{dir + "/far", "prog", ""},
 		} {
-			spec := Spec{Args: []string{tt.command}, Dir: tt.dir}
+			spec := procgroup.Spec{Args: []string{tt.command}, Dir: tt.dir}
 			if tt.command == "prog" {
 				spec.Env = []string{"PATH=" + tt.path}
 			}
@@ -282,13 +283,13 @@ func TestNothingOfTheServers(t *testing.T) {
 			dir, command string
 			want         error
 		}{
-			{"/proc/self/cwd", "/bin/pwd", ErrBadDirectory},
-			{"/proc/self/fd/3", "/bin/pwd", ErrBadDirectory},
-			{"/proc/thread-self/root", "/bin/pwd", ErrBadDirectory},
-			{"/", "/proc/self/exe", ErrNotExecutable},
-			{"/", "/proc/../proc/./self/fd/3", ErrNotExecutable},
+			{"/proc/self/cwd", "/bin/pwd", procgroup.ErrBadDirectory},
+			{"/proc/self/fd/3", "/bin/pwd", procgroup.ErrBadDirectory},
+			{"/proc/thread-self/root", "/bin/pwd", procgroup.ErrBadDirectory},
+			{"/", "/proc/self/exe", procgroup.ErrNotExecutable},
+			{"/", "/proc/../proc/./self/fd/3", procgroup.ErrNotExecutable},
 		} {
-			g, err := c.Start(t.Context(), Spec{Args: []string{tt.command}, Dir: tt.dir})
+			g, err := c.Start(t.Context(), "", procgroup.Spec{Args: []string{tt.command}, Dir: tt.dir})
 			if err == nil {
 				g.Reap()
 			}
@@ -303,12 +304,12 @@ func TestNothingOfTheServers(t *testing.T) {
 // though nobody had named it.
 func TestAnyDirectory(t *testing.T) {
 	for _, dir := range []string{"/no/such/home", "/etc/passwd"} {
-		g := startBy(t, testCleaner, Spec{Args: []string{"/bin/pwd"}, Dir: dir, AnyDir: true})
+		g := startBy(t, testCleaner, procgroup.Spec{Args: []string{"/bin/pwd"}, Dir: dir, AnyDir: true})
 		if got := proctest.All(t, g.Stdout()); got != "/\n" || g.Dir() != "/" {
 			t.Errorf("%s: it runs in %q, said to be %q", dir, got, g.Dir())
 		}
 		g.Reap()
-		if _, err := Start(t.Context(), Spec{Args: []string{"/bin/pwd"}, Dir: dir}); !errors.Is(err, ErrBadDirectory) {
+		if _, err := new(Cleaner).Start(t.Context(), "", procgroup.Spec{Args: []string{"/bin/pwd"}, Dir: dir}); !errors.Is(err, procgroup.ErrBadDirectory) {
 			t.Errorf("%s, asked for: %v", dir, err)
 		}
 	}
@@ -323,7 +324,7 @@ func TestManyStartsThatHang(t *testing.T) {
 	errs := make(chan error)
 	for range maxStarting {
 		go func() {
-			_, err := testCleaner.Start(ctx, Spec{Args: []string{dead + "/x"}, Dir: "/"})
+			_, err := testCleaner.Start(ctx, "", procgroup.Spec{Args: []string{dead + "/x"}, Dir: "/"})
 			errs <- err
 		}()
 	}
@@ -332,13 +333,12 @@ func TestManyStartsThatHang(t *testing.T) {
 			t.Errorf("%v, want %v", err, ErrTooLate)
 		}
 	}
-	short := Spec{Args: []string{"true"}, Dir: "/", Env: []string{"PATH=/bin"}}
-	_, err := testCleaner.Start(t.Context(), short)
+	short := procgroup.Spec{Args: []string{"true"}, Dir: "/", Env: []string{"PATH=/bin"}}
+	_, err := testCleaner.Start(t.Context(), "", short)
 	if !errors.Is(err, ErrTooLate) || !strings.Contains(err.Error(), fmt.Sprint(maxStartingEach)) {
 		t.Errorf("%v, want that %d starts hang", err, maxStartingEach)
 	}
-	short.For = "another"
-	g, err := testCleaner.Start(t.Context(), short)
+	g, err := testCleaner.Start(t.Context(), "another", short)
 	if err != nil {
 		t.Fatalf("another user's: %v", err)
 	}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package procgroup
+package cleanup
 
 import (
 	"bufio"
@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 )
@@ -326,7 +327,7 @@ func init() {
 			if c.cgroups != nil {
 				script = strings.ReplaceAll(script, "OWN", filepath.Join(c.cgroups.path, fmt.Sprint(c.cgroups.last.Load()+1)))
 			}
-			g, err := c.Start(context.Background(), Spec{Args: sh(script + "\nread x; exit 7"), Dir: "/", Env: os.Environ(), Merge: true})
+			g, err := c.Start(context.Background(), "", procgroup.Spec{Args: sh(script + "\nread x; exit 7"), Dir: "/", Env: os.Environ(), Merge: true})
 			if err != nil {
 				fmt.Println("not started:", strings.ReplaceAll(err.Error(), "\n", " "))
 				continue
@@ -511,9 +512,9 @@ func (s *countingScope) signal(p proctab.Process, sig syscall.Signal) { s.n++; s
 func TestOneTermEach(t *testing.T) {
 	cleaners(t, func(t *testing.T, c *Cleaner) {
 		mark := newMark()
-		g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " & read x")})
+		g := startBy(t, c, procgroup.Spec{Args: sh("setsid sleep " + mark + " & read x")})
 		proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
-		family := g.child.scope.(*familyScope)
+		family := g.whole.scope.(*familyScope)
 		count := &countingScope{scope: family.scope}
 		family.scope = count
 		ps, err := family.others()

@@ -1,4 +1,4 @@
-package procgroup
+package cleanup
 
 import (
 	"math/rand/v2"
@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
 )
 
@@ -94,23 +95,27 @@ func isOwn(pid int) bool {
 	return ok
 }
 
-// forkOwn calls fork, which starts a child that somebody waits for.
-func forkOwn(fork func() (pid int, err error)) (int, error) {
+// An ownChild is a child that somebody here waits for.
+type ownChild struct{ *procgroup.Child }
+
+// forkOwn calls fork, which starts such a child.
+func forkOwn(fork func() (*procgroup.Child, error)) (*ownChild, error) {
 	family.forking.RLock()
 	defer family.forking.RUnlock()
-	pid, err := fork()
-	if err == nil {
-		family.own.Store(pid, nil)
+	c, err := fork()
+	if err != nil {
+		return nil, err
 	}
-	return pid, err
+	family.own.Store(c.Pid, nil)
+	return &ownChild{c}, nil
 }
 
-// reapOwn reaps such a child, which has ended.
-func reapOwn(pid int) Status {
+// Reap reaps the child, which has ended.
+func (c *ownChild) Reap() procgroup.Status {
 	family.forking.Lock()
 	defer family.forking.Unlock()
-	family.own.Delete(pid)
-	return reap(pid)
+	family.own.Delete(c.Pid)
+	return c.Child.Reap()
 }
 
 // A kin is what is adopted of one session. The zero kin is of none: nothing is
@@ -140,18 +145,21 @@ func newKin() kin {
 // of the session for that long, since the child inherits it.
 var marking sync.Mutex
 
-// fork calls forkHere for the command of the session.
-func (k *kin) fork(path string, args []string, attr *syscall.ProcAttr) (f forked, err error) {
+// fork forks the command of the session.
+func (k *kin) fork(cmd *procgroup.Command, sys syscall.SysProcAttr) (*ownChild, error) {
+	fork := func() (*ownChild, error) { return forkOwn(func() (*procgroup.Child, error) { return cmd.Fork(sys) }) }
 	if k.session == 0 || family.server == 0 {
-		return forkHere(path, args, attr)
+		return fork()
 	}
 	marking.Lock()
 	defer marking.Unlock()
 	setSession(0, family.server, k.session)
 	defer setSession(0, family.server, unknownSession)
-	f, err = forkHere(path, args, attr)
-	k.tid = f.tid
-	return f, err
+	c, err := fork()
+	if err == nil {
+		k.tid = c.Thread
+	}
+	return c, err
 }
 
 // end says that the session is over: what is adopted of it from now on is ended.

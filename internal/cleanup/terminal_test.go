@@ -1,6 +1,6 @@
 //go:build linux
 
-package procgroup
+package cleanup
 
 import (
 	"errors"
@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proctest"
 	"wsexec/internal/tty"
 )
@@ -19,7 +22,7 @@ import (
 var size = &tty.Winsize{Rows: 24, Cols: 80}
 
 func TestSizeFromTheStart(t *testing.T) {
-	g := start(t, Spec{Args: helper("size"), TTY: &tty.Winsize{Rows: 7, Cols: 133}})
+	g := start(t, procgroup.Spec{Args: helper("size"), TTY: &tty.Winsize{Rows: 7, Cols: 133}})
 	proctest.Expect(t, g.Stdout(), "133x7\r\n")
 	for _, w := range []tty.Winsize{{Rows: 1, Cols: 2}, {Rows: 65535, Cols: 65534}} {
 		if err := g.Resize(w); err != nil {
@@ -38,7 +41,7 @@ func TestSizeFromTheStart(t *testing.T) {
 	if err := g.Resize(*size); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Resize after Hangup: %v", err)
 	}
-	if err := start(t, Spec{Args: []string{"true"}}).Resize(*size); err == nil {
+	if err := start(t, procgroup.Spec{Args: []string{"true"}}).Resize(*size); err == nil {
 		t.Error("a pipe was resized")
 	}
 }
@@ -46,13 +49,13 @@ func TestSizeFromTheStart(t *testing.T) {
 // The terminal's foreground group is another than the leader's where a shell does job control.
 func TestForegroundGroup(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
-		g := start(t, Spec{Args: sh("set -m; trap 'echo caught' TERM QUIT; trap : INT; sh -c 'echo $$; exec sleep 1000'; echo status $?; while :; do sleep 0.01; done"), TTY: size})
+		g := start(t, procgroup.Spec{Args: sh("set -m; trap 'echo caught' TERM QUIT; trap : INT; sh -c 'echo $$; exec sleep 1000'; echo status $?; while :; do sleep 0.01; done"), TTY: size})
 		out := proctest.Expect(t, g.Stdout(), "\n")
 		job, err := strconv.Atoi(strings.TrimSpace(out))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if fg := g.tty.Foreground(); fg != job || fg == g.Pid() {
+		if fg := foreground(g); fg != job || fg == g.Pid() {
 			t.Fatalf("foreground group %d, job %d, leader %d", fg, job, g.Pid())
 		}
 		if err := g.Signal(sig); err != nil {
@@ -70,19 +73,8 @@ func TestForegroundGroup(t *testing.T) {
 	}
 }
 
-// A foreground group can be a number that was given away since.
-func TestInSession(t *testing.T) {
-	g := start(t, Spec{Args: []string{"sleep", "1000"}, TTY: size})
-	if !inSession(g.Pid(), g.Pid()) {
-		t.Error("the leader's own is not")
-	}
-	if inSession(syscall.Getpgrp(), g.Pid()) {
-		t.Error("ours is")
-	}
-}
-
 func TestInterruptAfterHangup(t *testing.T) {
-	g := start(t, Spec{Args: sh("trap '' HUP; echo up; trap 'exit 5' INT; while :; do sleep 0.01; done"), TTY: size})
+	g := start(t, procgroup.Spec{Args: sh("trap '' HUP; echo up; trap 'exit 5' INT; while :; do sleep 0.01; done"), TTY: size})
 	proctest.Expect(t, g.Stdout(), "up\r\n")
 	g.Hangup()
 	proctest.Eventually(t, "it ends", func() bool {
@@ -95,4 +87,10 @@ func TestInterruptAfterHangup(t *testing.T) {
 		}
 	})
 	g.Reap()
+}
+
+// foreground is the foreground group of a command's terminal.
+func foreground(g *Group) (pgid int) {
+	g.Stdout().Control(func(fd int) { pgid, _ = unix.IoctlGetInt(fd, unix.TIOCGPGRP) })
+	return pgid
 }

@@ -1,4 +1,4 @@
-package procgroup
+package cleanup
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
 )
 
@@ -95,45 +96,39 @@ func (c *Cleaner) Close() {
 	c.guard.close()
 }
 
-func (c *Cleaner) fork(a *attempt, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+// fork starts the command of an attempt.
+func (c *Cleaner) fork(a *attempt, cmd *procgroup.Command) (*leader, error) {
 	k := newKin()
-	ch, err := c.forkOf(a, &k, path, spec, attr)
+	l, err := c.forkOf(a, &k, cmd)
 	if err != nil {
 		k.end()
 		return nil, err
 	}
 	if c.way != "" {
-		offer(ch.pid)
+		offer(l.pid)
 	}
 	if k.session != 0 {
-		ch.scope = &familyScope{scope: ch.scope, kin: k, guard: c.guard}
+		l.scope = &familyScope{scope: l.scope, kin: k, guard: c.guard}
 	}
-	return ch, nil
+	return l, nil
 }
 
 // forkOf starts the command of a session.
-func (c *Cleaner) forkOf(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr) (*child, error) {
+func (c *Cleaner) forkOf(a *attempt, k *kin, cmd *procgroup.Command) (*leader, error) {
 	switch c.way {
 	case ByCgroup:
-		return c.cgroups.fork(a, k, path, spec, attr)
+		return c.cgroups.fork(a, k, cmd)
 	case ByWalk:
-		return forkBelowParent(a, k, path, spec, attr, -1)
+		return forkBelowParent(a, k, cmd, -1)
 	}
 	if !a.begin(nil) {
 		return nil, ErrTooLate
 	}
-	f, err := k.fork(path, spec.Args, attr)
+	ch, err := k.fork(cmd, syscall.SysProcAttr{})
 	if err != nil {
 		return nil, err
 	}
-	return ownChild(f), nil
-}
-
-// ownChild is the child whose descendants are those of its session, and which is ours to reap.
-func ownChild(f forked) *child {
-	c := inSessionOf(f.pid, f.watch)
-	c.reap = func() Status { return reapOwn(f.pid) }
-	return c
+	return &leader{ch, ch.Pid, session(ch.Pid)}, nil
 }
 
 // What this binary is when it is started under one of these names.
@@ -160,10 +155,12 @@ func Helper() {
 
 // startHelper starts this binary under another name, in a session of its own so that no terminal's signal reaches it. Its
 // descriptors are files, from 0 on.
-func startHelper(sys syscall.SysProcAttr, files []uintptr, args ...string) (forked, error) {
+func startHelper(sys syscall.SysProcAttr, files []uintptr, args ...string) (*ownChild, error) {
 	sys.Setsid = true
 	// By this name it is the file that runs, also when another has taken its place. Nothing in the environment is for it.
-	return forkHere("/proc/self/exe", args, &syscall.ProcAttr{Dir: "/", Files: files, Sys: &sys})
+	return forkOwn(func() (*procgroup.Child, error) {
+		return procgroup.Fork("/proc/self/exe", args, &syscall.ProcAttr{Dir: "/", Files: files, Sys: &sys})
+	})
 }
 
 // deafen makes signals that are meant for the server, or for everything in its cgroup, do nothing here: who cleans up
@@ -176,7 +173,7 @@ func deafen() {
 }
 
 // errNoHelper: what was started as a helper did not behave as one.
-var errNoHelper = errors.New("the program does not call procgroup.Helper at its beginning")
+var errNoHelper = errors.New("the program does not call cleanup.Helper at its beginning")
 
 // probeWalk finds out whether ByWalk works.
 func probeWalk() error {
@@ -187,8 +184,8 @@ func probeWalk() error {
 	if err != nil {
 		return err
 	}
-	f.watch()
-	if reapOwn(f.pid) != (Status{}) {
+	f.Wait()
+	if f.Reap() != (procgroup.Status{}) {
 		return errNoHelper
 	}
 	return nil

@@ -1,4 +1,4 @@
-package procgroup
+package cleanup
 
 import (
 	"encoding/binary"
@@ -52,7 +52,7 @@ func (g *guard) start() (watch func(), err error) {
 		return nil, err
 	}
 	defer null.Close()
-	if err := cloexecPipe(&p); err != nil {
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return nil, err
 	}
 	r, w := os.NewFile(uintptr(p[0]), "|0"), os.NewFile(uintptr(p[1]), "|1")
@@ -62,14 +62,14 @@ func (g *guard) start() (watch func(), err error) {
 		w.Close()
 		return nil, err
 	}
-	g.w, g.pid = w, f.pid
+	g.w, g.pid = w, f.Pid
 	w.Write(g.left)
 	return func() {
-		f.watch()
+		f.Wait()
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.pid = 0
-		reapOwn(f.pid)
+		f.Reap()
 	}, nil
 }
 

@@ -1,4 +1,4 @@
-package procgroup
+package cleanup
 
 import (
 	"bufio"
@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsexec/internal/poll"
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
 )
 
@@ -145,9 +146,9 @@ type parent struct {
 	cancel func() error // endStart, once: its first answer counts
 	pidfd  *os.File     // of the leader, nil if there is none
 	sock   *os.File
-	told   atomic.Bool   // it was told to end, or has died before that
-	ended  chan struct{} // closed when it has, and what it had left was ended
-	status Status        // set by release
+	told   atomic.Bool      // it was told to end, or has died before that
+	ended  chan struct{}    // closed when it has, and what it had left was ended
+	status procgroup.Status // set by release
 
 	mu   sync.RWMutex // held for reading while pid is used
 	died bool         // pid may be a stranger's
@@ -155,14 +156,14 @@ type parent struct {
 
 // forkBelowParent starts the command by a parent process, and in the cgroup of that
 // descriptor unless it is negative.
-func forkBelowParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.ProcAttr, cgroup int) (*child, error) {
+func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*leader, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a socket: %w", err)
 	}
 	unix.SetNonblock(fds[0], true)
 	ours, theirs := os.NewFile(uintptr(fds[0]), "parent"), os.NewFile(uintptr(fds[1]), "parent")
-	files := append(attr.Files[:3:3], theirs.Fd())
+	files := append(cmd.Files[:3:3], theirs.Fd())
 	if cgroup >= 0 {
 		files = append(files, uintptr(cgroup))
 	}
@@ -172,24 +173,24 @@ func forkBelowParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.
 		ours.Close()
 		return nil, err
 	}
-	k.tid = f.tid
-	p := &parent{pid: f.pid, kin: *k, sock: ours, ended: make(chan struct{}), status: Status{Code: -1}}
+	k.tid = f.Thread
+	p := &parent{pid: f.Pid, kin: *k, sock: ours, ended: make(chan struct{}), status: procgroup.Status{Code: -1}}
 	p.cancel = sync.OnceValue(p.endStart)
 	begun := make(chan bool, 1) // whether Start returns the command
 	go func() {
 		// It ends when it is told to, or when ours is closed; or when what cannot be killed has ended after all. Nobody
 		// waits for that.
 		defer close(p.ended)
-		f.watch()
+		f.Wait()
 		p.mu.Lock()
 		p.died = true
-		reapOwn(f.pid)
+		f.Reap()
 		p.mu.Unlock()
 		if <-begun && !p.told.Swap(true) {
 			p.kin.endAll()
 		}
 	}()
-	err = p.begin(a, &startRequest{path: path, dir: attr.Dir, args: spec.Args, env: attr.Env, tty: attr.Sys.Setctty, cgroup: cgroup >= 0, session: k.session})
+	err = p.begin(a, &startRequest{path: cmd.Path, dir: cmd.Dir, args: cmd.Args, env: cmd.Env, tty: cmd.TTY, cgroup: cgroup >= 0, session: k.session})
 	begun <- err == nil
 	if err != nil {
 		ours.Close()
@@ -202,7 +203,7 @@ func forkBelowParent(a *attempt, k *kin, path string, spec *Spec, attr *syscall.
 		unix.SetNonblock(fd, true)
 		p.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	}
-	return &child{pid: p.leader, watch: p.watch, reap: func() Status { return p.status }, kill: p.kill, scope: p}, nil
+	return &leader{p, p.leader, p}, nil
 }
 
 // begin has the parent start the command.
@@ -254,8 +255,8 @@ func (p *parent) endStart() error {
 	}
 }
 
-// watch waits for the command's end: by itself, since the parent can be stopped by whoever may signal it.
-func (p *parent) watch() {
+// Wait waits for the command's end: by itself, since the parent can be stopped by whoever may signal it.
+func (p *parent) Wait() {
 	if !p.seen() {
 		if kind, _, err := readMessage(p.sock); err != nil || kind != saysExited {
 			<-p.ended
@@ -287,8 +288,8 @@ func (p *parent) wake() {
 	}
 }
 
-// kill signals the command's group, by a descriptor, which can mean no stranger's (Linux 6.9), or by its number.
-func (p *parent) kill(sig syscall.Signal) error {
+// Signal signals the command's group, by a descriptor, which can mean no stranger's (Linux 6.9), or by its number.
+func (p *parent) Signal(sig syscall.Signal) error {
 	err := error(unix.EINVAL)
 	if p.pidfd != nil {
 		if raw, rerr := p.pidfd.SyscallConn(); rerr == nil {
@@ -305,6 +306,9 @@ func (p *parent) kill(sig syscall.Signal) error {
 	}
 	return syscall.Kill(-p.leader, sig)
 }
+
+// Reap returns the status that the parent process has said.
+func (p *parent) Reap() procgroup.Status { return p.status }
 
 func (p *parent) others() ([]proctab.Process, error) {
 	p.mu.RLock()
@@ -342,7 +346,7 @@ func (p *parent) release(leave bool) (left []proctab.Process) {
 	_, err := p.sock.Write([]byte{word})
 	for kind, n := byte(0), uint64(0); err == nil && kind != saysStatus; {
 		if kind, n, err = readMessage(p.sock); err == nil && kind == saysStatus {
-			p.status = statusOf(syscall.WaitStatus(n))
+			p.status = procgroup.StatusOf(syscall.WaitStatus(n))
 		}
 	}
 	switch {
@@ -390,7 +394,7 @@ func parentMain() {
 	if server != 0 {
 		setSession(0, server, q.session) // the command inherits it
 	}
-	f, err := forkHere(q.path, q.args, &syscall.ProcAttr{
+	f, err := procgroup.Fork(q.path, q.args, &syscall.ProcAttr{
 		Dir: q.dir, Env: q.env, Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: q.tty, Ctty: 0, UseCgroupFD: q.cgroup, CgroupFD: 4},
 	})
@@ -407,12 +411,12 @@ func parentMain() {
 		return
 	}
 	closeStdio()
-	sock.Write(message(saysStarted, uint64(f.pid)))
-	p := &reaper{leader: f.pid, sock: sock, orphans: orphans}
+	sock.Write(message(saysStarted, uint64(f.Pid)))
+	p := &reaper{leader: f.Pid, sock: sock, orphans: orphans}
 
 	exited := make(chan struct{})
 	go func() {
-		f.watch()
+		f.Wait()
 		close(exited)
 	}()
 	words := make(chan byte)

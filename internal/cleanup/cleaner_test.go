@@ -1,6 +1,6 @@
 //go:build linux
 
-package procgroup
+package cleanup
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 	"wsexec/internal/tty"
@@ -59,11 +60,11 @@ func marked(t testing.TB, mark string) (pids []int) {
 // startStranger starts a process that is nobody's command. It is our child, so it
 // has to be known as one, or it would be taken for an orphan of a command's.
 func startStranger(cmd *exec.Cmd) error {
-	_, err := forkOwn(func() (int, error) {
+	_, err := forkOwn(func() (*procgroup.Child, error) {
 		if err := cmd.Start(); err != nil {
-			return 0, err
+			return nil, err
 		}
-		return cmd.Process.Pid, nil
+		return &procgroup.Child{Pid: cmd.Process.Pid}, nil
 	})
 	return err
 }
@@ -80,7 +81,7 @@ func outputOf(cmd *exec.Cmd) ([]byte, error) {
 }
 
 // scopeOf is the scope of a group's way.
-func scopeOf(g *Group) scope { return g.child.scope.(*familyScope).scope }
+func scopeOf(g *Group) scope { return g.whole.scope.(*familyScope).scope }
 
 // newMark is a number of seconds that nobody else sleeps.
 func newMark() string { return fmt.Sprintf("1000.%09d", rand.N(1_000_000_000)) }
@@ -118,12 +119,12 @@ func TestNothingEscapes(t *testing.T) {
 			for _, size := range []*tty.Winsize{nil, size} {
 				t.Run(fmt.Sprintf("%s,tty=%t", name, size != nil), func(t *testing.T) {
 					mark := newMark()
-					g := startBy(t, c, Spec{
+					g := startBy(t, c, procgroup.Spec{
 						Args: sh(strings.ReplaceAll(e.script, "MARK", mark) + "\nread x; exit 7"), TTY: size,
 						Env: append(os.Environ(), "FORKER="+forker),
 					})
 					proctest.Eventually(t, "all are there", func() bool { return len(marked(t, mark)) >= e.n })
-					beside := startBy(t, c, Spec{Args: sh("setsid sleep 1000 & read x; exit 8")})
+					beside := startBy(t, c, procgroup.Spec{Args: sh("setsid sleep 1000 & read x; exit 8")})
 					proctest.Eventually(t, "the other's process is there", func() bool { return len(members(t, beside)) == 1 })
 					if size != nil {
 						if _, err := g.Keyboard().Feed([]byte("\r")); err != nil {
@@ -155,7 +156,7 @@ func TestNothingEscapes(t *testing.T) {
 						return len(members(t, g)) == 0 && len(marked(t, mark)) == 0
 					})
 					t.Logf("%v to the end", time.Since(began))
-					if st := g.Reap(); st != (Status{Code: 7}) {
+					if st := g.Reap(); st != (procgroup.Status{Code: 7}) {
 						t.Errorf("status %+v, want code 7", st)
 					}
 					if n := len(members(t, beside)); n < 1 {
@@ -163,7 +164,7 @@ func TestNothingEscapes(t *testing.T) {
 					}
 					beside.Stdin().Close()
 					exited(t, beside)
-					if st := beside.Reap(); st != (Status{Code: 8}) {
+					if st := beside.Reap(); st != (procgroup.Status{Code: 8}) {
 						t.Errorf("the other command's status %+v, want code 8", st)
 					}
 				})
@@ -177,7 +178,7 @@ func TestReapEndsEverything(t *testing.T) {
 	cleaners(t, func(t *testing.T, c *Cleaner) {
 		for name, e := range escapes() {
 			mark := newMark()
-			g := startBy(t, c, Spec{Args: sh(strings.ReplaceAll(e.script, "MARK", mark) + "\nread x"), Env: append(os.Environ(), "FORKER="+forker)})
+			g := startBy(t, c, procgroup.Spec{Args: sh(strings.ReplaceAll(e.script, "MARK", mark) + "\nread x"), Env: append(os.Environ(), "FORKER="+forker)})
 			proctest.Eventually(t, "all are there", func() bool { return len(marked(t, mark)) >= e.n })
 			g.Stdin().Close()
 			g.Reap()
@@ -196,7 +197,7 @@ func TestReapAndLeave(t *testing.T) {
 			t.Skip(err)
 		}
 		mark := newMark()
-		g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " >/dev/null 2>&1 & sleep " + mark + " >/dev/null 2>&1 & read x")})
+		g := startBy(t, c, procgroup.Spec{Args: sh("setsid sleep " + mark + " >/dev/null 2>&1 & sleep " + mark + " >/dev/null 2>&1 & read x")})
 		proctest.Eventually(t, "both are there", func() bool { return len(marked(t, mark)) == 2 })
 		g.Stdin().Close()
 		exited(t, g)
@@ -293,7 +294,7 @@ func init() {
 			fmt.Println("-")
 		}
 		for range 2 {
-			if _, err := c.Start(context.Background(), Spec{Args: sh(strings.ReplaceAll("setsid sleep MARK & nohup sleep MARK & (trap '' TERM HUP; exec sleep MARK) & exec sleep MARK", "MARK", args[1])), Env: os.Environ(), Dir: "/"}); err != nil {
+			if _, err := c.Start(context.Background(), "", procgroup.Spec{Args: sh(strings.ReplaceAll("setsid sleep MARK & nohup sleep MARK & (trap '' TERM HUP; exec sleep MARK) & exec sleep MARK", "MARK", args[1])), Env: os.Environ(), Dir: "/"}); err != nil {
 				fmt.Println(err)
 				return
 			}
@@ -310,7 +311,7 @@ func TestKilledParent(t *testing.T) {
 	}
 	t.Cleanup(c.Close)
 	mark := newMark()
-	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & setsid sleep " + mark + " & exec sleep " + mark)})
+	g := startBy(t, c, procgroup.Spec{Args: sh("sleep " + mark + " & setsid sleep " + mark + " & exec sleep " + mark)})
 	proctest.Eventually(t, "all are there", func() bool { return len(marked(t, mark)) == 3 })
 	p, _, err := proctab.Read(g.Pid())
 	if err != nil {
@@ -319,7 +320,7 @@ func TestKilledParent(t *testing.T) {
 	syscall.Kill(p.PPid, syscall.SIGKILL)
 	exited(t, g)
 	proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
-	if st := g.Reap(); st != (Status{Code: -1}) {
+	if st := g.Reap(); st != (procgroup.Status{Code: -1}) {
 		t.Errorf("status %+v, want code -1", st)
 	}
 }
@@ -332,14 +333,14 @@ func TestStoppedParent(t *testing.T) {
 	}
 	t.Cleanup(c.Close)
 	mark := newMark()
-	g := startBy(t, c, Spec{Args: sh("setsid sleep " + mark + " & kill -STOP $PPID; read x; exit 3")})
+	g := startBy(t, c, procgroup.Spec{Args: sh("setsid sleep " + mark + " & kill -STOP $PPID; read x; exit 3")})
 	proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 	g.Stdin().Close()
 	exited(t, g)
 	if n := len(members(t, g)); n != 1 {
 		t.Errorf("%d members, want 1", n)
 	}
-	if st := g.Reap(); st != (Status{Code: 3}) {
+	if st := g.Reap(); st != (procgroup.Status{Code: 3}) {
 		t.Errorf("status %+v, want code 3", st)
 	}
 	proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
@@ -368,12 +369,12 @@ func TestStoppedStart(t *testing.T) {
 			}
 		}
 	}()
-	g := startBy(t, c, Spec{Args: sh("exit 3")})
+	g := startBy(t, c, procgroup.Spec{Args: sh("exit 3")})
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
 	exited(t, g)
-	if st := g.Reap(); st != (Status{Code: 3}) {
+	if st := g.Reap(); st != (procgroup.Status{Code: 3}) {
 		t.Errorf("status %+v, want code 3", st)
 	}
 }
@@ -387,7 +388,7 @@ func TestKilledParentOfZombie(t *testing.T) {
 	}
 	t.Cleanup(c.Close)
 	mark := newMark()
-	g := startBy(t, c, Spec{Args: sh("sleep " + mark + " & read x; exit 0")})
+	g := startBy(t, c, procgroup.Spec{Args: sh("sleep " + mark + " & read x; exit 0")})
 	proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 	p := scopeOf(g).(*parent)
 	g.Stdin().Close()
@@ -405,7 +406,7 @@ func TestKilledParentOfZombie(t *testing.T) {
 		}
 	}
 	g.SignalAll(syscall.SIGTERM)
-	if st := g.Reap(); st != (Status{Code: -1}) {
+	if st := g.Reap(); st != (procgroup.Status{Code: -1}) {
 		t.Errorf("status %+v, want code -1", st)
 	}
 	proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
@@ -478,10 +479,10 @@ func TestMoveNowhere(t *testing.T) {
 		t.Skip(err)
 	}
 	defer c.Close()
-	g := startBy(t, c, Spec{Args: []string{"cat"}})
+	g := startBy(t, c, procgroup.Spec{Args: []string{"cat"}})
 	nowhere := t.TempDir() + "/gone"
 	synctest.Test(t, func(*testing.T) { moveProcesses(scopeOf(g).(*cgroupScope).dir, nowhere) })
-	if !groupLives(g.Pid()) {
+	if st := proctab.State(g.Pid()); st == 0 || st == 'Z' {
 		t.Error("the command has ended")
 	}
 	g.Signal(syscall.SIGKILL)
@@ -501,7 +502,7 @@ func TestMovedCommand(t *testing.T) {
 		if moved {
 			script = "echo $$ >" + c.cgroups.own + "/cgroup.procs; " + script
 		}
-		g := startBy(t, c, Spec{Args: sh(script)})
+		g := startBy(t, c, procgroup.Spec{Args: sh(script)})
 		proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 		g.Stdin().Close()
 		exited(t, g)
@@ -513,7 +514,7 @@ func TestMovedCommand(t *testing.T) {
 		}
 		g.SignalAll(syscall.SIGTERM)
 		proctest.Eventually(t, "it has ended", func() bool { return len(members(t, g)) == 0 && len(marked(t, mark)) == 0 })
-		if st := g.Reap(); st != (Status{Code: 7}) {
+		if st := g.Reap(); st != (procgroup.Status{Code: 7}) {
 			t.Errorf("moved=%t: status %+v, want code 7", moved, st)
 		}
 	}
@@ -527,7 +528,7 @@ func TestSweep(t *testing.T) {
 	}
 	defer alive.Close()
 	mark, dead := newMark(), newMark()
-	g := startBy(t, alive, Spec{Args: []string{"sleep", mark}})
+	g := startBy(t, alive, procgroup.Spec{Args: []string{"sleep", mark}})
 	// As a server and its guard that were killed at once leave it.
 	dir := filepath.Join(alive.cgroups.own, cgroupPrefix+"1-1")
 	if err := os.MkdirAll(filepath.Join(dir, "1", "nested"), 0o755); err != nil {
@@ -558,12 +559,12 @@ func TestSweep(t *testing.T) {
 
 // The tests of what a command is and does, in each way.
 func TestEveryWay(t *testing.T) {
-	if os.Getenv("PROCGROUP_TEST_WAY") != "" {
+	if os.Getenv("CLEANUP_TEST_WAY") != "" {
 		t.Skip("this is one of them")
 	}
 	for _, way := range []string{ByCgroup, ByWalk} {
 		cmd := exec.Command(helper()[0], "-test.run", "^Test(ExitCode|Killed|CoreFlag|Reap|Cannot|Lookup|EveryByte|Session|Streams|Merge|Descriptors|Ignored|Blocked|Group|Signal|Zombie|Jobs|Hangup|Output|Input|Unread|Close|Size|LastByte|Interrupt|Foreground)", "-test.skip", "TestKilledServer|TestKilledParent|TestReapEnds|TestReapAndLeave")
-		cmd.Env = append(os.Environ(), "PROCGROUP_TEST_WAY="+way)
+		cmd.Env = append(os.Environ(), "CLEANUP_TEST_WAY="+way)
 		if out, err := outputOf(cmd); err != nil {
 			if way == ByCgroup && strings.Contains(string(out), "clean-up by cgroup is not possible here") {
 				t.Log(string(out))
@@ -632,7 +633,7 @@ func TestAbandonedGuard(t *testing.T) {
 	}
 	defer other.Close()
 	mark := newMark()
-	g := startBy(t, other, Spec{Args: []string{"sleep", mark}})
+	g := startBy(t, other, procgroup.Spec{Args: []string{"sleep", mark}})
 	c.guard.abandon()
 	proctest.Eventually(t, "the guard has removed the cgroup", func() bool {
 		_, err := os.Stat(c.cgroups.path)

@@ -1,8 +1,13 @@
-//go:build !linux
+//go:build darwin
 
-package procgroup
+package cleanup
 
-import "fmt"
+import (
+	"fmt"
+	"syscall"
+
+	"wsexec/internal/procgroup"
+)
 
 // A Cleaner knows how to find everything that a command has started: here, by the Unix session.
 type Cleaner struct{}
@@ -26,3 +31,15 @@ func (*Cleaner) Close() {}
 
 // Helper does nothing: there are no helpers.
 func Helper() {}
+
+// fork starts the command of an attempt.
+func (*Cleaner) fork(a *attempt, cmd *procgroup.Command) (*leader, error) {
+	if !a.begin(nil) {
+		return nil, ErrTooLate
+	}
+	ch, err := cmd.Fork(syscall.SysProcAttr{})
+	if err != nil {
+		return nil, err
+	}
+	return &leader{ch, ch.Pid, session(ch.Pid)}, nil
+}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package procgroup
+package cleanup
 
 import (
 	"bytes"
@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 	"wsexec/internal/tty"
@@ -27,7 +28,7 @@ import (
 
 func TestExitCode(t *testing.T) {
 	for _, code := range []int{0, 1, 127, 128, 255} {
-		if got := start(t, Spec{Args: helper("exit", strconv.Itoa(code))}).Reap(); got != (Status{Code: code}) {
+		if got := start(t, procgroup.Spec{Args: helper("exit", strconv.Itoa(code))}).Reap(); got != (procgroup.Status{Code: code}) {
 			t.Errorf("exit %d: %+v", code, got)
 		}
 	}
@@ -35,8 +36,8 @@ func TestExitCode(t *testing.T) {
 
 func TestKilledBySignal(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGUSR1} {
-		g := start(t, Spec{Args: sh(fmt.Sprintf("kill -%d $$; exit 3", sig))})
-		if got := g.Reap(); got != (Status{Signal: sig}) {
+		g := start(t, procgroup.Spec{Args: sh(fmt.Sprintf("kill -%d $$; exit 3", sig))})
+		if got := g.Reap(); got != (procgroup.Status{Signal: sig}) {
 			t.Errorf("signal %d: %+v", sig, got)
 		}
 	}
@@ -57,35 +58,22 @@ func TestCoreFlag(t *testing.T) {
 			}
 			size = "unlimited"
 		}
-		g := start(t, Spec{Args: sh("ulimit -c " + size + " && kill -ABRT $$"), Dir: t.TempDir()})
-		if got := g.Reap(); got != (Status{Signal: syscall.SIGABRT, CoreDumped: on}) {
+		g := start(t, procgroup.Spec{Args: sh("ulimit -c " + size + " && kill -ABRT $$"), Dir: t.TempDir()})
+		if got := g.Reap(); got != (procgroup.Status{Signal: syscall.SIGABRT, CoreDumped: on}) {
 			t.Errorf("core limit %s: %+v", size, got)
 		}
 	}
 }
 
 // Without a pidfd the exit must be seen all the same.
-func TestWithoutPidfd(t *testing.T) {
-	usePidfd = false
-	defer func() { usePidfd = true }()
-	g := start(t, Spec{Args: sh("exit 7")})
-	exited(t, g)
-	if err := syscall.Kill(g.Pid(), 0); err != nil {
-		t.Errorf("the zombie is gone before Reap: %v", err)
-	}
-	if got := g.Reap(); got != (Status{Code: 7}) {
-		t.Errorf("%+v", got)
-	}
-}
-
 func TestReapTwice(t *testing.T) {
-	g := start(t, Spec{Args: sh("exit 9")})
-	results := make(chan Status)
+	g := start(t, procgroup.Spec{Args: sh("exit 9")})
+	results := make(chan procgroup.Status)
 	for range 4 {
 		go func() { results <- g.Reap() }()
 	}
 	for range 4 {
-		if got := <-results; got != (Status{Code: 9}) {
+		if got := <-results; got != (procgroup.Status{Code: 9}) {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -113,33 +101,33 @@ func TestCannotStart(t *testing.T) {
 	env := []string{"PATH=" + dir}
 	for _, c := range []struct {
 		name string
-		spec Spec
+		spec procgroup.Spec
 		want error
 		text []string
 	}{
-		{"not in PATH", Spec{Args: []string{"nosuch"}, Env: env}, ErrNotFound, []string{`"nosuch"`, dir}},
-		{"sh is not in this PATH", Spec{Args: []string{"sh"}, Env: env}, ErrNotFound, []string{`"sh"`}},
-		{"empty", Spec{Args: []string{""}}, ErrNotFound, []string{"empty command"}},
-		{"none", Spec{}, ErrNotFound, []string{"empty command"}},
-		{"path", Spec{Args: []string{"/no/such"}}, ErrNotFound, []string{`"/no/such"`, "no such file"}},
-		{"below a file", Spec{Args: []string{noX + "/x"}}, ErrNotFound, []string{"not a directory"}},
-		{"path is not looked up", Spec{Args: []string{"./sh"}, Env: []string{"PATH=/bin"}, Dir: dir}, ErrNotFound, []string{`"./sh"`}},
-		{"no x bit", Spec{Args: []string{noX}}, ErrNotExecutable, []string{noX, "permission denied", "-rw-r--r--"}},
-		{"no x bit, in PATH", Spec{Args: []string{"no-x"}, Env: env}, ErrNotExecutable, []string{"permission denied"}},
-		{"directory", Spec{Args: []string{sub}}, ErrNotExecutable, []string{sub, "directory"}},
-		{"directory in PATH", Spec{Args: []string{"sub"}, Env: env}, ErrNotExecutable, []string{"directory"}},
-		{"garbage", Spec{Args: []string{garbage}}, ErrNotExecutable, []string{garbage, "#!"}},
-		{"empty file", Spec{Args: []string{empty}}, ErrNotExecutable, []string{"exec format error"}},
-		{"too long", Spec{Args: []string{"/bin/true", strings.Repeat("x", 4<<20)}}, ErrNotExecutable, []string{"argument list too long", "4194315"}},
-		{"interpreter", Spec{Args: []string{noInterp}}, ErrNotExecutable, []string{noInterp, `interpreter "/no/such/interp"`, "no such file"}},
-		{"interpreter with CR", Spec{Args: []string{crlf}}, ErrNotExecutable, []string{`"/bin/sh\r"`}},
-		{"interpreter is a directory", Spec{Args: []string{interpIsDir}}, ErrNotExecutable, []string{"interpreter", "permission denied"}},
-		{"no directory", Spec{Args: []string{"/bin/true"}, Dir: "/no/such"}, ErrBadDirectory, []string{`"/no/such"`, "no such file"}},
-		{"a file", Spec{Args: []string{"/bin/true"}, Dir: noX}, ErrBadDirectory, []string{noX, "not a directory"}},
-		{"relative", Spec{Args: []string{"/bin/true"}, Dir: "tmp"}, ErrBadDirectory, []string{"absolute"}},
-		{"NUL in directory", Spec{Args: []string{"/bin/true"}, Dir: "/\x00"}, ErrBadDirectory, []string{"NUL"}},
-		{"NUL in argument", Spec{Args: []string{"/bin/true", "a\x00b"}}, nil, []string{"argument", "NUL"}},
-		{"NUL in variable", Spec{Args: []string{"/bin/true"}, Env: []string{"SECRET=a\x00b"}}, nil, []string{`"SECRET"`, "NUL"}},
+		{"not in PATH", procgroup.Spec{Args: []string{"nosuch"}, Env: env}, procgroup.ErrNotFound, []string{`"nosuch"`, dir}},
+		{"sh is not in this PATH", procgroup.Spec{Args: []string{"sh"}, Env: env}, procgroup.ErrNotFound, []string{`"sh"`}},
+		{"empty", procgroup.Spec{Args: []string{""}}, procgroup.ErrNotFound, []string{"empty command"}},
+		{"none", procgroup.Spec{}, procgroup.ErrNotFound, []string{"empty command"}},
+		{"path", procgroup.Spec{Args: []string{"/no/such"}}, procgroup.ErrNotFound, []string{`"/no/such"`, "no such file"}},
+		{"below a file", procgroup.Spec{Args: []string{noX + "/x"}}, procgroup.ErrNotFound, []string{"not a directory"}},
+		{"path is not looked up", procgroup.Spec{Args: []string{"./sh"}, Env: []string{"PATH=/bin"}, Dir: dir}, procgroup.ErrNotFound, []string{`"./sh"`}},
+		{"no x bit", procgroup.Spec{Args: []string{noX}}, procgroup.ErrNotExecutable, []string{noX, "permission denied", "-rw-r--r--"}},
+		{"no x bit, in PATH", procgroup.Spec{Args: []string{"no-x"}, Env: env}, procgroup.ErrNotExecutable, []string{"permission denied"}},
+		{"directory", procgroup.Spec{Args: []string{sub}}, procgroup.ErrNotExecutable, []string{sub, "directory"}},
+		{"directory in PATH", procgroup.Spec{Args: []string{"sub"}, Env: env}, procgroup.ErrNotExecutable, []string{"directory"}},
+		{"garbage", procgroup.Spec{Args: []string{garbage}}, procgroup.ErrNotExecutable, []string{garbage, "#!"}},
+		{"empty file", procgroup.Spec{Args: []string{empty}}, procgroup.ErrNotExecutable, []string{"exec format error"}},
+		{"too long", procgroup.Spec{Args: []string{"/bin/true", strings.Repeat("x", 4<<20)}}, procgroup.ErrNotExecutable, []string{"argument list too long", "4194315"}},
+		{"interpreter", procgroup.Spec{Args: []string{noInterp}}, procgroup.ErrNotExecutable, []string{noInterp, `interpreter "/no/such/interp"`, "no such file"}},
+		{"interpreter with CR", procgroup.Spec{Args: []string{crlf}}, procgroup.ErrNotExecutable, []string{`"/bin/sh\r"`}},
+		{"interpreter is a directory", procgroup.Spec{Args: []string{interpIsDir}}, procgroup.ErrNotExecutable, []string{"interpreter", "permission denied"}},
+		{"no directory", procgroup.Spec{Args: []string{"/bin/true"}, Dir: "/no/such"}, procgroup.ErrBadDirectory, []string{`"/no/such"`, "no such file"}},
+		{"a file", procgroup.Spec{Args: []string{"/bin/true"}, Dir: noX}, procgroup.ErrBadDirectory, []string{noX, "not a directory"}},
+		{"relative", procgroup.Spec{Args: []string{"/bin/true"}, Dir: "tmp"}, procgroup.ErrBadDirectory, []string{"absolute"}},
+		{"NUL in directory", procgroup.Spec{Args: []string{"/bin/true"}, Dir: "/\x00"}, procgroup.ErrBadDirectory, []string{"NUL"}},
+		{"NUL in argument", procgroup.Spec{Args: []string{"/bin/true", "a\x00b"}}, nil, []string{"argument", "NUL"}},
+		{"NUL in variable", procgroup.Spec{Args: []string{"/bin/true"}, Env: []string{"SECRET=a\x00b"}}, nil, []string{`"SECRET"`, "NUL"}},
 	} {
 		for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
 			t.Run(fmt.Sprintf("%s,tty=%t", c.name, size != nil), func(t *testing.T) {
@@ -148,12 +136,12 @@ func TestCannotStart(t *testing.T) {
 				if spec.Dir == "" {
 					spec.Dir = "/"
 				}
-				g, err := Start(context.Background(), spec)
+				g, err := new(Cleaner).Start(context.Background(), "", spec)
 				if err == nil {
 					g.Reap()
 					t.Fatal("started")
 				}
-				for _, class := range []error{ErrNotFound, ErrNotExecutable, ErrBadDirectory} {
+				for _, class := range []error{procgroup.ErrNotFound, procgroup.ErrNotExecutable, procgroup.ErrBadDirectory} {
 					if errors.Is(err, class) != (class == c.want) {
 						t.Errorf("%q: is %q: %t", err, class, errors.Is(err, class))
 					}
@@ -179,8 +167,8 @@ func TestDirectoryNotEnterable(t *testing.T) {
 	if err := os.Chmod(dir, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: dir})
-	if !errors.Is(err, ErrBadDirectory) {
+	_, err := new(Cleaner).Start(context.Background(), "", procgroup.Spec{Args: []string{"/bin/true"}, Dir: dir})
+	if !errors.Is(err, procgroup.ErrBadDirectory) {
 		t.Error(err)
 	}
 }
@@ -208,13 +196,13 @@ func TestLookup(t *testing.T) {
 		{"./which", "/bin", dir + "/b", "b ./which"},
 		{"b/../c/which", "/bin", dir, "c b/../c/which"},
 	} {
-		g := start(t, Spec{Args: []string{c.arg}, Env: []string{"PATH=" + c.path, "PATH=/nowhere"}, Dir: c.dir})
+		g := start(t, procgroup.Spec{Args: []string{c.arg}, Env: []string{"PATH=" + c.path, "PATH=/nowhere"}, Dir: c.dir})
 		if got := proctest.All(t, g.Stdout()); got != c.want+"\n" {
 			t.Errorf("%s in PATH %s and %s: %q, want %q", c.arg, c.path, c.dir, got, c.want)
 		}
 	}
 	// Without PATH, as execvp.
-	if got := proctest.All(t, start(t, Spec{Args: []string{"pwd"}, Env: []string{"X=1"}, Dir: "/"}).Stdout()); got != "/\n" {
+	if got := proctest.All(t, start(t, procgroup.Spec{Args: []string{"pwd"}, Env: []string{"X=1"}, Dir: "/"}).Stdout()); got != "/\n" {
 		t.Errorf("pwd without PATH: %q", got)
 	}
 }
@@ -224,12 +212,12 @@ func TestEveryByte(t *testing.T) {
 	for c := 1; c < 256; c++ {
 		b = append(b, byte(c))
 	}
-	g := start(t, Spec{Args: helper("args", string(b), "", "a b", "\xff\xfe")})
+	g := start(t, procgroup.Spec{Args: helper("args", string(b), "", "a b", "\xff\xfe")})
 	want := fmt.Sprintf("%q\n\"\"\n\"a b\"\n\"\\xff\\xfe\"\n", b)
 	if got := proctest.All(t, g.Stdout()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	g = start(t, Spec{Args: []string{"env"}, Env: []string{"PATH=/usr/bin:/bin", "X=" + string(b)}})
+	g = start(t, procgroup.Spec{Args: []string{"env"}, Env: []string{"PATH=/usr/bin:/bin", "X=" + string(b)}})
 	if got, want := proctest.All(t, g.Stdout()), "PATH=/usr/bin:/bin\nX="+string(b)+"\n"; got != want {
 		t.Errorf("environment: got %q", got)
 	}
@@ -237,7 +225,7 @@ func TestEveryByte(t *testing.T) {
 
 func TestSessionAndGroup(t *testing.T) {
 	for _, size := range []*tty.Winsize{nil, {Rows: 1, Cols: 1}} {
-		g := start(t, Spec{Args: []string{"cat", "/proc/self/stat"}, TTY: size})
+		g := start(t, procgroup.Spec{Args: []string{"cat", "/proc/self/stat"}, TTY: size})
 		out := proctest.All(t, g.Stdout())
 		f := strings.Fields(out)
 		pid := strconv.Itoa(g.Pid())
@@ -251,7 +239,7 @@ func TestSessionAndGroup(t *testing.T) {
 }
 
 func TestStreamsApart(t *testing.T) {
-	g := start(t, Spec{Args: sh("cat; echo out; echo err >&2")})
+	g := start(t, procgroup.Spec{Args: sh("cat; echo out; echo err >&2")})
 	if _, err := g.Stdin().Write([]byte("in\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +250,7 @@ func TestStreamsApart(t *testing.T) {
 }
 
 func TestMergeKeepsOrder(t *testing.T) {
-	g := start(t, Spec{Args: sh("i=0; while [ $i -lt 50 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done"), Merge: true})
+	g := start(t, procgroup.Spec{Args: sh("i=0; while [ $i -lt 50 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done"), Merge: true})
 	if g.Stderr() != nil {
 		t.Error("a stderr of its own")
 	}
@@ -278,12 +266,12 @@ func TestMergeKeepsOrder(t *testing.T) {
 // A non-blocking 0, 1 or 2 breaks commands that do not expect EAGAIN.
 func TestDescriptorsBlock(t *testing.T) {
 	for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
-		g := start(t, Spec{Args: helper("flags"), TTY: size})
+		g := start(t, procgroup.Spec{Args: helper("flags"), TTY: size})
 		if got := strings.ReplaceAll(proctest.All(t, g.Stdout()), "\r", ""); got != "0 0\n1 0\n2 0\n" {
 			t.Errorf("tty %t: %q", size != nil, got)
 		}
 		// Of those that this process has opened itself, none. (Others it may have inherited.)
-		g = start(t, Spec{Args: helper("descriptors"), TTY: size})
+		g = start(t, procgroup.Spec{Args: helper("descriptors"), TTY: size})
 		for _, f := range strings.Fields(proctest.All(t, g.Stdout())) {
 			fd, _ := strconv.Atoi(f)
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd > 2 && (err != nil || flags&unix.FD_CLOEXEC != 0) {
@@ -306,7 +294,7 @@ func TestNothingLeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(i int) {
-		spec := Spec{Args: []string{"/bin/true"}, Dir: "/", Merge: i%3 == 0}
+		spec := procgroup.Spec{Args: []string{"/bin/true"}, Dir: "/", Merge: i%3 == 0}
 		if i%2 == 0 {
 			spec.TTY = &tty.Winsize{Rows: 24, Cols: 80}
 		}
@@ -318,7 +306,7 @@ func TestNothingLeaks(t *testing.T) {
 		case 3:
 			spec.Dir = "/no/such"
 		}
-		g, err := Start(context.Background(), spec)
+		g, err := new(Cleaner).Start(context.Background(), "", spec)
 		if err != nil {
 			return
 		}
@@ -377,12 +365,12 @@ func TestTooFewDescriptors(t *testing.T) {
 			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(limit), Max: old.Max}); err != nil {
 				t.Fatal(err)
 			}
-			g, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: size})
+			g, err := new(Cleaner).Start(context.Background(), "", procgroup.Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: size})
 			if err == nil {
 				g.Reap()
 			} else {
 				failed++
-				if errors.Is(err, ErrNotFound) || errors.Is(err, ErrNotExecutable) || errors.Is(err, ErrBadDirectory) {
+				if errors.Is(err, procgroup.ErrNotFound) || errors.Is(err, procgroup.ErrNotExecutable) || errors.Is(err, procgroup.ErrBadDirectory) {
 					t.Errorf("limit %d: taken for the user's mistake: %v", limit, err)
 				}
 			}
@@ -480,7 +468,7 @@ func TestBlockedSignalsAreNot(t *testing.T) {
 }
 
 func TestGroupSignalReachesGrandchildren(t *testing.T) {
-	g := start(t, Spec{Args: sh("sh -c 'sleep 1000 & sleep 1000' & echo up; wait")})
+	g := start(t, procgroup.Spec{Args: sh("sh -c 'sleep 1000 & sleep 1000' & echo up; wait")})
 	proctest.Expect(t, g.Stdout(), "up\n")
 	proctest.Eventually(t, "three others", func() bool { return len(members(t, g)) == 3 })
 	if err := g.Signal(syscall.SIGTERM); err != nil {
@@ -495,7 +483,7 @@ func TestGroupSignalReachesGrandchildren(t *testing.T) {
 // The zombie of the leader keeps the number, so that what it left behind can be signalled; after Reap nobody is.
 func TestSignalAfterExit(t *testing.T) {
 	for _, reaped := range []bool{false, true} {
-		g := start(t, Spec{Args: sh("sleep 1000 & echo $!; exit 4")})
+		g := start(t, procgroup.Spec{Args: sh("sleep 1000 & echo $!; exit 4")})
 		out := proctest.Expect(t, g.Stdout(), "\n")
 		child, err := strconv.Atoi(strings.TrimSpace(out))
 		if err != nil {
@@ -513,7 +501,7 @@ func TestSignalAfterExit(t *testing.T) {
 			if err := g.Signal(syscall.SIGTERM); err != nil {
 				t.Errorf("to a group of zombies: %v", err)
 			}
-			if got := g.Reap(); got != (Status{Code: 4}) {
+			if got := g.Reap(); got != (procgroup.Status{Code: 4}) {
 				t.Errorf("%+v", got)
 			}
 			continue
@@ -534,7 +522,7 @@ func TestSignalAfterExit(t *testing.T) {
 
 // A zombie that its parent does not wait for can be signalled for ever, without effect.
 func TestZombieIsNoMember(t *testing.T) {
-	g := start(t, Spec{Args: sh("sleep 0.01 & echo $!; exec sleep 1000")})
+	g := start(t, procgroup.Spec{Args: sh("sleep 0.01 & echo $!; exec sleep 1000")})
 	child, err := strconv.Atoi(strings.TrimSpace(proctest.Expect(t, g.Stdout(), "\n")))
 	if err != nil {
 		t.Fatal(err)
@@ -559,7 +547,7 @@ func members(t testing.TB, g *Group) []Member {
 // what has an output open holds it.
 func TestJobsOfAShellAreMembers(t *testing.T) {
 	for _, size := range []*tty.Winsize{nil, size} {
-		g := start(t, Spec{Args: sh("set -m; trap '' HUP; sleep 1000 & echo $!; sleep 1001 >/dev/null 2>&1 </dev/null & echo $!; exit 4"), TTY: size})
+		g := start(t, procgroup.Spec{Args: sh("set -m; trap '' HUP; sleep 1000 & echo $!; sleep 1001 >/dev/null 2>&1 </dev/null & echo $!; exit 4"), TTY: size})
 		var pids []int
 		for range 2 {
 			pid, err := strconv.Atoi(strings.TrimSpace(proctest.Expect(t, g.Stdout(), "\n")))
@@ -578,7 +566,7 @@ func TestJobsOfAShellAreMembers(t *testing.T) {
 			t.Error(err)
 		}
 		proctest.Eventually(t, "they have ended", func() bool { return len(members(t, g)) == 0 })
-		if got := g.Reap(); got != (Status{Code: 4}) {
+		if got := g.Reap(); got != (procgroup.Status{Code: 4}) {
 			t.Errorf("%+v", got)
 		}
 		if err := g.SignalAll(syscall.SIGKILL); err != nil {
@@ -589,7 +577,7 @@ func TestJobsOfAShellAreMembers(t *testing.T) {
 
 // Without descriptors nobody can be looked for, which is not the same as that nobody is there: processes survived.
 func TestMembersWithoutDescriptors(t *testing.T) {
-	g := start(t, Spec{Args: sh("sleep 1000 & echo up; exit 4")})
+	g := start(t, procgroup.Spec{Args: sh("sleep 1000 & echo up; exit 4")})
 	proctest.Expect(t, g.Stdout(), "up\n")
 	exited(t, g)
 	var old syscall.Rlimit
@@ -615,7 +603,7 @@ func TestMembersWithoutDescriptors(t *testing.T) {
 
 func TestHangup(t *testing.T) {
 	for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
-		g := start(t, Spec{Args: sh("echo up; exec sleep 1000"), TTY: size})
+		g := start(t, procgroup.Spec{Args: sh("echo up; exec sleep 1000"), TTY: size})
 		for !strings.HasPrefix(proctest.Expect(t, g.Stdout(), "\n"), "up") {
 		}
 		if err := g.Hangup(); err != nil {
@@ -624,42 +612,24 @@ func TestHangup(t *testing.T) {
 		if err := g.Hangup(); err != nil {
 			t.Errorf("again: %v", err)
 		}
-		if got := g.Reap(); got != (Status{Signal: syscall.SIGHUP}) {
+		if got := g.Reap(); got != (procgroup.Status{Signal: syscall.SIGHUP}) {
 			t.Errorf("tty %t: %+v", size != nil, got)
 		}
 	}
 }
 
-// A stopped process takes HUP only when it continues.
-func TestHangupOfStopped(t *testing.T) {
-	defer func() { usePidfd = true }()
-	for _, usePidfd = range []bool{true, false} {
-		g := start(t, Spec{Args: sh("kill -STOP $$; exit 1")})
-		proctest.Eventually(t, "it has stopped", func() bool { return proctab.State(g.Pid()) == 'T' })
-		select {
-		case <-g.Exited():
-			t.Error("stopped is taken for ended")
-		case <-time.After(5 * time.Millisecond):
-		}
-		g.Hangup()
-		if got := g.Reap(); got.Signal != syscall.SIGHUP {
-			t.Errorf("%+v", got)
-		}
-	}
-}
-
 func TestOutputCloseIsSIGPIPE(t *testing.T) {
-	g := start(t, Spec{Args: []string{"yes"}})
+	g := start(t, procgroup.Spec{Args: []string{"yes"}})
 	proctest.Expect(t, g.Stdout(), "y\n")
 	g.Stdout().Close()
-	if got := g.Reap(); got != (Status{Signal: syscall.SIGPIPE}) {
+	if got := g.Reap(); got != (procgroup.Status{Signal: syscall.SIGPIPE}) {
 		t.Errorf("%+v", got)
 	}
 }
 
 func TestOutputDeadlineAndClose(t *testing.T) {
 	for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
-		g := start(t, Spec{Args: sh("printf 123; read x; exec sleep 1000"), TTY: size})
+		g := start(t, procgroup.Spec{Args: sh("printf 123; read x; exec sleep 1000"), TTY: size})
 		o := g.Stdout()
 		if err := o.Wait(); err != nil {
 			t.Fatal(err)
@@ -706,7 +676,7 @@ func TestOutputDeadlineAndClose(t *testing.T) {
 }
 
 func TestInputClosedUnderWrite(t *testing.T) {
-	g := start(t, Spec{Args: []string{"sleep", "1000"}})
+	g := start(t, procgroup.Spec{Args: []string{"sleep", "1000"}})
 	in := g.Stdin()
 	type result struct {
 		n   int
@@ -735,7 +705,7 @@ func TestInputClosedUnderWrite(t *testing.T) {
 }
 
 func TestInputEPIPE(t *testing.T) {
-	g := start(t, Spec{Args: sh("exec head -c 3")})
+	g := start(t, procgroup.Spec{Args: sh("exec head -c 3")})
 	in := g.Stdin()
 	if _, err := in.Write([]byte("123456789")); err != nil {
 		t.Fatal(err)
@@ -750,7 +720,7 @@ func TestInputEPIPE(t *testing.T) {
 // What a command reads after its stdin was closed must not be counted as unread: it would be given back to the file it
 // came from, and read twice.
 func TestUnreadGoesOnAfterClose(t *testing.T) {
-	g := start(t, Spec{Args: sh("kill -STOP $$; read x; echo $x; exec sleep 1000")})
+	g := start(t, procgroup.Spec{Args: sh("kill -STOP $$; read x; echo $x; exec sleep 1000")})
 	in := g.Stdin()
 	if n, err := in.Write([]byte("one\ntwo\n")); n != 8 || err != nil {
 		t.Fatal(n, err)
@@ -776,7 +746,7 @@ func TestUnreadGoesOnAfterClose(t *testing.T) {
 
 // The descriptor that counts must not keep the command from the end of its stdin, nor the pipe from its end.
 func TestCloseIsEndOfFile(t *testing.T) {
-	g := start(t, Spec{Args: []string{"cat"}})
+	g := start(t, procgroup.Spec{Args: []string{"cat"}})
 	g.Stdin().Write([]byte("all"))
 	g.Stdin().Close()
 	if got := proctest.All(t, g.Stdout()); got != "all" {
@@ -791,11 +761,11 @@ func BenchmarkStart(b *testing.B) {
 	for _, size := range []*tty.Winsize{nil, {Rows: 24, Cols: 80}} {
 		b.Run(fmt.Sprintf("tty=%t", size != nil), func(b *testing.B) {
 			for b.Loop() {
-				g, err := Start(context.Background(), Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: size})
+				g, err := new(Cleaner).Start(context.Background(), "", procgroup.Spec{Args: []string{"/bin/true"}, Dir: "/", TTY: size})
 				if err != nil {
 					b.Fatal(err)
 				}
-				if got := g.Reap(); got != (Status{}) {
+				if got := g.Reap(); got != (procgroup.Status{}) {
 					b.Fatal(got)
 				}
 			}
