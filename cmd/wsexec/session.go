@@ -5,11 +5,13 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
+	"wsexec/internal/proto"
 	"wsexec/internal/stdio"
 )
 
@@ -108,7 +110,7 @@ func (s *session) run() int {
 	o := s.report(result, err)
 	stdio.Flush()
 	stop() // not before: a signal ends the wait for a reader of stderr
-	if s.interrupted && o.signal == 2 {
+	if s.interrupted && o.signal == proto.LinuxSignal(syscall.SIGINT) {
 		stdio.DieInterrupted()
 	}
 	return o.status
@@ -168,40 +170,35 @@ const suspendTimeout = time.Second
 func (s *session) Suspend() { s.say(suspended(s.cmd.Linger())).WaitFor(suspendTimeout) }
 
 // Signal implements [stdio.Session].
-func (s *session) Signal(number int) {
-	if number == sigINT || number == sigTERM {
-		s.interrupted = s.interrupted || number == sigINT
-		s.interrupt(number)
+func (s *session) Signal(sig syscall.Signal) {
+	if sig == syscall.SIGINT || sig == syscall.SIGTERM {
+		s.interrupted = s.interrupted || sig == syscall.SIGINT
+		s.interrupt(sig)
 		return
 	}
-	s.cmd.Signal(number)
+	s.send(sig)
 }
 
-// Linux numbers of signals.
-const (
-	sigINT  = 2
-	sigKILL = 9
-	sigTERM = 15
-)
+func (s *session) send(sig syscall.Signal) { s.cmd.Signal(proto.LinuxSignal(sig)) }
 
 // startGrace is how long an interrupt waits for a command that is being started.
 const startGrace = time.Second
 
 // interrupt passes an INT or TERM on. Without a connection it gives up; while the
 // command is being started, after startGrace.
-func (s *session) interrupt(number int) {
+func (s *session) interrupt(sig syscall.Signal) {
 	switch {
 	case s.killed:
 		s.cmd.GiveUp(errInterrupted) // not even KILL helped: its output may wait for this program
 	case s.interrupts.add(time.Now()):
 		s.killed = true
-		s.cmd.Signal(sigKILL)
+		s.send(syscall.SIGKILL)
 	case s.cmd.Connected():
-		s.cmd.Signal(number)
+		s.send(sig)
 	case s.cmd.Started():
 		s.cmd.GiveUp(errInterrupted)
 	default:
-		s.cmd.Signal(number)
+		s.send(sig)
 		stdio.After(startGrace, func() {
 			if !s.cmd.Connected() {
 				s.cmd.GiveUp(errInterrupted)

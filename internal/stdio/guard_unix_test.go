@@ -29,9 +29,9 @@ var panics = map[string]func(){
 // panicking panics at any signal.
 type panicking struct{}
 
-func (panicking) Signal(int) { panic("boom") }
-func (panicking) Resize()    { panic("boom") }
-func (panicking) Suspend()   { panic("boom") }
+func (panicking) Signal(syscall.Signal) { panic("boom") }
+func (panicking) Resize()               { panic("boom") }
+func (panicking) Suspend()              { panic("boom") }
 
 // This program as one of them.
 func init() {

@@ -3,12 +3,13 @@ package stdio
 import (
 	"os"
 	"sync"
+	"syscall"
 )
 
 // A Session takes the signals that this program gets.
 type Session interface {
-	// Signal takes a signal, by its Linux number, for the command.
-	Signal(number int)
+	// Signal takes a signal for the command.
+	Signal(syscall.Signal)
 	// Resize is called when the terminal may have another size than before.
 	Resize()
 	// Suspend is called before this program is stopped.

@@ -9,11 +9,9 @@ import (
 	"time"
 )
 
-// linuxNumbers are the signals that go on to the command, by their Linux numbers,
-// which are those of the wire.
-var linuxNumbers = map[os.Signal]int{
-	syscall.SIGHUP: 1, syscall.SIGINT: 2, syscall.SIGQUIT: 3,
-	syscall.SIGUSR1: 10, syscall.SIGUSR2: 12, syscall.SIGTERM: 15, syscall.SIGCONT: 18,
+// relayed are the signals that go on to the command.
+var relayed = []os.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGCONT,
 }
 
 // enableOutput does nothing: terminals understand escape sequences here.
@@ -48,7 +46,7 @@ func (t *Terminal) relay(stdin *Input, s Session, signals <-chan os.Signal, quit
 		case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
 			Hurry()
 		}
-		s.Signal(linuxNumbers[sig])
+		s.Signal(sig.(syscall.Signal))
 	}
 }
 
@@ -83,12 +81,9 @@ func catchSignals(ch chan<- os.Signal) {
 	if signal.Ignored(syscall.SIGINT) {
 		signal.Ignore(syscall.SIGQUIT)
 	}
-	caught := []os.Signal{syscall.SIGTSTP, syscall.SIGWINCH}
-	if !anyTerminal() {
-		caught = nil
-	}
-	for sig := range linuxNumbers {
-		caught = append(caught, sig)
+	caught := relayed
+	if anyTerminal() {
+		caught = append(caught, syscall.SIGTSTP, syscall.SIGWINCH)
 	}
 	for _, sig := range caught {
 		if !signal.Ignored(sig) {

@@ -112,11 +112,7 @@ func (t *Terminal) relay(_ *Input, s Session, signals <-chan os.Signal, quit <-c
 			}
 		case sig := <-signals:
 			Hurry()
-			n := 2
-			if sig == syscall.SIGTERM {
-				n = 15
-			}
-			s.Signal(n)
+			s.Signal(sig.(syscall.Signal)) // os.Interrupt is SIGINT
 		}
 	}
 }
