@@ -18,9 +18,9 @@ import (
 const (
 	// pageSize is how many sessions are asked for at a time.
 	pageSize = 100
-	// maxPage bounds one answer in bytes: an older server sends all sessions at once,
-	// with commands of up to [proto.MaxOpen] each.
-	maxPage = 64 << 20
+	// maxPage bounds one page in bytes. The protocol's are of less than 1 MiB; a newer
+	// server may have more to say.
+	maxPage = 4 << 20
 	// maxPages bounds the answers: a list of pageSize times as many sessions is none
 	// that a server has.
 	maxPages = 1000
@@ -76,23 +76,26 @@ func (s Server) Session(ctx context.Context, id string) (*Session, error) {
 	return sessionOf(info), nil
 }
 
-// Sessions lists the sessions of a server, page by page; the memory that it takes is
-// that of one session. An error ends the list.
+// Sessions lists the sessions of a server, oldest first, and asks for them a page at
+// a time. An error ends the list.
 func (s Server) Sessions(ctx context.Context) iter.Seq2[*Session, error] {
 	return func(yield func(*Session, error) bool) {
 		after := ""
 		for range maxPages {
-			next, goOn, err := s.page(ctx, after, yield)
-			switch {
-			case !goOn:
-				return
-			case err == nil && next == "":
-				return
-			case err == nil && (next == after || len(next) > maxCursor):
+			page, next, err := s.page(ctx, after)
+			if err == nil && next != "" && (next == after || len(next) > maxCursor) {
 				err = errors.New("its pages do not end")
 			}
 			if err != nil {
 				yield(nil, listError(err))
+				return
+			}
+			for _, session := range page {
+				if !yield(session, nil) {
+					return
+				}
+			}
+			if next == "" {
 				return
 			}
 			after = next
@@ -109,9 +112,9 @@ func listError(err error) error {
 	return fmt.Errorf("the server's list of sessions: %w", err)
 }
 
-// page yields the sessions of one page, and returns where the next one begins; goOn is
-// false if yield was.
-func (s Server) page(ctx context.Context, after string, yield func(*Session, error) bool) (next string, goOn bool, err error) {
+// page gets one page of the list and the place where the next one begins, "" at the
+// end.
+func (s Server) page(ctx context.Context, after string) (sessions []*Session, next string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
@@ -120,76 +123,23 @@ func (s Server) page(ctx context.Context, after string, yield func(*Session, err
 	}
 	resp, err := s.get(ctx, sessionsPath+"?"+query.Encode())
 	if err != nil {
-		return "", true, err
+		return nil, "", err
 	}
 	defer resp.Body.Close()
 	body := &io.LimitedReader{R: resp.Body, N: maxPage}
-	goOn = true
-	next, err = decodePage(json.NewDecoder(body), func(i *proto.Info) error {
-		if !proto.ValidID(i.ID) {
-			return fmt.Errorf("%.40q is not an id", i.ID) // it becomes part of a URL, and of a command to type
-		}
-		if goOn = yield(sessionOf(i), nil); !goOn {
-			return errStopped
-		}
-		return nil
-	})
-	if !goOn {
-		return "", false, nil
+	var page struct {
+		Sessions []proto.Info
+		Next     string
 	}
+	err = json.NewDecoder(body).Decode(&page)
 	if err != nil && body.N == 0 {
-		err = fmt.Errorf("it is longer than %d MiB", maxPage>>20)
+		err = fmt.Errorf("a page is longer than %d MiB", maxPage>>20)
 	}
-	return next, true, err
-}
-
-var errStopped = errors.New("stopped")
-
-// decodePage decodes {"sessions":[...],"next":"..."}, one session at a time.
-func decodePage(d *json.Decoder, session func(*proto.Info) error) (next string, err error) {
-	if err := expect(d, json.Delim('{')); err != nil {
-		return "", err
-	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return "", err
+	for _, i := range page.Sessions {
+		if err == nil && !proto.ValidID(i.ID) {
+			err = fmt.Errorf("%.40q is not an id", i.ID) // an id becomes part of a URL, and of a command to type
 		}
-		switch name {
-		case "sessions":
-			if err := expect(d, json.Delim('[')); err != nil {
-				return "", err
-			}
-			for d.More() {
-				var i proto.Info
-				if err := d.Decode(&i); err != nil {
-					return "", err
-				}
-				if err := session(&i); err != nil {
-					return "", err
-				}
-			}
-			err = expect(d, json.Delim(']'))
-		case "next":
-			err = d.Decode(&next)
-		default:
-			var other json.RawMessage
-			err = d.Decode(&other)
-		}
-		if err != nil {
-			return "", err
-		}
+		sessions = append(sessions, sessionOf(&i))
 	}
-	return next, expect(d, json.Delim('}'))
-}
-
-func expect(d *json.Decoder, want json.Delim) error {
-	got, err := d.Token()
-	if err == nil && got != want {
-		err = fmt.Errorf("%v, where %v was expected", got, want)
-	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
+	return sessions, page.Next, err
 }

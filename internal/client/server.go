@@ -59,7 +59,6 @@ func (s Server) get(ctx context.Context, target string) (*http.Response, error) 
 		if err != nil {
 			return s.connectError(nil, err)
 		}
-		context.AfterFunc(ctx, func() { resp.Body.Close() }) // which ends a Read
 		if resp.StatusCode != http.StatusOK {
 			defer resp.Body.Close()
 			return s.connectError(resp, nil)
