@@ -150,7 +150,7 @@ int main(void) { pthread_t t; pthread_create(&t, 0, work, 0); pthread_exit(0); }
 		t.Errorf("it took %v: TERM was not sent", r.took)
 	}
 	for _, p := range processes() {
-		if b, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.pid)); b == program {
+		if p.program() == program {
 			t.Errorf("process %d lives on", p.pid)
 			syscall.Kill(p.pid, syscall.SIGKILL)
 		}
@@ -248,7 +248,7 @@ func TestCommandsGoFirst(t *testing.T) {
 		t.Errorf("the server has %d, its command %v", servers, r)
 	}
 	for _, p := range descendants(s.cmd.Process.Pid) {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid))
+		b, _ := os.ReadFile(p.proc("oom_score_adj"))
 		if string(b) != string(own) {
 			t.Errorf("the helper %v has %s, want the server's %s", p, b, own)
 		}

@@ -48,11 +48,11 @@ func testMain(m *testing.M) int {
 	// goroutines of one processor wake each other: it is looked at every 61 time slices of 10 ms
 	// (runtime/proc.go, findRunnable). Relays stood still for 0.7 s.
 	runtime.GOMAXPROCS(16)
-	// Most tests wait: for a process, a timeout, a network. So more of them run at
-	// a time than there are processors, which is the default.
+	// Most tests wait: for a process, a timeout, a network. So twice as many run at
+	// a time as there are processors, where testing takes as many.
 	flag.Parse()
 	if !isSet("test.parallel") {
-		flag.Set("test.parallel", "8")
+		flag.Set("test.parallel", strconv.Itoa(max(4, 2*runtime.NumCPU())))
 	}
 	// The tests' own settings come from the tests, not from who runs them.
 	for _, kv := range os.Environ() {
@@ -423,6 +423,8 @@ func (s *server) end(t testing.TB) {
 // A process is what /proc says of one.
 type process struct {
 	pid, ppid int
+	pgrp      int
+	tpgid     int  // foreground group of its terminal
 	state     byte // R, S, T, Z, ...
 	args      []string
 }
@@ -452,17 +454,34 @@ func readProcess(pid int) (process, bool) {
 	if err != nil {
 		return process{}, false
 	}
-	// "pid (comm) state ppid ...", where comm may hold anything: man 5 proc.
-	rest := string(stat[bytes.LastIndexByte(stat, ')')+1:])
-	f := strings.Fields(rest)
-	if len(f) < 2 {
+	// "pid (comm) state ppid pgrp session tty_nr tpgid ...", where comm may hold
+	// anything: man 5 proc.
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(f) < 6 {
 		return process{}, false
 	}
 	p := process{pid: pid, state: f[0][0]}
 	p.ppid, _ = strconv.Atoi(f[1])
+	p.pgrp, _ = strconv.Atoi(f[2])
+	p.tpgid, _ = strconv.Atoi(f[5])
 	cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	p.args = strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00")
 	return p, true
+}
+
+// proc is the path of one of its files.
+func (p process) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", p.pid, name) }
+
+// program is the file that it executes, "" if that cannot be read.
+func (p process) program() string {
+	path, _ := os.Readlink(p.proc("exe"))
+	return path
+}
+
+// hasVariable reports whether its environment has a variable that begins so.
+func (p process) hasVariable(prefix string) bool {
+	env, _ := os.ReadFile(p.proc("environ"))
+	return bytes.Contains(append([]byte{0}, env...), []byte("\x00"+prefix))
 }
 
 // descendants lists the processes below pid. The server's own helpers, which are
@@ -476,10 +495,9 @@ func descendants(pid int) []process {
 	for todo := []int{pid}; len(todo) > 0; todo = todo[1:] {
 		for _, c := range children[todo[0]] {
 			todo = append(todo, c.pid)
-			if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", c.pid)); exe == serverBin {
-				continue
+			if c.program() != serverBin {
+				below = append(below, c)
 			}
-			below = append(below, c)
 		}
 	}
 	return below
@@ -494,17 +512,12 @@ func (s *server) quiet() error {
 	return s.noneMarked()
 }
 
-// marked lists what has the server's mark and a session's id in its
-// environment, wherever it stands in the tree: it finds what escaped to init.
+// marked lists the processes whose environment has the server's mark and a
+// session's id, wherever in the tree they are: also those that escaped to init.
 func (s *server) marked() []process {
 	var found []process
 	for _, p := range processes() {
-		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
-		if err != nil {
-			continue
-		}
-		env = append([]byte{0}, env...)
-		if bytes.Contains(env, []byte("\x00"+s.mark+"\x00")) && bytes.Contains(env, []byte("\x00WSEXEC_SESSION_ID=")) {
+		if p.hasVariable(s.mark+"\x00") && p.hasVariable("WSEXEC_SESSION_ID=") {
 			found = append(found, p)
 		}
 	}

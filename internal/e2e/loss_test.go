@@ -651,29 +651,32 @@ func TestSlowConnection(t *testing.T) {
 	}
 }
 
-// Who does not read the client's stdout for longer than any keepalive has lost
-// nothing, least of all the connection.
+// The client's stdout is not read for longer than keepalive allows silence. Neither
+// bytes nor the connection are lost.
 func TestPausedReader(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
+	const n = 4 << 20
+	file := s.file(t, 4, n)
 	for _, tty := range []string{"-T", "-t"} {
-		r := s.relay(t, nil)
-		const n = 4 << 20
-		file := s.file(t, 4, n)
-		out, w := pipe(t)
-		cmd := s.wsexec("run", tty, "--server", r.url, "--keepalive", "2s", "sh", "-c", "test ! -t 0 || stty raw -echo; exec cat "+file)
-		cmd.Stdout = w
-		c := startClient(t, cmd)
-		w.Close()
-		time.Sleep(5 * time.Second)
-		got := sumOf(out)
-		res := c.wait(t, patience)
-		if want := sumOf(seededBytes(4, n)); got != want || res.status != 0 || res.stderr != "" {
-			t.Errorf("%s: got %v, want %v: %v", tty, got, want, res)
-		}
-		if r.count() != 1 {
-			t.Errorf("%s: there were %d connections, want 1:\n%v", tty, r.count(), r)
-		}
+		t.Run(tty, func(t *testing.T) {
+			t.Parallel()
+			r := s.relay(t, nil)
+			out, w := pipe(t)
+			cmd := s.wsexec("run", tty, "--server", r.url, "--keepalive", "1500ms", "sh", "-c", "test ! -t 0 || stty raw -echo; exec cat "+file)
+			cmd.Stdout = w
+			c := startClient(t, cmd)
+			w.Close()
+			time.Sleep(4 * time.Second)
+			got := sumOf(out)
+			res := c.wait(t, patience)
+			if want := sumOf(seededBytes(4, n)); got != want || res.status != 0 || res.stderr != "" {
+				t.Errorf("got %v, want %v: %v", got, want, res)
+			}
+			if r.count() != 1 {
+				t.Errorf("there were %d connections, want 1:\n%v", r.count(), r)
+			}
+		})
 	}
 }
 

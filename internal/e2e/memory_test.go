@@ -95,7 +95,7 @@ func TestMemoryOfEndlessLine(t *testing.T) {
 		n := &counter{}
 		cmd := s.wsexec("run", tty, "sh", "-c", "exec tr '\\0' x </dev/zero")
 		cmd.Stdout = writerFunc(func(p []byte) (int, error) {
-			if before := n.n.Load(); before < 128<<20 && before+int64(len(p)) >= 128<<20 {
+			if before := n.n.Load(); before < 96<<20 && before+int64(len(p)) >= 96<<20 {
 				close(reached)
 			}
 			return n.Write(p)
@@ -210,7 +210,7 @@ func TestMemoryOfOpensThatDoNotEnd(t *testing.T) {
 // more; of starts that were refused the server kept what it had been sent.
 func TestMemoryOfManyLargeStarts(t *testing.T) {
 	heavy(t)
-	s := startServer(t)
+	s := startServer(t, "--open-timeout", "1m") // however slow the machine is
 	argv := []string{"sh", "-c", "echo $#", "sh"}
 	for range 15 {
 		argv = append(argv, strings.Repeat("x", 120_000))

@@ -56,7 +56,7 @@ func TestLastLineIsAlwaysThere(t *testing.T) {
 	heavy(t)
 	t.Parallel()
 	s := startServer(t)
-	const last = 2_000_000
+	const last = 600_000
 	pipes, tty := newSum(), newSum()
 	for i := 1; i <= last; i++ {
 		fmt.Fprintf(pipes, "%d\n", i)
@@ -105,7 +105,7 @@ func TestReaderThatSleepsFirst(t *testing.T) {
 	}
 	var jobs []job
 	for _, mode := range []string{"-T", "-t"} {
-		for n := int64(defaultWindow); n <= defaultWindow+256<<10; n += 16 << 10 {
+		for n := int64(defaultWindow); n <= defaultWindow+256<<10; n += 32 << 10 {
 			r, w := pipe(t)
 			cmd := s.wsexec("run", mode, "head", "-c", fmt.Sprint(n), "/dev/zero")
 			cmd.Stdout = w

@@ -291,8 +291,7 @@ func (r *round) noCgroup() error {
 func (r *round) checkGone(t *testing.T) {
 	err := poll(patience, func() error {
 		for _, p := range processes() {
-			env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
-			if strings.Contains("\x00"+string(env), "\x00"+r.s.mark+"\x00") {
+			if p.hasVariable(r.s.mark + "\x00") {
 				return fmt.Errorf("%v", p)
 			}
 		}

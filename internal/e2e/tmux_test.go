@@ -34,7 +34,7 @@ func (s *server) screen(t testing.TB, programs ...string) *screen {
 			t.Logf("the screen at the end:\n%s", x.text(t))
 			for _, p := range processes() {
 				if p.args[0] == clientBin || p.args[0] == "wsexec" {
-					wchan, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", p.pid))
+					wchan, _ := os.ReadFile(p.proc("wchan"))
 					t.Logf("a client: %v in %s", p, wchan)
 				}
 			}
@@ -365,11 +365,7 @@ func TestTmuxJobControlOfTheClient(t *testing.T) {
 			if p.args[0] != "wsexec" {
 				continue
 			}
-			env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
-			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
-			// After the name: state ppid pgrp session tty_nr tpgid (man 5 proc).
-			f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-			if strings.Contains(string(env), "HOME="+s.home) && len(f) > 5 && f[2] == f[5] && f[0] != "T" {
+			if p.hasVariable("HOME="+s.home) && p.pgrp == p.tpgid && p.state != 'T' {
 				return nil
 			}
 		}
