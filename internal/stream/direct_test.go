@@ -139,7 +139,7 @@ func TestDirectDetour(t *testing.T) {
 		d := new(taker)
 		done := make(chan error, 1)
 		go func() { done <- d.drain(r) }()
-		const n = 10 * (1 + detour)
+		const n = 10 * (1 + skipDirect)
 		for i := range n {
 			synctest.Wait()
 			receive(t, r, int64(i), []byte("x"))

@@ -32,7 +32,7 @@ func runOnce(t testing.TB, program []byte, watched bool) []step {
 	w.Min = max(1, w.Max/(1+int64(program[0])>>5))
 	bound := size(program[1])
 	p := newPair(t, w, bound)
-	p.r.intervalStart = time.Now().Add(time.Hour) // the window is set below, not by the clock
+	p.r.pace.intervalStart = time.Now().Add(time.Hour) // the window is set below, not by the clock
 	ops := program[2:]
 	ops = ops[:min(len(ops), 2000)]
 	for ; len(ops) >= 2; ops = ops[2:] {
@@ -87,7 +87,7 @@ func runOnce(t testing.TB, program []byte, watched bool) []step {
 		case 13:
 			// What measure does, without its clock.
 			p.r.mu.Lock()
-			p.r.size = min(max(size(arg), w.Min), w.Max)
+			p.r.pace.size = min(max(size(arg), w.Min), w.Max)
 			p.r.mu.Unlock()
 		case 14: // bring things to rest on the way from one end
 			for p.send() && p.deliver() {

@@ -160,23 +160,23 @@ func TestWindowGrows(t *testing.T) {
 		if w, ahead := rate(lags(0)); w < 0.8*most/least || ahead != most {
 			t.Errorf("with a bound of %d windows %.2f of them come each round trip, and %d bytes are granted", most/least, w, ahead)
 		}
-		if path(t, s, r, roundTrip, time.Second, bursts(roundTrip/2)); r.size != most {
-			t.Errorf("the window is %d bytes where the destination takes all there is, but seldom", r.size)
+		if path(t, s, r, roundTrip, time.Second, bursts(roundTrip/2)); r.pace.size != most {
+			t.Errorf("the window is %d bytes where the destination takes all there is, but seldom", r.pace.size)
 		}
-		if path(t, s, r, roundTrip, time.Second, lags(most*5/8)); r.size > most/2 {
-			t.Errorf("the window is %d bytes where the destination lags by %d", r.size, most*5/8)
+		if path(t, s, r, roundTrip, time.Second, lags(most*5/8)); r.pace.size > most/2 {
+			t.Errorf("the window is %d bytes where the destination lags by %d", r.pace.size, most*5/8)
 		}
-		if rate(lags(0)); r.size != most {
-			t.Errorf("the window is %d bytes after the destination has caught up", r.size)
+		if rate(lags(0)); r.pace.size != most {
+			t.Errorf("the window is %d bytes after the destination has caught up", r.pace.size)
 		}
 		path(t, s, r, roundTrip, 10*time.Second, slow(1.5*least/roundTrip.Seconds()))
-		if r.size != 2*least && r.size != 4*least {
-			t.Errorf("the window is %d bytes where the destination takes %d in a round trip", r.size, 3*least/2)
+		if r.pace.size != 2*least && r.pace.size != 4*least {
+			t.Errorf("the window is %d bytes where the destination takes %d in a round trip", r.pace.size, 3*least/2)
 		}
 		rate(lags(0))
 		time.Sleep(2 * windowPause)
-		if path(t, s, r, roundTrip, roundTrip/2, lags(0)); r.size > most/2 {
-			t.Errorf("the window is %d bytes after a pause", r.size)
+		if path(t, s, r, roundTrip, roundTrip/2, lags(0)); r.pace.size > most/2 {
+			t.Errorf("the window is %d bytes after a pause", r.pace.size)
 		}
 		s.Abort(io.ErrClosedPipe)
 	})

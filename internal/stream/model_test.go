@@ -124,7 +124,7 @@ func (p *pair) takeOver(reopen bool) {
 	if off < p.read || off > max(p.read, p.handed) {
 		p.t.Fatalf("another sender goes on at %d, where %d are consumed and %d were held", off, p.read, p.handed)
 	}
-	ended := p.r.ended
+	ended := p.r.end.state >= endKnown
 	for len(p.watchers) > 0 {
 		p.watchers[0].leave()
 	}
@@ -159,6 +159,9 @@ func (p *pair) restore(log, receiver bool) {
 		if a, b := fmt.Sprint(p.s.Save()), fmt.Sprint(l.Save()); a != b {
 			p.t.Fatalf("the log was %s and is %s", a, b)
 		}
+		if l.dropping != p.s.dropping || l.dropKeep != p.s.dropKeep {
+			p.t.Fatalf("dropping %v beyond %d, and before %v beyond %d", l.dropping, l.dropKeep, p.s.dropping, p.s.dropKeep)
+		}
 		p.s = sender{l, l.Holder()}
 	}
 	if receiver {
@@ -171,7 +174,7 @@ func (p *pair) restore(log, receiver bool) {
 			p.t.Fatalf("the receiver was %s and is %s", a, b)
 		}
 		r.SetBound(p.bound)
-		r.intervalStart = p.r.intervalStart
+		r.pace.intervalStart = p.r.pace.intervalStart
 		p.r = r
 	}
 }
@@ -474,7 +477,7 @@ func (p *pair) finish() {
 
 func (p *pair) String() string {
 	return fmt.Sprintf("written %d acked %d next %d limit %d of the sender; received %d consumed %d told %d limit %d of the receiver; up %v",
-		p.s.written, p.s.acked, p.s.next, p.s.limit, p.r.received, p.r.consumed, p.r.told, p.r.limit, p.up)
+		p.s.written, p.s.acked, p.s.next, p.s.limit, p.r.received, p.r.consumed, p.r.acked, p.r.limit, p.up)
 }
 
 // chunksFor bounds how many chunks n bytes may take: a tenth is lost at most, and the first and the last may be begun.
@@ -492,7 +495,7 @@ func (p *pair) check() {
 		p.t.Fatalf("the sender keeps %d chunks for %d bytes", n, p.bound)
 	}
 	// What another sender's predecessor left in the destination's hands comes on top.
-	most := p.window.Max + max(0, p.r.base-p.r.consumed)
+	most := p.window.Max + max(0, p.r.resumeAt-p.r.consumed)
 	if n := p.r.received - p.r.consumed - queuedGaps(p.r); n > most && !p.r.stopped {
 		p.t.Fatalf("the receiver holds %d bytes, its window is %d", n, p.window.Max)
 	}

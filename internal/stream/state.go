@@ -96,13 +96,14 @@ func (r *Receiver) Save() ReceiverState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := ReceiverState{
-		Window: r.window, Size: r.size, Consumed: r.consumed, CRC: r.crc, Verify: r.verify, Gaps: r.gaps,
-		Ended: r.ended, End: r.end, EndCRC: r.endCRC, EOF: r.eof, Stopped: r.stopped, Superseded: r.over,
-		Resume: max(r.base, r.consumed), ResumeCRC: r.baseCRC,
+		Window: r.pace.Window, Size: r.pace.size, Consumed: r.consumed, CRC: r.crc, Verify: r.verify, Gaps: r.gaps,
+		Ended: r.end.state >= endKnown, End: r.end.off, EndCRC: r.end.crc, EOF: r.end.state == endDelivered,
+		Stopped: r.stopped, Superseded: r.superseded,
+		Resume: max(r.resumeAt, r.consumed), ResumeCRC: r.resumeCRC,
 	}
 	for i := range r.queue {
 		q := &r.queue[i]
-		if n := min(q.end(), r.base) - q.off; n > 0 {
+		if n := min(q.end(), r.resumeAt) - q.off; n > 0 {
 			s.Earlier = append(s.Earlier, q.data()[:n]...)
 		}
 	}
@@ -118,11 +119,17 @@ func RestoreReceiver(s ReceiverState, onData func(), onGap func(n int64)) (*Rece
 	}
 	r := NewReceiver(s.Window, onData, onGap)
 	r.Begin(s.Consumed, s.Window)
-	r.size, r.lag, r.ackedAt = s.Size, s.Size, time.Now()
+	r.pace.size, r.pace.backlog, r.pace.ackedAt = s.Size, s.Size, time.Now()
 	r.crc, r.verify, r.gaps = s.CRC, s.Verify, s.Gaps
-	r.ended, r.end, r.endCRC, r.eof = s.Ended, s.End, s.EndCRC, s.EOF
-	r.stopped, r.over = s.Stopped, s.Superseded
-	r.base, r.baseCRC = s.Resume, s.ResumeCRC
+	r.end = end{off: s.End, crc: s.EndCRC}
+	switch {
+	case s.EOF:
+		r.end.state = endDelivered
+	case s.Ended:
+		r.end.state = endKnown
+	}
+	r.stopped, r.superseded = s.Stopped, s.Superseded
+	r.resumeAt, r.resumeCRC = s.Resume, s.ResumeCRC
 	off := s.Consumed
 	for p := s.Earlier; len(p) > 0; {
 		c := NewChunk()
@@ -131,6 +138,6 @@ func RestoreReceiver(s ReceiverState, onData func(), onGap func(n int64)) (*Rece
 		off += int64(n)
 		p = p[n:]
 	}
-	r.received, r.taken = s.Resume, s.Resume
+	r.received, r.handedTo = s.Resume, s.Resume
 	return r, nil
 }

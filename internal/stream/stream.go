@@ -61,15 +61,11 @@ func update(crc uint32, p []byte) uint32 {
 }
 
 // A Chunk is the memory of one message: Headroom bytes and up to ChunkSize
-// bytes of data. The data begins with a cache line: where it did not, the kernel's copying
-// took longer.
+// bytes of data.
 type Chunk struct {
-	_     [cacheLine - Headroom]byte
 	buf   [Headroom + ChunkSize]byte
-	users int // of a chunk in a log: the log, and each link that has it in hands; under the log's lock
+	users int // of a chunk in a log: the log and the links that send it; under the log's lock
 }
-
-const cacheLine = 64
 
 var chunks = sync.Pool{New: func() any { return new(Chunk) }}
 

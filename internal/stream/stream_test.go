@@ -1270,9 +1270,9 @@ func TestManyGaps(t *testing.T) {
 	flood := func() {
 		t.Helper()
 		p.lose()
-		p.r.size = 1 << 20 // as it is after a time of much output
+		p.r.pace.size = 1 << 20 // as it is after a time of much output
 		p.attach()
-		p.r.size = bound // and after a pause
+		p.r.pace.size = bound // and after a pause
 		for range 2 * maxGaps {
 			p.write(piece)
 			for p.send() || p.deliver() {
@@ -1479,7 +1479,7 @@ func TestAdaptiveWindow(t *testing.T) {
 				}
 				limit = p.limit
 			}
-			return p.r.size
+			return p.r.pace.size
 		}
 		for _, tt := range []struct {
 			perInterval int64 // what is consumed in 100 ms
