@@ -3,6 +3,8 @@ package main
 
 import (
 	"errors"
+	"io"
+	"log"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -24,6 +26,7 @@ func run(args []string) int {
 	cli.VersionPrinter = printVersion
 	cli.FlagStringer = describe
 	cli.ErrWriter = asides{}
+	log.SetOutput(io.Discard) // net/http logs what a server sends unasked
 	status, out := 0, new(helpOutput)
 	app := &cli.App{
 		Name:                      "wsexec",
