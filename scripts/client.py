@@ -226,7 +226,7 @@ class Session:
                 self.stdin.next, self.stdin.end_sent = self.stdin.base, False
             elif message["type"] == "error":
                 raise Final(message["status"], f"{message['code']}: {message.get('detail') or message['title']}")
-            elif message["type"] not in ("exit", "notice"):
+            elif message["type"] != "exit":
                 raise ValueError(f"a message of type {message['type']}")
             self.exit = message if message["type"] == "exit" else self.exit
 

@@ -16,7 +16,7 @@ type events struct {
 	mu          sync.Mutex
 	lossTimer   *time.Timer // until the loss of a connection is worth a line; nil: none is lost
 	lossShown   bool        // the line about the loss stands on the terminal, or was said
-	latest      stdio.Line  // the last line about the connection, or of the server's
+	latest      stdio.Line  // the last line about the connection
 	dropped     [3]int64    // bytes of each stream of which nothing was said yet
 	droppedLine stdio.Line  // the last line about them
 }
@@ -36,8 +36,6 @@ func (ev *events) take(e client.Event) {
 	switch e := e.(type) {
 	case client.Gap:
 		ev.gap(e)
-	case client.Notice:
-		ev.notice(e)
 	case client.Lost:
 		ev.lost(e)
 	case client.Back:
@@ -73,14 +71,6 @@ func (ev *events) sayDropped() {
 			ev.dropped[i] = 0
 			ev.droppedLine = ev.say(droppedBytes(n, [...]string{"stdin", "stdout", "stderr"}[i]))
 		}
-	}
-}
-
-func (ev *events) notice(e client.Notice) {
-	ev.mu.Lock()
-	defer ev.mu.Unlock()
-	if ev.latest.Written() {
-		ev.latest = ev.say(fromServer(e.Text))
 	}
 }
 

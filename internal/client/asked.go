@@ -38,7 +38,6 @@ type question struct {
 //	  .reason     timeout, idle-timeout only if start      any
 //	              has that time
 //	error         any; none that says that nothing was run once opened came
-//	notice        any once opened came
 //
 // Where start leaves a time out, the server's default counts, which is any. The
 // order of END and exit is checked where they arrive.
@@ -62,8 +61,6 @@ func (q *question) allows(m any) error {
 		if q.opened != nil && slices.Contains(nothingRan, m.Code) {
 			return fmt.Errorf("error %s of a command that runs", m.Code)
 		}
-		return nil
-	case *proto.Notice:
 		return nil
 	}
 	return fmt.Errorf("%T is not for a client in a session", m)

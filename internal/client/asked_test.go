@@ -73,7 +73,6 @@ func TestAllows(t *testing.T) {
 		{question{start: pipes}, &proto.Error{Code: proto.CodeCommandNotFound}, ""},
 		{question{start: pipes, opened: was}, &proto.Error{Code: proto.CodeCommandNotFound}, "command-not-found"},
 		{question{start: pipes, opened: was}, &proto.Error{Code: proto.CodeGone}, ""},
-		{question{start: pipes, opened: was}, &proto.Notice{}, ""},
 		{question{start: pipes, opened: was}, &proto.Bye{}, "not for a client"},
 		{question{start: pipes, opened: was}, &proto.Resize{}, "not for a client"},
 	} {

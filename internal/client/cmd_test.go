@@ -48,7 +48,7 @@ func TestExportedTypes(t *testing.T) {
 			walk(what, x.Elem())
 		}
 	}
-	for _, x := range []any{New, Lost{}, Back{}, Gap{}, Notice{}, Error{}, ConnectError{}, ProxyError{}, LocalError{}} {
+	for _, x := range []any{New, Lost{}, Back{}, Gap{}, Error{}, ConnectError{}, ProxyError{}, LocalError{}} {
 		walk(reflect.TypeOf(x).String(), reflect.TypeOf(x))
 	}
 	walk("Output", reflect.TypeFor[Output]())

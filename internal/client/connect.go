@@ -173,8 +173,6 @@ func (c *connector) control(m any) error {
 		case *proto.Error:
 			c.s.relay.haltOutputs()
 			return m
-		case *proto.Notice:
-			c.s.cmd.event(Notice{m.Text})
 		default:
 			panic(fmt.Sprintf("client: internal error: %T was allowed", m))
 		}

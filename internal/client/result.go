@@ -73,7 +73,7 @@ type Opened struct {
 	Dir string // where it was started, if its home directory cannot be entered
 }
 
-// An Event is one of [Lost], [Back], [Gap] and [Notice].
+// An Event is one of [Lost], [Back] and [Gap].
 type Event any
 
 type (
@@ -89,6 +89,4 @@ type (
 		FD int
 		N  int64
 	}
-	// Notice is a word of the server's.
-	Notice struct{ Text string }
 )

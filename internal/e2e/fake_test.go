@@ -285,7 +285,6 @@ func TestFakeServerIsNotAsked(t *testing.T) {
 		{"a terminal", nil, opened(`{"tty":true}`), "tty true"},
 		{"no terminal", []string{"-t"}, opened(`{}`), "tty false"},
 		{"a timeout", nil, says(func(c *fakeConn) { c.ends(); c.text(`{"type":"exit","signal":15,"reason":"timeout","stdin":0}`) }), "timeout"},
-		{"a notice before opened", nil, func(c *fakeConn) { c.awaitOpen(); c.text(`{"type":"notice","text":"hello"}`); c.listen() }, "before opened"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -702,12 +702,6 @@ func TestFakeServerFloods(t *testing.T) {
 		{"pongs", n, func(w *wire) []byte { return w.frameOf(wsFin|wsPong, make([]byte, 125)) }},
 		{"ACKs that say nothing", n, func(w *wire) []byte { return w.frameOf(wsFin|wsBinary, ackFrame(0, 0, 65536)) }},
 		{"STOPs of stdin", n, func(w *wire) []byte { return w.frameOf(wsFin|wsBinary, frame(kindStop, 0, 0)) }},
-		{"notices", n / 10, func(w *wire) []byte {
-			return w.frameOf(wsFin|wsText, []byte(`{"type":"notice","text":"\u001b[2J\u009b2J\nwsexec: hello"}`))
-		}},
-		{"long notices", n / 100, func(w *wire) []byte {
-			return w.frameOf(wsFin|wsText, []byte(`{"type":"notice","text":"`+strings.Repeat("x", 4000)+`"}`))
-		}},
 	} {
 		flooded, measured := make(chan struct{}), make(chan struct{})
 		f := startFakeWire(t, func(w *wire) {

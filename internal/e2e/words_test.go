@@ -362,21 +362,6 @@ func TestWordsAreHarmless(t *testing.T) {
 	}
 }
 
-// A notice of a server's was shown as a line of wsexec's own.
-func TestNoticeIsTheServers(t *testing.T) {
-	t.Parallel()
-	s := fakeClient(t)
-	f := startFake(t, func(c *fakeConn) {
-		if c.opened() {
-			c.text(`{"type":"notice","text":"hint: rm -rf /\u001b[2J"}`)
-			c.ends()
-			c.text(exitZero)
-			c.listen()
-		}
-	})
-	capture(t, s.wsexec("run", "--server", f.url, "true")).want(t, 0, "", "wsexec: the server says: hint: rm -rf /?[2J\n")
-}
-
 // A server that took its time to start a command was called a lost connection.
 func TestSlowStartIsNoLostConnection(t *testing.T) {
 	heavy(t)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -185,13 +186,13 @@ func TestExitComesLast(t *testing.T) {
 		client, server := pair(t, a, b, 1000, time.Minute)
 		code := 7
 		server.link.Send(&proto.Exit{Code: &code})
-		server.link.Send(&proto.Notice{Text: "first"})
+		server.link.Send(&proto.Detached{})
 		go func() {
 			server.snd.Write(bytes.Repeat([]byte("x"), 5000))
 			server.snd.Close()
 		}()
 		synctest.Wait() // nothing is consumed: the window is full
-		if m := <-client.got; m.(*proto.Notice).Text != "first" {
+		if m := <-client.got; reflect.TypeOf(m) != reflect.TypeFor[*proto.Detached]() {
 			t.Errorf("first control message is %#v", m)
 		}
 		select {
@@ -353,7 +354,7 @@ func TestProtocolErrors(t *testing.T) {
 		{"data after end", websocket.MessageBinary, [][]byte{endFrame, data(0, 1)}, "after the end"},
 		{"not JSON", websocket.MessageText, [][]byte{[]byte("hello")}, "control message"},
 		{"unknown type", websocket.MessageText, [][]byte{[]byte(`{"type":"nope"}`)}, "unknown type"},
-		{"long control", websocket.MessageText, [][]byte{[]byte(`{"type":"notice","text":"` + strings.Repeat("x", 4096) + `"}`)}, "exceeds"},
+		{"long control", websocket.MessageText, [][]byte{[]byte(`{"type":"error","title":"` + strings.Repeat("x", 4096) + `"}`)}, "exceeds"},
 		{"long frame", websocket.MessageBinary, [][]byte{data(0, 65537)}, "more than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,7 +16,7 @@ type Open struct {
 	Have   map[uint8]Position `json:"have,omitempty"`
 	Size   *Winsize           `json:"size,omitempty"`
 	Window int64              `json:"window,omitempty"`
-	Watch  bool               `json:"watch,omitempty"`
+	Watch  bool               `json:"watch,omitempty"` // not served: refused where it is true
 }
 
 func (o *Open) check() error {
@@ -190,11 +190,6 @@ type Process struct {
 	Name    string `json:"name"`
 	Holding bool   `json:"holding,omitempty"` // it had an output of the command open
 	Running bool   `json:"running,omitempty"` // it was not ended
-}
-
-// Notice is text for a person.
-type Notice struct {
-	Text string `json:"text"`
 }
 
 // Error is the server's final word. It implements error.

@@ -38,7 +38,7 @@ func examples() []struct {
 		}}, `{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["bHM=","","//4="],"env":["QT1i"],"dir":"L3j/",` +
 			`"tty":{"term":"xterm","rows":1,"cols":65535,"modes":{"1":3,"10":255,"129":4294967295,"3":8,"53":0}},"detach":true,"name":"n","timeout":0,"idle_timeout":3,"kill_after":1,"linger":2,"keepalive":100,"drain":-1,"on_full":"block"}}`},
 		{&Open{Client: someID, Try: 1, Watch: true, Start: &Start{Argv: [][]byte{[]byte("a")}, Merge: true, User: "u", OnFull: OnFullDrop, LeaveRunning: true}},
-			`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["YQ=="],"merge":true,"on_full":"drop","user":"u","leave_running":true},"watch":true}`},
+			`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":["YQ=="],"merge":true,"on_full":"drop","leave_running":true,"user":"u"},"watch":true}`},
 		{&Opened{PID: 4711, Resumed: true, TTY: true, Linger: 300000, Keepalive: 15000, CRC: math.MaxUint32,
 			Have: map[uint8]Position{0: {1, 2}, 3: {0, 64}}, From: map[uint8]int64{1: 3, 2: 0}, Window: 1 << 20},
 			`{"type":"opened","pid":4711,"resumed":true,"tty":true,"linger":300000,"keepalive":15000,"have":{"0":[1,2],"3":[0,64]},"from":{"1":3,"2":0},"crc":4294967295,"window":1048576}`},
@@ -50,9 +50,9 @@ func examples() []struct {
 		{&Exit{Code: intp(0)}, `{"type":"exit","code":0,"stdin":0}`},
 		{&Exit{Signal: 11, Core: true, Reason: ReasonTimeout, Stdin: 3, LeftBehind: []Process{{PID: 5, Name: "yes", Holding: true}, {PID: 6, Name: "cat", Running: true}}},
 			`{"type":"exit","signal":11,"core":true,"reason":"timeout","stdin":3,"left_behind":[{"pid":5,"name":"yes","holding":true},{"pid":6,"name":"cat","running":true}]}`},
-		{&Notice{Text: "grüße\n"}, `{"type":"notice","text":"grüße\n"}`},
 		{&Error{Code: CodeGone, Title: "it is gone", Detail: "since noon", Status: 125},
 			`{"type":"error","code":"gone","title":"it is gone","detail":"since noon","status":125}`},
+		{&Error{Code: CodeInternal, Title: "grüße\n", Status: 125}, `{"type":"error","code":"internal","title":"grüße\n","status":125}`},
 	}
 }
 
@@ -529,7 +529,7 @@ func FuzzParseControl(f *testing.F) {
 		f.Add([]byte(tt.json))
 	}
 	f.Add([]byte(`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":[null,""],"env":[],"dir":"","tty":{}},"have":{}}`))
-	f.Add([]byte("{\"type\":\"notice\",\"text\":\"\xff<\"}"))
+	f.Add([]byte("{\"type\":\"error\",\"title\":\"\xff<\"}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := ParseControl(b)
 		if err != nil {
@@ -559,7 +559,7 @@ func FuzzParseControl(f *testing.F) {
 
 // JSON text that was not UTF-8 was taken, with U+FFFD for what it had instead.
 func TestControlNotUTF8(t *testing.T) {
-	const head, tail = `{"type":"notice","text":"`, `"}`
+	const head, tail = `{"type":"error","title":"`, `"}`
 	for _, s := range []string{"\xff", "\xc0\x80", "\xed\xa0\x80", "a\x80b", "\xe2\x82"} {
 		if m, err := ParseControl([]byte(head + s + tail)); !errors.Is(err, ErrNotUTF8) {
 			t.Errorf("%q: %v, %v; want ErrNotUTF8", s, m, err)

@@ -274,7 +274,6 @@
 //	exit    {"code":N} or {"signal":N,"core":BOOL}, with "reason", "stdin", "left_behind"
 //	detached {}                  the session goes on without the client, which tells what it consumed (an
 //	                             ACK of each of its streams) and closes the connection
-//	notice  {"text":T}           for a person
 //	error   {"code":C,"title":T,"detail":T,"status":N}  final; see below
 //
 // exit follows the END of every output, on each connection, also after a

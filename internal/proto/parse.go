@@ -20,7 +20,6 @@ var controlTypes = map[string]reflect.Type{
 	"hangup":   reflect.TypeFor[Hangup](),
 	"bye":      reflect.TypeFor[Bye](),
 	"exit":     reflect.TypeFor[Exit](),
-	"notice":   reflect.TypeFor[Notice](),
 	"error":    reflect.TypeFor[Error](),
 }
 

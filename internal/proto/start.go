@@ -23,10 +23,9 @@ type Start struct {
 	Keepalive *Millis  `json:"keepalive,omitempty"`
 	Drain     *Millis  `json:"drain,omitempty"` // -1: until the end of output
 	OnFull    string   `json:"on_full,omitempty"`
-
-	// What the design names and this version refuses rather than ignores.
-	User         string `json:"user,omitempty"`
+	// LeaveRunning: processes that the command leaves behind are not ended.
 	LeaveRunning bool   `json:"leave_running,omitempty"`
+	User         string `json:"user,omitempty"` // not served: refused where it is not empty
 }
 
 // What happens to output that nobody takes, in [Start]. Without a word the command
