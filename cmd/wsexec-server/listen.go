@@ -119,7 +119,7 @@ func stateDir() (string, error) {
 
 func isAnothers(err error) bool {
 	var e *trust.Error
-	return errors.As(err, &e) && e.Owner
+	return errors.As(err, &e) && e.Foreign
 }
 
 func stateError(err error) error {

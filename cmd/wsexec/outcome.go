@@ -94,7 +94,7 @@ func outcomeOfExit(e *client.Exit, verbose bool) outcome {
 	case e.Reason == client.ReasonShutdown:
 		ms = append(ms, serverStopped())
 		if e.Signal == 0 && e.Code == 0 {
-			// The command was told to end, and may not have done its work.
+			// The server ended the command, which may not have done its work.
 			return outcome{statusFailed, fromServerEnd, 0, ms}
 		}
 	case e.Reason != "": // also one that only a newer server knows

@@ -124,7 +124,7 @@ func (s *session) input() io.ReadCloser {
 	case s.noStdin:
 		return stdio.NewSilent()
 	}
-	s.stdin = stdio.NewInput(s.term, s.Resize) // in the background nobody told of a new size
+	s.stdin = stdio.NewInput(s.term, s.Resize) // in the background no signal says that the size has changed
 	if s.escape == 0 || !stdio.IsTerminal(0) {
 		return s.stdin
 	}
@@ -139,7 +139,7 @@ func (s *session) opened(o client.Opened) {
 		// What is typed must not wait for a flood of output, which with one processor
 		// is interrupted every 10 ms only (runtime/proc.go, forcePreemptNS).
 		allProcessors()
-		if s.stdin != nil && stdio.IsTerminal(0) { // without stdin Ctrl-C is to be no key, which nobody reads
+		if s.stdin != nil && stdio.IsTerminal(0) { // without stdin Ctrl-C stays a signal: as a key it would not be read
 			if err := s.term.Raw(); err != nil {
 				s.say(news(opTerminal + ": " + err.Error()))
 			}
@@ -235,7 +235,7 @@ func (s *session) escaped(e stdio.Escape) {
 		case s.cmd.Connected():
 			s.cmd.Detach()
 		default:
-			s.cmd.GiveUp(errHungUp) // the server cannot be told
+			s.cmd.GiveUp(errHungUp) // detach cannot be sent
 		}
 	case stdio.EscapeHelp:
 		var last stdio.Line

@@ -20,7 +20,7 @@ import (
 const statusFileTimeout = 10 * time.Second
 
 // badLine is cli's OnUsageError for a command with a session: a status file that
-// was named before the mistake must not tell of an earlier run.
+// was named before the mistake must not keep the status of an earlier run.
 func badLine(c *cli.Context, err error, _ bool) error {
 	if name := statusFileBefore(os.Args[2:], c.Command.Flags); name != "" {
 		if f, _ := stdio.Create(name, time.Second, func() {}); f != nil {

@@ -326,7 +326,7 @@ func noServer(e *noServerError) message {
 	return failure(e.Error(), "start one with: wsexec-server")
 }
 
-// serverSays is text of the server's, which nobody is to take for a hint of ours.
+// serverSays is a text of the server's, marked where it looks like a hint.
 func serverSays(text string) string {
 	if strings.HasPrefix(strings.TrimSpace(text), "hint:") {
 		return fromServer(text).text
@@ -352,7 +352,7 @@ func hungUp(r *client.Result, err error, comeBack string) message {
 	switch {
 	case r.Until.IsZero():
 		return news(errHungUp.Error())
-	case errors.Is(err, errHungUp): // the server was not even told
+	case errors.Is(err, errHungUp): // no hang-up was sent
 		return livesOn("hung up without a connection", r, comeBack)
 	}
 	return failure("hung up, but the server has not said that the command ended; the session may live until "+r.Until.Format(time.TimeOnly),
@@ -531,7 +531,7 @@ func reachHint(err error, where, own string) string {
 	var dns *net.DNSError
 	var op *net.OpError
 	switch {
-	case errors.As(err, &op) && op.Op == "proxyconnect": // net/http's word
+	case errors.As(err, &op) && op.Op == "proxyconnect": // so net/http names it
 		return "check the proxy in HTTP_PROXY or HTTPS_PROXY, or name the host in NO_PROXY"
 	case errors.As(err, &dns):
 		return "check the host name in --server or WSEXEC_SERVER"

@@ -1,5 +1,5 @@
-// Package paths says where a user's own server keeps its socket and its token, so
-// that the client finds both without being told.
+// Package paths says where a user's own server keeps its socket and its token: the
+// client finds both there when no server is named.
 package paths
 
 import (

@@ -19,7 +19,7 @@ var ErrNoWriter = errors.New("nothing came from whoever is to write to it")
 // ErrNoReader: no program opened a pipe for reading in time.
 var ErrNoReader = errors.New("nobody reads this pipe")
 
-// noticeable is how long a wait is before the user is told of it.
+// noticeable is how long a wait takes before a message says so.
 const noticeable = time.Second
 
 // A PipeReader reads what another program writes to a pipe, a FIFO or a socket. It

@@ -165,7 +165,7 @@ func (in *Input) takeTerminal() {
 // In the background it is meant for the shell: a read would stop this program, and
 // the command's output with it, as soon as somebody types (SIGTTIN). For a command
 // with pipes lines are read, so a terminal that gives single keys is that of
-// another program: of fzf behind our output.
+// another program: of fzf, to which this output is piped.
 func (in *Input) foreign() bool {
 	return in.terminal && (inBackground(0) || !in.keys && !in.term.PTY() && !termios.Canonical(0))
 }

@@ -26,8 +26,8 @@ type Output struct {
 }
 
 // terminalPiece is how much is written at once to a terminal that has room. The
-// room may be for less: a terminal that is held (Ctrl-S) then holds this program in
-// the middle of the write.
+// room may be for less: a terminal that is stopped (Ctrl-S) then stops this program
+// in the middle of the write.
 const terminalPiece = 4 << 10
 
 // NewOutput makes the Output of descriptor 1 or 2.
@@ -44,7 +44,7 @@ func NewOutput(fd int, term *Terminal) *Output {
 		o.try, o.nonBlocking = poll.WriteSocket, true
 	case IsTerminal(fd):
 		o.terminal = true
-		// A terminal that is held (Ctrl-S) lets a write(2) wait that began when there
+		// A terminal that is stopped (Ctrl-S) lets a write(2) wait that began when there
 		// was room, unless the open file that is written to is this program's own.
 		if own, err := reopen(fd, unix.O_WRONLY); err == nil {
 			o.fd, o.try, o.nonBlocking = own, poll.Write, true

@@ -7,7 +7,7 @@ type word = uint64
 const (
 	getTermios = unix.TIOCGETA
 	setTermios = unix.TIOCSETA
-	Vdisable   = 0xff // _POSIX_VDISABLE: no such character
+	Vdisable   = 0xff // _POSIX_VDISABLE
 )
 
 var systemCharacters = []character{{11, unix.VDSUSP}, {17, unix.VSTATUS}}

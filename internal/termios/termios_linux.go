@@ -7,14 +7,14 @@ type word = uint32
 const (
 	getTermios = unix.TCGETS
 	setTermios = unix.TCSETS
-	Vdisable   = 0 // _POSIX_VDISABLE: no such character
+	Vdisable   = 0 // _POSIX_VDISABLE
 )
 
 var systemCharacters = []character{{16, unix.VSWTC}}
 
 var systemFlags = []flag{bit(37, iflag, unix.IUCLC), bit(52, lflag, unix.XCASE), bit(71, oflag, unix.OLCUC)}
 
-// speedCodes are the speeds that TCSETS has, and their codes in c_cflag.
+// speedCodes are the speeds that TCSETS can set, and their codes in c_cflag.
 var speedCodes = [...]struct{ speed, code uint32 }{
 	{50, unix.B50}, {75, unix.B75}, {110, unix.B110}, {134, unix.B134}, {150, unix.B150},
 	{200, unix.B200}, {300, unix.B300}, {600, unix.B600}, {1200, unix.B1200},
@@ -27,11 +27,12 @@ var speedCodes = [...]struct{ speed, code uint32 }{
 	{3500000, unix.B3500000}, {4000000, unix.B4000000},
 }
 
-// speeds returns the speeds of a terminal, 0 for one that has no code.
+// speeds returns the speeds of a terminal in bits per second; 0 for one without a
+// code.
 func speeds(t *unix.Termios) (in, out uint32) {
 	outCode := t.Cflag & unix.CBAUD
 	inCode := t.Cflag & unix.CIBAUD >> unix.IBSHIFT
-	if inCode == 0 { // that of the output
+	if inCode == 0 { // the speed of the output
 		inCode = outCode
 	}
 	for _, c := range speedCodes {

@@ -4,11 +4,11 @@ package termios
 
 import "errors"
 
-// Get fails: modes are not known here.
+// Get fails here.
 func Get(fd int) (map[uint8]uint32, error) { return nil, errors.ErrUnsupported }
 
-// Canonical is true of any: modes are not known here.
+// Canonical is true here.
 func Canonical(fd int) bool { return true }
 
-// AddsReturns is true of none.
+// AddsReturns is false here.
 func AddsReturns(fd int) bool { return false }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A character is a control character: its index in c_cc.
+// A character is a control character, which has an index in c_cc.
 type character struct {
 	opcode uint8
 	index  int
@@ -20,10 +20,10 @@ var characters = append([]character{
 	{12, unix.VREPRINT}, {13, unix.VWERASE}, {14, unix.VLNEXT}, {18, unix.VDISCARD},
 }, systemCharacters...)
 
-// A flag is a bit, or one value of the bits of mask.
+// A flag is one bit, or one value of the bits of mask.
 type flag struct {
 	opcode     uint8
-	word       int // an index of words
+	word       int // index in the words of a termios
 	mask, bits word
 }
 
@@ -73,21 +73,21 @@ func Get(fd int) (map[uint8]uint32, error) {
 	return modesOf(t), nil
 }
 
-// Canonical reports whether a terminal gives whole lines, as to programs that have not
-// asked for keys.
+// Canonical reports whether a terminal gives whole lines. Programs that want single
+// keys turn that off.
 func Canonical(fd int) bool {
 	t, err := Load(fd)
 	return err != nil || t.Lflag&unix.ICANON != 0
 }
 
-// AddsReturns reports whether a terminal shows a carriage return before each newline
+// AddsReturns reports whether a terminal puts a carriage return before each newline
 // that is written to it.
 func AddsReturns(fd int) bool {
 	t, err := Load(fd)
 	return err == nil && t.Oflag&unix.OPOST != 0 && t.Oflag&unix.ONLCR != 0
 }
 
-// Set gives a terminal modes. Those that are not named stay as they are.
+// Set sets modes of a terminal. Modes that are not named stay as they are.
 func Set(fd int, modes map[uint8]uint32) error {
 	t, err := Load(fd)
 	if err == nil {
@@ -136,11 +136,11 @@ func apply(t *unix.Termios, modes map[uint8]uint32) {
 		switch {
 		case ok && v != 0:
 			*w[f.word] = *w[f.word]&^f.mask | f.bits
-		case ok && f.opcode != 90 && f.opcode != 91: // a byte's size is some size
+		case ok && f.opcode != 90 && f.opcode != 91: // one of the two sizes is always set
 			*w[f.word] &^= f.mask
 		}
 	}
-	// No speed would hang up the line (man 3 termios).
+	// A speed of 0 would hang up the line (man 3 termios).
 	if in, out := modes[inputSpeed], modes[outputSpeed]; in > 0 && out > 0 {
 		setSpeeds(t, in, out)
 	}

@@ -10,16 +10,16 @@ import (
 	"strings"
 )
 
-// isPrivateGroup reports whether a group is known to have no member but that user:
-// then what the group may write to nobody else may. It is so of the groups that
-// useradd makes, one for each user; with them umask is 002, and ~/.local is often
-// writable by the group.
+// isPrivateGroup reports whether a group is known to have no member but that user.
+// Then no other user can write to a file that the group may write to. useradd makes
+// such a group for each user; umask is then 002, and ~/.local is often writable by
+// the group.
 //
-// It is read from the files: package user does not list the members of a group. A
-// group that is known elsewhere (LDAP) is not private.
+// The members are read from the files, since package user does not list them. A
+// group that stands elsewhere (LDAP) is not private.
 func isPrivateGroup(gid, uid int) bool {
 	if gid == 0 {
-		return false // of processes in containers, too, whose users nobody has heard of
+		return false // processes in containers have it, too, with users that no file lists
 	}
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {
@@ -63,5 +63,5 @@ func isPrivate(groups, users, gid, uid, name string) bool {
 		}
 		found = true
 	}
-	return found // of a group that is nobody's first it is not known what it is for
+	return found // a group that is no user's first one may be for anything
 }

@@ -10,11 +10,11 @@ import (
 
 // Listener checks that the server's end of a TCP connection on this machine, and the
 // listener that made it, belong to this user or to root. If one belongs to another
-// the error is a [*StrangerError]; if it cannot be told, as when the listener is in
-// another network namespace, it is [ErrUnknown].
+// user the error is a [*StrangerError]. If the kernel does not say, as of a listener
+// in another network namespace, it is [ErrUnknown].
 //
-// It asks the kernel (man 7 sock_diag) for two sockets, which takes 25 µs.
-// /proc/net/tcp says the same, and takes 30 ms where there are 3,000 sockets.
+// Two sockets are asked for (man 7 sock_diag), which takes 25 µs. /proc/net/tcp has
+// the same, and takes 30 ms where there are 3,000 sockets.
 func Listener(c net.Conn) error {
 	us, err := netip.ParseAddrPort(c.LocalAddr().String())
 	if err != nil {
@@ -24,22 +24,23 @@ func Listener(c net.Conn) error {
 	if err != nil || !them.Addr().IsLoopback() {
 		return ErrUnknown
 	}
-	// The other end may have been handed on, or the listener have gone and another
-	// taken its place: neither is enough alone. Before it is accepted, kernels before
-	// 6.17 take the other end for root's.
+	// Neither is enough alone: the other end may have been handed on to another
+	// program, and another listener may have taken the place of the first. Kernels
+	// before 6.17 report the other end as root's until it is accepted.
 	for _, remote := range []netip.AddrPort{us, nowhere} {
 		uid, err := socketUID(them, remote)
 		if err != nil {
 			return ErrUnknown
 		}
-		if err := own(them.String(), uid); err != nil {
+		if err := checkUser(them.String(), uid); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// nowhere is the remote address of no connection: what is found for it is a listener.
+// nowhere is the remote address of no connection: the socket found for it is a
+// listener.
 var nowhere netip.AddrPort
 
 // Of linux/sock_diag.h and linux/inet_diag.h.
@@ -49,9 +50,9 @@ const (
 	uidOffset        = 16 + 64
 )
 
-// socketUID is the user of the TCP socket that gets what comes from remote to local:
-// that of the connection, and if there is none the listener that the kernel would
-// choose, on that address or on all.
+// socketUID is the user of the TCP socket that receives segments from remote to
+// local: that of the connection or, if there is none, the listener that the kernel
+// would choose, on that address or on all.
 func socketUID(local, remote netip.AddrPort) (uid int, err error) {
 	family := byte(unix.AF_INET6)
 	if local.Addr().Unmap().Is4() {

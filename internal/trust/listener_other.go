@@ -4,5 +4,5 @@ package trust
 
 import "net"
 
-// Listener tells nothing here: the error is [ErrUnknown].
+// Listener fails here with [ErrUnknown].
 func Listener(net.Conn) error { return ErrUnknown }

@@ -18,7 +18,7 @@ import (
 const maxLinks = 40
 
 // Dir checks a directory, and those that lead to it. The error is an [*Error] if
-// another user could change what is in it, and otherwise what stat would say.
+// another user could change its content, and otherwise that of stat(2).
 func Dir(path string) error {
 	_, st, err := walk(path)
 	if err == nil && !st.IsDir() {
@@ -28,10 +28,10 @@ func Dir(path string) error {
 }
 
 // Open opens a file for reading that only this user and root can change. It does not
-// wait: not for a writer of a FIFO, which is the caller's to refuse or to read.
+// wait for a writer of a FIFO: the caller refuses or reads one.
 //
-// What stands in /dev/fd is open already, and so the caller's own: it is duplicated,
-// and not checked.
+// A path in /dev/fd means a descriptor of this program's. It is duplicated, and not
+// checked.
 func Open(path string) (*os.File, error) {
 	if n, ok := inherited(path); ok {
 		fd, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 3)
@@ -48,7 +48,7 @@ func Open(path string) (*os.File, error) {
 	if err != nil {
 		return nil, renamed(err, path)
 	}
-	// In a directory with the sticky bit it may be another by now.
+	// In a directory with the sticky bit it may be another file by now.
 	st, err := f.Stat()
 	if err == nil {
 		err = check(path, at, st)
@@ -74,18 +74,18 @@ func inherited(path string) (fd int, ok bool) {
 	return 0, false
 }
 
-// walk follows a path from / on, checks each directory and link on the way, and
-// what it leads to, and returns where that is without links.
+// walk follows a path from / on, and checks each directory and link on the way and
+// the file that it leads to. It returns the path of that file without links.
 func walk(path string) (at string, st fs.FileInfo, err error) {
-	rest := path
+	whole := path
 	if !filepath.IsAbs(path) {
 		wd, err := os.Getwd()
 		if err != nil {
 			return "", nil, err
 		}
-		rest = wd + "/" + path // not Join, for which link/.. is nothing
+		whole = wd + "/" + path // not Join, which removes link/.. from a path
 	}
-	todo := strings.Split(rest, "/")
+	pending := strings.Split(whole, "/")
 	step := func(to string) (fs.FileInfo, error) {
 		st, err := os.Lstat(to)
 		if err != nil {
@@ -97,16 +97,16 @@ func walk(path string) (at string, st fs.FileInfo, err error) {
 	if st, err = step(at); err != nil {
 		return at, nil, err
 	}
-	for links := 0; len(todo) > 0; {
-		name := todo[0]
-		todo = todo[1:]
-		if name == "" && len(todo) > 0 || name == "" && st.IsDir() || name == "." && st.IsDir() {
+	for links := 0; len(pending) > 0; {
+		name := pending[0]
+		pending = pending[1:]
+		if name == "" && len(pending) > 0 || name == "" && st.IsDir() || name == "." && st.IsDir() {
 			continue
 		}
 		if !st.IsDir() {
 			return at, nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
 		}
-		next := filepath.Join(at, name) // of .., too: there are no links in at
+		next := filepath.Join(at, name) // also for .., since at has no links
 		nst, err := step(next)
 		if err != nil {
 			return next, nil, err
@@ -128,12 +128,12 @@ func walk(path string) (at string, st fs.FileInfo, err error) {
 				return at, nil, err
 			}
 		}
-		todo = append(strings.Split(target, "/"), todo...)
+		pending = append(strings.Split(target, "/"), pending...)
 	}
 	return at, st, nil
 }
 
-// renamed is an error of a system call on the way to path as one of opening it.
+// renamed makes of an error of a system call on the way to path one of opening path.
 func renamed(err error, path string) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -142,7 +142,7 @@ func renamed(err error, path string) error {
 	return &fs.PathError{Op: "open", Path: path, Err: err}
 }
 
-// check looks at the owner and the mode of what stands at at, on the way to path.
+// check checks the owner and the mode of the file at at, on the way to path.
 func check(path, at string, st fs.FileInfo) error {
 	sys := st.Sys().(*syscall.Stat_t)
 	own := uint32(os.Geteuid())
@@ -150,11 +150,11 @@ func check(path, at string, st fs.FileInfo) error {
 	mode := st.Mode()
 	switch {
 	case sys.Uid != own && sys.Uid != 0 && !(mode.IsDir() && isUnmapped(sys.Uid)):
-		e.Owner = true
+		e.Foreign = true
 		return e
-	case mode&fs.ModeSymlink != 0: // its mode means nothing
-	case mode&fs.ModeSocket != 0: // its mode says who can connect
-	case mode&fs.ModeDevice != 0 && sys.Uid == 0: // /dev/null is for all, and root's
+	case mode&fs.ModeSymlink != 0: // the mode of a link means nothing
+	case mode&fs.ModeSocket != 0: // the mode of a socket says which users can connect
+	case mode&fs.ModeDevice != 0 && sys.Uid == 0: // /dev/null is root's, and for all to write
 	case mode.IsDir() && mode&fs.ModeSticky != 0:
 	case mode.Perm()&0o002 != 0:
 		return e
@@ -168,7 +168,7 @@ func check(path, at string, st fs.FileInfo) error {
 func Check(path string, st fs.FileInfo) error { return check(path, path, st) }
 
 // Exposed reports whether a file belongs to this user and can be read or written by
-// others. Of root's files root knows whom they are for. (As with ssh's keys.)
+// others. A file of root's may be meant for others, as with ssh's keys.
 func Exposed(st fs.FileInfo) bool {
 	return st.Sys().(*syscall.Stat_t).Uid == uint32(os.Geteuid()) && st.Mode().Perm()&0o077 != 0
 }

@@ -2,7 +2,7 @@ package trust
 
 import "golang.org/x/sys/unix"
 
-// peerUID is the user who made the socket that we are connected to listen (man 4
+// peerUID is the user of the program that called listen(2) on the other end (man 4
 // unix, LOCAL_PEERCRED).
 func peerUID(fd int) (int, error) {
 	c, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)

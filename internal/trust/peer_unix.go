@@ -28,13 +28,14 @@ func Peer(path string, c net.Conn) error {
 	if err != nil {
 		return os.NewSyscallError("peer credentials", err)
 	}
-	return own("unix:"+path, uid)
+	return checkUser("unix:"+path, uid)
 }
 
-// own checks that what listens on addr belongs to this user or to root.
-func own(addr string, uid int) error {
+// checkUser checks that the user of the program that listens on addr is this user or
+// root.
+func checkUser(addr string, uid int) error {
 	if self := os.Geteuid(); uid != self && uid != 0 {
-		return &StrangerError{Addr: addr, UID: uid, Own: self}
+		return &StrangerError{Addr: addr, UID: uid, Self: self}
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ var errTooLong = fmt.Errorf("it is longer than %d KiB", MaxToken>>10)
 
 // ReadToken reads one token on one line.
 func ReadToken(r io.Reader) (string, error) {
-	// The line may end with CR and LF.
+	// CR and LF may end the line; one byte more is too long.
 	b, err := io.ReadAll(io.LimitReader(r, MaxToken+3))
 	if err != nil {
 		return "", err

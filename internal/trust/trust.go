@@ -1,21 +1,23 @@
-// Package trust finds out whether another user of this machine could have made, or
-// could change, what a program is about to rely on: a file or a directory ([Open],
-// [Dir]), the peer of a Unix socket ([Peer]), the listener at the other end of a
-// TCP connection ([Listener]).
+// Package trust checks that no other user of this machine could have made, or could
+// change, a thing that a program relies on: a file or a directory ([Open], [Dir]),
+// the peer of a Unix socket ([Peer]), the listener at the other end of a TCP
+// connection ([Listener]). It also reads tokens, and keeps them from other programs
+// ([ReadToken], [Undumpable]).
 //
-// The rule is that of sshd's StrictModes (man 5 sshd_config). A file belongs to the
-// effective user or to root, nobody else can write to it, and the same holds for
-// each directory on the way to it, from / on. Two kinds of directory that others
-// may write to are accepted: one with the sticky bit, such as /tmp, where nobody
-// else can rename or remove what is ours; and one whose group has no member but us
-// (a "user private group", of which umask 002 makes use), as Debian's sshd does.
+// The rule for files is that of sshd's StrictModes (man 5 sshd_config). A file
+// belongs to the effective user or to root, no other user can write to it, and the
+// same is true of each directory on the way to it, from / on. Two kinds of directory
+// that others may write to are accepted. In one with the sticky bit, such as /tmp,
+// other users cannot rename or remove this user's files. In one whose group has no
+// other member (a "user private group", which umask 002 relies on) there is no other
+// user; Debian's sshd accepts it, too.
 //
-// In a user namespace that does not know root a directory may belong to root all the
-// same.
+// In a user namespace that does not know root, a directory may belong to root by
+// the number that stands for unknown users.
 //
 // A symbolic link is followed if it belongs to the effective user or to root. The
-// directories are looked at from the top: one that was found good cannot be
-// replaced by others while those below it are looked at.
+// directories are checked from the top: other users cannot replace one that was
+// found good while those below it are checked.
 //
 // Windows has no such owners and modes; there every file is trusted.
 package trust
@@ -29,14 +31,13 @@ import (
 )
 
 // An Error names the file, directory or link by which another user could change
-// what is at Path.
+// the file at Path.
 type Error struct {
-	Path string // what was to be relied on
-	At   string // Path, or what is on the way to it
-	UID  int    // the owner of At
-	Mode fs.FileMode
-	// Owner: At belongs to another user. Otherwise others can write to it.
-	Owner bool
+	Path    string // as the caller named it
+	At      string // Path, or a directory or link on the way to it
+	UID     int    // the owner of At
+	Mode    fs.FileMode
+	Foreign bool // At belongs to another user; otherwise others can write to it
 }
 
 func (e *Error) Error() string {
@@ -51,16 +52,16 @@ func (e *Error) Error() string {
 	if e.At != e.Path {
 		where += ": the " + what + " " + e.At
 	}
-	if e.Owner {
+	if e.Foreign {
 		return fmt.Sprintf("%s belongs to %s, neither to you nor to root", where, User(e.UID))
 	}
 	return fmt.Sprintf("%s can be written by others (mode %04o)", where, octal(e.Mode))
 }
 
-// Remedy is what to type so that At can be trusted, "" where that would be to trust
-// what another user has made.
+// Remedy is the command that makes At one to be trusted; "" if another user has made
+// it.
 func (e *Error) Remedy() string {
-	if e.Owner {
+	if e.Foreign {
 		return ""
 	}
 	return "chmod go-w " + e.At
@@ -84,17 +85,17 @@ func User(uid int) string {
 	return s
 }
 
-// A StrangerError says that what is at the other end belongs to another user than
-// this one or root.
+// A StrangerError says that the program at the other end of a connection is neither
+// this user's nor root's.
 type StrangerError struct {
 	Addr string
-	UID  int // whose it is
-	Own  int // ours
+	UID  int // the user of that program
+	Self int // this program's effective user
 }
 
 func (e *StrangerError) Error() string {
-	return fmt.Sprintf("what listens on %s is the program of %s, and you are %s", e.Addr, User(e.UID), User(e.Own))
+	return fmt.Sprintf("what listens on %s is the program of %s, and you are %s", e.Addr, User(e.UID), User(e.Self))
 }
 
-// ErrUnknown: the system does not tell to whom a socket belongs.
+// ErrUnknown: the system does not say which user a socket belongs to.
 var ErrUnknown = errors.New("the system does not tell whose program listens there")

@@ -131,7 +131,7 @@ func wantBlame(t *testing.T, err error, dir, at string, owner bool) {
 		return
 	}
 	var e *Error
-	if !errors.As(err, &e) || e.At != filepath.Join(dir, at) || e.Owner != owner {
+	if !errors.As(err, &e) || e.At != filepath.Join(dir, at) || e.Foreign != owner {
 		t.Errorf("error %v, want one about %s, owner %v", err, at, owner)
 		return
 	}
@@ -274,10 +274,10 @@ func TestPeer(t *testing.T) {
 		t.Error(err)
 	}
 	var s *StrangerError
-	if err := own("unix:/x", stranger); !errors.As(err, &s) || s.UID != stranger || s.Own != os.Geteuid() {
+	if err := checkUser("unix:/x", stranger); !errors.As(err, &s) || s.UID != stranger || s.Self != os.Geteuid() {
 		t.Errorf("of another user: %v", err)
 	}
-	if err := own("unix:/x", 0); err != nil {
+	if err := checkUser("unix:/x", 0); err != nil {
 		t.Errorf("of root: %v", err)
 	}
 }

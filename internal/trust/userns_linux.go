@@ -6,11 +6,12 @@ import (
 	"strings"
 )
 
-// isUnmapped reports whether a user is one that has no number in this user
-// namespace (man 7 user_namespaces): root of the machine, as a rule, to whom / then
-// belongs. A directory of that user is accepted on the way to one's own, or nothing
-// could be in a namespace of that kind (unshare --map-root-user, bubblewrap). It is
-// of no use to another user: what is looked for in it has to be ours.
+// isUnmapped reports whether uid stands for all users that have no number in this
+// user namespace (man 7 user_namespaces), of which / then belongs to one: to the
+// machine's root, as a rule. A directory of such a user is accepted on the way to a
+// file, or no file could be trusted in a namespace of that kind (unshare
+// --map-root-user, bubblewrap). Another user gains nothing by that: the file itself
+// has to be this user's.
 func isUnmapped(uid uint32) bool {
 	overflow, err := os.ReadFile("/proc/sys/kernel/overflowuid")
 	if err != nil || strings.TrimSpace(string(overflow)) != strconv.Itoa(int(uid)) {
