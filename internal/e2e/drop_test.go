@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What happens to output that nobody reads: the command waits, or the oldest goes
@@ -138,35 +137,6 @@ func TestDropWhileNobodyReads(t *testing.T) {
 		}
 		checkMemory(t, "server", s.pid, idleServer)
 	}
-}
-
-// A reader that is slow, not away, gets what there is in order.
-func TestDropForSlowReader(t *testing.T) {
-	t.Parallel()
-	s := startServer(t, "--window", "64KiB")
-	const n = 8 << 20
-	file := s.file(t, 10, n)
-	truth, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, w := pipe(t)
-	cmd := s.wsexec("run", "--on-full", "drop", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do cat "+file+"; done")
-	cmd.Stdout, cmd.Stderr = w, w
-	c := startClient(t, cmd)
-	w.Close()
-	var got bytes.Buffer
-	for piece := make([]byte, 16<<10); ; time.Sleep(time.Millisecond) {
-		k, err := out.Read(piece)
-		got.Write(piece[:k])
-		if err != nil {
-			break
-		}
-	}
-	if r := c.wait(t, patience); r.status != 0 {
-		t.Errorf("got %v", r)
-	}
-	t.Logf("%d of %d bytes were dropped", checkGaps(t, "slow", got.Bytes(), bytes.Repeat(truth, 8)), 8*n)
 }
 
 // The command ends though its client is away; what is lost over that is one gap.

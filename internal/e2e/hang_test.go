@@ -289,6 +289,9 @@ for i in range(40):
             held.append(bytearray(65536)); time.sleep(.005)
 os.wait()`)
 	t.Logf("the command that takes memory: %v", hog)
+	if hog.status == 124 {
+		t.Error("memory was never short")
+	}
 	if s.hasExited() {
 		t.Fatal("the server was ended")
 	}

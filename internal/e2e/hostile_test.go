@@ -617,8 +617,8 @@ func TestHostileConnectionsLeaveNothing(t *testing.T) {
 		return nil
 	})
 	eventually(t, patience, "no command is left", s.quiet)
-	if n := s.goroutines(t); n > 40 {
-		t.Errorf("%d goroutines are left", n)
+	if n := s.goroutines(t); n == 0 || n > 40 {
+		t.Errorf("the server has %d goroutines, want at least 1 and at most 40", n)
 	}
 }
 
@@ -778,18 +778,12 @@ func TestFakeServerBreaksHTTP(t *testing.T) {
 		{"no Sec-WebSocket-Accept", upgrade + "\r\n"},
 		{"a wrong Sec-WebSocket-Accept", upgrade + "Sec-WebSocket-Accept: " + acceptKey("dGhlIHNhbXBsZSBub25jZQ==") + "\r\n\r\n"},
 		{"a redirect", "HTTP/1.1 307 Temporary Redirect\r\nLocation: http" + strings.TrimPrefix(other.url, "ws") + "/\r\nContent-Length: 0\r\n\r\n"},
-		{"a redirect to WebSocket", "HTTP/1.1 301 Moved Permanently\r\nLocation: " + other.url + "/\r\nContent-Length: 0\r\n\r\n"},
 		{"a status line of 10 MiB", "HTTP/1.1 200 " + strings.Repeat("\u009bx", mega/3) + "\r\n\r\n"},
-		{"a line of 10 MiB that is no status", strings.Repeat("\u009bx", mega/3) + "\r\n\r\n"},
-		{"a header of 10 MiB", "HTTP/1.1 401 Unauthorized\r\nX: " + strings.Repeat("x", mega) + "\r\n\r\n"},
 		{"a header of 1 MiB", "HTTP/1.1 401 Unauthorized\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"}, // 64 KiB are taken
-		{"many headers", "HTTP/1.1 401 Unauthorized\r\n" + strings.Repeat("X: y\r\n", mega/6) + "\r\n"},
 		{"a header that is none", "HTTP/1.1 401 Unauthorized\r\n" + strings.Repeat("\u009bx", 10_000) + "\r\n\r\n"},
-		{"a body of 10 MiB", fmt.Sprintf("HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n", mega) + strings.Repeat("x", mega)},
 		{"a problem of 10 MiB", fmt.Sprintf("HTTP/1.1 401 Unauthorized\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n", mega+12) + `{"title":"` + strings.Repeat("x", mega) + `"}`},
 		{"a problem that draws", "HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nContent-Length: 58\r\n\r\n" + `{"title":"\u001b[2J\u009b2J","detail":"\u202etxt\nwsexec: hi"}`},
 		{"1xx without end", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n", 100_000)},
-		{"1xx of 10 MiB", "HTTP/1.1 103 Early Hints\r\nX: " + strings.Repeat("x", mega) + "\r\n\r\n"},
 	} {
 		url, stop := answering(t, func(conn net.Conn) {
 			conn.SetDeadline(time.Now().Add(patience))

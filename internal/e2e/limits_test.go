@@ -159,7 +159,7 @@ func TestNumbersHaveMaxima(t *testing.T) {
 		}
 		return st
 	}
-	idle, hangup := map[string]any{"idle_timeout": 100}, func(c *raw) { c.control(map[string]any{"type": "hangup"}) }
+	hangup := func(c *raw) { c.control(map[string]any{"type": "hangup"}) }
 	for _, tt := range []struct {
 		name  string
 		flags []string
@@ -168,12 +168,7 @@ func TestNumbersHaveMaxima(t *testing.T) {
 		limit time.Duration
 	}{
 		{"all", []string{"--max-timeout", most.String()}, stubborn(nil), nil, most + killAfter},
-		{"a client's timeout", []string{"--max-timeout", most.String()}, stubborn(map[string]any{"timeout": 100}), nil, most + killAfter},
-		{"idle", []string{"--max-idle-timeout", most.String()}, stubborn(nil), nil, most + killAfter},
-		{"a client's idle timeout", []string{"--max-idle-timeout", most.String()}, stubborn(idle), nil, most + killAfter},
-		{"hangup", []string{"--max-kill-after", most.String()}, stubborn(nil), hangup, most},
 		{"hangup and gone", []string{"--max-linger", most.String()}, stubborn(nil), func(c *raw) { hangup(c); c.leave() }, most + killAfter},
-		{"gone", []string{"--max-linger", most.String()}, stubborn(nil), func(c *raw) { c.leave() }, most + killAfter},
 		{"silent", []string{"--max-linger", most.String(), "--max-keepalive", "1s"}, stubborn(nil), nil, 2*time.Second + most + killAfter},
 		{"drain", []string{"--max-drain", most.String()}, map[string]any{
 			"argv": start("sh", "-c", "sleep "+uniqueSleep()+" & echo ready")["argv"], "drain": -1,
