@@ -102,7 +102,7 @@ var (
 	inBackticks = regexp.MustCompile("`([^`\n]+)`")
 	sourceName  = regexp.MustCompile(`^([a-z-]+)\.((?:[A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)?)(?:\(\))?$`)
 	sourceFile  = regexp.MustCompile(`^(?:internal/|cmd/)?([a-z-]+)/([a-z_0-9]+\.go)$`)
-	importRow   = regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|.*\\| ([^|]*) \\|$")
+	importRow   = regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\|.*\\| ([^|]*) \\|$")
 )
 
 // docs/architecture.md is the map of the code. Each function, type, field and file that
@@ -153,6 +153,33 @@ func TestArchitecture(t *testing.T) {
 	for name := range sources {
 		if !rows[name] {
 			t.Errorf("the table has no package %s", name)
+		}
+	}
+
+	const described = 42 // the column from where a line is described
+	_, picture, _ := strings.Cut(text, "```\n")
+	picture, _, _ = strings.Cut(picture, "```")
+	line := map[string]int{} // of a package, the top one being 0
+	last := ""
+	n := -1
+	for l := range strings.Lines(picture) {
+		kind, names, _ := strings.Cut(l[:min(len(l), described)], " ")
+		if kind != last {
+			n++
+		}
+		last = kind
+		for _, name := range strings.Fields(names) {
+			if sources[name] == nil {
+				t.Errorf("the picture has a package %s, which is not there", name)
+			}
+			line[name] = n
+		}
+	}
+	for name, p := range sources {
+		for i := range p.imports {
+			if from, ok := line[name]; ok && line[i] <= from {
+				t.Errorf("%s imports %s, which the picture has above it or beside it", name, i)
+			}
 		}
 	}
 }
