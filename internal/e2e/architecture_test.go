@@ -22,8 +22,8 @@ type sourcePackage struct {
 	imports map[string]bool // of this module, by their last element
 }
 
-// readSources reads all packages of this module, without their tests, by the last
-// element of their paths.
+// readSources reads all packages of this module, without their tests, by the
+// last element of their paths.
 func readSources(t *testing.T) map[string]*sourcePackage {
 	t.Helper()
 	all := map[string]*sourcePackage{}
@@ -105,8 +105,9 @@ var (
 	importRow   = regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\|.*\\| ([^|]*) \\|$")
 )
 
-// docs/architecture.md is the map of the code. Each function, type, field and file that
-// it names is there, and each package is in its table, with what it imports.
+// docs/architecture.md is the map of the code. Each function, type, field and
+// file that it names is there, and each package is in its table, with what it
+// imports.
 func TestArchitecture(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join(repository, "docs", "architecture.md"))
