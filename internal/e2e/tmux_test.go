@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// Programs as people use them, in a terminal emulator whose screen can be read.
+// Programs as people use them, in a terminal emulator that can be asked what is
+// on the screen.
 
 // A screen is a tmux server of its own with one window, in which a shell runs.
 type screen struct {
@@ -217,7 +218,8 @@ func TestTmuxEscape(t *testing.T) {
 	x.done(t, 125)
 	awaitSleepers(t, 0, arg)
 
-	// Also while a program has the screen raw.
+	// While an editor has the screen, too: the settings are given back whatever
+	// the remote program was doing.
 	x.run(t, `-- sh -c 'stty raw -echo; printf raw-now; exec cat'`)
 	x.await(t, "raw-now")
 	x.keys(t, "Enter", "~", ".")
@@ -225,8 +227,7 @@ func TestTmuxEscape(t *testing.T) {
 	eventually(t, patience, "nothing is left", s.quiet)
 }
 
-// A bracketed paste from a terminal emulator into a shell that asked for
-// brackets.
+// As a terminal emulator pastes, into a shell that has asked for it to be marked.
 func TestTmuxPaste(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -383,8 +384,8 @@ func TestTmuxJobControlOfTheClient(t *testing.T) {
 	x.await(t, "ended-0")
 }
 
-// A client takes over a program that has painted its screen, with a terminal of
-// the same size. It saw nothing: the program painted only changes.
+// Who takes over a program that has painted its screen saw nothing of it, with a
+// terminal of the same size: the program painted again only what it changed.
 func TestTmuxAttach(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

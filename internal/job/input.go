@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 	"time"
 
@@ -20,7 +21,7 @@ var errBuried = errors.New("the job was given up")
 // the end of the older client's stdin. The new one begins when the older one has
 // returned, so the end cannot come after what the new client types.
 type feeder struct {
-	stop chan struct{}   // closed when there is a newer feeder
+	stop chan struct{}   // closed when there is a newer feeder, or the job is suspended
 	done <-chan struct{} // closed when this one has returned
 }
 
@@ -95,7 +96,7 @@ func (j *Job) feed(f *feeder) {
 		}
 		n, err := in.Write(p)
 		j.consume(n)
-		if err != nil {
+		if err != nil && err != os.ErrDeadlineExceeded { // by which Kick ends it
 			j.Stdin.Stop()
 			return
 		}
@@ -185,7 +186,6 @@ func (j *Job) feedEOF(f *feeder, keys *tty.Keyboard) bool {
 			if !j.reopened(f, err) {
 				return false
 			}
-			continue
 		}
 		t.Reset(wait)
 		select {

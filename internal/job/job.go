@@ -107,10 +107,12 @@ type Job struct {
 	began time.Time    // when the command was started
 	pumps []*pump      // of the outputs that the command has
 
-	started chan struct{} // closed when the command was started, or could not be
-	ending  chan struct{} // closed when the job is told to end
-	urgent  chan struct{} // closed when the server ends it of its own accord
-	cut     chan struct{} // closed when nobody waits for output any more
+	ended     <-chan struct{} // closed when the goroutine of the command's life has returned
+	suspended chan struct{}   // closed when the job is being written down
+	started   chan struct{}   // closed when the command was started, or could not be
+	ending    chan struct{}   // closed when the job is told to end
+	urgent    chan struct{}   // closed when the server ends it of its own accord
+	cut       chan struct{}   // closed when nobody waits for output any more
 
 	// Set before started is closed, and constant then.
 	proc *cleanup.Group // nil if the command could not be started
@@ -122,6 +124,7 @@ type Job struct {
 	buried bool        // something of the job has panicked
 	feeder *feeder     // the newest
 	exit   *proto.Exit // set before Ended
+	lost   bool        // output of a pump that had ended before Restore was thrown away
 }
 
 // stdinWindow is how far a client's stdin may run ahead of the command at first.
@@ -129,23 +132,45 @@ const stdinWindow = 1 << 20
 
 // New makes a job whose command has yet to be started.
 func New(cfg Config) *Job {
-	j := &Job{
-		cfg:     cfg,
-		idle:    &idleness{since: time.Now()},
-		started: make(chan struct{}),
-		ending:  make(chan struct{}),
-		urgent:  make(chan struct{}),
-		cut:     make(chan struct{}),
-	}
-	typed, deliver := j.typed, j.deliver
+	j := newJob(cfg)
 	window := stream.Window{Min: min(stdinWindow, cfg.Window), Max: cfg.Window, Grows: true}
-	j.Stdin = stream.NewReceiver(window, func() { j.guard("typed", typed) }, nil)
+	j.Stdin = stream.NewReceiver(window, j.onStdin(), nil)
 	j.Stdin.Direct(j.feedNow)
-	j.Signals = stream.NewReceiver(stream.FixedWindow(proto.SignalWindow), func() { j.guard("signals", deliver) }, nil)
+	j.Signals = stream.NewReceiver(stream.FixedWindow(proto.SignalWindow), j.onSignals(), nil)
 	for i := range j.Out {
-		j.Out[i] = stream.NewLog(cfg.Window, func() { j.guard("hang up output", func() { j.hangUpOutput(i) }) })
+		j.Out[i] = stream.NewLog(cfg.Window, j.onStopped(i))
 	}
 	return j
+}
+
+// newJob makes a job without its streams.
+func newJob(cfg Config) *Job {
+	return &Job{
+		cfg:       cfg,
+		idle:      &idleness{since: time.Now()},
+		suspended: make(chan struct{}),
+		started:   make(chan struct{}),
+		ending:    make(chan struct{}),
+		urgent:    make(chan struct{}),
+		cut:       make(chan struct{}),
+	}
+}
+
+// What the streams call when data has come, or an output is not wanted.
+
+func (j *Job) onStdin() func() {
+	typed := j.typed // made once
+	return func() { j.guard("typed", typed) }
+}
+
+func (j *Job) onSignals() func() {
+	deliver := j.deliver
+	return func() { j.guard("signals", deliver) }
+}
+
+func (j *Job) onStopped(i int) func() {
+	hangUp := func() { j.hangUpOutput(i) }
+	return func() { j.guard("hang up output", hangUp) }
 }
 
 // guard runs f on the present goroutine.
@@ -167,10 +192,11 @@ func (j *Job) after(work string, d time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(d, func() { j.guard(work, f) })
 }
 
-// reach makes p the phase, if it is a later one, and tells the owner.
-func (j *Job) reach(p Phase) {
+// reach makes p the phase, if it is a later one and the job is not suspended, and
+// tells the owner. It reports whether it did.
+func (j *Job) reach(p Phase) bool {
 	j.mu.Lock()
-	later, exit := p > j.phase, j.exit
+	later, exit := p > j.phase && !isClosed(j.suspended), j.exit
 	if later {
 		j.phase = p
 	}
@@ -178,17 +204,11 @@ func (j *Job) reach(p Phase) {
 	if later {
 		j.cfg.Owner.Reached(p, exit)
 	}
+	return later
 }
 
 // IsEnding reports whether the job was told to end.
-func (j *Job) IsEnding() bool {
-	select {
-	case <-j.ending:
-		return true
-	default:
-		return false
-	}
-}
+func (j *Job) IsEnding() bool { return isClosed(j.ending) }
 
 // Pid is the number of the command's process, 0 before it was started.
 func (j *Job) Pid() int {
@@ -238,15 +258,16 @@ func (j *Job) End(reason string) {
 func (j *Job) noteEnd(reason string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if isClosed(j.suspended) {
+		return // the restored job finds out
+	}
 	if isServers(reason) {
 		closeOnce(j.urgent)
 	}
-	select {
-	case <-j.ending:
+	if isClosed(j.ending) {
 		return
-	default:
-		close(j.ending)
 	}
+	close(j.ending)
 	if j.phase < Exited {
 		j.reason = reason
 	}
@@ -272,10 +293,18 @@ func (j *Job) Cut() {
 // closeOnce closes a channel that is only ever closed. The lock of the channel's
 // owner is held.
 func closeOnce(c chan struct{}) {
+	if !isClosed(c) {
+		close(c)
+	}
+}
+
+// isClosed reports whether a channel that is only ever closed is.
+func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
+		return true
 	default:
-		close(c)
+		return false
 	}
 }
 

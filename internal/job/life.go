@@ -27,8 +27,11 @@ func (j *Job) life() {
 	case <-j.proc.Exited():
 	case <-j.ending:
 		j.terminate()
+	case <-j.suspended:
 	}
-	j.reach(Exited)
+	if !j.reach(Exited) {
+		return // suspended
+	}
 	timeout.exited()
 
 	// Nobody reads stdin any more.
@@ -72,20 +75,6 @@ func (j *Job) setExit(exit *proto.Exit, incomplete bool) {
 	}
 }
 
-// startPumps starts a pump for each output.
-func (j *Job) startPumps() {
-	for i, s := range j.Out {
-		o := j.output(i)
-		if o == nil {
-			s.Close() // it ends at 0
-			continue
-		}
-		p := newPump(o, s, j.cfg.Times.Drain, j.cfg.TTY, j.idle.moved)
-		j.pumps = append(j.pumps, p)
-		p.done = j.spawn("pump", p.run)
-	}
-}
-
 // settle makes every pump stop waiting for silence.
 func (j *Job) settle() {
 	for _, p := range j.pumps {
@@ -112,6 +101,7 @@ func (j *Job) drain() {
 // endOutputs ends each output after everything that it holds was read, and
 // reports whether some of it was lost.
 func (j *Job) endOutputs() (lost bool) {
+	lost = j.lost
 	for _, p := range j.pumps {
 		p.finish()
 		select {

@@ -19,6 +19,7 @@ const drainTotal = 2 * time.Second
 
 // A pump moves one output of the command into its stream.
 type pump struct {
+	i     int // its place in Out
 	out   *poll.Reader
 	log   *stream.Log
 	quiet time.Duration // of silence after which output is at rest; negative: never
@@ -48,10 +49,11 @@ const (
 	draining                   // data, until there is silence
 	settled                    // data, while descendants are being ended
 	finishing                  // nothing: it reads what is there and returns
+	suspended                  // nothing: it returns, and the stream does not end
 )
 
-func newPump(o *poll.Reader, log *stream.Log, quiet time.Duration, tty bool, moved func()) *pump {
-	return &pump{out: o, log: log, quiet: quiet, reopens: tty, moved: moved, exited: make(chan struct{}), atRest: make(chan struct{})}
+func newPump(i int, o *poll.Reader, log *stream.Log, quiet time.Duration, tty bool, moved func()) *pump {
+	return &pump{i: i, out: o, log: log, quiet: quiet, reopens: tty, moved: moved, exited: make(chan struct{}), atRest: make(chan struct{})}
 }
 
 var errCut = errors.New("nobody reads the output any more")
@@ -92,22 +94,44 @@ func (p *pump) finish() {
 // abort ends the stream where it is, of a pump that was told to finish.
 func (p *pump) abort() { p.log.Abort(errCut) }
 
-// run reads until the output ends or the pump is told to finish.
+// suspend makes the pump return without ending the stream.
+func (p *pump) suspend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase = suspended
+	p.out.SetReadDeadline(time.Now())
+	p.log.Abort(errSuspended)
+}
+
+// run moves output until that ends, or the pump is told to finish, and ends the
+// stream, unless the pump was suspended.
 func (p *pump) run() {
-	defer p.log.Close()
-	defer p.settle()
+	defer func() {
+		if p.current() != suspended {
+			p.settle()
+			p.log.Close()
+		}
+	}()
+	p.move()
+}
+
+// move reads until the output ends or the pump is told to finish.
+func (p *pump) move() {
 	var drained time.Duration // time since the leader's exit, not counting that at a full window
-	var read int64            // in the present phase
+	var seen int64            // in the present phase
 	last := reading
 	attended := time.Now()
 	for {
 		now := time.Now()
 		ph := p.prepare(now, drained)
 		if ph != last {
-			last, read = ph, 0
+			last, seen = ph, 0
 		}
 		silent := false
-		if ph != finishing {
+		if ph == suspended {
+			return
+		}
+		if ph != finishing && !p.hasAhead {
 			if now.Sub(attended) >= p.attendance() {
 				attended = now
 				if p.out.Ready() {
@@ -124,7 +148,7 @@ func (p *pump) run() {
 				return
 			}
 		}
-		n, blocked, err := p.move()
+		n, blocked, err := p.read()
 		if err == io.EOF && p.reopens && ph == reading {
 			// Nobody has the terminal open, but somebody may open it again
 			// (/dev/tty); closing it would hang the command up.
@@ -135,21 +159,21 @@ func (p *pump) run() {
 			continue
 		}
 		if err != nil {
-			if err != io.EOF {
+			if err != io.EOF && !errors.Is(err, errSuspended) {
 				p.lost = p.lost || failed(err)
 				p.out.Close()
 			}
 			return // at its end the output is closed when the leader is reaped
 		}
-		read += int64(n)
+		seen += int64(n)
 		switch {
-		case ph == finishing && (n == 0 || read >= p.owedNow()):
+		case ph == finishing && (n == 0 || seen >= p.owedNow()):
 			// Empty, or all that it held when it was told to finish was read:
 			// a process that got away may write for ever.
 			return
 		case ph == draining && p.quiet >= 0:
 			drained += time.Since(now) - blocked
-			if silent && n == 0 || drained >= drainTotal && read >= p.owedNow() {
+			if silent && n == 0 || drained >= drainTotal && seen >= p.owedNow() {
 				p.settle()
 			}
 		}
@@ -201,10 +225,10 @@ func (p *pump) attendance() time.Duration {
 	return 5 * time.Millisecond
 }
 
-// move reads once into the stream. It reports how long it waited for the window.
+// read reads once into the stream. It reports how long it waited for the window.
 // Only data needs a window: the end is found also when there is none, by reading
 // one byte ahead.
-func (p *pump) move() (n int, blocked time.Duration, err error) {
+func (p *pump) read() (n int, blocked time.Duration, err error) {
 	if !p.hasAhead && p.log.Full() {
 		n, err = p.out.TryRead(p.ahead[:])
 		if n == 0 || err != nil {

@@ -50,12 +50,39 @@ func (j *Job) start(ctx context.Context, st *proto.Start) error {
 	j.mu.Lock()
 	j.phase = Running
 	j.mu.Unlock()
+	for i := range j.Out {
+		if !j.addPump(i) {
+			j.Out[i].Close() // it ends at 0
+		}
+	}
 	return nil
 }
 
-// Run starts the goroutines of a job whose command was started.
+// addPump makes the pump of an output, if the command has that.
+func (j *Job) addPump(i int) bool {
+	o := j.output(i)
+	if o == nil {
+		return false
+	}
+	j.pumps = append(j.pumps, newPump(i, o, j.Out[i], j.cfg.Times.Drain, j.cfg.TTY, j.idle.moved))
+	return true
+}
+
+// Run starts the goroutines of a job whose command was started, and has not ended
+// before Restore.
 func (j *Job) Run() {
-	j.startPumps()
+	if j.hasEnded() {
+		return
+	}
+	for _, p := range j.pumps {
+		p.done = j.spawn("pump", p.run)
+	}
 	j.startFeeder()
-	j.spawn("life", j.life)
+	j.ended = j.spawn("life", j.life)
+}
+
+func (j *Job) hasEnded() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.phase == Ended
 }

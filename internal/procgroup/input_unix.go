@@ -21,6 +21,7 @@ type Input struct {
 	mu     sync.Mutex   // held for system calls that cannot block, never while waiting
 	waiter *poll.Waiter // nil until it is needed: most commands are idle, or read what they get
 	closed bool         // Close was called
+	kicked bool         // Kick was called, and has ended no Write
 
 	// Once it is closed: how much the command has left in the pipe, and, where
 	// there is one, a descriptor that goes on counting (see Unread).
@@ -35,8 +36,8 @@ func newInput(f *os.File) *Input {
 }
 
 // Write blocks until all of p is in the pipe. It returns early with syscall.EPIPE
-// when nobody is left to read it, and with os.ErrClosed after Close; n is then
-// exactly what is in the pipe.
+// when nobody is left to read it, with os.ErrClosed after Close, and with
+// os.ErrDeadlineExceeded after Kick; n is then exactly what is in the pipe.
 //
 // It calls write(2) itself because os.File.Write kills the process upon EPIPE on a
 // descriptor numbered 1 or 2, which ours is if the server was started with those
@@ -62,8 +63,8 @@ func (i *Input) Write(p []byte) (n int, err error) {
 		}
 		return true
 	}
-	werr := i.wait(write)
-	for werr == os.ErrDeadlineExceeded {
+	werr := os.ErrDeadlineExceeded
+	for werr == os.ErrDeadlineExceeded && !i.takeKick() {
 		werr = i.wait(write)
 	}
 	switch {
@@ -99,6 +100,31 @@ func (i *Input) wait(try func(fd int) bool) error {
 	time.Sleep(withoutWaiter)
 	return os.ErrDeadlineExceeded
 }
+
+// Kick ends the Write that is under way, or else the next one.
+func (i *Input) Kick() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.kicked = true
+	if i.waiter != nil {
+		i.waiter.SetDeadline(longAgo)
+	}
+}
+
+// takeKick reports whether Kick was called, once.
+func (i *Input) takeKick() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	kicked := i.kicked
+	i.kicked = false
+	if kicked && i.waiter != nil {
+		i.waiter.SetDeadline(time.Time{})
+	}
+	return kicked
+}
+
+// longAgo, as a deadline, ends a wait.
+var longAgo = time.Unix(1, 0)
 
 // TryWrite is Write of as much as goes into the pipe without waiting.
 func (i *Input) TryWrite(p []byte) (n int, err error) {

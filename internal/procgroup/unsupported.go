@@ -36,5 +36,6 @@ type Input struct{}
 
 func (*Input) Write([]byte) (int, error)    { return 0, errors.ErrUnsupported }
 func (*Input) TryWrite([]byte) (int, error) { return 0, errors.ErrUnsupported }
+func (*Input) Kick()                        {}
 func (*Input) Close() error                 { return errors.ErrUnsupported }
 func (*Input) Unread() int                  { return 0 }

@@ -399,6 +399,8 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"session.ready":               "a signal",
 		"session.seat.superseded":     "a signal",
 		"session.seat.left":           "a signal",
+		"session.job.ended":           "a signal",
+		"session.job.suspended":       "a signal",
 		"session.job.started":         "a signal",
 		"session.job.ending":          "a signal",
 		"session.job.urgent":          "a signal",

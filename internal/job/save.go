@@ -1,0 +1,153 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"wsexec/internal/cleanup"
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+)
+
+// A State is a job written down, as plain data that encoding/json takes. What
+// runs is no part of it: the [cleanup.Group] goes beside it.
+type State struct {
+	Version  int
+	Settings Settings
+	Dir      string `json:",omitempty"` // see Job.Dir
+	Stdin    stream.ReceiverState
+	Signals  stream.ReceiverState
+	Out      [2]stream.LogState
+	Ahead    [2][]byte     // what was read of an output and found no room in Out
+	Lost     bool          `json:",omitempty"` // output that has ended was thrown away
+	Fed      int64         // bytes of stdin that reached the pipe or the terminal
+	Ran      time.Duration // since the command was started
+	Idle     time.Duration // since a byte moved
+	Exit     *proto.Exit   `json:",omitempty"` // of a job that has ended
+}
+
+// stateVersion is that of State. A job of another version is not restored.
+const stateVersion = 1
+
+// ErrEnding says that a job cannot be written down, since it is being started or
+// ended. It will have ended soon, unless output waits for its client.
+var ErrEnding = errors.New("the command is being started or ended")
+
+// errSuspended ends what waits in a job that is being written down.
+var errSuspended = errors.New("the job is being written down")
+
+// Save writes the job down and returns it with its command, nil if that has
+// ended. No connection may be attached, nor another method of the job be called
+// meanwhile. Where Save returns ErrEnding the job goes on; otherwise it is of no
+// use any more, and its Owner is not told of anything.
+//
+// Each goroutine of the job stops at a point where no byte is on its way: a byte
+// is in the command, in the pipe or terminal, or in State.
+func (j *Job) Save() (State, *cleanup.Group, error) {
+	if !j.suspend() {
+		return State{}, nil, ErrEnding
+	}
+	s := State{
+		Version: stateVersion, Settings: j.cfg.Settings, Dir: j.dir,
+		Stdin: j.Stdin.Save(), Signals: j.Signals.Save(),
+		Lost: j.lost, Fed: j.fed.Load(), Ran: time.Since(j.began), Idle: j.idle.lasts(), Exit: j.exit,
+	}
+	for i, log := range j.Out {
+		s.Out[i] = log.Save()
+	}
+	for _, p := range j.pumps {
+		s.Lost = s.Lost || p.lost
+		if p.hasAhead {
+			s.Ahead[p.i] = p.ahead[:]
+		}
+	}
+	if s.Exit != nil {
+		return s, nil, nil
+	}
+	return s, j.proc, nil
+}
+
+// suspend ends the job's goroutines, unless the job is being started or ended.
+func (j *Job) suspend() bool {
+	if !j.setSuspended() {
+		return false
+	}
+	j.mu.Lock()
+	running, f := j.phase == Running, j.feeder
+	j.mu.Unlock()
+	if !running {
+		return true
+	}
+	for _, p := range j.pumps {
+		p.suspend()
+	}
+	close(f.stop)
+	j.Stdin.Abort(errSuspended)
+	if keys := j.proc.Keyboard(); keys != nil {
+		keys.Kick()
+	} else {
+		j.proc.Stdin().Kick()
+	}
+	<-f.done
+	for _, p := range j.pumps {
+		<-p.done
+	}
+	<-j.ended
+	return true
+}
+
+func (j *Job) setSuspended() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.buried || j.phase != Ended && (j.phase != Running || isClosed(j.ending)) {
+		return false
+	}
+	closeOnce(j.suspended)
+	return true
+}
+
+// Restore makes the job that was written down as s. cfg is as for New, but for the
+// Settings, which s has. Run must follow.
+func Restore(cfg Config, s State, g *cleanup.Group) (*Job, error) {
+	if s.Version != stateVersion {
+		return nil, fmt.Errorf("a job was written down in version %d, and version %d can be read", s.Version, stateVersion)
+	}
+	if (g == nil) != (s.Exit != nil) {
+		return nil, errors.New("a job has ended, and its command has not, or the other way round")
+	}
+	cfg.Settings = s.Settings
+	j := newJob(cfg)
+	now := time.Now()
+	j.proc, j.dir, j.lost, j.exit, j.began = g, s.Dir, s.Lost, s.Exit, now.Add(-s.Ran)
+	j.fed.Store(s.Fed)
+	j.idle.since = now.Add(-s.Idle)
+	var err error
+	if j.Stdin, err = stream.RestoreReceiver(s.Stdin, j.onStdin(), nil); err != nil {
+		return nil, fmt.Errorf("stdin: %w", err)
+	}
+	j.Stdin.Direct(j.feedNow)
+	if j.Signals, err = stream.RestoreReceiver(s.Signals, j.onSignals(), nil); err != nil {
+		return nil, fmt.Errorf("signals: %w", err)
+	}
+	for i := range j.Out {
+		if j.Out[i], err = stream.RestoreLog(s.Out[i], j.onStopped(i)); err != nil {
+			return nil, fmt.Errorf("output %d: %w", i, err)
+		}
+	}
+	close(j.started)
+	if s.Exit != nil {
+		j.phase = Ended
+		return j, nil
+	}
+	j.phase = Running
+	for i := range j.Out {
+		if s.Out[i].Ended || !j.addPump(i) {
+			continue
+		}
+		p := j.pumps[len(j.pumps)-1]
+		p.hasAhead = copy(p.ahead[:], s.Ahead[i]) > 0
+		p.out.SetReadDeadline(time.Time{})
+	}
+	return j, nil
+}

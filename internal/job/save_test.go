@@ -1,0 +1,345 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"wsexec/internal/cleanup"
+	"wsexec/internal/leak"
+	"wsexec/internal/proto"
+	"wsexec/internal/stream"
+	"wsexec/internal/termios"
+)
+
+// The test binary plays the command: JOB_TEST names its part.
+func TestMain(m *testing.M) {
+	switch os.Getenv("JOB_TEST") {
+	case "count":
+		count()
+	case "":
+		leak.Main(m)
+	}
+}
+
+// count prints the numbers below its first argument, one a line, reads as many
+// bytes of stdin as its second argument says, prints their checksum and exits
+// with 7.
+func count() {
+	lines, _ := strconv.Atoi(os.Args[1])
+	size, _ := strconv.Atoi(os.Args[2])
+	sum := make(chan uint32)
+	go func() {
+		h := crc32.NewIEEE()
+		io.CopyN(h, os.Stdin, int64(size))
+		sum <- h.Sum32()
+	}()
+	var b []byte
+	for i := range lines {
+		b = fmt.Appendf(b[:0], "%d\n", i)
+		os.Stdout.Write(b)
+	}
+	fmt.Printf("sum %08x\n", <-sum)
+	os.Exit(7)
+}
+
+// An owner takes what a job tells.
+type owner struct {
+	ended chan *proto.Exit
+}
+
+func newOwner() *owner { return &owner{make(chan *proto.Exit, 1)} }
+
+func (o *owner) Guard(_ string, f func()) { f() }
+func (o *owner) Refused(error)            {}
+func (o *owner) Reached(p Phase, exit *proto.Exit) {
+	if p == Ended {
+		o.ended <- exit
+	}
+}
+
+const testWindow = 16 << 10
+
+func config(o *owner, tty bool, times Times) Config {
+	times.Drain, times.MaxDrain = 250*time.Millisecond, time.Minute
+	return Config{
+		Settings: Settings{TTY: tty, Window: testWindow, Times: times},
+		ID:       proto.NewID(), Cleaner: new(cleanup.Cleaner), Log: slog.New(slog.DiscardHandler), Owner: o,
+	}
+}
+
+// run starts a job.
+func run(t *testing.T, cfg Config, part string, args ...string) *Job {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := &proto.Start{Argv: [][]byte{[]byte(exe)}, Env: [][]byte{[]byte("JOB_TEST=" + part)}}
+	if part == "" {
+		st = new(proto.Start)
+	}
+	for _, a := range args {
+		st.Argv = append(st.Argv, []byte(a))
+	}
+	if cfg.TTY {
+		// Raw, so that each byte arrives as it is.
+		st.TTY = &proto.TTY{Winsize: proto.Winsize{Rows: 24, Cols: 80}, Modes: map[uint8]uint32{termios.ICANON: 0, 50: 0, 53: 0, 36: 0, 38: 0, 70: 0}}
+	}
+	j := New(cfg)
+	if err := j.Start(context.Background(), st); err != nil {
+		t.Fatal(err)
+	}
+	j.Run()
+	return j
+}
+
+// A peer is the client's end of a job's streams, over all of the job's
+// connections.
+type peer struct {
+	t      *testing.T
+	stdin  []byte       // all of it
+	stdout bytes.Buffer // what came
+	ended  bool         // stdout has
+}
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// talk is a connection: it moves what goes for a while, or until stdout ends.
+func (p *peer) talk(j *Job, d time.Duration) {
+	p.t.Helper()
+	wake := make(chan struct{}, 1)
+	woken := func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+	out := j.Out[0].Holder()
+	if err := out.Attach(int64(p.stdout.Len()), int64(p.stdout.Len())+testWindow, woken); err != nil {
+		p.t.Fatal(err)
+	}
+	stderr := j.Out[1].Holder() // which has room, and is not read
+	if err := stderr.Attach(0, testWindow, woken); err != nil {
+		p.t.Fatal(err)
+	}
+	sent, limit := j.Stdin.Attach(woken)
+	defer func() {
+		out.Detach()
+		stderr.Detach()
+		j.Stdin.Detach()
+	}()
+	scratch := stream.NewChunk()
+	defer scratch.Free()
+	end := false
+	for over := time.After(d); !p.ended; {
+		moved := false
+		if off, msg, n := out.Next(scratch); n > 0 {
+			if off != int64(p.stdout.Len()) {
+				p.t.Fatalf("stdout goes on at %d, after %d", off, p.stdout.Len())
+			}
+			p.stdout.Write(msg[stream.Headroom : stream.Headroom+n])
+			out.Ack(off+int64(n), off+int64(n)+testWindow)
+			moved = true
+		}
+		if off, crc, ok := out.NextEnd(); ok {
+			p.ended = true
+			if off != int64(p.stdout.Len()) || crc != checksum(p.stdout.Bytes()) {
+				p.t.Errorf("stdout ends at %d with another checksum, after %d", off, p.stdout.Len())
+			}
+			return
+		}
+		if _, l, ok := j.Stdin.Ack(false); ok {
+			limit = l
+		}
+		if n := min(limit-sent, int64(len(p.stdin))-sent, 1000); n > 0 {
+			c := stream.NewChunk()
+			copy(c.Bytes()[stream.Headroom:], p.stdin[sent:sent+n])
+			kept, err := j.Stdin.Data(sent, c, int(n))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			if !kept {
+				c.Free()
+			}
+			sent += n
+			moved = true
+		} else if sent == int64(len(p.stdin)) && !end {
+			end = true
+			if err := j.Stdin.End(sent, checksum(p.stdin)); err != nil {
+				p.t.Fatal(err)
+			}
+		}
+		if moved {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			continue
+		}
+		select {
+		case <-over:
+			return
+		case <-wake:
+		}
+	}
+}
+
+// written is a job after it was written down, read back and restored; nil if it
+// is ending.
+func written(t *testing.T, j *Job, o *owner) *Job {
+	t.Helper()
+	s, g, err := j.Save()
+	if errors.Is(err, ErrEnding) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read State
+	if err := json.Unmarshal(b, &read); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(o, false, Times{})
+	cfg.Settings = Settings{} // which the state has
+	restored, err := Restore(cfg, read, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored.Run()
+	return restored
+}
+
+// A running job that is written down again and again, with its output held up and
+// its stdin under way, loses and repeats no byte, and its status arrives.
+func TestSaveRunning(t *testing.T) {
+	for _, tty := range []bool{false, true} {
+		t.Run(fmt.Sprintf("tty=%v", tty), func(t *testing.T) {
+			seed := rand.Uint64()
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			t.Logf("seed %d", seed)
+			const lines, size = 60_000, 300_000
+			p := &peer{t: t, stdin: make([]byte, size)}
+			for i := range p.stdin {
+				p.stdin[i] = byte(rnd.Uint32())
+			}
+			o := newOwner()
+			j := run(t, config(o, tty, Times{}), "count", fmt.Sprint(lines), fmt.Sprint(size))
+			pid := j.Pid()
+			saves := 0
+			for !p.ended {
+				p.talk(j, time.Duration(rnd.IntN(8))*time.Millisecond)
+				time.Sleep(time.Duration(rnd.IntN(3)) * time.Millisecond) // output meets the window, or not
+				next := written(t, j, o)
+				if next == nil { // the command has exited
+					break
+				}
+				j = next
+				saves++
+				if j.Pid() != pid {
+					t.Fatalf("the command is %d, and was %d", j.Pid(), pid)
+				}
+			}
+			for !p.ended {
+				p.talk(j, time.Minute)
+			}
+			exit := <-o.ended
+			if exit == nil || exit.Code == nil || *exit.Code != 7 || exit.Reason != "" || exit.Stdin != size || exit.LeftBehind != nil {
+				t.Errorf("exit %+v, want code 7 and %d bytes of stdin taken", exit, size)
+			}
+			want := new(strings.Builder)
+			for i := range lines {
+				fmt.Fprintf(want, "%d\n", i)
+			}
+			fmt.Fprintf(want, "sum %08x\n", crc32.ChecksumIEEE(p.stdin))
+			if got := p.stdout.String(); got != want.String() {
+				at := 0
+				for at < min(len(got), want.Len()) && got[at] == want.String()[at] {
+					at++
+				}
+				t.Errorf("after %d saves stdout has %d bytes, want %d; they differ at %d", saves, len(got), want.Len(), at)
+			}
+			if saves == 0 {
+				t.Error("it was never written down")
+			}
+			t.Logf("%d saves", saves)
+		})
+	}
+}
+
+// The time that a command has run, and that it was idle, goes on where it was.
+func TestSaveTimes(t *testing.T) {
+	for reason, times := range map[string]Times{
+		proto.ReasonTimeout: {Timeout: Limit{Asked: 600 * time.Millisecond}},
+		proto.ReasonMaxIdle: {Idle: Limit{Most: 600 * time.Millisecond}},
+	} {
+		o := newOwner()
+		began := time.Now()
+		j := run(t, config(o, false, times), "", "sleep", "1000")
+		for range 3 {
+			time.Sleep(100 * time.Millisecond)
+			before, idle := time.Since(j.began), j.idle.lasts()
+			j = written(t, j, o)
+			if ran := time.Since(j.began); ran < before || j.idle.lasts() < idle {
+				t.Errorf("it has run for %v and was idle for %v, after %v and %v", ran, j.idle.lasts(), before, idle)
+			}
+		}
+		exit := <-o.ended
+		if d := time.Since(began); exit.Reason != reason || d < 600*time.Millisecond {
+			t.Errorf("exit %+v after %v, want %s after 600ms", exit, d, reason)
+		}
+	}
+}
+
+// A job that is being ended is not written down, and ends as ever. One that has
+// ended is, with what nobody has read.
+func TestSaveEnding(t *testing.T) {
+	o := newOwner()
+	j := run(t, config(o, false, Times{KillAfter: time.Minute, Grace: time.Minute}), "", "sh", "-c", "trap 'sleep 0.2; echo bye; exit 3' TERM; echo up; while :; do sleep 0.01; done")
+	p := &peer{t: t}
+	for p.stdout.Len() == 0 {
+		p.talk(j, 10*time.Millisecond)
+	}
+	j.End(proto.ReasonTimeout)
+	if _, _, err := j.Save(); !errors.Is(err, ErrEnding) {
+		t.Errorf("Save of a job that is being ended: %v", err)
+	}
+	exit := <-o.ended
+	if exit.Code == nil || *exit.Code != 3 || exit.Reason != proto.ReasonTimeout {
+		t.Errorf("exit %+v, want 3", exit)
+	}
+	s, g, err := j.Save()
+	if err != nil || g != nil {
+		t.Fatal(g, err)
+	}
+	j, err = Restore(config(o, false, Times{}), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !p.ended {
+		p.talk(j, time.Minute)
+	}
+	if p.stdout.String() != "up\nbye\n" || *j.exit.Code != 3 {
+		t.Errorf("stdout is %q, the exit %+v", &p.stdout, j.exit)
+	}
+	s.Version++
+	if _, err := Restore(config(o, false, Times{}), s, nil); err == nil {
+		t.Error("a state of another version is read")
+	}
+}
