@@ -127,7 +127,7 @@ type statusFile struct {
 func (o outcome) statusFile(session string, r *client.Result, err error) statusFile {
 	f := statusFile{
 		Origin: o.origin, Code: o.status, Session: session,
-		Bytes:      map[string]int64{"stdin": r.StdinTaken, "stdout": r.Bytes[1], "stderr": r.Bytes[2]},
+		Bytes:      map[string]int64{"stdin": r.StdinConsumed, "stdout": r.Bytes[1], "stderr": r.Bytes[2]},
 		DurationMS: r.Duration.Milliseconds(), Reconnects: r.Reconnects, LeftBehind: []client.Process{},
 	}
 	if r.Dropped != [3]int64{} {

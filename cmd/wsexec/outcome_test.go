@@ -268,7 +268,7 @@ func TestConnectFailure(t *testing.T) {
 func TestStatusFileContent(t *testing.T) {
 	r := &client.Result{
 		Exit:  &client.Exit{Signal: 15, Core: true, Reason: client.ReasonTimeout, LeftBehind: []client.Process{{PID: 1}}},
-		Bytes: [3]int64{9, 2, 3}, StdinTaken: 1, Dropped: [3]int64{0, 4, 5}, Reconnects: 6, Duration: 7 * time.Second,
+		Bytes: [3]int64{9, 2, 3}, StdinConsumed: 1, Dropped: [3]int64{0, 4, 5}, Reconnects: 6, Duration: 7 * time.Second,
 	}
 	got := outcomeOf(r, nil, circumstances{}).statusFile("id", r, nil)
 	want := statusFile{

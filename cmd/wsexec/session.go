@@ -105,7 +105,7 @@ func (s *session) run() int {
 	stopWatch()
 	s.term.Restore()
 	if s.stdin != nil {
-		s.stdin.GiveBack(result.StdinTaken)
+		s.stdin.GiveBack(result.StdinConsumed)
 	}
 	o := s.report(result, err)
 	stdio.Flush()

@@ -14,8 +14,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A server that breaks the protocol is given up at once, whatever it says next: no
-// exit is taken from it.
+// A server that breaks the protocol is given up at once, whatever it says next:
+// no exit is taken from it.
 func TestBreach(t *testing.T) {
 	frame := func(f proto.Frame) func(c *peer.Conn) { return func(c *peer.Conn) { c.WriteFrame(f) } }
 	answer := func(change func(o *proto.Opened)) func(c *peer.Conn) {
@@ -86,8 +86,8 @@ func TestBreach(t *testing.T) {
 	}
 }
 
-// A server that never answers the request, or a byte a second, is given up after
-// connectTimeout: nothing was asked for yet.
+// A server that never answers the request, or a byte a second, is given up
+// after connectTimeout: nothing was asked for yet.
 func TestSlowHandshake(t *testing.T) {
 	for name, response := range map[string]string{
 		"nothing":     "",

@@ -1,18 +1,19 @@
-// Package client runs a command on a wsexec-server and keeps hold of it over lost
-// connections. A [Cmd] has the shape of [os/exec.Cmd]: fields that say what to run
-// and where its streams go, and Run.
+// Package client runs a command on a wsexec-server and keeps hold of it over
+// lost connections. A [Cmd] has the shape of [os/exec.Cmd]: fields that say
+// what to run and where its streams go, and Run.
 //
 //	c := client.New(client.Server{URL: "wss://host", Token: token}, &client.Start{Args: []string{"date"}})
 //	c.Stdout = os.Stdout
 //	result, err := c.Run(ctx)
 //
-// A nil error says that the command has ended, that result.Exit says how, and that
-// all of its output is written. A command is started at most once, and each byte of
-// its streams arrives once, in order, however many connections that takes. Nothing
-// is printed here: [Cmd].Events says what is happening, Run's error what happened.
+// A nil error says that the command has ended, that result.Exit says how, and
+// that all of its output is written. A command is started at most once, and
+// each byte of its streams arrives once, in order, however many connections
+// that takes. Nothing is printed here: [Cmd].Events says what is happening,
+// Run's error what happened.
 //
-// [Server] also lists the sessions of a server, which are the commands that it runs
-// or keeps the end of.
+// [Server] also lists the sessions of a server, which are the commands that it
+// runs or keeps the end of.
 package client
 
 import (
@@ -24,37 +25,39 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A Cmd is a command on a server. Its fields are set before Run, and before any
-// other method. It runs once.
+// A Cmd is a command on a server. Its fields are set before its first method is
+// called. It runs once. Methods may be called by any goroutine, before Run,
+// too.
 type Cmd struct {
 	Server Server
 	// ID of the session; made by New.
 	ID string
 	// Start says what to run. Nil: take over the session ID, which runs.
 	Start *Start
-	// Stdin is read once the command runs; nil is empty. When the command takes no
-	// more input, a Stdin that is an [io.Closer] is closed, which must end a Read
-	// that blocks. After Run such a Read may go on: Stdin is the caller's.
+	// Stdin is read once the command runs; nil is empty. When the command takes
+	// no more input, a Stdin that is an [io.Closer] is closed, which must end a
+	// Read that blocks. After Run such a Read may go on: Stdin is the caller's.
 	Stdin io.Reader
 	// Stdout and Stderr get the command's output; nil discards it. A Write that
-	// fails ends the stream: the command then writes to a closed pipe. Run returns
-	// the failure as a [*LocalError], unless it is [io.ErrClosedPipe] or EPIPE: the
-	// reader has gone. An [Output] never has to wait in Write.
+	// fails ends the stream: the command then writes to a closed pipe. Run
+	// returns the failure as a [*LocalError], unless it is [io.ErrClosedPipe]
+	// or EPIPE: the reader has gone. An [Output] writes less instead of
+	// waiting.
 	Stdout, Stderr io.Writer
 	// Size is that of the local terminal, for a session with one. See Resize.
 	Size *Winsize
-	// Go starts a goroutine; nil is the go statement. It is for programs that have
-	// to tidy up before a panic ends them.
+	// Go starts a goroutine; nil is the go statement. It is for programs that
+	// have to tidy up before a panic ends them.
 	Go func(func())
 	// Opened, if not nil, is called once, when the command is known to run and
 	// before anything is read or written.
 	Opened func(Opened)
-	// Events, if not nil, is called for what a person may want to know, by Run or
-	// by a goroutine of its own. A [Gap] holds up the output that it is in.
+	// Events, if not nil, is called with each [Event], by Run or by a goroutine
+	// of Run's. What comes after the event waits for Events to return.
 	Events func(Event)
 
-	once sync.Once // makes s
-	s    *session
+	once sync.Once
+	s    *session // made by the first method
 }
 
 // New returns a Cmd that runs start on a server.
@@ -63,9 +66,10 @@ func New(s Server, start *Start) *Cmd {
 }
 
 // Run runs the command, or takes it over, until its end is known and all of its
-// output is written. Only then is the error nil. The result is never nil.
+// output is written. If it returns earlier the error says why. The result is
+// never nil.
 //
-// The end of ctx is that of Run, as with GiveUp.
+// The end of ctx ends Run as GiveUp does.
 func (c *Cmd) Run(ctx context.Context) (*Result, error) {
 	began := time.Now()
 	s := c.session()
@@ -83,39 +87,39 @@ func (c *Cmd) session() *session {
 	return c.s
 }
 
-// StopOutput says that nobody reads stdout (1) or stderr (2) any more: the command
-// then writes to a closed pipe.
+// StopOutput closes stdout (1) or stderr (2): the command then writes to a
+// closed pipe.
 func (c *Cmd) StopOutput(fd int) { c.session().relay.stopOutput(fd) }
 
-// Signal sends the signal of that Linux number to the command's process group.
-// Signals wait for a connection; when 128 of them do, others are dropped.
+// Signal sends a signal, by its Linux number, to the command's process group.
+// Signals wait for a connection. Where 128 of them wait, another is dropped.
 func (c *Cmd) Signal(n int) { c.session().relay.signal(n) }
 
-// Resize says that the local terminal has another size.
+// Resize gives the command's terminal another size.
 func (c *Cmd) Resize(size Winsize) { c.session().resize(size) }
 
-// Hangup ends the session, at once or with the next connection. Run returns when
-// the server has ended it, or a second later.
+// Hangup has the server end the session, at once or with the next connection.
+// Run returns with the command's end, and gives up after a second.
 func (c *Cmd) Hangup() { c.session().hangup() }
 
-// Detach leaves the session running without a client, now or with the next
-// connection, unless Hangup was called. Run returns ErrDetached once the server has
-// confirmed that, and gives up after 5 seconds.
+// Detach leaves the session running without a client, at once or with the next
+// connection. After Hangup it does nothing. Run returns [ErrDetached] when the
+// server has confirmed it, and gives up after 5 seconds.
 func (c *Cmd) Detach() { c.session().detach() }
 
-// GiveUp ends Run, with reason in its error's chain. The session goes on until the
-// server misses its client for longer than Linger.
+// GiveUp ends Run, with reason in the chain of its error. The session goes on
+// until it was without a client for the linger time.
 func (c *Cmd) GiveUp(reason error) { c.session().giveUp(reason) }
 
-// Connected reports whether there is a connection on which the command is known to
-// run.
+// Connected reports whether there is a connection on which the command is known
+// to run.
 func (c *Cmd) Connected() bool { return c.session().currentLink() != nil }
 
 // Started reports whether the command is known to have been started.
 func (c *Cmd) Started() bool { return c.session().currentPhase() >= running }
 
-// Linger is how long the server lets the command live without a connection; 0
-// until the command is known to run.
+// Linger is how long the server lets the command live without a connection. It
+// is 0 until the command is known to run.
 func (c *Cmd) Linger() time.Duration { return c.session().granted() }
 
 // spawn starts a goroutine.

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The package could be made public as it is: none of its exported names is of a type
-// of another package of this module.
+// The package could be made public as it is: none of its exported names is of a
+// type of another package of this module.
 func TestExportedTypes(t *testing.T) {
 	seen := map[reflect.Type]bool{}
 	var walk func(what string, x reflect.Type)

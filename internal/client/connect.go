@@ -16,8 +16,8 @@ import (
 const (
 	// connectTimeout bounds the time from dialing until open is sent.
 	connectTimeout = 10 * time.Second
-	// answerTimeout bounds the time from there to opened: more than a server takes to
-	// give up a start, 10 s by default, and to say so.
+	// answerTimeout bounds the time from there to opened: more than a server
+	// takes to give up a start, 10 s by default, and to say so.
 	answerTimeout = 15 * time.Second
 )
 
@@ -64,11 +64,11 @@ func (c *connector) connect(ctx context.Context) error {
 		c.loss.reported = false
 		c.s.cmd.event(Back{time.Since(c.loss.began)}) // also where there was no Lost
 	}
-	return exported(l.Run(opened.Keepalive.Duration()))
+	return translate(l.Run(opened.Keepalive.Duration()))
 }
 
-// dial makes a connection within limit; beside is [link.DialOptions].Every. A failure
-// before the command was ever asked for is final.
+// dial makes a connection within limit; beside is [link.DialOptions].Every. A
+// failure before the command was ever asked for is final.
 func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn *link.Conn, err error) {
 	late := fmt.Errorf("no answer within %v", limit.Round(time.Millisecond))
 	if limit < connectTimeout {
@@ -106,8 +106,8 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 	return conn, nil
 }
 
-// open exchanges the opening messages: open until deadline, and the answer within
-// answer. It then puts the streams where the answer says.
+// open exchanges the opening messages: open until deadline, and the answer
+// within answer. It then puts the streams where the answer says.
 func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answer time.Duration) (*proto.Opened, error) {
 	c.try++
 	first := c.s.currentPhase() == starting
@@ -131,7 +131,7 @@ func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answe
 		return nil, ErrNoAnswer
 	}
 	if err != nil {
-		return nil, exported(err)
+		return nil, translate(err)
 	}
 	q := c.s.question()
 	q.firstTry = c.try == 1
@@ -167,7 +167,8 @@ func (c *connector) control(m any) error {
 				err = c.s.setExit(m)
 			}
 		case *proto.Detached:
-			// These two are the last messages of a connection: the reader may wait.
+			// These two are the last messages of a connection: the reader may
+			// wait.
 			c.s.relay.haltOutputs()
 			return link.ErrLeave
 		case *proto.Error:

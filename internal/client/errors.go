@@ -9,51 +9,54 @@ import (
 	"wsexec/internal/proto"
 )
 
-// Errors of Run, besides [*Error], [*ConnectError] and [*LocalError].
+// Errors in the chain of that of Run, besides [*Error], [*ConnectError] and
+// [*LocalError].
 var (
-	// ErrGivenUp is in the chain when GiveUp or Run's context ended it.
+	// ErrGivenUp: GiveUp, or Run's context, has ended Run.
 	ErrGivenUp = errors.New("given up")
-	// ErrDetached: the client left the session by Detach.
+	// ErrDetached: the server has confirmed Detach.
 	ErrDetached = errors.New("detached")
-	// ErrLost: the connection could not be made again in time.
+	// ErrLost: no new connection could be made within the linger time.
 	ErrLost = errors.New("connection lost for good")
-	// ErrUnknownStart: it is not known whether the command ran.
+	// ErrUnknownStart: the server was asked to start the command, and no answer
+	// came.
 	ErrUnknownStart = errors.New("it is not known whether the command ran")
-	// ErrNoAnswer: the server took open and has not answered it in time.
+	// ErrNoAnswer: the server has not answered the opening message in time.
 	ErrNoAnswer = errors.New("the server took the request and said nothing")
 	// ErrBroken: the server does not keep to the protocol.
 	ErrBroken = errors.New("the server broke the protocol")
 )
 
-// An Error is the server's final word on a session: there will be no exit.
+// An Error is the server's final message: the command was not started, or its
+// end is not for this client.
 type Error struct {
-	Code   string // see below; there are more
+	Code   string
 	Title  string
 	Detail string
-	Status int // the exit status that a program should end with
-	// MayHaveRun: the server does not know whether the command ran.
+	Status int // with which a program that runs this command should exit
+	// MayHaveRun: the server itself does not know whether the command ran.
 	MayHaveRun bool
 }
 
-// Values of [Error].Code.
+// Values of [Error].Code. The protocol has more.
 const (
-	CodeCommandNotFound = proto.CodeCommandNotFound
-	CodeNotExecutable   = proto.CodeNotExecutable
-	CodeNotStarted      = proto.CodeNotStarted
-	CodeTooLarge        = proto.CodeTooLarge
-	CodeNotFound        = proto.CodeNotFound // there is no such session, or not any more
-	CodeReplaced        = proto.CodeReplaced // another client has taken the session over
+	CodeCommandNotFound = proto.CodeCommandNotFound // no such program in PATH
+	CodeNotExecutable   = proto.CodeNotExecutable   // the program cannot be run
+	CodeNotStarted      = proto.CodeNotStarted      // another failure to start the command
+	CodeTooLarge        = proto.CodeTooLarge        // the command has too many bytes
+	CodeNotFound        = proto.CodeNotFound        // no such session, or its end is forgotten
+	CodeReplaced        = proto.CodeReplaced        // another client has taken the session over
 )
 
 func (e *Error) Error() string { return (*proto.Error)(e).Error() }
 
-// A ConnectError says why a server could not be reached at all, or let nobody
-// in.
+// A ConnectError says why a server could not be reached, or refused the
+// request.
 type ConnectError struct {
-	URL       string   // the server's
-	TokenFrom string   // the server's, too; "" if no token was sent
-	Status    int      // of the HTTP response, 0 if there was none
-	Problem   *Problem // if the response had one
+	URL       string   // Server.Name, or else Server.URL
+	TokenFrom string   // Server.TokenFrom
+	Status    int      // of the HTTP response; 0: there was none
+	Problem   *Problem // of the HTTP response; nil: it had none
 	Location  string   // of a redirect, which is not followed
 	Err       error
 }
@@ -69,7 +72,8 @@ type Problem struct {
 	Detail string `json:"detail"`
 }
 
-// A ProxyError, in the chain of a [ConnectError], is the refusal of an HTTP proxy.
+// A ProxyError, in the chain of a [ConnectError], is the refusal of an HTTP
+// proxy to connect to the server.
 type ProxyError struct {
 	Proxy  string // its URL, without user and password
 	Status int    // of its HTTP response
@@ -77,17 +81,18 @@ type ProxyError struct {
 
 func (e *ProxyError) Error() string { return (*link.ProxyError)(e).Error() }
 
-// A LocalError is a failure of this side: of reading or writing a local stream.
+// A LocalError is a failure of this side, as of reading or writing a local
+// stream.
 type LocalError struct {
-	Op  string // "read stdin", "write stdout"
+	Op  string // what failed, as in "read stdin"
 	Err error
 }
 
 func (e *LocalError) Error() string { return e.Op + ": " + e.Err.Error() }
 func (e *LocalError) Unwrap() error { return e.Err }
 
-// exported puts errors of the link into the words of this package.
-func exported(err error) error {
+// translate makes errors of the packages below those of this one.
+func translate(err error) error {
 	var final *proto.Error
 	var proxy *link.ProxyError
 	switch {

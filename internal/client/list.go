@@ -16,23 +16,25 @@ import (
 )
 
 const (
-	// pageSize is how many sessions are asked for at a time.
+	// pageSize is how many sessions a page may have: the most that a server
+	// gives.
 	pageSize = 100
-	// maxPage bounds one page in bytes. The protocol's are of less than 1 MiB; a newer
-	// server may have more to say.
+	// maxPage bounds one page in bytes. The protocol's are of less than 1 MiB;
+	// a newer server may have more to say.
 	maxPage = 4 << 20
-	// maxPages bounds the answers: a list of pageSize times as many sessions is none
-	// that a server has.
+	// maxPages bounds a list: no server has pageSize times as many sessions.
 	maxPages = 1000
-	// maxCursor bounds the place in the list where the next page begins, in bytes.
+	// maxCursor bounds the name of a page in bytes: it becomes part of a URL.
 	maxCursor = 1 << 10
-	// maxSession bounds the description of one session, in bytes.
+	// maxSession bounds what is read about one session, in bytes.
 	maxSession = 64 << 10
 )
 
-// A Session is one that a server has.
+// A Session is one command of a server: one that runs, or whose end the server
+// keeps.
 type Session struct {
-	ID, Name      string
+	ID            string
+	Name          string // Start.Name
 	State         string // starting, running, ending, ended
 	Attached      bool   // a client is connected to it
 	Detached      bool   // its last client asked to leave it running
@@ -55,8 +57,8 @@ func sessionOf(i *proto.Info) *Session {
 	return s
 }
 
-// Session describes the session of that id; nil if there is none. Of one with a
-// long command only the id is filled in.
+// Session returns the session of that id, nil if there is none. Where the
+// answer is too long to be read, only ID is filled in.
 func (s Server) Session(ctx context.Context, id string) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -76,8 +78,8 @@ func (s Server) Session(ctx context.Context, id string) (*Session, error) {
 	return sessionOf(info), nil
 }
 
-// Sessions lists the sessions of a server, oldest first, and asks for them a page at
-// a time. An error ends the list.
+// Sessions lists the sessions of a server, oldest first, and asks for them a
+// page at a time. An error ends the list.
 func (s Server) Sessions(ctx context.Context) iter.Seq2[*Session, error] {
 	return func(yield func(*Session, error) bool) {
 		after := ""
@@ -112,8 +114,8 @@ func listError(err error) error {
 	return fmt.Errorf("the server's list of sessions: %w", err)
 }
 
-// page gets one page of the list and the place where the next one begins, "" at the
-// end.
+// page gets one page of the list and the place where the next one begins, "" at
+// the end.
 func (s Server) page(ctx context.Context, after string) (sessions []*Session, next string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

@@ -168,8 +168,8 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// A client whose first connection was one too many for the server gave up, though it had
-// asked for nothing and the next moment there was room.
+// A client whose first connection was one too many for the server gave up,
+// though it had asked for nothing and the next moment there was room.
 func TestBusyServer(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

@@ -11,17 +11,18 @@ import (
 )
 
 const (
-	// goodConnection is how long a connection on which nothing moved has to last, the
-	// silence at its end left out, for a new loss to begin with its end.
+	// goodConnection is how long a connection on which nothing moved has to
+	// last, the silence at its end left out, for a new loss to begin with its
+	// end.
 	goodConnection = 500 * time.Millisecond
 
-	// A pause before a connection is at least half of these, at random. Nothing tells
-	// that the network is back, so it is short at first.
+	// A pause before a connection is at least half of these, at random. Nothing
+	// tells that the network is back, so it is short at first.
 	backoffMin  = 40 * time.Millisecond
 	backoffMax  = 5 * time.Second
 	backoffFlat = 3 * time.Second // after a loss, until it grows
-	// besideMin is the least such pause before a connection beside one that is neither
-	// made nor refused, as where packets are lost.
+	// besideMin is the least such pause before a connection beside one that is
+	// neither made nor refused, as where packets are lost.
 	besideMin = 250 * time.Millisecond
 )
 
@@ -46,8 +47,8 @@ type loss struct {
 	reason   error // of the last failure that was no shortTry
 }
 
-// A shortTry is the failure of a connection that had less time than one may need,
-// since linger was nearly over: it is not why the session is lost.
+// A shortTry is the failure of a connection that had less time than one may
+// need, since linger was nearly over: it is not why the session is lost.
 type shortTry struct{ error }
 
 func (e shortTry) Unwrap() error { return e.error }
@@ -92,9 +93,9 @@ func final(err error) bool {
 		errors.Is(err, ErrBroken) || errors.Is(err, ErrUnknownStart) || errors.Is(err, link.ErrAccused)
 }
 
-// lose notes that a connection has failed. A new loss begins, unless the connection
-// was good for nothing: a server that takes each and lets it go would otherwise keep
-// the client for ever.
+// lose notes that a connection has failed. A new loss begins, unless the
+// connection was good for nothing: a server that takes each and lets it go
+// would otherwise keep the client for ever.
 func (c *connector) lose(err error) {
 	if l := c.s.disconnect(); l != nil {
 		end := time.Now()
@@ -148,8 +149,8 @@ func (c *connector) givenUp(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", ErrGivenUp, cause)
 }
 
-// mayHaveStarted reports whether the server was asked to start the command and has
-// not answered.
+// mayHaveStarted reports whether the server was asked to start the command and
+// has not answered.
 func (c *connector) mayHaveStarted() bool {
 	return c.s.start != nil && c.try > 0 && c.s.currentPhase() == starting
 }

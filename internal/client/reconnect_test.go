@@ -12,8 +12,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A connection that closes without an exit is never success, however cleanly and
-// however often it comes; and it does not keep the client for longer than
+// A connection that closes without an exit is never success, however cleanly
+// and however often it comes; and it does not keep the client for longer than
 // linger.
 func TestCleanCloseIsNoSuccess(t *testing.T) {
 	for _, tt := range []struct {
@@ -72,8 +72,8 @@ func TestFirstDialIsFinal(t *testing.T) {
 	})
 }
 
-// Tries come with random pauses, short ones for a few seconds and then growing ones up to 5 s,
-// until linger.
+// Tries come with random pauses, short ones for a few seconds and then growing
+// ones up to 5 s, until linger.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) { opened(c, false, 0) }}
@@ -99,8 +99,8 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// One that hangs is waited for the first time, with nothing beside it; after a loss the next
-// one is made beside it, and is one try.
+// One that hangs is waited for the first time, with nothing beside it; after a
+// loss the next one is made beside it, and is one try.
 func TestDialHangs(t *testing.T) {
 	t.Run("first", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -141,7 +141,8 @@ func TestDialHangs(t *testing.T) {
 	})
 }
 
-// The last try, for which there was no time left, was told as why the session was lost.
+// The last try, for which there was no time left, was told as why the session
+// was lost.
 func TestReasonOfLoss(t *testing.T) {
 	for name, f := range map[string]*fake{
 		"dial":   {refuse: func(n int) bool { return n == 2 }, hang: func(n int) bool { return n > 2 }},
@@ -194,9 +195,10 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// A connection on which both sides were alive for long, but had nothing to say, and which
-// then fell silent, was taken for one that was good for nothing: the next loss went on
-// where the one before it had begun, hours ago, and was for good at once.
+// A connection on which both sides were alive for long, but had nothing to say,
+// and which then fell silent, was taken for one that was good for nothing: the
+// next loss went on where the one before it had begun, hours ago, and was for
+// good at once.
 func TestIdleThenSilentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
@@ -224,8 +226,8 @@ func TestIdleThenSilentAgain(t *testing.T) {
 	})
 }
 
-// start is repeated to the same instance only, since another cannot know whether
-// the first one started the command; and never once opened was seen.
+// start is repeated to the same instance only, since another cannot know
+// whether the first one started the command; and never once opened was seen.
 func TestStartIsNotRepeated(t *testing.T) {
 	t.Run("other instance", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -274,8 +276,8 @@ func TestStartIsNotRepeated(t *testing.T) {
 	})
 }
 
-// A server that took its time to answer, and let every connection go at once, kept
-// the client for ever: the time of the handshake was taken for use.
+// A server that took its time to answer, and let every connection go at once,
+// kept the client for ever: the time of the handshake was taken for use.
 func TestSlowHandshakeIsNoUse(t *testing.T) {
 	for _, d := range []time.Duration{goodConnection / 2, 2 * goodConnection} {
 		synctest.Test(t, func(t *testing.T) {

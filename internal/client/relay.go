@@ -14,16 +14,17 @@ import (
 )
 
 const (
-	// firstWindow is how much the server may send ahead at first, and how much of
-	// stdin is kept, in bytes. The server's own bound may be lower. With pipes both
-	// grow to that bound, if it is higher, and to maxWindow at most.
+	// firstWindow is how much the server may send ahead at first, and how much
+	// of stdin is kept, in bytes. The server's own bound may be lower. With
+	// pipes both grow to that bound, if it is higher, and to maxWindow at most.
 	firstWindow = proto.DefaultWindow
 	maxWindow   = 64 << 20
-	// ttyWindow is the least window of a terminal's output: so much can be in front
-	// of the echo of a key.
+	// ttyWindow is the least window of a terminal's output: so much can be in
+	// front of the echo of a key.
 	ttyWindow = 64 << 10
-	// writeTimeout bounds the wait for a Write that is under way when another client
-	// takes the session over: a Write of a plain [io.Writer] may wait for ever.
+	// writeTimeout bounds the wait for a Write that is under way when another
+	// client takes the session over: a Write of a plain [io.Writer] may wait
+	// for ever.
 	writeTimeout = 500 * time.Millisecond
 )
 
@@ -35,21 +36,23 @@ var (
 var streamNames = [...]string{"stdin", "stdout", "stderr"}
 
 // An Output is a Stdout or Stderr of which is known at any time how much was
-// written: another client that takes the session over goes on right behind that.
+// written: another client that takes the session over goes on right behind
+// that.
 type Output interface {
-	// Write may write less than all of p, without an error, where the rest would
-	// have to wait.
+	// Write may write less than all of p, without an error, where the rest
+	// would have to wait.
 	io.Writer
 	// AwaitRoom waits until Write takes more, or fails.
 	AwaitRoom()
-	// NonBlocking reports whether Write never waits, not even for a disk. Such a
-	// Write is called by the goroutine that reads the connection, which spares a
-	// change of goroutine.
+	// NonBlocking reports whether Write never waits, not even for a disk. Such
+	// a Write is called by the goroutine that reads the connection, which
+	// spares a change of goroutine.
 	NonBlocking() bool
 }
 
 // A relay moves bytes between the local streams and those of the session, which
-// outlive connections, and of which it knows nothing. Each stream has a goroutine.
+// outlive connections, and of which it knows nothing. Each stream has a
+// goroutine.
 type relay struct {
 	cmd      *Cmd
 	finished func()                  // is called when an output has ended or was stopped
@@ -109,8 +112,8 @@ func newRelay(c *Cmd, finished func(), failed func(fd int, err error)) *relay {
 func (r *relay) start() {
 	r.signalsDone.Add(1)
 	r.cmd.spawn(r.relaySignals)
-	// Not waited for: a Read of a local file cannot be ended for certain, and a Write
-	// may block for ever. Run waits for the session's streams instead.
+	// Not waited for: a Read of a local file cannot be ended for certain, and a
+	// Write may block for ever. Run waits for the session's streams instead.
 	r.cmd.spawn(r.readStdin)
 	for _, o := range r.outputs {
 		r.cmd.spawn(func() { r.write(o) })
@@ -191,8 +194,9 @@ func (r *relay) write(o *output) {
 	}
 }
 
-// writeNow writes what an [Output] takes of p without waiting, on the connection's
-// reader, while write waits for input. An error is met again by write.
+// writeNow writes what an [Output] takes of p without waiting, on the
+// connection's reader, while write waits for input. An error is met again by
+// write.
 func (o *output) writeNow(p []byte) int {
 	if !o.writing.Take() {
 		return 0 // haltOutputs
@@ -202,8 +206,8 @@ func (o *output) writeNow(p []byte) int {
 	return n
 }
 
-// haltOutputs lets nothing more be written, and waits for a Write under way: the
-// link then sends how much was written, and the next client goes on there.
+// haltOutputs lets nothing more be written, and waits for a Write under way:
+// the link then sends how much was written, and the next client goes on there.
 func (r *relay) haltOutputs() {
 	late := time.NewTimer(writeTimeout)
 	defer late.Stop()
@@ -226,7 +230,8 @@ func (r *relay) outputsFinished() bool {
 	return r.outputs[0].r.Finished() && r.outputs[1].r.Finished()
 }
 
-// endsSeen reports whether the present connection has brought the end of both outputs.
+// endsSeen reports whether the present connection has brought the end of both
+// outputs.
 func (r *relay) endsSeen() bool { return r.outputs[0].r.EndSeen() && r.outputs[1].r.EndSeen() }
 
 func (r *relay) allowGaps() {
@@ -266,8 +271,8 @@ func (r *relay) attach(wake func()) map[uint8]proto.Position {
 	return have
 }
 
-// resume puts the streams where opened says. have is what the client has said of its
-// outputs; nil: nothing, because it takes the session over.
+// resume puts the streams where opened says. have is what the client has said
+// of its outputs; nil: nothing, because it takes the session over.
 func (r *relay) resume(m *proto.Opened, have map[uint8]proto.Position, wake func()) error {
 	bound := min(m.Window, maxWindow)
 	r.stdin.SetBound(bound)
@@ -321,9 +326,9 @@ func (r *relay) progress() (p [4]int64) {
 // count fills in what was moved. exit is nil if it is not known.
 func (r *relay) count(to *Result, exit *proto.Exit) {
 	acked, read := r.stdin.Position()
-	to.Bytes[0], to.StdinTaken = read-r.stdinBase, acked-r.stdinBase
+	to.Bytes[0], to.StdinConsumed = read-r.stdinBase, acked-r.stdinBase
 	if exit != nil {
-		to.StdinTaken = min(max(exit.Stdin-r.stdinBase, 0), to.Bytes[0])
+		to.StdinConsumed = min(max(exit.Stdin-r.stdinBase, 0), to.Bytes[0])
 	}
 	for _, o := range r.outputs {
 		consumed, _ := o.r.Position()

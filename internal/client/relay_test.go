@@ -15,8 +15,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// What was consumed is what have says; the rest comes again, and the exit counts
-// however the connection ends after it.
+// What was consumed is what have says; the rest comes again, and the exit
+// counts however the connection ends after it.
 func TestResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -53,7 +53,8 @@ func TestResume(t *testing.T) {
 	})
 }
 
-// An output that is not what its checksum says is no success, whatever the exit.
+// An output that is not what its checksum says is no success, whatever the
+// exit.
 func TestWrongChecksum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
@@ -143,8 +144,8 @@ type slowWriter chan struct{}
 
 func (g slowWriter) Write(p []byte) (int, error) { <-g; return len(p), nil }
 
-// The exit was known, the last output was written while there was no connection,
-// and Run waited for one until linger was over, and failed.
+// The exit was known, the last output was written while there was no
+// connection, and Run waited for one until linger was over, and failed.
 func TestDoneWithoutConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, refuse: func(n int) bool { return n > 1 }}
@@ -169,7 +170,8 @@ func TestDoneWithoutConnection(t *testing.T) {
 	})
 }
 
-// The reader of stdout was gone before Run had made its stream: the client crashed.
+// The reader of stdout was gone before Run had made its stream: the client
+// crashed.
 func TestStopOutputBeforeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
@@ -261,8 +263,8 @@ func TestShortWrites(t *testing.T) {
 }
 
 // What an output has taken when another client takes the session over is
-// acknowledged, and nothing is written after that: neither while a Write of the other
-// output is waited for.
+// acknowledged, and nothing is written after that: neither while a Write of the
+// other output is waited for.
 func TestTakenOverWhileOutputWaits(t *testing.T) {
 	for _, now := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -305,7 +307,8 @@ func TestTakenOverWhileOutputWaits(t *testing.T) {
 	}
 }
 
-// A reader that has gone is told to the command, and is no failure; any other error is.
+// A reader that has gone is told to the command, and is no failure; any other
+// error is.
 func TestFailedWrite(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
@@ -350,7 +353,8 @@ type closing struct{ closed chan struct{} }
 func (c closing) Read([]byte) (int, error) { <-c.closed; return 0, io.ErrClosedPipe }
 func (c closing) Close() error             { close(c.closed); return nil }
 
-// Stdin is closed when the command takes no more of it, and not because Run ends.
+// Stdin is closed when the command takes no more of it, and not because Run
+// ends.
 func TestStdinIsClosed(t *testing.T) {
 	for _, stop := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

@@ -7,52 +7,58 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A Result is how a command ended.
+// A Result is what Run did. Arrays are indexed by descriptor.
 type Result struct {
-	Exit *Exit // nil if that is not known
-	// Bytes that the local side read (stdin, 0) and wrote (stdout, 1; stderr, 2).
+	Exit *Exit // nil: how the command ended is not known
+	// Bytes counts what this client read of stdin and wrote of stdout and
+	// stderr.
 	Bytes [3]int64
-	// Dropped bytes of stdout (1) and stderr (2), of which there was a [Gap] each time.
-	Dropped [3]int64
-	// StdinTaken is how many of Bytes[0] the command consumed, as far as is known.
-	StdinTaken int64
+	// StdinConsumed is how many of Bytes[0] the command has read, as far as the
+	// server has said.
+	StdinConsumed int64
+	// Dropped counts the bytes of stdout and stderr in all [Gap] events.
+	Dropped    [3]int64
 	Reconnects int
 	Duration   time.Duration
-	// Until is when a session that goes on is given up by the server; zero if it
-	// does not.
+	// Until is when the server ends the session, unless a client comes back to
+	// it. It is zero if the session has ended or has never begun.
 	Until time.Time
 }
 
-// An Exit says how a command ended: by a Signal (a Linux number), or else with a Code.
+// An Exit is how a command ended.
 type Exit struct {
-	Code, Signal int
-	Core         bool   // it dumped core
-	Reason       string // why the server ended it; "" if it did not
-	// LeftBehind are the processes that the command left behind.
+	Code       int    // the exit status, if Signal is 0
+	Signal     int    // the Linux number of the signal that killed the command; 0: none
+	Core       bool   // the command dumped core
+	Reason     string // why the server ended the command; "": the server did not
 	LeftBehind []Process
 }
 
 // Values of [Exit].Reason. A newer server may have others.
 const (
-	ReasonTimeout    = proto.ReasonTimeout    // it ran as long as Start.Timeout lets it
-	ReasonMaxTimeout = proto.ReasonMaxTimeout // or the server
+	ReasonTimeout    = proto.ReasonTimeout    // the command ran for Start.Timeout
+	ReasonMaxTimeout = proto.ReasonMaxTimeout // the command ran for the server's maximum
 	ReasonIdle       = proto.ReasonIdle       // no byte moved for Start.IdleTimeout
-	ReasonMaxIdle    = proto.ReasonMaxIdle    // or as long as the server allows
+	ReasonMaxIdle    = proto.ReasonMaxIdle    // no byte moved for the server's maximum
 	ReasonHangup     = proto.ReasonHangup     // a client hung up
 	ReasonLinger     = proto.ReasonLinger     // no client was connected for Start.Linger
-	ReasonShutdown   = proto.ReasonShutdown   // the server stops
-	ReasonIncomplete = proto.ReasonIncomplete // it ended by itself; some of its output could not be delivered
+	ReasonShutdown   = proto.ReasonShutdown   // the server was stopping
+	// The command ended by itself, and some of its output could not be
+	// delivered.
+	ReasonIncomplete = proto.ReasonIncomplete
 )
 
-// TimedOut reports whether the command was ended because its time was over.
+// TimedOut reports whether a timeout, of any of the four kinds, ended the
+// command.
 func (e *Exit) TimedOut() bool { return strings.HasSuffix(e.Reason, proto.ReasonTimeout) }
 
-// A Process is one that a command left behind.
+// A Process is one that the command had started and that was there after its
+// end. The JSON is that of the status file of wsexec.
 type Process struct {
 	PID     int    `json:"pid"`
 	Name    string `json:"name"`
-	Holding bool   `json:"holding,omitempty"` // it had an output of the command open
-	Running bool   `json:"running,omitempty"` // it was not ended
+	Holding bool   `json:"holding,omitempty"` // it had stdout or stderr of the command open
+	Running bool   `json:"running,omitempty"` // it was not ended, and still runs
 }
 
 func exitOf(m *proto.Exit) *Exit {
@@ -65,28 +71,3 @@ func exitOf(m *proto.Exit) *Exit {
 	}
 	return e
 }
-
-// Opened says that the command runs.
-type Opened struct {
-	PID int
-	TTY bool   // it has a terminal
-	Dir string // where it was started, if its home directory cannot be entered
-}
-
-// An Event is one of [Lost], [Back] and [Gap].
-type Event any
-
-type (
-	// Lost: the connection is gone, and a new one is tried until then.
-	Lost struct {
-		Err   error
-		Until time.Time
-	}
-	// Back: there is a connection again.
-	Back struct{ After time.Duration }
-	// Gap: the server dropped N bytes of stdout (1) or stderr (2).
-	Gap struct {
-		FD int
-		N  int64
-	}
-)

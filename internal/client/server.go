@@ -20,19 +20,21 @@ import (
 // sessionsPath is where a server has its sessions, behind Server.URL.
 const sessionsPath = "/v1/sessions"
 
-// A Server says where a server is and how to get in.
+// A Server is where a server is, and what it wants to see.
 type Server struct {
-	URL  string // ws, wss, http or https; what is behind the host is a prefix
-	Name string // for people; "": URL
-	// Dial makes the network connection. Nil is TCP, through a proxy if the
-	// environment says so.
-	Dial  func(context.Context) (net.Conn, error)
-	Token string
-	// TokenFrom says where Token was found, for who reads a [ConnectError].
-	TokenFrom string
+	// URL is ws, wss, http or https. A path is a prefix of those of the
+	// protocol.
+	URL  string
+	Name string // for people, in a [ConnectError]; "": URL
+	// Dial makes the network connection. Nil: by TCP to the URL's host, through
+	// the proxy that HTTP_PROXY or HTTPS_PROXY names.
+	Dial func(context.Context) (net.Conn, error)
+	// Token goes to the server with each request. Redirects are not followed.
+	Token     string
+	TokenFrom string // where Token was found, in a [ConnectError]
 }
 
-// header is that of every request.
+// header is what every request has in its header.
 func (s Server) header() http.Header {
 	h := http.Header{}
 	if s.Token != "" {
@@ -41,8 +43,9 @@ func (s Server) header() http.Header {
 	return h
 }
 
-// get sends a request for target, which is a path on the server, and returns a response
-// of status 200; any other is a [*ConnectError]. Its body can be read until ctx ends.
+// get sends a request for target, a path of the protocol with its query, and
+// returns a response of status 200. Any other is a [*ConnectError]. The end of
+// ctx ends a read of the body.
 func (s Server) get(ctx context.Context, target string) (*http.Response, error) {
 	url := s.URL + target
 	if rest, ok := strings.CutPrefix(url, "ws"); ok {
@@ -68,10 +71,10 @@ func (s Server) get(ctx context.Context, target string) (*http.Response, error) 
 	return resp, err
 }
 
-// connectError says why there is no connection: because of the response, if there was
-// one that refuses, or of err.
+// connectError makes the error of a request: of its response, if there was one
+// that refuses, and else of err.
 func (s Server) connectError(resp *http.Response, err error) *ConnectError {
-	ce := &ConnectError{URL: cmp.Or(s.Name, s.URL), TokenFrom: s.TokenFrom, Err: exported(err)}
+	ce := &ConnectError{URL: cmp.Or(s.Name, s.URL), TokenFrom: s.TokenFrom, Err: translate(err)}
 	if resp != nil {
 		ce.Status, ce.Problem = resp.StatusCode, readProblem(resp)
 		if err == nil || ce.Status != http.StatusSwitchingProtocols {
@@ -84,7 +87,8 @@ func (s Server) connectError(resp *http.Response, err error) *ConnectError {
 	return ce
 }
 
-// readProblem reads the problem document of a refusal, nil if it has none.
+// readProblem reads the problem in the body of a refusal. It returns nil if
+// there is none.
 func readProblem(resp *http.Response) *Problem {
 	if resp.Body == nil || !strings.HasPrefix(resp.Header.Get("Content-Type"), proto.ProblemType) {
 		return nil
@@ -97,16 +101,18 @@ func readProblem(resp *http.Response) *Problem {
 	return p
 }
 
+// A server that had too many connections before anything was asked of it is
+// asked again.
 const (
-	// How often, and for how long, a server is asked again that had too many
-	// connections when nothing was asked of it yet.
-	busyTries = 5
-	busyTime  = 2 * time.Second
-	busyDelay = 100 * time.Millisecond // before the second try, at least half of it; then twice as long each time
+	busyTries = 5               // requests in all
+	busyTime  = 2 * time.Second // no request begins later than that after the first
+	// busyDelay is the pause before the second request; each one after it is
+	// twice as long. At random, half of a pause at most is left out.
+	busyDelay = 100 * time.Millisecond
 )
 
-// untilNotBusy calls f, and again for as long as it fails with the refusal of a server
-// that has too many connections, a few times.
+// untilNotBusy calls f, which sends a request, until it fails for another
+// reason than a server with too many connections.
 func untilNotBusy(ctx context.Context, f func() error) error {
 	began, delay := time.Now(), busyDelay
 	for try := 1; ; try++ {
@@ -130,8 +136,7 @@ func untilNotBusy(ctx context.Context, f func() error) error {
 	}
 }
 
-// busy reports whether a server refused because of too many connections, which soon may
-// be fewer.
+// busy reports whether the server has too many connections.
 func (e *ConnectError) busy() bool {
 	return e.Status == http.StatusServiceUnavailable && e.Problem != nil && e.Problem.Type == proto.ProblemBusy
 }

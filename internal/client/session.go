@@ -46,8 +46,8 @@ type session struct {
 	localErr   error                   // the first failure of a local stream
 	size       *Winsize
 	reconnects int
-	// What was asked of the server, on a connection or for the next one. Both may be
-	// true: a detach may fail, and the user then hang up.
+	// What was asked of the server, on a connection or for the next one. Both
+	// may be true: a detach may fail, and the user then hang up.
 	detachAsked, hangupAsked bool
 }
 
@@ -99,9 +99,9 @@ func (s *session) agreeOnGaps() {
 }
 
 // setLink says that the command runs on a connection, and sends on it what was
-// asked of the server. The first time the streams begin to move. A command that is
-// known to run has a connection, until that is lost: an interrupt in between would
-// give the session up.
+// asked of the server. The first time the streams begin to move. A command that
+// is known to run has a connection, until that is lost: an interrupt in between
+// would give the session up.
 func (s *session) setLink(l *link.Link, m *proto.Opened, again bool) {
 	s.mu.Lock()
 	s.link = l
@@ -131,8 +131,8 @@ func (s *session) setLink(l *link.Link, m *proto.Opened, again bool) {
 	s.checkFinished() // the exit may have come on a connection before
 }
 
-// disconnect says that the connection is lost, and returns the link on it if the
-// command was known to run there.
+// disconnect says that the connection is lost, and returns the link on it if
+// the command was known to run there.
 func (s *session) disconnect() *link.Link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,8 +172,8 @@ func (s *session) checkFinished() {
 	s.cmd.after(byeTimeout, func() { l.Close(errors.New("the server did not take leave")) })
 }
 
-// streamFailed says that a local stream has failed, or that an output is not what
-// its checksum says.
+// streamFailed says that a local stream has failed, or that an output is not
+// what its checksum says.
 func (s *session) streamFailed(fd int, err error) {
 	if errors.Is(err, stream.ErrChecksum) {
 		s.giveUp(fatal{fmt.Errorf("%s: %w", streamNames[fd], err)})
@@ -252,8 +252,8 @@ func (s *session) granted() time.Duration {
 	return s.opened.Linger.Duration()
 }
 
-// linger is how long a new connection is tried after a loss: not longer than was
-// asked for, if the server grants more.
+// linger is how long a new connection is tried after a loss: not longer than
+// was asked for, if the server grants more.
 func (s *session) linger() time.Duration {
 	asked := proto.DefaultLinger
 	if s.start != nil && s.start.Linger != nil {
@@ -268,8 +268,8 @@ func (s *session) linger() time.Duration {
 	return min(asked, s.granted())
 }
 
-// result is what Run returns; err is how the connections ended, and until when the
-// last loss is given up.
+// result is what Run returns; err is how the connections ended, and until when
+// the last loss is given up.
 func (s *session) result(began, until time.Time, err error) (*Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

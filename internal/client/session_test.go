@@ -81,8 +81,8 @@ func TestDetachBetweenConnections(t *testing.T) {
 	})
 }
 
-// An interrupt that came when the command was known to run, and its connection was
-// not, gave the session up: the command went on without a client.
+// An interrupt that came when the command was known to run, and its connection
+// was not, gave the session up: the command went on without a client.
 func TestCommandThatRunsIsConnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) { opened(c, false, 0) }}

@@ -6,56 +6,62 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A Start says what to run. Strings are bytes of any kind, as they are with
-// [os/exec]; what is left out is the server's default.
+// A Start is what to run. Strings may hold any bytes but NUL. The server has a
+// default for each field but Args, and a maximum for each time.
 type Start struct {
 	Args []string // the program, which the server looks up in PATH, and its arguments
-	Env  []string // "NAME=VALUE", added to the server's environment for commands
+	Env  []string // "NAME=VALUE", added to what every command of the server gets
 	Dir  string   // working directory; "": home
-	Name string   // for people, in place of the ID; "": none
+	Name string   // another name for the session, beside its ID
 
-	// TTY, if not nil, gives the command a terminal in place of pipes. Merge has
-	// one pipe in place of two: stderr then comes as stdout, in order.
+	// With a TTY the command has a terminal in place of pipes. With Merge,
+	// stdout and stderr are one pipe, which arrives as stdout.
 	TTY   *TTY
 	Merge bool
 
-	// Timeout and IdleTimeout end the command: so long after its start, or when
-	// no byte of stdin, stdout or stderr has moved for so long.
-	Timeout, IdleTimeout *time.Duration
-	// KillAfter is the time between TERM and KILL.
+	// Timeout ends the command so long after its start.
+	Timeout *time.Duration
+	// IdleTimeout ends the command when no byte of stdin, stdout or stderr has
+	// moved for so long.
+	IdleTimeout *time.Duration
+	// KillAfter is the time between TERM and KILL where the server ends the
+	// command.
 	KillAfter *time.Duration
-	// Linger is how long the command lives on without a connection, and how long
-	// a new one is tried. Nothing heard for twice Keepalive is a dead connection.
-	Linger, Keepalive *time.Duration
-	// Drain is how long the output of processes that the command leaves behind has to be
-	// silent to be given up; negative: never, until it ends.
+	// Linger is how long the command lives on after the connection was lost,
+	// and how long a new one is tried.
+	Linger *time.Duration
+	// A connection on which nothing was heard for twice Keepalive is lost.
+	Keepalive *time.Duration
+	// Processes that the command leaves behind may go on printing after its
+	// end. They are given up when nothing has come for Drain; negative: at
+	// their end.
 	Drain *time.Duration
-	// OnFull is what happens when nobody reads the output: OnFullBlock or OnFullDrop.
+	// OnFull is what happens to output that nobody reads.
 	OnFull string
-	// LeaveRunning lets processes that the command leaves behind stay.
+	// LeaveRunning keeps the server from ending what the command leaves behind.
 	LeaveRunning bool
 }
 
-// Values of [Start].OnFull. Without one the command waits, and once it is
-// detached the oldest output is dropped.
+// Values of [Start].OnFull. The default is to block, and to drop after Detach.
 const (
 	OnFullBlock = proto.OnFullBlock // the command waits
-	OnFullDrop  = proto.OnFullDrop  // the oldest output is dropped: see [Gap]
+	OnFullDrop  = proto.OnFullDrop  // the oldest output is dropped; see [Gap]
 )
 
 // A TTY is the terminal that a command gets.
 type TTY struct {
 	Term string // TERM
 	Winsize
-	// Modes by the opcodes of RFC 4254 §8 and RFC 8160; others are the server's default.
+	// Modes by the opcodes of RFC 4254 §8 and RFC 8160. A mode that is left out
+	// is that of a new terminal on the server's system.
 	Modes map[uint8]uint32
 }
 
 // A Winsize is the size of a terminal in character cells.
 type Winsize struct{ Rows, Cols uint16 }
 
-// Check says what is wrong with s, in words for the user who asked for it. What
-// only the server knows it leaves to the server.
+// Check says what is wrong with s, in words for the user who gave it. What only
+// the server can know (is there such a program?) is for the server to say.
 func (s *Start) Check() error { return s.message().Check() }
 
 // message is s on the wire.

@@ -22,8 +22,8 @@ type sourcePackage struct {
 	imports map[string]bool // of this module, by their last element
 }
 
-// readSources reads all packages of this module, without their tests, by the last
-// element of their paths.
+// readSources reads all packages of this module, without their tests, by the
+// last element of their paths.
 func readSources(t *testing.T) map[string]*sourcePackage {
 	t.Helper()
 	all := map[string]*sourcePackage{}
@@ -102,11 +102,12 @@ var (
 	inBackticks = regexp.MustCompile("`([^`\n]+)`")
 	sourceName  = regexp.MustCompile(`^([a-z-]+)\.((?:[A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)?)(?:\(\))?$`)
 	sourceFile  = regexp.MustCompile(`^(?:internal/|cmd/)?([a-z-]+)/([a-z_0-9]+\.go)$`)
-	importRow   = regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|.*\\| ([^|]*) \\|$")
+	importRow   = regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\|.*\\| ([^|]*) \\|$")
 )
 
-// docs/architecture.md is the map of the code. Each function, type, field and file that
-// it names is there, and each package is in its table, with what it imports.
+// docs/architecture.md is the map of the code. Each function, type, field and
+// file that it names is there, and each package is in its table, with what it
+// imports.
 func TestArchitecture(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join(repository, "docs", "architecture.md"))
@@ -153,6 +154,33 @@ func TestArchitecture(t *testing.T) {
 	for name := range sources {
 		if !rows[name] {
 			t.Errorf("the table has no package %s", name)
+		}
+	}
+
+	const described = 42 // the column from where a line is described
+	_, picture, _ := strings.Cut(text, "```\n")
+	picture, _, _ = strings.Cut(picture, "```")
+	line := map[string]int{} // of a package, the top one being 0
+	last := ""
+	n := -1
+	for l := range strings.Lines(picture) {
+		kind, names, _ := strings.Cut(l[:min(len(l), described)], " ")
+		if kind != last {
+			n++
+		}
+		last = kind
+		for _, name := range strings.Fields(names) {
+			if sources[name] == nil {
+				t.Errorf("the picture has a package %s, which is not there", name)
+			}
+			line[name] = n
+		}
+	}
+	for name, p := range sources {
+		for i := range p.imports {
+			if from, ok := line[name]; ok && line[i] <= from {
+				t.Errorf("%s imports %s, which the picture has above it or beside it", name, i)
+			}
 		}
 	}
 }

@@ -15,9 +15,10 @@ import (
 	"time"
 )
 
-// A real black hole: the kernel of one side drops every packet, as a cable that is
-// pulled out does. The relay cannot do that: what it keeps to itself the kernels
-// have acknowledged, and it cannot make a connection hang while it is made.
+// A real black hole: the kernel of one side drops every packet, as if a cable
+// were pulled out. The relay cannot do that: bytes that it keeps were
+// acknowledged by the kernels, and it cannot make a connection hang while it is
+// made.
 
 // A cable is a network of its own: two namespaces with an interface each. The
 // server is at the one end, the client at the other, and nothing else.
@@ -122,8 +123,8 @@ func awaitLost(t testing.TB, s *server, c *client) {
 	}
 }
 
-// In the middle of output both sides notice within what keepalive says, and when
-// the network is back all goes on at the exact byte.
+// In the middle of output both sides notice within what keepalive says, and
+// when the network is back all goes on at the exact byte.
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
 	c := newCable(t)
@@ -166,8 +167,8 @@ func TestBlackHole(t *testing.T) {
 	log.want(t, 1)
 }
 
-// One that lasts ends both: the client gives up and the server ends the command,
-// each by itself.
+// One that lasts ends both: the client gives up and the server ends the
+// command, each by itself.
 func TestBlackHoleForGood(t *testing.T) {
 	t.Parallel()
 	c := newCable(t)

@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// What a command leaves behind, however it tried, has ended when its session ends,
-// or the server does, in whatever way. WSEXEC_E2E_CLEANUP=walk runs all the other
-// tests in the second way.
+// The processes that a command leaves behind end with its session, however they
+// tried to escape, and with the server, in whatever way that ends.
+// WSEXEC_E2E_CLEANUP=walk runs all other tests with the second way.
 
-// ways runs a test in each way to find what a command has started.
+// ways runs a test with each way to find the processes of a command.
 func ways(t *testing.T, f func(t *testing.T, way string)) {
 	for _, way := range []string{"cgroup", "walk"} {
 		t.Run(way, func(t *testing.T) {
@@ -32,8 +32,8 @@ func ways(t *testing.T, f func(t *testing.T, way string)) {
 	}
 }
 
-// needCgroup skips a test where a server cannot make cgroups: as an ordinary user, in a
-// container, with an old kernel.
+// needCgroup skips a test where a server cannot make cgroups: as an ordinary
+// user, in a container, on an old kernel.
 func needCgroup(t testing.TB) {
 	t.Helper()
 	dir := filepath.Join(ownCgroup(), "wsexec-e2e-"+strings.ReplaceAll(uniqueSleep(), ".", "-"))
@@ -94,7 +94,7 @@ func TestNothingEscapes(t *testing.T) {
 				if err == nil {
 					err = json.Unmarshal(b, &st)
 				}
-				// A terminal's hangup ends what is still in its session.
+				// With a terminal its hangup has ended some of them before.
 				if err != nil || tty == "-T" && len(st.LeftBehind) == 0 {
 					t.Errorf("%s %s: status file %s, %v; want what was left behind", e.name, tty, b, err)
 				}
@@ -109,7 +109,8 @@ func TestNothingEscapes(t *testing.T) {
 	})
 }
 
-// With --leave-running it stays, and is named; but not when the command was ended.
+// With --leave-running a background process stays, and the client names it. If
+// the command was ended, by --timeout here, its processes end too.
 func TestLeaveRunning(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, way string) {
@@ -143,7 +144,8 @@ func TestLeaveRunning(t *testing.T) {
 	})
 }
 
-// The server is killed: nothing of any session is left, and the clients say 125.
+// The server is killed. The processes of all sessions end, its helpers too, and
+// each client returns 125.
 func TestKilledServerLeavesNothing(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, way string) {
@@ -183,8 +185,8 @@ func TestKilledServerLeavesNothing(t *testing.T) {
 	})
 }
 
-// Forty commands that ignore TERM have all ended within kill-after and a second,
-// and each client is told how. Not parallel: the time counts.
+// Forty commands that ignore TERM all end within kill-after and a second, and
+// each client learns the status. Not parallel: the time counts.
 func TestServerEndsManyStubbornCommands(t *testing.T) {
 	heavy(t)
 	ways(t, func(t *testing.T, way string) {
@@ -230,8 +232,8 @@ func stopTime(t testing.TB, s *server) time.Duration {
 	return d
 }
 
-// As the first process of a container the server is the reaper of what loses its
-// parent, and of what somebody else starts in there.
+// As the first process of a container the server is the parent of every orphan,
+// also of processes that docker exec starts. It reaps them.
 func TestServerWithNumberOne(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("a pid namespace needs root")
@@ -267,7 +269,8 @@ func TestServerWithNumberOne(t *testing.T) {
 	})
 }
 
-// An ordinary user's server has no cgroup to make others in, and does without.
+// An ordinary user's server has no cgroup to make others in. It finds processes
+// by walking /proc.
 func TestCleanupOfOrdinaryUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("every server here is one")
@@ -296,8 +299,8 @@ func TestCleanupOfOrdinaryUser(t *testing.T) {
 	}, "clean-up by cgroup")
 }
 
-// A cgroup that was delegated to an ordinary user, as systemd does it with Delegate=yes, is
-// enough: those of the sessions are made below it.
+// An ordinary user's server makes the cgroups of its sessions below one that
+// was delegated to it, as systemd does with Delegate=yes.
 func TestDelegatedCgroup(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("delegating takes root")
@@ -335,14 +338,16 @@ func TestDelegatedCgroup(t *testing.T) {
 		t.Errorf("got %v, want status 5 and a cgroup below the server's", r)
 	}
 	awaitSleepers(t, 0, arg)
-	// As with sudo: the server may not signal it, but the kernel ends what is in a cgroup.
+	// As with sudo: the server may not signal the process, but the kernel ends
+	// every process of a cgroup.
 	arg = uniqueSleep()
 	root0 := becomesRoot(t)
 	s.run(t, "--timeout", "300ms", "--kill-after", "300ms", root0, "--reuid", "0", "sleep", arg).wantEnded(t, "", "--timeout")
 	awaitSleepers(t, 0, arg)
 }
 
-// becomesRoot is a setpriv(1) that anybody may become root with.
+// becomesRoot is a copy of setpriv(1) with the set-user-ID bit: any user
+// becomes root by it.
 func becomesRoot(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("setpriv")
@@ -369,8 +374,8 @@ func becomesRoot(t *testing.T) string {
 	return name
 }
 
-// A command that the server may not signal, and that is in no cgroup, does not keep the
-// server from ending when it is told so twice.
+// The server may not signal a command of root's that is in no cgroup. Its
+// second TERM ends the server all the same.
 func TestServerEndsDespiteSudo(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("it takes root to make a program for that")

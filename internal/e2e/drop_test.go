@@ -15,13 +15,13 @@ import (
 	"testing"
 )
 
-// What happens to output that nobody reads: the command waits, or the oldest goes
-// and the gap is told.
+// Output that nobody reads: the command waits, or the oldest bytes go and the
+// client names the gap.
 
 var dropped = regexp.MustCompile(`wsexec: (\d+) bytes of stdout were dropped here: nobody had read them in time\r?\n`)
 
-// checkGaps checks that out is the stream truth with the gaps that are told in it,
-// and returns how much is missing.
+// checkGaps checks that out is the stream truth, with a line in place of each
+// gap, and returns the length of all gaps.
 func checkGaps(t testing.TB, what string, out, truth []byte) (missing int64) {
 	t.Helper()
 	var at int64
@@ -50,8 +50,8 @@ func checkGaps(t testing.TB, what string, out, truth []byte) (missing int64) {
 	return missing
 }
 
-// outOfPlace is where out is not pieces of truth, which is random, in their order;
-// -1 if it is.
+// outOfPlace returns the first index of out that is not part of truth in its
+// order, -1 if there is none. truth is random.
 func outOfPlace(out, truth []byte) int {
 	at := 0
 	for at < len(out) {
@@ -66,7 +66,7 @@ func outOfPlace(out, truth []byte) int {
 	return -1
 }
 
-// droppedOf is what a status file says of it.
+// droppedOf returns the counts of stdout in a status file.
 func droppedOf(t testing.TB, path string) (bytes, dropped int64) {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -80,8 +80,8 @@ func droppedOf(t testing.TB, path string) (bytes, dropped int64) {
 	return st.Bytes["stdout"], st.Dropped["stdout"]
 }
 
-// With --on-full drop the command ends though nobody reads. What is missing is
-// named at its place on stderr and nothing else is missing.
+// With --on-full drop a command ends though its output has no reader. Each gap
+// is named on stderr at its place, and no other byte is missing.
 func TestDropWhileNobodyReads(t *testing.T) {
 	heavy(t)
 	s := startServer(t)
@@ -117,7 +117,7 @@ func TestDropWhileNobodyReads(t *testing.T) {
 			missing = checkGaps(t, how, got, truth)
 			got = dropped.ReplaceAll(got, nil)
 		} else {
-			// Where on the way is not said here.
+			// stderr is apart, and does not show where.
 			for _, m := range dropped.FindAllStringSubmatch(r.stderr, -1) {
 				gap, _ := strconv.ParseInt(m[1], 10, 64)
 				missing += gap
@@ -139,7 +139,8 @@ func TestDropWhileNobodyReads(t *testing.T) {
 	}
 }
 
-// The command ends though its client is away; what is lost over that is one gap.
+// A command with --on-full drop ends while its client is away. The client gets
+// one gap.
 func TestDropWithoutConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -167,7 +168,7 @@ func TestDropWithoutConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// How long it was away is told as well.
+	// A line says how long the client was away.
 	rest = regexp.MustCompile(`wsexec: conn[^\n]*\n`).ReplaceAll(rest, nil)
 	if missing := checkGaps(t, "without a connection", append(got, rest...), truth); missing != n-1000-1<<20 {
 		t.Errorf("%d bytes are missing, want all but the first 1000 and the last MiB", missing)
@@ -177,8 +178,8 @@ func TestDropWithoutConnection(t *testing.T) {
 	}
 }
 
-// A detached session drops by itself: its command does not wait for somebody who
-// may never come. With block it does. Whoever attaches is told.
+// A detached session drops output by itself, since no client may ever come;
+// with block it waits. The client that attaches gets the gap.
 func TestDetachedSessionDrops(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--history", "3MiB")
@@ -227,7 +228,7 @@ func TestDetachedSessionDrops(t *testing.T) {
 	}
 }
 
-// A lost session does not drop, unless it was told to.
+// A lost session drops nothing without --on-full drop.
 func TestLostSessionWaits(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// A second client that exhausts each row of the server's ledger, while another one's
-// starts, exits and ids are what they would be without it. (That of two principals
-// neither takes the other's room is shown in package server.)
+// A second client exhausts each row of the server's ledger, while the starts,
+// exits and ids of another one are as ever. (Package server tests that of two
+// principals neither takes the other's room.)
 
 // An exhaustion is one way to fill a row, over and over.
 type exhaustion struct {
@@ -79,8 +79,8 @@ func upgradeOf(token, id string) string {
 // keep is how many connections an exhaustion keeps open: more than any row has.
 const keep = 300
 
-// exhaust does all of them at once until stop is called, which returns how often each
-// was done.
+// exhaust does all of them at once until stop is called, which returns how
+// often each was done.
 func (s *server) exhaust(t testing.TB) (stop func() map[string]int) {
 	t.Helper()
 	token := s.token(t)
@@ -189,9 +189,9 @@ func (s *server) unharmedBy(t testing.TB, sock string, n int) map[string]int {
 	return did
 }
 
-// startExhaustible starts a server that also listens on a socket. It has more places
-// than the second client, who is the same principal as the first, has connections that
-// start something.
+// startExhaustible starts a server that also listens on a socket. It has more
+// places than the second client, who is the same principal as the first, has
+// connections that start something.
 func startExhaustible(t testing.TB, flags ...string) (s *server, sock string) {
 	t.Helper()
 	s = newServer(t)

@@ -20,8 +20,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// A server that does what no wsexec-server does: whatever it is, the client ends
-// with 125, never with success, and in time.
+// A server that breaks all rules: the client ends with 125, never with success,
+// and in time.
 
 // A fake is such a server.
 type fake struct {
@@ -41,8 +41,8 @@ type fakeConn struct {
 	}
 }
 
-// startFake starts a server that upgrades and then calls serve, which closes the
-// connection by returning.
+// startFake starts a server that upgrades and then calls serve, which closes
+// the connection by returning.
 func startFake(t testing.TB, serve func(c *fakeConn)) *fake {
 	t.Helper()
 	return startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) { serveFake(f, w, r, serve) })
@@ -234,9 +234,9 @@ func TestFakeServer(t *testing.T) {
 	}
 }
 
-// What a server says that it was not asked for was believed: "detached" and output with a
-// gap were successes with bytes missing, and a terminal was made raw for a command
-// without one.
+// The client believed answers that it had not asked for. "detached", and output
+// with a gap, were successes with bytes missing; a terminal was made raw for a
+// command that had none.
 func TestFakeServerIsNotAsked(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
@@ -301,7 +301,7 @@ func TestFakeServerIsNotAsked(t *testing.T) {
 		f := startFakeSessions(t, opened(`{}`))
 		capture(t, s.wsexec("attach", "--server", f.url, newID())).wantComplaint(t, 125, "was to be resumed")
 	})
-	// What was agreed is no breach.
+	// Gaps that were agreed on are no breach.
 	for _, c := range []struct {
 		name string
 		args []string
@@ -320,8 +320,7 @@ func TestFakeServerIsNotAsked(t *testing.T) {
 	}
 }
 
-// startFakeSessions is startFake for a server that has every session that is asked for by
-// its id.
+// startFakeSessions is startFake for a server that has a session of every id.
 func startFakeSessions(t testing.TB, serve func(c *fakeConn)) *fake {
 	t.Helper()
 	return startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
@@ -334,7 +333,8 @@ func startFakeSessions(t testing.TB, serve func(c *fakeConn)) *fake {
 	})
 }
 
-// Two exits that differ: the first may count, or none, but no later one.
+// Of two exits that differ the first may count, or neither. The second never
+// does.
 func TestFakeServerWithTwoExits(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
@@ -353,8 +353,7 @@ func TestFakeServerWithTwoExits(t *testing.T) {
 	}
 }
 
-// A checksum that is wrong is found every time, however close exit comes behind
-// it.
+// A wrong checksum is found every time, however close exit follows.
 func TestFakeServerWithWrongChecksum(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
@@ -380,8 +379,8 @@ func TestFakeServerWithWrongChecksum(t *testing.T) {
 	})
 }
 
-// What answers an upgrade with something else is no server: at once, whatever
-// --linger is.
+// A peer that does not answer with an upgrade is no server: 125 at once,
+// whatever --linger is.
 func TestFakeServerRefuses(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
@@ -432,8 +431,8 @@ func TestFakeServerRefuses(t *testing.T) {
 	}
 }
 
-// answering has answer deal with one connection after the other, until stop, which
-// waits for it.
+// answering has answer deal with one connection after the other, until stop,
+// which waits for it.
 func answering(t testing.TB, answer func(net.Conn)) (url string, stop func()) {
 	t.Helper()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -464,7 +463,7 @@ func acceptKey(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// On a terminal: it is given back.
+// On a terminal each of these ends gives the terminal back.
 func TestFakeServerOnTerminal(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)

@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deadMount mounts a file system that does not answer: nobody reads its requests.
+// deadMount mounts a FUSE file system whose requests have no reader: it never
+// answers.
 func deadMount(t testing.TB) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -40,8 +41,9 @@ func deadMount(t testing.TB) string {
 	return dir
 }
 
-// A start that hung at a FIFO or at a mount kept its place for ever, was "connection
-// lost" to its client, and at its end "not known whether the command ran".
+// A start that hung at a FIFO or on a dead mount kept its place for ever. Its
+// client reported a lost connection, and in the end that it is not known
+// whether the command ran.
 func TestStartThatHangs(t *testing.T) {
 	t.Parallel()
 	dead := deadMount(t)
@@ -64,8 +66,8 @@ func TestStartThatHangs(t *testing.T) {
 	s.run(t, "sh", "-c", "exit 3").want(t, 3, "", "")
 }
 
-// With a start that hangs neither TERM nor a second one ended the server, and of the
-// other commands some were not killed.
+// While a start hung, neither the first nor the second TERM ended the server,
+// and some of the other commands were not killed.
 func TestServerEndsWhileStartsHang(t *testing.T) {
 	t.Parallel()
 	dead := deadMount(t)
@@ -123,8 +125,8 @@ func (s *server) threadsIn(t testing.TB, function string) (n int) {
 	return n
 }
 
-// A process whose first thread had ended survived its session, for ever, with status
-// 0 and nothing left behind.
+// A process whose first thread had ended outlived its session, with status 0
+// and nothing named as left behind.
 func TestFirstThreadEnded(t *testing.T) {
 	need(t, "gcc")
 	s := startServer(t)
@@ -165,7 +167,7 @@ func pidsLimit(t testing.TB, n int) (dir string) {
 		if os.Mkdir(dir, 0o755) != nil {
 			continue
 		}
-		// In what is no cgroup, as a tmpfs around others, there is no such file.
+		// A directory that is no cgroup, as a tmpfs around some, has no such file.
 		limit, err := os.OpenFile(filepath.Join(dir, "pids.max"), os.O_WRONLY, 0)
 		if err == nil {
 			_, err = limit.WriteString(strconv.Itoa(n))
@@ -183,8 +185,8 @@ func pidsLimit(t testing.TB, n int) (dir string) {
 	return ""
 }
 
-// A command that made processes up to the limit ended the server, and with that all
-// sessions: Go ends a program that cannot make a thread.
+// A command that forked up to the limit of processes ended the server, and all
+// sessions with it: Go ends a program that cannot make a thread.
 func TestLimitOfProcesses(t *testing.T) {
 	need(t, "python3", "xargs")
 	t.Parallel()
@@ -231,8 +233,8 @@ while time.time() < end:
 	}
 }
 
-// Where memory was short the kernel ended the server, the largest process, and with
-// that all sessions.
+// When memory was short the kernel killed the server, the largest process, and
+// all sessions ended with it.
 func TestCommandsGoFirst(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -255,8 +257,8 @@ func TestCommandsGoFirst(t *testing.T) {
 	}
 }
 
-// In a memory cgroup of 60 MB the kernel ended the server, the largest process in it,
-// when many small ones of a command had grown; and with it all sessions.
+// In a memory cgroup of 60 MB the kernel killed the server, the largest process
+// there, after many small ones of a command had grown.
 func TestMemoryLimit(t *testing.T) {
 	need(t, "python3")
 	t.Parallel()
@@ -304,8 +306,8 @@ os.wait()`)
 	s.run(t, "sh", "-c", "exit 3").want(t, 3, "", "")
 }
 
-// Without /proc "no processes" was what an empty directory said: a background process
-// in the command's own group lived on, and nothing warned of it.
+// Without /proc an empty directory meant "no processes". A background process
+// in the command's own group lived on, and the log had no warning.
 func TestWithoutProc(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -329,8 +331,8 @@ func TestWithoutProc(t *testing.T) {
 	awaitSleepers(t, 0, arg)
 }
 
-// A home directory that cannot be entered, as of many system users, kept every command
-// from being started, though nobody had named it.
+// A home directory that cannot be entered, as many system users have, kept
+// every command from starting, though no client had named it.
 func TestHomeThatCannotBeEntered(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -341,15 +343,15 @@ func TestHomeThatCannotBeEntered(t *testing.T) {
 	if r.status != 0 || r.stdout != "/\n" || !strings.Contains(r.stderr, "runs in /") {
 		t.Errorf("with -v: %v", r)
 	}
-	// Somebody named this one, and -v said so of it as well.
+	// The client named this one, so -v does not mention it.
 	if r := s.run(t, "-v", "-w", "/tmp", "pwd"); r.stdout != "/tmp\n" || strings.Contains(r.stderr, "runs in") {
 		t.Errorf("with -v -w /tmp: %v", r)
 	}
 	s.run(t, "-w", "/no/such/home", "pwd").wantComplaint(t, 125, "bad working directory", "/no/such/home")
 }
 
-// A process that was left behind and had something open on a mount that does not answer
-// kept its session for ever: the server asked that file system what it was.
+// A background process with a file open on a dead mount kept its session for
+// ever: the server asked that file system about the file.
 func TestLeftoverOnADeadMount(t *testing.T) {
 	need(t, "python3")
 	t.Parallel()

@@ -38,15 +38,17 @@ const testVersion = "v0.0.0-e2e"
 // long because CI has two cores; nothing waits for it that works.
 const patience = 20 * time.Second
 
-// withDetector: the programs have the race detector, whose own memory nobody bounds.
+// withDetector: the programs have the race detector, whose own memory has no
+// bound.
 var withDetector = os.Getenv("WSEXEC_E2E_RACE") != ""
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	// With few processors what the network brings waits in the runtime's global queue while two
-	// goroutines of one processor wake each other: it is looked at every 61 time slices of 10 ms
-	// (runtime/proc.go, findRunnable). Relays stood still for 0.7 s.
+	// With few processors a goroutine that the network wakes waits in the runtime's
+	// global queue while two others of one processor wake each other. The queue is
+	// looked at every 61 time slices of 10 ms (runtime/proc.go, findRunnable).
+	// Relays stood still for 0.7 s.
 	runtime.GOMAXPROCS(16)
 	// Most tests wait: for a process, a timeout, a network. So twice as many run at
 	// a time as there are processors, where testing takes as many.
@@ -54,7 +56,7 @@ func testMain(m *testing.M) int {
 	if !isSet("test.parallel") {
 		flag.Set("test.parallel", strconv.Itoa(max(4, 2*runtime.NumCPU())))
 	}
-	// The tests' own settings come from the tests, not from who runs them.
+	// The settings of wsexec come from the tests, not from the environment.
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
 		if strings.HasPrefix(name, "WSEXEC_") && !strings.HasPrefix(name, "WSEXEC_E2E_") {
@@ -125,7 +127,7 @@ func need(t testing.TB, programs ...string) {
 	}
 }
 
-// heavy leaves out what moves much data, with -short.
+// heavy skips a test that moves much data, with -short.
 func heavy(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -195,7 +197,7 @@ func (b *buffer) String() string {
 	return string(b.b)
 }
 
-// quote shows s in a failure message, the middle left out where it is long.
+// quote shows s in a failure message, without the middle of a long one.
 func quote(s string) string {
 	const most = 1500
 	if len(s) <= most {
@@ -222,7 +224,7 @@ type server struct {
 	exited chan struct{} // closed once it was waited for
 }
 
-// serverOptions are what most tests leave alone.
+// serverOptions are settings that most tests do not need.
 type serverOptions struct {
 	args []string
 	env  []string
@@ -484,8 +486,8 @@ func (p process) hasVariable(prefix string) bool {
 	return bytes.Contains(append([]byte{0}, env...), []byte("\x00"+prefix))
 }
 
-// descendants lists the processes below pid. The server's own helpers, which are
-// the same binary, are not counted; zombies are.
+// descendants lists the processes below pid. The server's own helpers, which
+// are the same binary, are not counted; zombies are.
 func descendants(pid int) []process {
 	children := map[int][]process{}
 	for _, p := range processes() {
@@ -534,7 +536,7 @@ func (s *server) noneMarked() error {
 var sleeps atomic.Int64
 
 // uniqueSleep returns an argument for sleep, of more than a day, that no other
-// process has, so that sleepers finds what a test started even if it lost every
+// process has. So sleepers finds a process of a test even if it lost every
 // other trace of it.
 func uniqueSleep() string {
 	return fmt.Sprintf("1%07d.%04d", os.Getpid(), sleeps.Add(1))
@@ -608,7 +610,7 @@ func (s *server) clientEnv(more ...string) []string {
 	env := s.environment("TERM=xterm", "CLIENT_ONLY=secret")
 	if s.url != "" {
 		env = append(env, "WSEXEC_SERVER="+s.url)
-		// The token file of another user's server is refused; what is in it is not.
+		// The client refuses another user's token file, but not its token.
 		if b, err := os.ReadFile(s.tokenFile); err == nil && ownerOf(s.tokenFile) != os.Getuid() {
 			env = append(env, "WSEXEC_TOKEN="+strings.TrimSpace(string(b)))
 		} else {
@@ -667,8 +669,8 @@ func capture(t testing.TB, cmd *exec.Cmd) result {
 	return r
 }
 
-// tryCapture is capture for goroutines other than the test's. What of cmd's
-// output is set already is left alone.
+// tryCapture is capture for goroutines other than the test's. It leaves outputs
+// of cmd that are set already.
 func tryCapture(cmd *exec.Cmd, limit time.Duration) (result, error) {
 	var stdout, stderr bytes.Buffer
 	if cmd.Stdout == nil {

@@ -20,9 +20,9 @@ import (
 	"unicode"
 )
 
-// Peers that break WebSocket itself, or HTTP, on both sides: each is turned away with
-// a reason, costs nothing for long, and nobody else notices. What breaks the protocol
-// above is in takeover_test.go (to the server) and fake_test.go (to the client).
+// Peers that break WebSocket itself, or HTTP, on both sides. Each is refused
+// with a reason, needs nothing for long, and harms no other session.
+// takeover_test.go (server) and fake_test.go (client) break the protocol above.
 
 // ---- a WebSocket without a library
 
@@ -156,8 +156,8 @@ func (w *wire) next() (op byte, payload []byte, err error) {
 	return h[0] & 0x0f, payload, err
 }
 
-// wantClosed reads until the other side closes, and checks that its close frame has
-// that code and a reason. Code 0: it closes, with or without a frame.
+// wantClosed reads until the other side closes, and checks that its close frame
+// has that code and a reason. Code 0: it closes, with or without a frame.
 func (w *wire) wantClosed(code int) {
 	w.t.Helper()
 	for {
@@ -183,7 +183,7 @@ func (w *wire) wantClosed(code int) {
 
 // ---- to the server
 
-// cats is a session that says 0123456789 and then what comes.
+// cats is a session that prints 0123456789 and then its stdin.
 var cats = map[string]any{"start": start("sh", "-c", "printf 0123456789; cat; exit 3")}
 
 // await reads until a control message of that type.
@@ -211,8 +211,8 @@ func (w *wire) end() map[string]any {
 	return exit
 }
 
-// bystander runs cat beside a test; what it returns checks that nothing happened to
-// it.
+// bystander runs cat beside a test. unharmed checks that it went on and ended
+// as ever.
 func (s *server) bystander(t testing.TB) (unharmed func()) {
 	t.Helper()
 	stdin, w := pipe(t)
@@ -230,7 +230,7 @@ func (s *server) bystander(t testing.TB) (unharmed func()) {
 	}
 }
 
-// endAll ends what sessions are left.
+// endAll ends the sessions that have not ended.
 func (s *server) endAll(t testing.TB) {
 	t.Helper()
 	for _, i := range s.list(t) {
@@ -240,7 +240,8 @@ func (s *server) endAll(t testing.TB) {
 	}
 }
 
-// What is no WebSocket frame, or no message, closes that connection, with a reason.
+// Bytes that are no WebSocket frame, or no message, close that connection with
+// a reason.
 func TestBrokenFrames(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -281,8 +282,8 @@ func TestBrokenFrames(t *testing.T) {
 	s.endAll(t)
 }
 
-// A message may be in as many fragments as it has bytes, and empty ones between
-// them, and pings.
+// A message may have as many fragments as bytes, with empty ones and pings
+// between them.
 func TestMessageInFragments(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -355,8 +356,8 @@ func TestExtremeSizes(t *testing.T) {
 	c.next()
 }
 
-// Messages without end: those that mean something are dealt with, others close the
-// connection, and neither costs memory.
+// Messages without end: the server handles those that mean something, closes
+// the connection for others, and needs no memory for either.
 func TestFloods(t *testing.T) {
 	heavy(t)
 	t.Parallel()
@@ -419,8 +420,8 @@ func TestFloods(t *testing.T) {
 	s.endAll(t)
 }
 
-// Pings from somebody who never reads an answer: the session is lost by it, and its
-// client comes back to it.
+// A client sends pings and never reads. Its session loses the connection, and
+// the client comes back to it.
 func TestPingsWithoutReader(t *testing.T) {
 	heavy(t)
 	t.Parallel()
@@ -447,8 +448,8 @@ func TestPingsWithoutReader(t *testing.T) {
 	c.next()
 }
 
-// Requests that come byte by byte, and answers that nobody takes, are over when their
-// time is, and hold nobody up.
+// Requests that come byte by byte, and answers that are not read, end with
+// --open-timeout and hold up no other client.
 func TestSlowRequests(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--open-timeout", "1s", "--max-connections", "40")
@@ -507,9 +508,9 @@ func TestSlowRequests(t *testing.T) {
 	}
 }
 
-// A hundred opens at once, each of as many strings as it may have, over TCP and over
-// the socket: they are taken apart one after the other. (Each took 80 MiB, all of them
-// 8 GiB, and another command 24 s.)
+// A hundred opens at once, each with as many strings as it may have, over TCP
+// and the Unix socket: the server parses one after the other. (Each took 80
+// MiB, together 8 GiB, and another command waited 24 s.)
 func TestManyLargeOpens(t *testing.T) {
 	heavy(t)
 	s := newServer(t)
@@ -574,7 +575,7 @@ func TestManyLargeOpens(t *testing.T) {
 	s.wantMemoryOfOneClient(t, "a hundred of them")
 }
 
-// Whoever does all that at once leaves nothing behind in the server.
+// A hundred hostile connections at once leave nothing behind in the server.
 func TestHostileConnectionsLeaveNothing(t *testing.T) {
 	heavy(t)
 	t.Parallel()
@@ -624,8 +625,8 @@ func TestHostileConnectionsLeaveNothing(t *testing.T) {
 
 // ---- to the client
 
-// startFakeWire starts a server that answers each upgrade as wsexec-server does and
-// then calls serve, which closes the connection by returning.
+// startFakeWire starts a server that answers each upgrade as wsexec-server does
+// and then calls serve, which closes the connection by returning.
 func startFakeWire(t testing.TB, serve func(w *wire)) *fake {
 	t.Helper()
 	return startFakeHTTP(t, func(f *fake, rw http.ResponseWriter, r *http.Request) {
@@ -650,8 +651,8 @@ func (w *wire) opened() {
 	w.send(wsFin|wsText, fmt.Appendf(nil, openedPipes, w.resumed))
 }
 
-// A server that breaks WebSocket itself: the connection is lost, and made again until
-// --linger is over.
+// A server that breaks WebSocket itself: the connection is lost, and made again
+// until --linger has passed.
 func TestFakeServerBreaksFrames(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
@@ -686,8 +687,8 @@ func TestFakeServerBreaksFrames(t *testing.T) {
 	}
 }
 
-// A server's messages without end cost the client no memory, and nothing of them
-// reaches the terminal as it came.
+// A server's messages without end need no memory in the client, and none of
+// their control characters reaches the terminal.
 func TestFakeServerFloods(t *testing.T) {
 	heavy(t)
 	t.Parallel()
@@ -762,8 +763,8 @@ func TestFakeServerFloods(t *testing.T) {
 	}
 }
 
-// What answers with HTTP that is wrong, endless or for somebody else: 125 at once, in
-// a line or two, and the token goes nowhere else.
+// A wrong or endless HTTP answer, or a redirect: 125 at once with a line or
+// two, and the token goes to no other server.
 func TestFakeServerBreaksHTTP(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
@@ -807,8 +808,8 @@ func TestFakeServerBreaksHTTP(t *testing.T) {
 	}
 }
 
-// A list of sessions that no server of ours makes: attach says so, and takes nothing
-// from it for a command that could be typed.
+// A list of sessions that no wsexec-server makes: attach reports it, and takes
+// nothing from it into a hint.
 func TestFakeList(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)

@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The client as a job of a shell: in the background and back, and interrupted in a
-// loop.
+// The client as a job of a shell: in the background and back, and interrupted
+// in a loop.
 
-// interactive starts bash on a terminal, as people have it.
+// interactive starts an interactive bash on a terminal.
 func (s *server) interactive(t testing.TB) *terminal {
 	t.Helper()
 	c := s.onTerminal(t, "env", "PS1=local> ", "bash", "--norc", "--noprofile", "-i")
@@ -47,8 +47,8 @@ func (r result) wantInterrupted(t testing.TB, stdout string) {
 	}
 }
 
-// A client in the background was stopped since it made the terminal raw (SIGTTOU), and
-// TERM did not end it before somebody continued it.
+// A client in the background made the terminal raw and was stopped for that
+// (SIGTTOU). TERM ended it only after a CONT.
 func TestBackgroundJobWithPTY(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -69,8 +69,9 @@ func TestBackgroundJobWithPTY(t *testing.T) {
 	c.wantStatus(t, 0)
 }
 
-// In the foreground it takes the terminal, and tells the size that it has by then, though
-// no signal says so; and again after a stop and bg, for which the shell has taken it back.
+// In the foreground the client takes the terminal and sends its present size,
+// without a WINCH. It does so again after a stop and bg, when the shell has
+// changed the terminal.
 func TestJobComesToTheForeground(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -110,7 +111,7 @@ func TestJobComesToTheForeground(t *testing.T) {
 	c.wantStatus(t, 0)
 }
 
-// Its end in the background leaves the terminal to the shell.
+// A client that ends in the background leaves the terminal to the shell.
 func TestStoppedJobEndsInTheBackground(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -140,8 +141,8 @@ func TestStoppedJobEndsInTheBackground(t *testing.T) {
 	c.wantStatus(t, 0)
 }
 
-// Without anybody who reads stdin the terminal stays as it is: there Ctrl-C was a key
-// that nobody read.
+// With -n the client leaves the terminal as it is. It was raw, and Ctrl-C
+// became a key without a reader.
 func TestCtrlCWithoutStdin(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -156,7 +157,8 @@ func TestCtrlCWithoutStdin(t *testing.T) {
 	c.wantStatus(t, 130)
 }
 
-// A shell saw STOP, not TSTP: $? after Ctrl-Z was 147, where it is 148 of any program.
+// After Ctrl-Z a shell saw STOP, and $? was 147. It is 148 (TSTP) for any other
+// program.
 func TestStatusOfAStoppedJob(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -190,8 +192,8 @@ func TestStatusOfAStoppedJob(t *testing.T) {
 	c.wantStatus(t, 0)
 }
 
-// A command that had stopped itself took no TERM: the CONT that timeout, systemd and shells
-// send after it was not passed on, and the command never ended.
+// A command that had stopped itself never ended by TERM. timeout, systemd and
+// shells send CONT after it, which the client did not pass on.
 func TestContinuedCommand(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -230,7 +232,8 @@ func TestContinuedCommand(t *testing.T) {
 	}
 }
 
-// A shell ignores INT and QUIT for the background jobs of a script; QUIT was relayed.
+// A shell starts the background jobs of a script with INT and QUIT ignored. The
+// client relayed QUIT.
 func TestIgnoredInterruptAndQuit(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -245,8 +248,8 @@ func TestIgnoredInterruptAndQuit(t *testing.T) {
 	}
 }
 
-// Whoever is interrupted by a signal that it has relayed ends by it: a shell goes on with
-// its loop otherwise.
+// A client that relayed the signal that ended its command ends by the same
+// signal. Otherwise a shell goes on with its loop.
 func TestInterruptedClient(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

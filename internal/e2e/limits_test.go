@@ -19,11 +19,11 @@ import (
 	"time"
 )
 
-// The bounds of time and number: each has a flag, says which one it is, and gives
-// back what it bounds.
+// The bounds of time and number: each has a flag, names it, and frees what it
+// counts.
 
-// wantEnded checks that the server ended the command because of a time, of which
-// stderr says all of words.
+// wantEnded checks that a time bound of the server ended the command, and that
+// stderr names it with all of words.
 func (r result) wantEnded(t testing.TB, stdout string, words ...string) {
 	t.Helper()
 	if r.status != 124 || r.stdout != stdout {
@@ -55,7 +55,7 @@ func TestIdleTimeout(t *testing.T) {
 		s.run(t, tty, "--idle-timeout", "300ms", "sleep", arg).wantEnded(t, "", "--idle-timeout")
 		awaitSleepers(t, 0, arg)
 	}
-	// What moves is not idle: output, input and signals count, in all for far longer.
+	// A command with output, input or signals is not idle, however long it runs.
 	s.run(t, "--idle-timeout", "2s", "sh", "-c", "for i in 1 2 3 4 5 6; do sleep 0.5; echo $i >&2; done").want(t, 0, "", "1\n2\n3\n4\n5\n6\n")
 	r, w := pipe(t)
 	cmd := s.wsexec("run", "--idle-timeout", "2s", "sh", "-c", "cat >/dev/null; exit 3")
@@ -72,8 +72,8 @@ func TestIdleTimeout(t *testing.T) {
 	m.run(t, "--idle-timeout", "1h", "sh", "-c", "echo hi; exec sleep "+uniqueSleep()).wantEnded(t, "hi\n", "server", "--max-idle-timeout")
 }
 
-// Who reads nothing for longer than the idle time does not end the command, whose
-// output waits for him.
+// A paused reader of the output is no idle command: output that waits for it
+// does not end the command.
 func TestIdleTimeoutAndPausedReader(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -102,8 +102,9 @@ func (s *server) abandon(t *testing.T, n int, script string) {
 	}
 }
 
-// Of the sessions that have ended and that nobody came for, those are forgotten first that
-// have ended first; a long job was forgotten at its end, for the short ones before it.
+// Of the ended sessions that no client attached to, the server forgets those
+// first that ended first. It forgot a long job at its end, before short ones
+// that had ended earlier.
 func TestLongJobIsNotForgotten(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--max-sessions", "3")
@@ -125,7 +126,8 @@ func TestLongJobIsNotForgotten(t *testing.T) {
 	capture(t, s.wsexec("attach", id)).want(t, 7, "ready\n", "")
 }
 
-// Sessions that have ended are bounded, also while clients are there that do not read.
+// The number of ended sessions is bounded, also while they have clients that do
+// not read.
 func TestEndedUnreadAreBounded(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--max-sessions", "1")
@@ -140,10 +142,10 @@ func TestEndedUnreadAreBounded(t *testing.T) {
 	s.run(t, "true").wantComplaint(t, 125, "4 sessions have ended whose clients have not read all", "--max-sessions")
 }
 
-// A client's numbers beat the server's maxima: with a kill_after of 100 years a
-// command stayed after --max-timeout, a hangup and the linger, with such a keepalive
-// a peer that had died was never noticed, and with "drain": -1 a background process
-// kept the session.
+// A client's numbers beat the server's maxima. With a kill_after of 100 years a
+// command outlived --max-timeout, a hangup and linger; with such a keepalive a
+// dead peer was never noticed; with "drain": -1 a background process kept the
+// session.
 func TestNumbersHaveMaxima(t *testing.T) {
 	t.Parallel()
 	const century = 3_153_600_000_000 // ms
@@ -196,8 +198,7 @@ func TestNumbersHaveMaxima(t *testing.T) {
 	}
 }
 
-// A command whose output its client does not take kept its place beyond
-// --max-timeout.
+// A command whose client does not read kept its place beyond --max-timeout.
 func TestMaxTimeoutFreesThePlaceOfAnUnreadCommand(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--max-sessions", "1", "--max-timeout", "1s", "--kill-after", "300ms")
@@ -220,7 +221,8 @@ func TestMaxTimeoutFreesThePlaceOfAnUnreadCommand(t *testing.T) {
 	})
 }
 
-// request is one over a connection that stays: it returns the answer's status.
+// request sends a GET over a connection that stays open, and returns the status
+// of the answer.
 func request(c net.Conn, br *bufio.Reader, path, token string) (int, error) {
 	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+token+"\r\n\r\n"); err != nil {
 		return 0, err
@@ -234,8 +236,8 @@ func request(c net.Conn, br *bufio.Reader, path, token string) (int, error) {
 	return resp.StatusCode, nil
 }
 
-// With 1,024 descriptors 1,002 connections over TCP that had sent a good request each
-// kept everybody out, the owner over the Unix socket too.
+// With 1,024 descriptors 1,002 TCP connections, each after one good request,
+// shut out all other clients, the owner on the Unix socket too.
 func TestConnectionsLeaveTheSocketItsOwn(t *testing.T) {
 	t.Parallel()
 	need(t, "prlimit")
@@ -276,8 +278,8 @@ func TestConnectionsLeaveTheSocketItsOwn(t *testing.T) {
 	}
 }
 
-// Ten thousand clients that took one session over, one after the other, had as many
-// descriptors of the server: each waited to be told.
+// Thousands of clients took over one session in turn. Each held a descriptor of
+// the server until it had learned that it was replaced.
 func TestTakeoverStorm(t *testing.T) {
 	heavy(t)
 	s := startServer(t)
@@ -324,7 +326,7 @@ func TestTakeoverStorm(t *testing.T) {
 	if bound := int64(3*256 + 5*100 + 64 + 100); most.Load() > bound {
 		t.Errorf("the server had %d descriptors, want no more than %d", most.Load(), bound)
 	}
-	// The session is whole, and who comes last has it.
+	// The session is whole, and the last client has it.
 	for _, c := range storm {
 		c.Close()
 	}
@@ -333,8 +335,9 @@ func TestTakeoverStorm(t *testing.T) {
 	w.end()
 }
 
-// A command has the limit of descriptors that the server was started with, as after a
-// login: programs that close all up to it, or use select, would mind the server's own.
+// A command has the limit of descriptors that the server was started with, as
+// after a login. Programs that close all up to the limit, or use select, would
+// suffer from the server's own.
 func TestCommandsLimitOfDescriptors(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"auto", "walk"} {

@@ -21,8 +21,7 @@ import (
 )
 
 // Lost connections: every byte once and in order, the command started once, its
-// own status, whatever the relay does; and what is said while there is no
-// connection.
+// own status, whatever the relay does; and the client's messages meanwhile.
 
 // ---- helpers
 
@@ -35,7 +34,7 @@ func (s *server) startLog() startLog {
 	return startLog(filepath.Join(s.dir, fmt.Sprintf("starts%d", logs.Add(1))))
 }
 
-// noting makes a command note its start.
+// noting makes a command record its start.
 func (l startLog) noting(command ...string) []string {
 	return append([]string{"sh", "-c", `echo started >>"$0"; exec "$@"`, string(l)}, command...)
 }
@@ -98,8 +97,8 @@ func (s *server) only(t testing.TB) info {
 	return l[0]
 }
 
-// seen is the state, and of a session that runs without a client why it has none:
-// lost or detached.
+// seen is the state, and of a session that runs without a client why it has
+// none: lost or detached.
 func (i info) seen() string {
 	switch {
 	case i.State != "running" || i.Attached:
@@ -200,7 +199,7 @@ type transfer struct {
 	flags   []string
 	command []string
 	stdin   io.Reader
-	// What must come of it.
+	// The result.
 	stdout, stderr string // the sums, or what it is
 	status         int
 }
@@ -369,7 +368,7 @@ func TestCutDuringBoth(t *testing.T) {
 	})
 }
 
-// On a terminal: through a raw one every byte goes both ways as it is.
+// A raw terminal passes every byte both ways, over connections that are cut.
 func TestCutOnPTY(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -453,8 +452,8 @@ func TestCutAtEachByte(t *testing.T) {
 	}
 }
 
-// The command has written and closed its outputs; its status is still to come
-// when the connection goes.
+// The connection goes when the command has written and closed its outputs, and
+// its status is still to come.
 func TestCutBetweenLastByteAndExit(t *testing.T) {
 	t.Parallel()
 	for _, tty := range []string{"-T", "-t"} {
@@ -482,8 +481,8 @@ func TestCutBetweenLastByteAndExit(t *testing.T) {
 	}
 }
 
-// A command that closes its terminal goes on, as it does over ssh: what its
-// master reports then is no end of the session.
+// A command that closes its terminal goes on, as over ssh. The error that the
+// master then returns is not the end of the session.
 func TestCommandClosesItsTerminal(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -493,8 +492,8 @@ func TestCommandClosesItsTerminal(t *testing.T) {
 	r.want(t, 21, "onetwo", "")
 }
 
-// The command writes more and ends while there is no connection: output up to a
-// window and the status are kept.
+// The command writes more and ends while its client is away. Output up to a
+// window, and the status, are kept.
 func TestCommandEndsWithoutConnection(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -525,8 +524,7 @@ func TestCommandEndsWithoutConnection(t *testing.T) {
 
 // ---- signals
 
-// Signals that are sent while there is no connection wait for one. (INT and TERM
-// give up instead.)
+// Signals wait for the next connection. (INT and TERM give up instead.)
 func TestSignalsWithoutConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -556,15 +554,16 @@ func TestSignalsWithoutConnection(t *testing.T) {
 
 // ---- silence
 
-// keepalive is what tests about silence use, and half of what it takes to notice.
+// keepalive is what tests about silence use, and half of what it takes to
+// notice.
 const keepalive = 300 * time.Millisecond
 
-// noticed is how long noticing a silent connection may take: twice the keepalive
-// time, and as much again as a machine of two busy cores may need.
+// noticed is how long noticing a silent connection may take: twice the
+// keepalive time, and as much again as a machine of two busy cores may need.
 const noticed = 2*keepalive + 1500*time.Millisecond
 
-// A connection on which nothing moves any more, in one direction or in both, is
-// noticed by both sides; the client makes another, and goes on.
+// On a connection nothing moves any more, in one direction or in both. Both
+// sides notice; the client connects again and goes on.
 func TestHalfOpenConnection(t *testing.T) {
 	t.Parallel()
 	for _, dirs := range [][]direction{{up, down}, {up}, {down}} {
@@ -633,7 +632,7 @@ func TestStallDuringBoth(t *testing.T) {
 	})
 }
 
-// A slow connection, in which keepalives wait behind data, is not a lost one.
+// On a slow connection keepalives wait behind data. It is not lost.
 func TestSlowConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -651,8 +650,8 @@ func TestSlowConnection(t *testing.T) {
 	}
 }
 
-// The client's stdout is not read for longer than keepalive allows silence. Neither
-// bytes nor the connection are lost.
+// The client's stdout is not read for longer than keepalive allows silence.
+// Neither bytes nor the connection are lost.
 func TestPausedReader(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -680,7 +679,7 @@ func TestPausedReader(t *testing.T) {
 	}
 }
 
-// A stopped client is a lost one until it continues.
+// A client that is stopped (SIGSTOP) loses its connection until it continues.
 func TestStoppedClient(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -718,7 +717,7 @@ func TestStoppedClient(t *testing.T) {
 
 // ---- linger
 
-// A connection that does not come back: the client gives up and the server ends
+// The connection does not come back. The client gives up and the server ends
 // the command, both after --linger.
 func TestLingerIsOver(t *testing.T) {
 	t.Parallel()
@@ -756,7 +755,7 @@ func TestLingerIsOver(t *testing.T) {
 			awaitSleepers(t, 0, arg)
 			s.awaitNoSession(t)
 
-			// Whoever comes later is told that it is gone, not that it never was.
+			// A later client gets gone, not not-found.
 			raw := s.raw(t, id)
 			raw.open(nil)
 			raw.wantError("gone")
@@ -764,7 +763,7 @@ func TestLingerIsOver(t *testing.T) {
 	}
 }
 
-// The same, to the user of attach.
+// attach says of a session that has ended by linger that it is gone.
 func TestAttachToWhatIsGone(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -777,8 +776,8 @@ func TestAttachToWhatIsGone(t *testing.T) {
 	r.wantComplaint(t, 125, "gone")
 }
 
-// The server keeps nothing of a session for ever: one that --timeout ends while
-// its client is away, and whose linger is over before it has ended, goes too.
+// --timeout ends a command whose client is away, and linger passes before the
+// command has ended. The session is forgotten.
 func TestTimeoutWithoutClientIsForgotten(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -800,8 +799,8 @@ func TestTimeoutWithoutClientIsForgotten(t *testing.T) {
 
 var livesUntil = regexp.MustCompile(`lives until (\d\d:\d\d:\d\d)`)
 
-// Without a connection the first INT or TERM gives up, and says how to come back;
-// coming back gets what nobody has read, and the status.
+// Without a connection the first INT or TERM gives up and prints how to come
+// back. attach then gets the unread output and the status.
 func TestGiveUpAndComeBack(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
@@ -840,8 +839,7 @@ func TestGiveUpAndComeBack(t *testing.T) {
 		a := startClient(t, s.wsexec("attach", id))
 		a.expect(t, "two\n")
 		s.touch(t, "end")
-		// What the lost client had written and not yet acknowledged comes again;
-		// nothing is missing.
+		// Output that the lost client had written and not acknowledged comes again.
 		res = a.wait(t, patience)
 		res.stdout = strings.TrimPrefix(res.stdout, "one\n")
 		res.want(t, 9, "two\nfour\n", "three\n")
@@ -850,8 +848,8 @@ func TestGiveUpAndComeBack(t *testing.T) {
 	}
 }
 
-// withoutReconnecting takes out the line about a loss of over a second, which
-// there may be on a slow machine.
+// withoutReconnecting removes the line about a loss of over a second, which a
+// slow machine may cause.
 func withoutReconnecting(stderr string) string {
 	var b strings.Builder
 	for line := range strings.Lines(stderr) {
@@ -887,14 +885,14 @@ func TestGiveUpOnTerminal(t *testing.T) {
 	}
 }
 
-// ---- what is said
+// ---- messages
 
 func TestReconnectMessages(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	short := "echo begin; " + s.until("go") + "; echo end; exit 3"
 
-	// What took less than a second is not worth a word.
+	// A loss of less than a second needs no message.
 	r := s.relay(t, nil)
 	c := s.background(t, "--server", r.url, "sh", "-c", short)
 	c.expect(t, "begin\n")
@@ -909,8 +907,8 @@ func TestReconnectMessages(t *testing.T) {
 		res.want(t, 3, "begin\nend\n", "")
 	}
 
-	// What takes longer is: one line when it is lost, one when it is back, and
-	// with -q nothing. Never on stdout.
+	// A longer one has a line when the connection is lost and one when it is back,
+	// on stderr, and nothing with -q.
 	for _, flag := range []string{"", "-q"} {
 		os.Remove(filepath.Join(s.dir, "go"))
 		r := s.relay(t, nil)
@@ -954,7 +952,7 @@ func TestReconnectMessages(t *testing.T) {
 	}
 }
 
-// On a terminal the line is taken back when the connection is there again.
+// On a terminal the line about the loss is erased once the connection is back.
 func TestReconnectMessageOnTerminal(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -991,9 +989,9 @@ func (s *server) replace(t testing.TB, r *relay) *server {
 	return n
 }
 
-// A server that is killed and started again before its client saw opened may have
-// started the command or not: it is not started again, and the client says what
-// is not known.
+// A server is killed and started again before its client saw opened. It may
+// have started the command: the client does not start it again, and says that
+// it is not known.
 func TestServerRestartedBeforeOpened(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -1040,8 +1038,8 @@ func TestServerRestartedBeforeOpened(t *testing.T) {
 	}
 }
 
-// The same with the server still there: the client asks again, and the command
-// is started once.
+// The same while the server lives: the client asks again, and the command is
+// started once.
 func TestCutBeforeOpened(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -1067,8 +1065,8 @@ func TestCutBeforeOpened(t *testing.T) {
 	s.awaitNoSession(t)
 }
 
-// A server that is restarted while a command runs has lost it: 125, and nothing
-// is run again.
+// A server that is restarted has lost its running commands: 125, and nothing is
+// started again.
 func TestServerRestartedWhileRunning(t *testing.T) {
 	t.Parallel()
 	for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
@@ -1102,7 +1100,7 @@ func TestServerRestartedWhileRunning(t *testing.T) {
 	}
 }
 
-// A server that is gone while the client comes back is waited for.
+// A client that reconnects waits for a server that is away.
 func TestServerAwayForAWhile(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -1128,7 +1126,8 @@ func TestServerAwayForAWhile(t *testing.T) {
 	}
 }
 
-// That a command was not found is told again where it got lost on the way.
+// The answer "command not found" is lost on the way. The client gets it on its
+// next connection.
 func TestNotFoundIsToldAgain(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// What others do, or do not, costs the server no more than their windows, and the
-// sessions beside them nothing.
+// Other clients, idle or busy, take no more of the server's memory than their
+// windows, and do not slow down the sessions beside them.
 
-// wantMemory checks the most that a server ever had: its sessions' windows, each of
-// stdin, stdout and stderr, and 64 MiB.
+// wantMemory checks the most that a server ever had: its sessions' windows,
+// each of stdin, stdout and stderr, and 64 MiB.
 func (s *server) wantMemory(t testing.TB, sessions, window int64) {
 	t.Helper()
 	most := sessions*3*window + 64<<20
@@ -85,7 +85,7 @@ func TestMemoryOfManyThatStandStill(t *testing.T) {
 	}
 }
 
-// One line without an end, through pipes and at a terminal, where somebody reads.
+// One line without an end, read through pipes and at a terminal.
 func TestMemoryOfEndlessLine(t *testing.T) {
 	heavy(t)
 	t.Parallel()
@@ -117,8 +117,8 @@ func TestMemoryOfEndlessLine(t *testing.T) {
 	}
 }
 
-// memoryOfOneClient bounds what a server takes for whatever one client does, besides
-// the windows of its sessions: docs/usage.md states it.
+// memoryOfOneClient bounds what a server takes for whatever one client does,
+// besides the windows of its sessions: docs/usage.md states it.
 const memoryOfOneClient = 256 << 20
 
 // wantMemoryOfOneClient checks the most that a server has had so far.
@@ -131,9 +131,9 @@ func (s *server) wantMemoryOfOneClient(t testing.TB, what string) {
 	}
 }
 
-// A session kept its arguments and environment, twice, for as long as it lived, and a
-// list had all of them: 464 MB for a hundred, 1.2 GB for a list of them, 4.4 GB for
-// twenty lists that nobody read.
+// A session kept its arguments and environment twice, as long as it lived, and
+// a list held all of them: 464 MB for a hundred sessions, 1.2 GB for a list of
+// them, 4.4 GB for twenty lists that were not read.
 func TestMemoryOfArgumentsAndLists(t *testing.T) {
 	heavy(t)
 	s := startServer(t)
@@ -176,8 +176,8 @@ func TestMemoryOfArgumentsAndLists(t *testing.T) {
 	s.endAll(t)
 }
 
-// 256 connections that each sent an open of 4 MiB but for a byte took 1.5 GB, and kept
-// everybody out.
+// 256 connections that each sent all but a byte of an open of 4 MiB took 1.5
+// GB, and shut out all others.
 func TestMemoryOfOpensThatDoNotEnd(t *testing.T) {
 	heavy(t)
 	s := startServer(t, "--open-timeout", "4s")
@@ -206,8 +206,8 @@ func TestMemoryOfOpensThatDoNotEnd(t *testing.T) {
 	})
 }
 
-// Arguments at their greatest, a hundred at once, and starts that fail, also cost no
-// more; of starts that were refused the server kept what it had been sent.
+// Sixty starts with the largest arguments, twenty at a time, stay within the
+// bound. The server kept the messages of starts that it had refused.
 func TestMemoryOfManyLargeStarts(t *testing.T) {
 	heavy(t)
 	s := startServer(t, "--open-timeout", "1m") // however slow the machine is

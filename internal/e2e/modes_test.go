@@ -9,16 +9,16 @@ import (
 
 // The modes of the local terminal are those of the command's.
 
-// withModes runs "wsexec run args..." on a terminal whose modes stty has set. They are
-// as before at the end, for wantStatus.
+// withModes runs "wsexec run args..." on a terminal whose modes stty has set.
+// They are as before at the end, for wantStatus.
 func (s *server) withModes(t testing.TB, stty string, args ...string) *terminal {
 	t.Helper()
 	script := `modes=$(stty -g); stty ` + stty + `; "$0" "$@"; status=$?; stty "$modes"; exit $status`
 	return s.onTerminal(t, append([]string{"sh", "-c", script, clientBin, "run"}, args...)...)
 }
 
-// The command's terminal had the kernel's modes, whatever the local one's were: é was
-// erased by half, and what was not to be shown was.
+// The command's terminal had the kernel's default modes, whatever those of the
+// local terminal: half of an é was erased, and input was shown under -echo.
 func TestModesOfTheLocalTerminal(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -57,8 +57,8 @@ func TestModesOfTheLocalTerminal(t *testing.T) {
 	awaitSleepers(t, 0, arg)
 }
 
-// Where stdin is no terminal the modes are those of the first that is; where none is
-// they are the system's, for input that is UTF-8.
+// Where stdin is no terminal the modes are those of stdout's or stderr's.
+// Without any they are the system's, with UTF-8 input.
 func TestModesWithoutTerminalOnStdin(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -87,8 +87,8 @@ func TestModesWithoutTerminalOnStdin(t *testing.T) {
 	}
 }
 
-// A client in the background found the modes that the shell's line editor had set to
-// read its next line: the command read key by key, and nobody echoed.
+// A client in the background took the modes of the shell's line editor for the
+// terminal's. The command read key by key, without echo.
 func TestModesOfABackgroundJob(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -106,7 +106,7 @@ func TestModesOfABackgroundJob(t *testing.T) {
 	c.wantStatus(t, 0)
 }
 
-// Who takes a session over has another terminal; the program has its own.
+// A client that takes over has another terminal. The program keeps its modes.
 func TestModesAfterATakeover(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -122,8 +122,8 @@ func TestModesAfterATakeover(t *testing.T) {
 	}
 }
 
-// A TERM that is no name of a terminal was passed on, a line of its own or a path in
-// somebody's configuration.
+// A TERM that is no terminal's name reached the command: one with a newline, a
+// path in another user's directory.
 func TestOddTerm(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -138,7 +138,7 @@ func TestOddTerm(t *testing.T) {
 		cmd = s.wsexec("run", "-q", "-t", "sh", "-c", "echo [$TERM]")
 		cmd.Env = append(cmd.Env, "TERM="+term)
 		capture(t, cmd).want(t, 0, "[xterm]\r\n", "")
-		// With pipes it is nobody's business.
+		// With pipes TERM does not count.
 		cmd = s.wsexec("run", "true")
 		cmd.Env = append(cmd.Env, "TERM="+term)
 		capture(t, cmd).want(t, 0, "", "")

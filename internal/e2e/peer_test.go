@@ -18,11 +18,12 @@ import (
 	"time"
 )
 
-// Whom the client trusts: the other end of a connection, and what may be a token.
+// The client's trust: in the other end of a connection, and in the files that
+// hold a token.
 
-// listenAs listens as another user: the credentials of a Unix socket are those of
-// the thread that calls listen, the user of a TCP socket that of the thread that
-// made it.
+// listenAs listens as another user: the credentials of a Unix socket are those
+// of the thread that calls listen, the user of a TCP socket that of the thread
+// that made it.
 func listenAs(t testing.TB, uid int, network, addr string) net.Listener {
 	t.Helper()
 	type result struct {
@@ -47,7 +48,7 @@ func listenAs(t testing.TB, uid int, network, addr string) net.Listener {
 	return r.l
 }
 
-// received accepts connections and returns what the first bytes of each were.
+// received accepts connections and returns the first bytes of each.
 func received(t testing.TB, l net.Listener) <-chan string {
 	got := make(chan string, 16)
 	done := make(chan struct{})
@@ -80,8 +81,8 @@ func next(t testing.TB, got <-chan string) string {
 	}
 }
 
-// A client of root's with the HOME of another user, as with sudo -E, gave stdin,
-// arguments and environment to a server of that user's.
+// A client of root's with another user's HOME, as under sudo -E, gave stdin,
+// arguments and environment to that user's server.
 func TestClientKeepsAwayFromAnothersSocket(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
@@ -109,7 +110,7 @@ func TestClientKeepsAwayFromAnothersSocket(t *testing.T) {
 		t.Errorf("HOME was looked at: %v", r)
 	}
 	run("XDG_STATE_HOME="+filepath.Join(s.home, ".local/state")).wantComplaint(t, 125, "state directory", s.home, "belongs to uid 12002")
-	// In a directory of one's own, too, what counts is whose program it is.
+	// In one's own directory, too, the listening program's user counts.
 	if err := os.Mkdir(filepath.Join(s.state, "wsexec"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +123,7 @@ func TestClientKeepsAwayFromAnothersSocket(t *testing.T) {
 		t.Errorf("want a hint, got %s", quote(r.stderr))
 	}
 	capture(t, s.wsexec("attach", "some")).wantComplaint(t, 125, "uid 12002", "nothing was sent")
-	// Who names the socket means it.
+	// A socket that is named is used.
 	capture(t, s.wsexec("run", "--server", "unix:"+sock, "true")) // which fails: nobody answers
 	// It saw two connections that were closed at once, and the last one's request.
 	for i, want := range []string{"", "", "GET /v1/sessions/"} {
@@ -132,7 +133,8 @@ func TestClientKeepsAwayFromAnothersSocket(t *testing.T) {
 	}
 }
 
-// Root's server on this machine gets an ordinary user's token, as his own would.
+// Root's server on this machine gets an ordinary user's token, as his own
+// would.
 func TestClientOfRootsServer(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
@@ -156,7 +158,8 @@ func TestClientOfRootsServer(t *testing.T) {
 	capture(t, cmd).want(t, 0, "0\n", "")
 }
 
-// Whoever listened on a port of this machine got the token of the user's own server.
+// Any program that listened on a port of this machine got the token of the
+// user's own server.
 func TestDefaultTokenGoesToNoOther(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
@@ -189,7 +192,7 @@ func TestDefaultTokenGoesToNoOther(t *testing.T) {
 					t.Errorf("the other user's server got %s", quote(b))
 				}
 			}
-			// Who gives a token means it.
+			// A token that is given is sent.
 			capture(t, s.wsexec("run", "--server", url, "--token-file", token, "true"))
 			req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(next(t, got))))
 			if err != nil || req.Header.Get("Authorization") != "Bearer "+strings.Repeat("t", 43) {
@@ -199,9 +202,9 @@ func TestDefaultTokenGoesToNoOther(t *testing.T) {
 	}
 }
 
-// Without HOME the user database says where home is, and what is no absolute path
-// counts as nothing. It was an error, also for a server that has a URL; HOME=relative
-// made a directory.
+// Without HOME the home is that of the user database; a relative path counts as
+// none. It was an error, also for a server with a URL, and HOME=relative made a
+// directory.
 func TestWithoutHome(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -209,7 +212,7 @@ func TestWithoutHome(t *testing.T) {
 		cmd := s.wsexec("run", "echo", "hi")
 		cmd.Env = append(cmd.Env, home, "XDG_STATE_HOME=")
 		capture(t, cmd).want(t, 0, "hi\n", "")
-		// The state directory is that of the user's home, whatever is there.
+		// The state directory is below the user's home, also if a server is there.
 		cmd = s.wsexec("run", "true")
 		cmd.Env = append(cmd.Env, home, "XDG_STATE_HOME=", "WSEXEC_SERVER=", "WSEXEC_TOKEN_FILE=")
 		if r := capture(t, cmd); r.status != 0 && !strings.Contains(r.stderr, "/.local/state/wsexec/sock") {
@@ -227,7 +230,7 @@ func TestWithoutHome(t *testing.T) {
 		}
 	}
 	needRoot(t)
-	// Nobody has heard of that user.
+	// That user is not in the database.
 	argv := append(as(alice), serverBin)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(s.environment(), "HOME=relative", "XDG_STATE_HOME=")
@@ -266,8 +269,8 @@ func TestLongSocketPath(t *testing.T) {
 	}
 }
 
-// What a client takes for a token: files of 16 KiB and no more, which were cut after
-// 4 KiB; none that others can read; nothing from WSEXEC_TOKEN that is no token.
+// A client takes a token file of up to 16 KiB (it cut files after 4 KiB), none
+// that others can read, and nothing from WSEXEC_TOKEN that is no token.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	const most = 16 << 10
@@ -306,8 +309,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// A token may come from a program, by a pipe or a FIFO. A FIFO without a writer was
-// waited for without a word, and for ever.
+// A program may give the token, by a pipe or a FIFO. The client waited for a
+// FIFO's writer without a message, and for ever.
 func TestTokenFromAPipe(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -337,8 +340,8 @@ func TestTokenFromAPipe(t *testing.T) {
 	}
 }
 
-// A FIFO that nobody reads was waited for without a word. One that is read, and what a
-// shell's > would follow, are written to.
+// The client waited for the reader of a FIFO without a message. Status files
+// that have a reader, or that a shell's > would follow, are written to.
 func TestStatusFileOfOtherKinds(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -374,8 +377,8 @@ func TestStatusFileOfOtherKinds(t *testing.T) {
 	}
 }
 
-// A program that holds a token shows its memory and its environment to no other
-// program of the same user, and does all that it did.
+// A program with a token hides its memory and environment from other programs
+// of its user, and works as before.
 func TestTokenHolderIsClosed(t *testing.T) {
 	needRoot(t)
 	t.Parallel()

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// The command's processes: what they start with, which signals reach them, and
-// that none is left.
+// The command's processes: how they start, the signals that reach them, and
+// that all end.
 
-// The other tests rely on quiet and sleepers to see what is left, so these must
-// see what is there.
+// The other tests find processes by quiet and sleepers. These must find a
+// process that is there.
 func TestLeftoversAreSeen(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -48,7 +48,7 @@ func TestBackgroundProcessHoldsStdout(t *testing.T) {
 		if r.status != 0 || r.stdout != "main\n" || r.took > 4*time.Second {
 			t.Errorf("got %v, want status 0 and \"main\\n\", soon", r)
 		}
-		// What held the output and was ended is named.
+		// The process that held the output is named.
 		checkComplaint(t, "wsexec", r.stderr, "sleep")
 		awaitSleepers(t, 0, arg)
 	}
@@ -101,8 +101,8 @@ func TestBackgroundProcesses(t *testing.T) {
 	}
 }
 
-// The status is known as soon as the command ends; its status file tells what
-// was left.
+// The status is that of the command's end. The status file names the processes
+// that were left.
 func TestLeftBehindInStatusFile(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -245,8 +245,8 @@ echo ready; while :; do sleep 0.02; done`
 	}
 }
 
-// Where nobody can continue it, as with a session leader, the kernel lets no program
-// be stopped by TSTP. The client stopped itself, for ever.
+// A session leader has no parent that could continue it, so the kernel never
+// stops it by TSTP. The client stopped itself, for ever.
 func TestTSTPOfSessionLeader(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -287,7 +287,7 @@ func TestThirdInterruptKills(t *testing.T) {
 	eventually(t, patience, "nothing is left", s.quiet)
 }
 
-// A signal passes data that nobody reads.
+// A signal passes stdin that is not read.
 func TestSignalPassesStdin(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -309,7 +309,8 @@ func TestSignalPassesStdin(t *testing.T) {
 	awaitSleepers(t, 0, arg)
 }
 
-// What a command finds itself in.
+// The working directory, environment, session, process group and descriptors of
+// a command.
 func TestSurroundingsOfCommand(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -374,7 +375,7 @@ func TestSurroundingsOfCommand(t *testing.T) {
 	}
 }
 
-// A client that is killed can pass on nothing; its session ends after --linger.
+// A killed client relays nothing. Its session ends after --linger.
 func TestKilledClientsSessionEnds(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

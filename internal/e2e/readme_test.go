@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// Every command of the documentation is run, in order, and prints what it says
-// there.
+// Every command of the documentation is run, in order, and prints the output
+// that is shown there.
 
 // An example is one "$ command" of a console block, with the lines after it.
 type example struct {
@@ -107,7 +107,8 @@ func TestDocumentation(t *testing.T) {
 	}
 }
 
-// What scripts/install needs and does not find is one line, and nothing is made.
+// What scripts/install needs and does not find is one line, and nothing is
+// made.
 func TestInstallSaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -144,8 +145,8 @@ func TestInstallSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// docs/reliability.md names a test for each promise: one that is not there, or was
-// renamed, shows nothing.
+// docs/reliability.md names a test for each promise: one that is not there, or
+// was renamed, shows nothing.
 func TestReliabilityNamesTests(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join(repository, "docs", "reliability.md"))

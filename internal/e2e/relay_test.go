@@ -242,7 +242,7 @@ func (c *relayed) pump(d direction) {
 		if rate > 0 {
 			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
 		}
-		// Whoever stalled it, or cut it, while it was read means these bytes.
+		// A stall or cut while these bytes were read applies to them.
 		if n > 0 && !c.passOn(d, buf[:n]) {
 			return
 		}
@@ -259,8 +259,8 @@ func (c *relayed) pump(d direction) {
 	}
 }
 
-// late reads one direction as at the end of a long line: what comes is there only
-// after delay, and more is on the way meanwhile.
+// late reads one direction as at the end of a long line: what comes is there
+// only after delay, and more is on the way meanwhile.
 func (c *relayed) late(d direction, delay time.Duration) io.Reader {
 	type piece struct {
 		b   []byte
@@ -646,8 +646,9 @@ func seededBytes(seed uint64, n int64) io.Reader {
 
 // someFaults are up to most faults for a session that moves about total bytes
 // in the directions dirs: anywhere in it, and as often near the beginning of a
-// connection, in the HTTP header, the opening messages and the first frames. The
-// first connection gets past its upgrade, since before that nothing is retried.
+// connection, in the HTTP header, the opening messages and the first frames.
+// The first connection gets past its upgrade, since before that nothing is
+// retried.
 func someFaults(rnd *rand.Rand, most int, total int64, dirs ...direction) []fault {
 	var all []fault
 	for i := range 1 + rnd.IntN(most) {

@@ -21,7 +21,7 @@ import (
 	"unicode"
 )
 
-// The server from its own side: flags, refusals, listeners, tokens, and its end.
+// The server from its own side: flags, listeners, tokens, and its end.
 
 // A refusal is an HTTP response to something that is no session.
 type refusal struct {
@@ -96,8 +96,8 @@ func (r *refusal) wantProblem(t testing.TB, what string, status int) {
 	}
 }
 
-// The client says of a refused token where it has it from, and of none how to give
-// one: the server's words were the same for both.
+// The client says of a refused token where it came from, and without one how to
+// give it. The message was the same for both.
 func TestRefusedTokenIsNamed(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -273,7 +273,7 @@ func TestServerRefusesToStart(t *testing.T) {
 
 func TestTokenFile(t *testing.T) {
 	t.Parallel()
-	// Made where it is missing, for nobody else to read.
+	// A missing token file is made, with mode 0600.
 	s := startServer(t)
 	info, err := os.Stat(s.tokenFile)
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -328,7 +328,7 @@ func TestUnixSocket(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	sock := filepath.Join(s.dir, "sock")
-	// A socket that a killed server left is no server: it is replaced.
+	// The socket of a killed server is replaced.
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: sock, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -346,7 +346,7 @@ func TestUnixSocket(t *testing.T) {
 	if info, err := os.Stat(sock); err != nil || info.Mode() != os.ModeSocket|0o600 {
 		t.Errorf("the socket is %v, %v, want mode 0600", info, err)
 	}
-	// Who can open it is let in, without a token; and none was made.
+	// A client that can open it needs no token, and none was made.
 	s.run(t, "--server", "unix:"+sock, "echo", "hi").want(t, 0, "hi\n", "")
 	if _, err := os.Stat(filepath.Join(s.state, "wsexec", "token")); err == nil {
 		t.Error("a token was made though no listener needs one")
@@ -364,7 +364,8 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
-// awaitSocket waits until a server says that it listens on a socket, or has ended.
+// awaitSocket waits until a server says that it listens on a socket, or has
+// ended.
 func (s *server) awaitSocket(t testing.TB, sock string) {
 	t.Helper()
 	eventually(t, patience, "the server listens on its socket, or ends", func() error {
@@ -375,9 +376,9 @@ func (s *server) awaitSocket(t testing.TB, sock string) {
 	})
 }
 
-// Of servers that started at once on a socket that another had left behind, the
-// later ones took the first one's new socket for the one that was left behind: all
-// of them ran, and one could be reached.
+// Servers started at the same time on a socket that a dead server had left. The
+// later ones took the first one's new socket for the dead one: all ran, and one
+// could be reached.
 func TestServersOfOneSocket(t *testing.T) {
 	t.Parallel()
 	for range 4 {
@@ -419,7 +420,7 @@ func TestServersOfOneSocket(t *testing.T) {
 	}
 }
 
-// A server that ended removed whatever stood where its socket had been.
+// At its end a server removed any file in place of its socket.
 func TestServerLeavesAnothersSocket(t *testing.T) {
 	t.Parallel()
 	sock := filepath.Join(newServer(t).dir, "sock")
@@ -442,7 +443,7 @@ func TestServerLeavesAnothersSocket(t *testing.T) {
 	}
 }
 
-// What a server that was killed leaves behind is in nobody's way.
+// The files of a killed server do not hinder the next one.
 func TestSocketOfAKilledServer(t *testing.T) {
 	t.Parallel()
 	sock := filepath.Join(newServer(t).dir, "sock")
@@ -476,7 +477,8 @@ func TestSeveralListeners(t *testing.T) {
 	}
 }
 
-// With nothing configured at all, on both sides: there is a socket, and nothing else.
+// With nothing configured at all, on both sides: there is a socket, and nothing
+// else.
 func TestNothingConfigured(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -601,8 +603,8 @@ func TestLogFormatJSON(t *testing.T) {
 	}
 }
 
-// SIGTERM ends every session in order: the commands are told, what they still
-// write arrives, the clients learn how they ended.
+// SIGTERM ends every session in order: the commands get TERM, their last output
+// arrives, the clients learn the status.
 func TestServerEndsInOrder(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -610,7 +612,7 @@ func TestServerEndsInOrder(t *testing.T) {
 	c.expect(t, "ready\n")
 	d := s.background(t, "-t", "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
 	d.expect(t, "ready\r\n")
-	// A command that ends in good order because it was told to has not succeeded.
+	// A command that exits with 0 upon TERM has not succeeded.
 	e := s.background(t, "sh", "-c", `trap "exit 0" TERM; echo ready; while :; do sleep 0.02; done`)
 	e.expect(t, "ready\n")
 	begin := time.Now()
@@ -636,7 +638,7 @@ func TestServerEndsInOrder(t *testing.T) {
 func TestServerEndsWithinKillAfter(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--kill-after", "500ms")
-	// What a client asked for does not hold the server up.
+	// A client's own kill-after does not hold the server up.
 	c := s.background(t, "--kill-after", "1h", "sh", "-c", `trap "" TERM HUP INT; echo ready; while :; do sleep 0.02; done`)
 	c.expect(t, "ready\n")
 	begin := time.Now()
@@ -702,8 +704,8 @@ func TestServerEndsOnOtherSignals(t *testing.T) {
 	}
 }
 
-// startOnPipe starts a server whose stderr is a pipe, of which both ends are the
-// test's, and reads what it says at its start.
+// startOnPipe starts a server with a pipe as its stderr, both ends of which are
+// the test's, and reads its first lines.
 func startOnPipe(t testing.TB) (s *server, cmd *exec.Cmd, r, w *os.File) {
 	t.Helper()
 	s = newServer(t)
@@ -727,7 +729,7 @@ func startOnPipe(t testing.TB) (s *server, cmd *exec.Cmd, r, w *os.File) {
 	return s, cmd, r, w
 }
 
-// A SIGTERM right after the server had said that it listens killed it, and left its
+// A SIGTERM right after the line "listening" killed the server, and left its
 // socket behind.
 func TestSIGTERMAtOnce(t *testing.T) {
 	t.Parallel()
@@ -742,8 +744,8 @@ func TestSIGTERMAtOnce(t *testing.T) {
 	}
 }
 
-// A reader of the server's stderr that goes away (wsexec-server | tee) must not end
-// it: SIGPIPE did, with the next line of the log, and left every command behind.
+// The reader of the server's stderr (wsexec-server | tee) goes away. SIGPIPE
+// ended the server at the next line of its log, and left every command behind.
 func TestServerWithoutReaderOfStderr(t *testing.T) {
 	t.Parallel()
 	s, cmd, r, w := startOnPipe(t)
@@ -763,8 +765,8 @@ func TestServerWithoutReaderOfStderr(t *testing.T) {
 	awaitSleepers(t, 0, arg)
 }
 
-// A stderr that takes nothing (a stopped pager, Ctrl-S) held up every session, and
-// the server did not end on SIGTERM.
+// The server's stderr is full, as with a stopped pager or Ctrl-S. Every session
+// hung, and SIGTERM did not end the server.
 func TestServerWhoseStderrIsNotRead(t *testing.T) {
 	t.Parallel()
 	s, cmd, _, w := startOnPipe(t)
@@ -806,8 +808,9 @@ func TestServerWhoseStderrIsNotRead(t *testing.T) {
 	awaitSleepers(t, 0, arg)
 }
 
-// A server that a script had started with & ended at Ctrl-C in the script's terminal,
-// though it was started with INT and QUIT ignored. Its commands are not.
+// A script starts its server with &, with INT and QUIT ignored. Ctrl-C in the
+// script's terminal ended the server all the same. In its commands the two are
+// not ignored.
 func TestServerInTheBackgroundOfAScript(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, serverOptions{wrap: []string{"sh", "-c", `trap "" INT QUIT; exec "$@"`, "sh"}})
@@ -822,8 +825,8 @@ func TestServerInTheBackgroundOfAScript(t *testing.T) {
 	}
 }
 
-// A server that was started without 0, 1 and 2 has /dev/null there (by Go's runtime):
-// otherwise its log would go into whatever was opened first.
+// A server that was started without descriptors 0, 1 and 2 has /dev/null there,
+// by Go's runtime. Otherwise its log would go to the first file that it opens.
 func TestServerWithoutStandardStreams(t *testing.T) {
 	t.Parallel()
 	sock := filepath.Join(newServer(t).dir, "sock")
@@ -849,8 +852,8 @@ func TestServerWithoutStandardStreams(t *testing.T) {
 	}
 }
 
-// What a flag or a client brings reached stderr as it was, in the server's complaints
-// and in its log in JSON.
+// Control characters of flags and clients reached the server's stderr, in its
+// complaints and its JSON log.
 func TestServersWordsDoNotControl(t *testing.T) {
 	t.Parallel()
 	controls := func(s string) bool {
@@ -885,8 +888,8 @@ func TestServersWordsDoNotControl(t *testing.T) {
 	}
 }
 
-// A server behind a proxy is called by the proxy's name, and by no other that happens to
-// lead to it: a web page could have that made.
+// A server behind a proxy answers to the proxy's name. It refuses other names
+// that lead to it, which a web page could have made.
 func TestHost(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--host", "exec.example.org", "--host", "vm")

@@ -9,16 +9,17 @@ import (
 
 // A terminal that the client shares with another program.
 
-// picker is a shell's script for who reads the client's output: it has the terminal give
-// key by key once the command runs, says each of 20, and gives the terminal back.
+// picker is a shell's script for who reads the client's output: it has the
+// terminal give key by key once the command runs, says each of 20, and gives
+// the terminal back.
 const picker = `read up
 stty -icanon -echo min 1 </dev/tty; echo ready
 i=0; while [ $i -lt 20 ]; do key=$(dd bs=1 count=1 2>/dev/null </dev/tty); i=$((i+1)); echo "<$i$key>"; done
 stty icanon echo </dev/tty; echo cooked
 cat`
 
-// The client read the terminal along with a program that had taken it, as in wsexec run
-// journalctl -f | fzf: every other key was gone.
+// A program has taken the terminal, as in wsexec run journalctl -f | fzf. The
+// client read it too, and every other key was lost.
 func TestKeysOfAnotherProgram(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -43,7 +44,7 @@ func TestKeysOfAnotherProgram(t *testing.T) {
 	}
 }
 
-// Who sets the terminal so for wsexec itself has the keys passed on, as with nc.
+// A terminal that was raw before wsexec started passes each key on, as with nc.
 func TestKeysOfATerminalThatWasRaw(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -56,7 +57,7 @@ func TestKeysOfATerminalThatWasRaw(t *testing.T) {
 	c.wantStatus(t, 0)
 }
 
-// The local terminal added a return to each that the command's had added: \r\r\n.
+// The local terminal added a return to those of the command's terminal: \r\r\n.
 func TestReturnsAreNotDoubled(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// What wsexec returns and what it says: the command's own status, or one of
-// 124 to 127 with one line on stderr and nothing on stdout.
+// The exit status and the messages of wsexec: the command's own status, or one
+// of 124 to 127 with one line on stderr and nothing on stdout.
 
 func TestExitStatusOfCommand(t *testing.T) {
 	t.Parallel()
@@ -249,8 +249,8 @@ func TestHelpAndVersion(t *testing.T) {
 	s.run(t, "printf", "%s,", "-t", "--version", "-h").want(t, 0, "-t,--version,-h,", "")
 }
 
-// Arguments are passed on as they are; the list has what a command-line library
-// or a shell would change.
+// Arguments reach the command as they are. These are some that a command-line
+// library or a shell would change.
 func TestArgumentsAreTheCommands(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -316,7 +316,7 @@ func TestTimeout(t *testing.T) {
 	if r.status != 124 || r.took < 600*time.Millisecond || r.took > 4*time.Second {
 		t.Errorf("want status 124 after a little more than 600ms: %v", r)
 	}
-	// What is done in time is not touched.
+	// A command that ends in time keeps its status.
 	s.run(t, "--timeout", "30s", "sh", "-c", "exit 5").want(t, 5, "", "")
 }
 
@@ -378,7 +378,7 @@ func TestStatusFile(t *testing.T) {
 		}
 	}
 
-	// The numbers: a file that was there is replaced, and only this one is left.
+	// The numbers. An existing file is replaced, and no other file appears.
 	path := filepath.Join(s.dir, "status0")
 	cmd := s.wsexec("run", "--status-file", path, "sh", "-c", "cat; echo to stderr >&2; sleep 0.3")
 	cmd.Stdin = strings.NewReader(strings.Repeat("x", 12345))
@@ -441,6 +441,6 @@ func TestVerboseAndQuiet(t *testing.T) {
 	if r.status != 0 || r.stdout != "out\n" || !strings.HasPrefix(r.stderr, "wsexec: ") {
 		t.Errorf("want -v to say more, on stderr alone: %v", r)
 	}
-	// An error is said even then.
+	// Errors are printed even then.
 	s.run(t, "-q", "no-such-command").wantComplaint(t, 127, "no-such-command")
 }

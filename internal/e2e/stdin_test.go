@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// stdin: read only for a command that runs, never further ahead than the window,
-// its end passed on, what the command did not take given back.
+// stdin: read only for a command that runs, no further ahead than the window.
+// Its end is passed on, and bytes that the command did not read are given back.
 
 func TestStdinThatNeverEnds(t *testing.T) {
 	t.Parallel()
@@ -60,15 +60,15 @@ func TestEndOfStdin(t *testing.T) {
 	capture(t, s.bash("wsexec run echo hi <&-")).want(t, 0, "hi\n", "")
 }
 
-// The command closes its stdin and goes on: that is its right, and what was
-// sent to it is no error.
+// A command may close its stdin and go on. Bytes that were sent to it are no
+// error.
 func TestCommandClosesItsStdin(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	cmd := s.wsexec("run", "sh", "-c", "exec <&-; echo closed; sleep 0.3; exit 4")
 	cmd.Stdin = io.LimitReader(repeat('x'), 10<<20)
 	capture(t, cmd).want(t, 4, "closed\n", "")
-	// head takes what it needs; the rest of it has nowhere to go.
+	// head reads a line. The other bytes have no reader.
 	cmd = s.wsexec("run", "head", "-n", "1")
 	cmd.Stdin = io.MultiReader(strings.NewReader("first\n"), io.LimitReader(repeat('x'), 10<<20))
 	capture(t, cmd).want(t, 0, "first\n", "")
@@ -85,7 +85,7 @@ func TestNoStdin(t *testing.T) {
 	capture(t, s.bash("printf 'left\\n' | { wsexec run --no-stdin wc -c; cat; }")).want(t, 0, "0\nleft\n", "")
 }
 
-// Where no command was run, nothing of stdin is gone.
+// Where no command was run, stdin was not read.
 func TestStdinIsReadOnlyOnceTheCommandRuns(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -101,8 +101,8 @@ func TestStdinIsReadOnlyOnceTheCommandRuns(t *testing.T) {
 	r.want(t, 0, "125\nleft\n", "")
 }
 
-// A file as stdin belongs to the shell's loop too: what the command did not
-// take is given back.
+// A file as stdin belongs to the shell's loop, too: the client sets its
+// position back to the first byte that the command did not read.
 func TestStdinFileIsGivenBack(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -157,8 +157,8 @@ func TestStdinFileIsGivenBack(t *testing.T) {
 	}
 }
 
-// A command that never reads does not make the client take all of its stdin:
-// it ends with its status, and what was held was no more than the window.
+// The client reads no more than a window of stdin for a command that never
+// reads. The command's end ends it.
 func TestStdinThatNobodyReads(t *testing.T) {
 	s := startServer(t)
 	idleServer, idleClient := idleMemory(t, s)
@@ -227,11 +227,12 @@ func TestEndOfStdinOnPTY(t *testing.T) {
 	onceReady(t, s, "stty -icanon -echo min 0 time 10; echo ready; cat | od -An -tx1", "ab").want(t, 0, "ready\r\n 61 62\r\n", "")
 	// Until it is canonical again.
 	onceReady(t, s, "stty raw -echo; echo ready; head -c 2 >/dev/null; stty sane -echo; cat; echo end", "ab").want(t, 0, "ready\nend\r\n", "")
-	// As with a file, it is the end for each who reads.
+	// As with a file, each reader sees the end.
 	onceReady(t, s, "stty -echo; echo ready; cat; cat; read x || echo end", "x\n").want(t, 0, "ready\r\nx\r\nend\r\n", "")
 }
 
-// The end of one client's stdin is none for the next one, who has a terminal to type at.
+// The end of one client's stdin does not count for the next client, which types
+// at a terminal.
 func TestEndOfStdinOnPTYIsForgotten(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -263,8 +264,8 @@ func TestEndOfStdinOnPTYIsForgotten(t *testing.T) {
 	}
 }
 
-// A shell with readline was never told of the end, since it reads in a mode of its
-// own: it waited for ever.
+// A shell with readline never saw the end of stdin, since it reads in a mode of
+// its own, and waited for ever.
 func TestEndOfStdinOfInteractiveShell(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -291,8 +292,8 @@ func onceReady(t *testing.T, s *server, script, input string) result {
 	return c.wait(t, patience)
 }
 
-// An error of reading stdin is not its end: the command would take a part for
-// the whole.
+// An error while reading stdin is not its end: the command would take a part
+// for the whole.
 func TestStdinThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -302,15 +303,16 @@ func TestStdinThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// GNU nohup opens /dev/null for writing only as stdin: a command was hung up with
-// 125 since that cannot be read.
+// GNU nohup opens /dev/null as stdin, for writing only. It cannot be read, and
+// the command was hung up with 125.
 func TestStdinThatIsOnlyForWriting(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	capture(t, s.bash("wsexec run sh -c 'cat; echo done' 0>/dev/null")).want(t, 0, "done\n", "")
 }
 
-// A command can write to its own stdin, and then it holds more than was sent.
+// A command can write to its own stdin, and then reads more than the client
+// sent.
 func TestWritesToItsStdin(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

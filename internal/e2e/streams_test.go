@@ -50,8 +50,8 @@ func randomBytes(t testing.TB, n int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8(s), n)
 }
 
-// The tail of the output is what gets lost where the end of a command is taken
-// for the end of its output.
+// The tail of the output is lost where the command's end is taken for the end
+// of its output.
 func TestLastLineIsAlwaysThere(t *testing.T) {
 	heavy(t)
 	t.Parallel()
@@ -91,9 +91,9 @@ func (l *lastBytes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A reader that sleeps leaves the output where it is: a window of it on the way,
-// the rest in the pipe of a command that has ended meanwhile. None of it may be
-// given up because nothing moved for longer than --drain.
+// A reader that sleeps leaves the output where it is: a window of it on the
+// way, the rest in the pipe of a command that has ended meanwhile. None of it
+// may be given up because nothing moved for longer than --drain.
 func TestReaderThatSleepsFirst(t *testing.T) {
 	heavy(t)
 	t.Parallel()
@@ -227,7 +227,7 @@ func (r repeat) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// One stream's reader that stops must not stop the other stream.
+// A paused reader of stdout does not stop stderr.
 func TestStderrFlowsWhileStdoutIsNotRead(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -248,7 +248,7 @@ func TestStderrFlowsWhileStdoutIsNotRead(t *testing.T) {
 	}
 }
 
-// Where stdout and stderr are the same open file, the order is kept.
+// Where stdout and stderr are the same open file, their order is kept.
 func TestMergedOutputIsInOrder(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -281,7 +281,7 @@ func TestMergedOutputIsInOrder(t *testing.T) {
 	capture(t, s.bash("wsexec run sh -c 'exit 6' >/dev/null 2>&1")).want(t, 6, "", "")
 }
 
-// What the client itself has to say does not get between the command's output.
+// The client's own messages are not in the command's output.
 func TestOwnWordsAreNotInMergedStdout(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -319,9 +319,9 @@ func TestReaderThatLeaves(t *testing.T) {
 	r.want(t, 0, "y\n141\n", "")
 }
 
-// A socket whose peer has closed (Node.js gives its children sockets) is no reader
-// either. poll says HUP of it and not ERR, again and again: the client took all of a
-// CPU, and the command was not told.
+// stdout is a socket (as Node.js gives its children) whose peer has closed.
+// poll reports HUP, not ERR, over and over: the client took a whole CPU, and
+// the command was not ended.
 func TestSocketAsStdoutWhosePeerLeaves(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -367,7 +367,7 @@ func TestLocalWriteThatFails(t *testing.T) {
 }
 
 // The tail of a command's output may come from a process that it did not wait
-// for, after a while in which nothing came.
+// for, after a silence.
 func TestDrainUntilEOF(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -383,8 +383,8 @@ func TestDrainByDefault(t *testing.T) {
 	s.run(t, "sh", "-c", "(sleep 0.1; echo late) & echo main").want(t, 0, "main\nlate\n", "")
 }
 
-// What the client holds is bounded by the window when its reader stops, and so
-// is what the server holds; the command waits.
+// When the client's reader stops, client and server hold no more than the
+// window, and the command waits.
 func TestMemoryWhileNobodyReads(t *testing.T) {
 	s := startServer(t)
 	idleServer, idleClient := idleMemory(t, s)

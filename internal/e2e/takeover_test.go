@@ -119,7 +119,7 @@ func start(argv ...string) map[string]any {
 	return map[string]any{"argv": b, "linger": 20_000}
 }
 
-// wide is the have of a client that has nothing yet.
+// wide is the have of a client that has no output yet.
 var wide = map[string]any{"1": [2]int{0, 1000}, "2": [2]int{0, 1000}}
 
 // open sends an open of a new client, with more in place of the defaults, and
@@ -233,8 +233,8 @@ func (c *raw) wantError(code string) {
 	}
 }
 
-// wantClosed reads until the other side closes the WebSocket, and checks that it
-// says that the protocol was broken, and how.
+// wantClosed reads until the other side closes the WebSocket, and checks that
+// it says that the protocol was broken, and how.
 func (c *raw) wantClosed() {
 	c.t.Helper()
 	for {
@@ -254,12 +254,12 @@ func (c *raw) wantClosed() {
 	}
 }
 
-// leave closes the connection without a word.
+// leave closes the connection without a close frame.
 func (c *raw) leave() { c.ws.CloseNow() }
 
 // ---- two clients
 
-// The newer client has the session and goes on with what nobody has read; the
+// The newer client has the session and goes on with the unread output. The
 // older one says so, ends with 125 and does not come back.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
@@ -309,7 +309,7 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
-// A client whose connection was gone when another took over is told so when it
+// A client whose connection was lost during a takeover learns of it when it
 // comes back.
 func TestReplacedWhileAway(t *testing.T) {
 	t.Parallel()
@@ -333,9 +333,9 @@ func TestReplacedWhileAway(t *testing.T) {
 	res.want(t, 4, "done\n", "")
 }
 
-// A takeover in the middle of bulk output: what the newer client gets joins on to
-// what the older one wrote, byte by byte. The command writes its second half only
-// once the newer client has the session, so that neither has all of it.
+// A takeover in the middle of bulk output: the newer client's bytes follow the
+// older one's. The command writes its second half only once the newer client
+// has the session, so that neither has all of it.
 func TestTakeoverDuringOutput(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -358,7 +358,7 @@ func TestTakeoverDuringOutput(t *testing.T) {
 	}
 }
 
-// wantJoined checks that what two clients wrote is all, once.
+// wantJoined checks that two clients together wrote all, each byte once.
 func wantJoined(t *testing.T, all, older, newer string) {
 	t.Helper()
 	if !strings.HasPrefix(all, older) || !strings.HasSuffix(all, newer) || len(older)+len(newer) != len(all) {
@@ -367,8 +367,8 @@ func wantJoined(t *testing.T, all, older, newer string) {
 	}
 }
 
-// The older client's reader is slow, so that it was in the middle of a write: what
-// was written of that was not known, and the newer client got it again.
+// The older client is in the middle of a write to a slow reader. It did not
+// know how much was written, and the newer client got those bytes again.
 func TestTakeoverDuringWrite(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -437,9 +437,9 @@ func TestAttachToUnknown(t *testing.T) {
 	}
 }
 
-// The list of sessions with long commands was longer than the client takes, and so no
-// session could be attached, not even by its whole id. Asked for by its id a session needs
-// no list; a session whose name looks like an id is found by that.
+// A list of sessions with long commands was longer than the client takes, so no
+// session could be attached, not even by its whole id. An id needs no list. A
+// session whose name looks like an id is found by that name.
 func TestAttachWithoutList(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -484,8 +484,8 @@ func TestAttachWithoutList(t *testing.T) {
 	}
 }
 
-// A client whose connection was one too many was refused for good, though it had asked
-// for nothing yet and there was room the next moment.
+// A client whose connection was one too many gave up at once, though it had
+// asked for nothing yet and a moment later there was room.
 func TestTooManyConnectionsForAMoment(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--max-connections", "1")
@@ -500,8 +500,8 @@ func TestTooManyConnectionsForAMoment(t *testing.T) {
 	capture(t, s.wsexec("run", "--server", r.url, "echo", "hi")).want(t, 0, "hi\n", "")
 }
 
-// A client that is stopped, or reads nothing, cannot keep a session from being
-// taken over.
+// A client that is stopped, or does not read, cannot keep its session from a
+// takeover.
 func TestTakeoverFromStoppedClient(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -525,7 +525,7 @@ func TestTakeoverFromStoppedClient(t *testing.T) {
 
 // ---- the raw client's tests
 
-// A whole session, spoken by hand.
+// A whole session by hand.
 func TestRawSession(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -568,7 +568,8 @@ func (s *server) opened(t testing.TB, what, id, client string, try int, more map
 	return c, o
 }
 
-// A client whose offsets are wrong does not get the session: the holder keeps it.
+// A client whose offsets are wrong does not get the session: the holder keeps
+// it.
 func TestRefusedTakeoverHarmsNobody(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -22,9 +22,9 @@ import (
 // and the keys, the size and the signals on their way to the command.
 
 // A terminal is a PTY with a shell as its session leader, which runs the client
-// and says its status. The shell matters: when a session leader ends, the kernel
-// hangs the terminal up and resets its settings, so that with the client as
-// leader nobody could see what it left behind.
+// and says its status. The shell matters: when a session leader ends, the
+// kernel hangs the terminal up and resets its settings, so that with the client
+// as leader nobody could see what it left behind.
 type terminal struct {
 	master *os.File
 	slave  *os.File
@@ -253,7 +253,7 @@ func TestPTYWhenOnATerminal(t *testing.T) {
 	c := s.terminal(t, "sh", "-c", test)
 	c.expect(t, "all-terminals\r\n")
 	c.wantStatus(t, 0)
-	// Not when told otherwise.
+	// Not with -T.
 	c = s.terminal(t, "-T", "sh", "-c", test)
 	c.expect(t, "not-all\r\n")
 	c.wantStatus(t, 0)
@@ -435,8 +435,8 @@ func TestCtrlCWithServerInBackgroundOfScript(t *testing.T) {
 	awaitSleepers(t, 0, arg)
 }
 
-// The terminal's input queue holds 4,095 bytes; once it is full of what nobody
-// reads, a Ctrl-C written behind it would never arrive.
+// The terminal's input queue holds 4,095 bytes. When it is full of keys without
+// a reader, a Ctrl-C behind them would never arrive.
 func TestCtrlCWhenNobodyReadsTheKeys(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -494,8 +494,8 @@ func TestCtrlCDuringEndlessOutput(t *testing.T) {
 	}
 }
 
-// What is typed before the command reads is kept for it, and long input passes
-// at the command's own pace.
+// Keys that come before the command reads are kept for it. Long input goes at
+// the command's pace.
 func TestPasteIntoSlowReader(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -547,8 +547,8 @@ func TestEscapeHangsUp(t *testing.T) {
 	eventually(t, patience, "the command is gone", s.quiet)
 }
 
-// Detach was ~d: a path in somebody's home, typed at a prompt, left the session, and the
-// rest of the line ran in the local shell.
+// Detach was ~d. A path in another user's home (~deploy/x) typed at a prompt
+// left the session, and the local shell ran the rest of the line.
 func TestEscapeDetaches(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -570,8 +570,8 @@ func TestEscapeDetaches(t *testing.T) {
 	c.wantStatus(t, 125)
 }
 
-// A hang-up and then a detach, typed at once, was "detached" with status 0 and a way to
-// come back, of a session that had been ended.
+// A hang-up and a detach, typed at once, gave "detached", status 0 and a hint
+// to attach to a session that had ended.
 func TestDetachAfterHangup(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -587,7 +587,8 @@ func TestDetachAfterHangup(t *testing.T) {
 	s.awaitNoSession(t)
 }
 
-// What was pasted and looked like an escape was one, and the command had the rest of it.
+// Pasted text that looked like an escape was taken for one, and the command got
+// the rest.
 func TestNoEscapeInAPaste(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -665,8 +666,8 @@ func TestKeysArriveAsTheyAre(t *testing.T) {
 	c.wantStatus(t, 0)
 }
 
-// A stopped client has given the terminal back and takes it again when it goes
-// on; its session waits.
+// A stopped client has given the terminal back, and takes it again when it
+// continues. Its session waits.
 func TestClientIsStoppedAndContinued(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -700,8 +701,8 @@ func TestClientIsStoppedAndContinued(t *testing.T) {
 	c.wantStatus(t, 0)
 }
 
-// Where nobody could continue it, TSTP stops no program (man 7 signal). A client of a shell
-// that leads the session stopped itself all the same, for good.
+// TSTP stops no program of an orphaned process group (man 7 signal). A client
+// of a shell that leads the session stopped itself, for good.
 func TestClientOfAnOrphanedGroupIsNotStopped(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -719,8 +720,8 @@ func TestClientOfAnOrphanedGroupIsNotStopped(t *testing.T) {
 	}
 }
 
-// A stop that cannot be caught leaves a terminal whose modes the shell has reset: the
-// client did not make it raw again.
+// STOP cannot be caught, and the shell resets the terminal. The client did not
+// make it raw again.
 func TestClientIsKilledWithSTOPAndContinued(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -743,8 +744,8 @@ func TestClientIsKilledWithSTOPAndContinued(t *testing.T) {
 	c.wantStatus(t, 0)
 }
 
-// A terminal whose stdin the session does not want any more was a trap, here while
-// output of what the command left behind is waited for: not even ~. was read.
+// The command has ended and the client waits for output of a background
+// process. The terminal was not read any more, not even for ~.
 func TestEscapeAfterTheEndOfStdin(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -761,7 +762,7 @@ func TestEscapeAfterTheEndOfStdin(t *testing.T) {
 	c.wantStatus(t, 125)
 }
 
-// A window that is closed: the client gets SIGHUP, and so does the command.
+// The terminal's window is closed: client and command get SIGHUP.
 func TestTerminalIsClosed(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -774,8 +775,9 @@ func TestTerminalIsClosed(t *testing.T) {
 	eventually(t, patience, "nothing is left", s.quiet)
 }
 
-// Stdin, stdout and stderr of the client are its parents' too: it must not leave
-// them non-blocking (the flag belongs to the open file, not to the descriptor).
+// Stdin, stdout and stderr of the client are its parents' too: it must not
+// leave them non-blocking (the flag belongs to the open file, not to the
+// descriptor).
 func TestDescriptorsStayBlocking(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

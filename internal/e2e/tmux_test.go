@@ -12,8 +12,7 @@ import (
 	"testing"
 )
 
-// Programs as people use them, in a terminal emulator that can be asked what is
-// on the screen.
+// Programs as people use them, in a terminal emulator whose screen can be read.
 
 // A screen is a tmux server of its own with one window, in which a shell runs.
 type screen struct {
@@ -218,8 +217,7 @@ func TestTmuxEscape(t *testing.T) {
 	x.done(t, 125)
 	awaitSleepers(t, 0, arg)
 
-	// While an editor has the screen, too: the settings are given back whatever
-	// the remote program was doing.
+	// Also while a program has the screen raw.
 	x.run(t, `-- sh -c 'stty raw -echo; printf raw-now; exec cat'`)
 	x.await(t, "raw-now")
 	x.keys(t, "Enter", "~", ".")
@@ -227,7 +225,8 @@ func TestTmuxEscape(t *testing.T) {
 	eventually(t, patience, "nothing is left", s.quiet)
 }
 
-// As a terminal emulator pastes, into a shell that has asked for it to be marked.
+// A bracketed paste from a terminal emulator into a shell that asked for
+// brackets.
 func TestTmuxPaste(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -384,8 +383,8 @@ func TestTmuxJobControlOfTheClient(t *testing.T) {
 	x.await(t, "ended-0")
 }
 
-// Who takes over a program that has painted its screen saw nothing of it, with a
-// terminal of the same size: the program painted again only what it changed.
+// A client takes over a program that has painted its screen, with a terminal of
+// the same size. It saw nothing: the program painted only changes.
 func TestTmuxAttach(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// Whom the server trusts: the owners of files and directories.
+// The server's trust in the owners of files and directories.
 
-// Two users of this machine besides the one who runs the tests.
+// Two users of this machine besides the one that runs the tests.
 const (
 	alice = 12001
 	bob   = 12002
@@ -44,7 +44,8 @@ func give(t testing.TB, uid int, paths ...string) {
 	}
 }
 
-// serverOf is a server's surroundings that belong to a user. XDG_STATE_HOME is not set.
+// serverOf is a server's surroundings that belong to a user. XDG_STATE_HOME is
+// not set.
 func serverOf(t testing.TB, uid int) *server {
 	t.Helper()
 	s := newServer(t)
@@ -53,8 +54,8 @@ func serverOf(t testing.TB, uid int) *server {
 	return s
 }
 
-// A server of root's started in the state directory of another user, and took the
-// token that he had planted there for its own.
+// A server of root's started in another user's state directory, and took a
+// token that the user had planted there.
 func TestServerTrustsNoOther(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
@@ -134,7 +135,8 @@ func TestServerTrustsNoOther(t *testing.T) {
 	}
 }
 
-// Who had TCP port 9022 kept everybody else's server from starting.
+// One user's server on TCP port 9022 kept every other user's server from
+// starting.
 func TestTwoUsersWithNothingConfigured(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
@@ -149,8 +151,8 @@ func TestTwoUsersWithNothingConfigured(t *testing.T) {
 	}
 }
 
-// In a user namespace of an ordinary user / belongs to nobody; what belongs to another
-// user is refused as ever.
+// In an ordinary user's namespace / belongs to the overflow user. Files of
+// another user are refused as ever.
 func TestServerInUserNamespace(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
@@ -185,7 +187,7 @@ func wantStartFailureOf(t testing.TB, s *server, args []string, words ...string)
 	checkComplaint(t, "wsexec-server", r.stderr, words...)
 }
 
-// A token file for a server that does not listen on TCP would let nobody in.
+// A token file for a server without a TCP listener would let no client in.
 func TestTokenFileWithoutTCP(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -23,9 +23,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What wsexec says, and that it never waits for ever for somebody to hear it.
+// The messages of wsexec, and that it waits for no reader of them for ever.
 
-// fullPipe returns the writing end of a pipe that is full, and that nobody reads.
+// fullPipe returns the writing end of a full pipe without a reader.
 func fullPipe(t testing.TB) *os.File {
 	t.Helper()
 	var p [2]int
@@ -50,8 +50,8 @@ func fullPipe(t testing.TB) *os.File {
 	return w
 }
 
-// A word to a stderr that nobody reads could not be interrupted: not the first, upon which
-// the command had no connection, nor the last.
+// A message to a full stderr could not be interrupted: neither the first,
+// before which the command had no connection, nor the last.
 func TestNobodyReadsStderr(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -80,8 +80,8 @@ func TestNobodyReadsStderr(t *testing.T) {
 	}
 }
 
-// Whoever did not read stderr while the network was away lost the connection for good: a
-// word about it was waited for before the new one was used.
+// stderr was full while the network was away. The client waited with its
+// message before it used the new connection, and lost the session for good.
 func TestConnectionWhileNobodyReadsStderr(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -103,7 +103,7 @@ func TestConnectionWhileNobodyReadsStderr(t *testing.T) {
 	}
 }
 
-// An output of which something was dropped waited for a reader of stderr.
+// The output after a gap waited for a reader of stderr.
 func TestGapWhileNobodyReadsStderr(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--window", "64KiB")
@@ -129,8 +129,8 @@ func TestGapWhileNobodyReadsStderr(t *testing.T) {
 	}
 }
 
-// A server that took the command and was never heard again: nothing was said until it was
-// given up.
+// A server took the command and fell silent. The client said nothing until it
+// gave up.
 func TestLostBeforeOpened(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -141,7 +141,7 @@ func TestLostBeforeOpened(t *testing.T) {
 	}
 }
 
-// What was said of a lost connection stood before the last word, on one line.
+// The line about the loss and the last message stood on one line.
 func TestLastWordAfterLoss(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -161,7 +161,7 @@ func TestLastWordAfterLoss(t *testing.T) {
 	}
 }
 
-// A named FIFO whose reader has gone may have another one later.
+// A FIFO whose reader has gone may have another one later.
 func TestFIFOReaderComesAgain(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -169,8 +169,8 @@ func TestFIFOReaderComesAgain(t *testing.T) {
 	r.want(t, 0, "a\nb\n", "")
 }
 
-// On a connection that is dead and not yet known to be, ~. said only "hung up", while the
-// session lived on for as long as the server knew nothing of it.
+// On a dead connection that is not noticed yet, ~. said only "hung up". The
+// session lived on, since the server had not heard of it.
 func TestEscapeOnDeadConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -191,7 +191,7 @@ func TestEscapeOnDeadConnection(t *testing.T) {
 	s.kill(t, id)
 }
 
-// Whoever attaches on a terminal is told to what; nobody else, and not with -q.
+// attach on a terminal names the session, but not with -q.
 func TestAttachSaysSo(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -208,7 +208,7 @@ func TestAttachSaysSo(t *testing.T) {
 	}
 }
 
-// A mistake in the command line was always answered with the help of run.
+// Every mistake in the command line named the help of run.
 func TestUsageNamesTheHelp(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -232,7 +232,7 @@ func TestUsageNamesTheHelp(t *testing.T) {
 			t.Errorf("%q: stderr %s, want the hint %q", c.args, quote(r.stderr), c.help)
 		}
 	}
-	// What is wrong is named by where it stands, and no password is repeated.
+	// The message names the flag or variable, and repeats no password.
 	cmd := s.wsexec("run", "true")
 	cmd.Env = append(cmd.Env, "WSEXEC_SERVER=foo")
 	capture(t, cmd).wantComplaint(t, 125, `WSEXEC_SERVER "foo"`)
@@ -250,7 +250,7 @@ func TestUsageNamesTheHelp(t *testing.T) {
 	s.runWith(t, "x\n", "-i", "cat").want(t, 0, "x\n", "")
 }
 
-// A server that cannot be spoken to is named, and the hint is the exact thing to type.
+// An unreachable server is named, and the hint is the exact command to type.
 func TestUnreachableServerIsNamed(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -280,7 +280,7 @@ func TestUnreachableServerIsNamed(t *testing.T) {
 	}
 }
 
-// The PATH in which a command was not found is for -v: it is long.
+// The PATH in which a command was not found is long: only -v shows it.
 func TestPATHIsNotSaid(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -292,9 +292,9 @@ func TestPATHIsNotSaid(t *testing.T) {
 	s.run(t, "-v", "-e", "PATH=/no/such/place", "no-such-command").wantComplaint(t, 127, "PATH is /no/such/place")
 }
 
-// What stood on the command line or came from a server reached stderr as it was in hints
-// and names: "--server $'unix:/tmp/\e]0;X\a'" set the title of the terminal, and a newline
-// made a line of wsexec's.
+// Control characters of the command line or of a server reached stderr in hints
+// and names: --server $'unix:/tmp/\e]0;X\a' set the terminal's title, and a
+// newline began a line of wsexec's.
 func TestWordsAreHarmless(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -335,7 +335,7 @@ func TestWordsAreHarmless(t *testing.T) {
 		}
 	}
 
-	// The exact word to type, whatever is in it.
+	// The hint can be typed as it is.
 	sock := s.dir + "/\x1b]0;X\a"
 	r := capture(t, s.wsexec("run", "--server", "unix:"+sock, "true"))
 	_, hint, _ := strings.Cut(strings.TrimSpace(r.stderr), "wsexec-server --listen ")
@@ -344,7 +344,7 @@ func TestWordsAreHarmless(t *testing.T) {
 		t.Errorf("the hint names %s, which is %q", quote(hint), r.stdout)
 	}
 
-	// What is left behind, on stderr and in the status file.
+	// The name of a process that is left behind, on stderr and in the status file.
 	status := s.dir + "/status"
 	r = capture(t, s.bash(`cp "$(command -v sleep)" "$PWD/"$'x\e]0;X\xc2\x9b2J'; wsexec run --status-file status -w "$PWD" -v sh -c "./\"$(printf 'x\033]0;X\302\2332J')\" 1000 >/dev/null 2>&1 & sleep 0.2"`))
 	b, err := os.ReadFile(status)
@@ -353,7 +353,7 @@ func TestWordsAreHarmless(t *testing.T) {
 	}
 }
 
-// A server that took its time to start a command was called a lost connection.
+// A server that took long to start a command was called a lost connection.
 func TestSlowStartIsNoLostConnection(t *testing.T) {
 	heavy(t)
 	t.Parallel()
@@ -366,8 +366,8 @@ func TestSlowStartIsNoLostConnection(t *testing.T) {
 	}
 }
 
-// A server behind TLS redirects what comes without, as Caddy and nginx do: what is to be
-// typed was not said.
+// A server behind TLS redirects plain requests, as Caddy and nginx do. The
+// client did not say what to type.
 func TestRedirectIsNamed(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
@@ -403,8 +403,8 @@ func TestRedirectIsNamed(t *testing.T) {
 	}
 }
 
-// ws:// asked a proxy for the request itself, which no ordinary proxy passes on as an
-// upgrade: 426, as if it were the server's.
+// For ws:// the client sent its upgrade to the proxy itself. An ordinary proxy
+// does not pass it on: 426, which looked like the server's.
 func TestProxyOfTheEnvironment(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
@@ -483,8 +483,8 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	}
 }
 
-// A connection that could not be made again ended with what two libraries said around
-// the reason.
+// A connection that could not be made again ended with the words of two
+// libraries around the reason.
 func TestLostForGoodIsShort(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

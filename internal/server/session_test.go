@@ -486,7 +486,7 @@ func TestLeftovers(t *testing.T) {
 	}
 	var out bytes.Buffer
 	r = run(t, at(sock), command("sh", "-c", "exec 3<&0; (sleep 0.05; read y; echo $y) <&3 & read x; echo $x"), strings.NewReader("1\n2\n3\n"), &out)
-	if out.String() != "1\n2\n" || r.StdinTaken != 4 {
-		t.Errorf("%q, and %d bytes of stdin were taken, want 4", &out, r.StdinTaken)
+	if out.String() != "1\n2\n" || r.StdinConsumed != 4 {
+		t.Errorf("%q, and %d bytes of stdin were taken, want 4", &out, r.StdinConsumed)
 	}
 }

@@ -13,11 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoWriter: nothing was written to a pipe in time.
-var ErrNoWriter = errors.New("nothing came from whoever is to write to it")
-
-// ErrNoReader: no program opened a pipe for reading in time.
-var ErrNoReader = errors.New("nobody reads this pipe")
+var (
+	// ErrNoWriter is the error of a PipeReader after its time.
+	ErrNoWriter = errors.New("no program wrote to it in time")
+	// ErrNoReader is the error of Create after its time.
+	ErrNoReader = errors.New("no program opened it for reading in time")
+)
 
 // noticeable is how long a wait takes before a message says so.
 const noticeable = time.Second

@@ -52,7 +52,7 @@ func TestStatusFileIsAFIFO(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, err := Create(path, 20*time.Millisecond, func() { t.Error("a word") })
-	if f != nil || err == nil || !strings.Contains(err.Error(), path+": nobody reads this pipe") {
+	if f != nil || err == nil || !strings.Contains(err.Error(), path+": no program opened it for reading in time") {
 		t.Errorf("opened %v, %v", f, err)
 	}
 	read := make(chan string)

@@ -13,14 +13,12 @@ const unreadGrace = time.Second
 
 var (
 	queueMu sync.Mutex
-	newest  = Line(make(chan struct{})) // the last line of the queue
+	newest  Line // the last line of the queue
 
 	hurried = make(chan struct{}) // closed by Hurry
 	hurry   = sync.OnceFunc(func() { close(hurried) })
 	unread  atomic.Bool // a wait after Hurry took unreadGrace: nobody reads stderr
 )
-
-func init() { close(newest) }
 
 // Hurry bounds every wait for a reader of stderr: this program was asked to end.
 func Hurry() { hurry() }
@@ -60,7 +58,7 @@ func Controls(r rune) bool {
 
 // A Line is a line on its way to stderr. The channel is closed when it is written.
 // Nil is a line that was never said, and counts as written.
-type Line chan struct{}
+type Line <-chan struct{}
 
 // Say has a line written to stderr, after the lines before it, and does not wait
 // for that: a pipe may be full, a terminal stopped by Ctrl-S. In a raw terminal the
@@ -83,14 +81,16 @@ func Erase() Line { return enqueue("\r\x1b[K") }
 func enqueue(text harmless) Line {
 	queueMu.Lock()
 	defer queueMu.Unlock()
-	before, line := newest, make(Line)
-	newest = line
+	before, written := newest, make(chan struct{})
+	newest = written
 	Go(func() { // not waited for: see Flush
-		<-before
+		if before != nil {
+			<-before
+		}
 		writeStderr([]byte(text))
-		close(line)
+		close(written)
 	})
-	return line
+	return written
 }
 
 // Wait waits until the line is written: for ever, but after [Hurry] for a second

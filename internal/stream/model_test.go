@@ -42,9 +42,9 @@ type pair struct {
 	gaps    int64  // how much of that was dropped
 	lossy   bool   // something may have been dropped
 	buf     []byte // from Buffer, to be committed
-	held    []byte // from Next, not consumed
+	handed  []byte // returned by Next, not consumed
 	was     []byte // a copy of it
-	handed  int64  // up to where something was ever held
+	reach   int64  // the end of what was ever handed out
 	err     error  // what Next failed with
 	closed  bool
 	stopped bool
@@ -121,8 +121,8 @@ func (p *pair) takeOver(reopen bool) {
 	if pos != off {
 		p.t.Fatalf("the position is %d, and Attach returned %d", pos, off)
 	}
-	if off < p.read || off > max(p.read, p.handed) {
-		p.t.Fatalf("another sender goes on at %d, where %d are consumed and %d were held", off, p.read, p.handed)
+	if off < p.read || off > max(p.read, p.reach) {
+		p.t.Fatalf("another sender goes on at %d, where %d are consumed and %d were handed out", off, p.read, p.reach)
 	}
 	ended := p.r.end.state >= endKnown
 	for len(p.watchers) > 0 {
@@ -165,13 +165,17 @@ func (p *pair) restore(log, receiver bool) {
 		p.s = sender{l, l.Holder()}
 	}
 	if receiver {
-		p.held, p.was = nil, nil
+		p.handed, p.was = nil, nil
 		r, err := RestoreReceiver(readBack(p.t, p.r.Save()), nil, p.gap)
 		if err != nil {
 			p.t.Fatal(err)
 		}
 		if a, b := fmt.Sprint(p.r.Save()), fmt.Sprint(r.Save()); a != b {
 			p.t.Fatalf("the receiver was %s and is %s", a, b)
+		}
+		off, crc := p.r.Position()
+		if a, b := r.Position(); a != off || b != crc {
+			p.t.Fatalf("the position is %d with checksum %08x, and was %d with %08x", a, b, off, crc)
 		}
 		r.SetBound(p.bound)
 		r.pace.intervalStart = p.r.pace.intervalStart
@@ -288,6 +292,9 @@ func (p *pair) receipt(force bool) bool {
 		return false
 	}
 	if off, ok := p.r.NextStop(); ok {
+		if pos, _ := p.r.Position(); off != pos {
+			p.t.Fatalf("STOP at %d, where a new connection would begin at %d", off, pos)
+		}
 		p.acks = append(p.acks, wire{kind: "stop", off: off})
 		return true
 	}
@@ -373,7 +380,7 @@ func (p *pair) all() bool {
 
 func (p *pair) got(b []byte, err error) bool {
 	if err != nil {
-		p.held, p.was = nil, nil
+		p.handed, p.was = nil, nil
 		first := p.err == nil
 		p.err = err
 		switch {
@@ -387,18 +394,18 @@ func (p *pair) got(b []byte, err error) bool {
 	if len(b) > 0 && (p.read+int64(len(b)) > int64(len(p.truth)) || !bytes.Equal(b, p.truth[p.read:][:len(b)])) {
 		p.t.Fatalf("%d bytes at %d are not what was written", len(b), p.read)
 	}
-	p.held, p.was = b, bytes.Clone(b)
-	p.handed = max(p.handed, p.read+int64(len(b)))
+	p.handed, p.was = b, bytes.Clone(b)
+	p.reach = max(p.reach, p.read+int64(len(b)))
 	return len(b) > 0
 }
 
 // consume says that n bytes of what is held have reached the destination.
 func (p *pair) consume(n int) bool {
-	n = min(n, len(p.held))
+	n = min(n, len(p.handed))
 	p.r.Consumed(n)
-	p.held, p.was = p.held[n:], p.was[n:]
+	p.handed, p.was = p.handed[n:], p.was[n:]
 	if p.stopped {
-		p.held, p.was = nil, nil // what is written of it does not count any more
+		p.handed, p.was = nil, nil // what is written of it does not count any more
 	} else {
 		p.read += int64(n)
 	}
@@ -422,7 +429,7 @@ func (p *pair) settle() {
 		}
 		for p.next() {
 			progress = true
-			p.consume(len(p.held))
+			p.consume(len(p.handed))
 		}
 		for p.receipt(false) {
 			progress = true
@@ -503,11 +510,11 @@ func (p *pair) check() {
 		p.t.Fatalf("the receiver holds %d chunks for a window of %d", n, p.window.Max)
 	}
 	scribble(p.t)
-	if !bytes.Equal(p.held, p.was) {
+	if !bytes.Equal(p.handed, p.was) {
 		p.t.Fatalf("what the destination holds at %d has changed", p.read)
 	}
 	for _, w := range p.watchers {
-		if !bytes.Equal(w.held, w.was) {
+		if !bytes.Equal(w.handed, w.was) {
 			p.t.Fatalf("what a watcher holds at %d has changed", w.read)
 		}
 	}
@@ -518,7 +525,7 @@ func (p *pair) check() {
 type step struct {
 	op                       byte
 	room                     int64 // of the source
-	buf, held                int
+	buf, handed              int
 	snd, rcv, up             bool
 	read, gaps, acked, limit int64
 	way                      uint64 // sum of the frames that are on it
@@ -528,7 +535,7 @@ type step struct {
 // record adds what the pair is at to its trace.
 func (p *pair) record(op byte) {
 	p.trace = append(p.trace, step{
-		op: op, room: p.room(), buf: len(p.buf), held: len(p.held), snd: p.snd, rcv: p.rcv, up: p.up,
+		op: op, room: p.room(), buf: len(p.buf), handed: len(p.handed), snd: p.snd, rcv: p.rcv, up: p.up,
 		read: p.read, gaps: p.gaps, acked: p.s.acked, limit: p.limit, err: p.err,
 		way: sum(p.data) ^ ^sum(p.acks),
 	})

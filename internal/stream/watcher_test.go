@@ -15,7 +15,7 @@ type watcher struct {
 	r        *Receiver
 	window   int64
 	read     int64  // consumed by its destination, or said to be a gap
-	held     []byte // from Next, not consumed
+	handed   []byte // returned by Next, not consumed
 	was      []byte // a copy of it
 	err      error  // that Next failed with
 	stopped  bool
@@ -152,7 +152,7 @@ func (w *watcher) take(n int) bool {
 	}
 	b, err := w.r.TryNext()
 	if err != nil {
-		w.held, w.was, w.err = nil, nil, err
+		w.handed, w.was, w.err = nil, nil, err
 		if !(err == io.EOF && w.read == w.p.s.written || err == ErrStopped && w.stopped) {
 			w.p.t.Fatalf("Next of a watcher at %d of %d: %v", w.read, w.p.s.written, err)
 		}
@@ -166,13 +166,13 @@ func (w *watcher) take(n int) bool {
 	n = min(n, len(b))
 	w.r.Consumed(n)
 	w.read += int64(n)
-	w.held, w.was = b[n:], bytes.Clone(b[n:])
+	w.handed, w.was = b[n:], bytes.Clone(b[n:])
 	return n > 0
 }
 
 func (w *watcher) stop() {
 	w.stopped = true
-	w.held, w.was = nil, nil
+	w.handed, w.was = nil, nil
 	w.r.Stop()
 }
 

@@ -182,26 +182,62 @@ func TestWindowGrows(t *testing.T) {
 	})
 }
 
-// What a sender keeps can become more, for a source that waits.
-func TestSetBound(t *testing.T) {
+// The window of a terminal's output: from Min to what was consumed in 100 ms, and back.
+func TestAdaptiveWindow(t *testing.T) {
+	const minimum, maximum = 64 << 10, 1 << 20
 	synctest.Test(t, func(t *testing.T) {
-		s := newSender(10, nil)
-		if err := s.Attach(0, 100, func() {}); err != nil {
-			t.Fatal(err)
+		p := newPair(t, Window{Min: minimum, Max: maximum}, maximum)
+		defer p.finish()
+		// rate makes the destination consume n bytes in each 10 ms, and returns the window after that.
+		rate := func(n int, d time.Duration) int64 {
+			limit := p.limit
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				for left := n; left > 0; {
+					p.write(min(int(p.room()), 4*n))
+					for p.send() || p.deliver() {
+					}
+					p.next()
+					k := min(left, len(p.handed))
+					if k == 0 {
+						t.Fatalf("stuck: %s", p)
+					}
+					p.consume(k)
+					left -= k
+					for p.receipt(false) || p.acknowledge() {
+					}
+				}
+				if p.limit < limit {
+					t.Fatalf("the limit goes back from %d to %d", limit, p.limit)
+				}
+				limit = p.limit
+			}
+			return p.r.pace.size
 		}
-		n := make(chan int)
-		go func() {
-			k, _ := s.Write(make([]byte, 30))
-			n <- k
-		}()
-		synctest.Wait()
-		s.SetBound(5) // less is no change
-		s.SetBound(20)
-		synctest.Wait()
-		if _, written := s.Position(); written != 20 {
-			t.Errorf("%d bytes are kept, want 20", written)
+		for _, tt := range []struct {
+			perInterval int64 // what is consumed in 100 ms
+			want        int64
+		}{
+			{10_000, minimum}, {minimum, minimum}, {200_000, 200_000}, {maximum, maximum}, {3 * maximum, maximum}, {300_000, 300_000}, {10, minimum},
+		} {
+			if tt.perInterval < 10 {
+				continue
+			}
+			got := rate(int(tt.perInterval/10), time.Second)
+			if got < tt.want*95/100 || got > tt.want*105/100 {
+				t.Errorf("%d bytes in 100 ms: the window is %d, want %d", tt.perInterval, got, tt.want)
+			}
 		}
-		s.Abort(io.ErrClosedPipe)
-		<-n
+		// After a long silence it begins small.
+		rate(maximum/10, time.Second)
+		time.Sleep(time.Minute)
+		if got := rate(1, time.Nanosecond); got != minimum {
+			t.Errorf("after a minute of silence the window is %d", got)
+		}
+		// What is granted on a new connection is the window of now.
+		p.lose()
+		p.attach()
+		if got := p.limit - p.r.consumed; got != minimum {
+			t.Errorf("a new connection is granted %d", got)
+		}
 	})
 }

@@ -100,8 +100,9 @@ func TestAllows(t *testing.T) {
 	}
 }
 
-// A server that says unasked that the session was detached ended Run with ErrDetached,
-// which a program takes for success; one that drops output unasked, with none.
+// A server that says unasked that the session was detached ended Run with
+// ErrDetached, which a program takes for success; one that drops output
+// unasked, with none.
 func TestUnaskedAnswers(t *testing.T) {
 	for name, say := range map[string]func(c *peer.Conn){
 		"opened":   func(c *peer.Conn) { opened(c, true, 0) },
@@ -133,8 +134,8 @@ func TestUnaskedAnswers(t *testing.T) {
 	}
 }
 
-// A second opened on a connection that is not the first was allowed, and nothing was
-// there to take it: a panic.
+// A second opened on a connection that is not the first was allowed, and
+// nothing was there to take it: a panic.
 func TestOpenedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
@@ -171,8 +172,8 @@ func TestUnaskedTerminal(t *testing.T) {
 	})
 }
 
-// Once the client has sent detach the session may be without a connection, and drop
-// output, before the client comes back.
+// Once the client has sent detach the session may be without a connection, and
+// drop output, before the client comes back.
 func TestGapAfterDetach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c *Cmd
@@ -203,7 +204,8 @@ func TestGapAfterDetach(t *testing.T) {
 	})
 }
 
-// A client that took over counted what the session had printed before as its own.
+// A client that took over counted what the session had printed before as its
+// own.
 func TestBytesOfAttach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
@@ -222,7 +224,7 @@ func TestBytesOfAttach(t *testing.T) {
 		c := f.cmd()
 		c.Start = nil
 		r, _, err := f.run(c)
-		if err != nil || r.Bytes != [3]int64{0, 50, 0} || r.Dropped != [3]int64{0, 30, 0} || r.StdinTaken != 0 {
+		if err != nil || r.Bytes != [3]int64{0, 50, 0} || r.Dropped != [3]int64{0, 30, 0} || r.StdinConsumed != 0 {
 			t.Errorf("Run = %+v, %v; want 50 bytes of stdout, 30 dropped, and nothing of stdin", r, err)
 		}
 	})

@@ -18,9 +18,9 @@ type question struct {
 }
 
 // An answer that the client did not ask for is a breach of the protocol (status
-// 125), however plausible it is: the client would otherwise report a success, miss
-// output or set the terminal up for something that nobody wanted. For each question
-// these answers are allowed:
+// 125), however plausible it is: the client would otherwise report a success,
+// miss output or set the terminal up for something that nobody wanted. For each
+// question these answers are allowed:
 //
 //	              run                                      attach
 //	opened        once a connection                        once a connection

@@ -1,0 +1,29 @@
+package client
+
+import "time"
+
+// Opened is what the server says when the command runs.
+type Opened struct {
+	PID int
+	TTY bool   // the command has a terminal
+	Dir string // where it was started, if its home directory cannot be entered
+}
+
+// An Event is a [Lost], [Back] or [Gap].
+type Event any
+
+// Lost is the loss of the connection. A new one is tried until Until.
+type Lost struct {
+	Err   error
+	Until time.Time
+}
+
+// Back is a new connection. After is the time since the loss.
+type Back struct{ After time.Duration }
+
+// A Gap is where the server has dropped N bytes of stdout (FD 1) or stderr (FD
+// 2), between the bytes written before the event and those written after it.
+type Gap struct {
+	FD int
+	N  int64
+}
