@@ -14,8 +14,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A server that breaks the protocol is given up at once, whatever it says next:
-// no exit is taken from it.
+// A server that breaks the protocol is given up at once. An exit that it sends
+// after that does not count.
 func TestBreach(t *testing.T) {
 	frame := func(f proto.Frame) func(c *peer.Conn) { return func(c *peer.Conn) { c.WriteFrame(f) } }
 	answer := func(change func(o *proto.Opened)) func(c *peer.Conn) {

@@ -14,28 +14,28 @@ import (
 )
 
 const (
-	// connectTimeout bounds the time from dialing until open is sent.
+	// connectTimeout bounds the time from the dial to the end of sending open.
 	connectTimeout = 10 * time.Second
 	// answerTimeout bounds the time from there to opened: more than a server
 	// takes to give up a start, 10 s by default, and to say so.
 	answerTimeout = 15 * time.Second
 )
 
-// connect makes one connection and runs it to its end.
+// connect makes one connection and runs it until it ends, and returns why.
 func (c *connector) connect(ctx context.Context) error {
 	limit, answer, beside := connectTimeout, answerTimeout, time.Duration(0)
 	lost := !c.loss.began.IsZero()
 	if lost {
 		beside = max(c.loss.delay, besideMin)
-		left := max(time.Until(c.loss.until), time.Millisecond)
-		limit, answer = min(limit, left), min(answer, left)
+		remaining := max(time.Until(c.loss.until), time.Millisecond)
+		limit, answer = min(limit, remaining), min(answer, remaining)
 	}
 	deadline := time.Now().Add(limit)
 	conn, err := c.dial(ctx, limit, beside)
 	if err != nil {
 		return err
 	}
-	// Giving up must also end a handshake or a live connection.
+	// GiveUp also ends a handshake, and a connection on which a link runs.
 	stop := context.AfterFunc(ctx, func() { c.s.cmd.spawn(func() { conn.Close() }) })
 	defer stop()
 	relay := c.s.relay
@@ -167,8 +167,7 @@ func (c *connector) control(m any) error {
 				err = c.s.setExit(m)
 			}
 		case *proto.Detached:
-			// These two are the last messages of a connection: the reader may
-			// wait.
+			// Nothing follows these two messages: the reader may wait.
 			c.s.relay.haltOutputs()
 			return link.ErrLeave
 		case *proto.Error:

@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { leak.Main(m) }
 
-// A fake is a server that is a script: serve is called for each connection, n
-// counting them from 1, after open was read.
+// A fake is a server by script. serve is called for each connection, which n
+// counts from 1, after open was read.
 type fake struct {
 	t        *testing.T
 	serve    func(n int, c *peer.Conn, o *proto.Open)
@@ -36,8 +36,7 @@ type fake struct {
 	wg    sync.WaitGroup
 }
 
-// Dial makes a connection inside the process, so that all of it runs on the
-// bubble's clock.
+// Dial makes a connection inside the process, on the bubble's clock.
 func (f *fake) Dial(ctx context.Context) (net.Conn, error) {
 	f.mu.Lock()
 	f.conns++
@@ -91,7 +90,7 @@ func (f *fake) cmd() *Cmd {
 	return New(Server{URL: "ws://test", Dial: f.Dial}, &Start{Args: []string{"true"}, Linger: new(linger), Keepalive: new(time.Second)})
 }
 
-// opened tells the client that its command runs.
+// opened sends an opened message.
 func opened(c *peer.Conn, resumed bool, from int64) {
 	c.WriteControl(&proto.Opened{
 		PID: 2, Resumed: resumed, Linger: proto.MillisOf(linger), Keepalive: 1000,
@@ -111,7 +110,7 @@ func (f *fake) run(c *Cmd) (r *Result, took time.Duration, err error) {
 	return r, took, err
 }
 
-// drain takes what the client says until the connection is closed.
+// drain reads what the client sends until the connection is closed.
 func drain(c *peer.Conn) {
 	for {
 		if _, err := c.ReadFrame(); err != nil && !errors.Is(err, peer.ErrOtherKind) {

@@ -15,7 +15,7 @@ import (
 	"wsexec/internal/proto"
 )
 
-// site runs a server whose answers are answer's, in a bubble, and ask.
+// site calls ask with a server that answers by answer, in a bubble.
 func site(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Request), ask func(s Server, f *fake)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -128,7 +128,7 @@ func TestSessionsInPages(t *testing.T) {
 	})
 }
 
-// Whether there is a session of an id takes no list of all.
+// A session is found by its id without the list of all.
 func TestSession(t *testing.T) {
 	id := proto.NewID()
 	for _, tt := range []struct {
@@ -168,8 +168,8 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// A client whose first connection was one too many for the server gave up,
-// though it had asked for nothing and the next moment there was room.
+// A client gave up when the server had too many connections for a moment,
+// though it had asked for nothing yet.
 func TestBusyServer(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

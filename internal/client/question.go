@@ -8,19 +8,20 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A question is what this client has asked of a server until now.
+// A question is what this client has asked of a server, by which its answers
+// are judged.
 type question struct {
-	start     *proto.Start // of run; nil: attach, which asks for nothing in particular
-	opened    *proto.Opened
-	firstTry  bool // the present connection is the first that has sent start
-	detaching bool // detach was sent, or will be on the next connection
-	answered  bool // opened came on the present connection
+	start     *proto.Start  // of run; nil: attach, which asks for nothing in particular
+	opened    *proto.Opened // the first one; nil: none has come
+	firstTry  bool          // start was never sent before this connection
+	detaching bool          // detach was sent, or will be on the next connection
+	answered  bool          // opened has come on this connection
 }
 
 // An answer that the client did not ask for is a breach of the protocol (status
 // 125), however plausible it is: the client would otherwise report a success,
-// miss output or set the terminal up for something that nobody wanted. For each
-// question these answers are allowed:
+// miss output, or set the terminal up for a command that was not asked for. For
+// each question these answers are allowed:
 //
 //	              run                                      attach
 //	opened        once a connection                        once a connection
@@ -42,7 +43,7 @@ type question struct {
 // Where start leaves a time out, the server's default counts, which is any. The
 // order of END and exit is checked where they arrive.
 
-// allows reports what is wrong with m as an answer, nil if nothing is.
+// allows returns what is wrong with m as an answer, nil if nothing is.
 func (q *question) allows(m any) error {
 	switch m := m.(type) {
 	case *proto.Opened:
@@ -66,7 +67,7 @@ func (q *question) allows(m any) error {
 	return fmt.Errorf("%T is not for a client in a session", m)
 }
 
-// nothingRan are the codes of errors that say that the command was not started.
+// nothingRan are the codes of the errors of a start.
 var nothingRan = []string{
 	proto.CodeCommandNotFound, proto.CodeNotExecutable, proto.CodeBadDirectory, proto.CodeBadRequest, proto.CodeTooLarge,
 }
@@ -97,14 +98,14 @@ func (q *question) allowsExit(m *proto.Exit) error {
 	if q.start == nil {
 		return nil
 	}
-	limit, known := map[string]*proto.Millis{proto.ReasonTimeout: q.start.Timeout, proto.ReasonIdle: q.start.Idle}[m.Reason]
-	if known && (limit == nil || *limit <= 0) {
+	limit, isLimit := map[string]*proto.Millis{proto.ReasonTimeout: q.start.Timeout, proto.ReasonIdle: q.start.Idle}[m.Reason]
+	if isLimit && (limit == nil || *limit <= 0) {
 		return fmt.Errorf("exit for %s, which was not asked for", m.Reason)
 	}
 	return nil
 }
 
-// allowsGap reports whether output may be dropped.
+// allowsGap reports whether the server may drop output.
 func (q *question) allowsGap() bool {
 	switch {
 	case q.start == nil:

@@ -100,9 +100,8 @@ func TestAllows(t *testing.T) {
 	}
 }
 
-// A server that says unasked that the session was detached ended Run with
-// ErrDetached, which a program takes for success; one that drops output
-// unasked, with none.
+// A detached that was not asked for ended Run with ErrDetached, which is success
+// for a program. A gap that was not asked for was no error.
 func TestUnaskedAnswers(t *testing.T) {
 	for name, say := range map[string]func(c *peer.Conn){
 		"opened":   func(c *peer.Conn) { opened(c, true, 0) },
@@ -134,8 +133,8 @@ func TestUnaskedAnswers(t *testing.T) {
 	}
 }
 
-// A second opened on a connection that is not the first was allowed, and
-// nothing was there to take it: a panic.
+// A second opened on a connection was allowed, if that was not the first
+// connection, and made the client panic.
 func TestOpenedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
@@ -172,8 +171,7 @@ func TestUnaskedTerminal(t *testing.T) {
 	})
 }
 
-// Once the client has sent detach the session may be without a connection, and
-// drop output, before the client comes back.
+// After detach the server may drop output while there is no connection.
 func TestGapAfterDetach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c *Cmd
@@ -204,8 +202,8 @@ func TestGapAfterDetach(t *testing.T) {
 	})
 }
 
-// A client that took over counted what the session had printed before as its
-// own.
+// A client that took a session over counted the output before that in its
+// result.
 func TestBytesOfAttach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}

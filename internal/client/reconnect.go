@@ -12,48 +12,48 @@ import (
 
 const (
 	// goodConnection is how long a connection on which nothing moved has to
-	// last, the silence at its end left out, for a new loss to begin with its
-	// end.
+	// last to be a good one. Silence at its end does not count.
 	goodConnection = 500 * time.Millisecond
 
-	// A pause before a connection is at least half of these, at random. Nothing
-	// tells that the network is back, so it is short at first.
+	// The pause before a connection is at random between half of a delay and
+	// all of it. No event says that the network is back, so the delay is short
+	// at first.
 	backoffMin  = 40 * time.Millisecond
 	backoffMax  = 5 * time.Second
 	backoffFlat = 3 * time.Second // after a loss, until it grows
-	// besideMin is the least such pause before a connection beside one that is
-	// neither made nor refused, as where packets are lost.
+	// besideMin is the least delay before a second connection is tried beside
+	// one that is neither made nor refused, as where packets are lost.
 	besideMin = 250 * time.Millisecond
 )
 
-// A connector makes one connection to a session after the other. It is Run's
-// goroutine's.
+// A connector makes one connection to a session after the other. It belongs to
+// Run's goroutine.
 type connector struct {
 	s         *session
-	client    string // this client's id, among those that take the session over
-	try       int    // number of the connection on which open was sent last
-	instance  string // of the server, at the last connection
-	connected time.Time
-	progress  [4]int64 // of the relay, when the last connection was lost
+	client    string    // random; tells this client from others
+	try       int       // counts the open messages that were sent, or begun
+	instance  string    // of the server that the last connection has reached
+	connected time.Time // when opened came last
+	progress  [4]int64  // of the relay at the end of the last connection
 	loss      loss
 }
 
-// A loss is a time without a connection that is good for anything.
+// A loss begins with the end of one good connection, and the next one ends it.
 type loss struct {
-	began    time.Time // zero: there is no loss
-	until    time.Time // the session is given up
-	reported bool      // there was a Lost event, and no Back event yet
-	delay    time.Duration
-	reason   error // of the last failure that was no shortTry
+	began    time.Time     // zero: there is no loss
+	until    time.Time     // when the session is given up
+	reported bool          // there was a Lost event, and no Back event since
+	delay    time.Duration // the longest pause before the next connection
+	reason   error         // the last failure that was no shortTry
 }
 
 // A shortTry is the failure of a connection that had less time than one may
-// need, since linger was nearly over: it is not why the session is lost.
+// need, because the linger time was ending. It is not why the session is lost.
 type shortTry struct{ error }
 
 func (e shortTry) Unwrap() error { return e.error }
 
-// run makes connections until nothing more is to be had of the session.
+// run makes connections until Run has to end, and returns why.
 func (c *connector) run(ctx context.Context) error {
 	for {
 		err := c.connect(ctx)
@@ -68,11 +68,11 @@ func (c *connector) run(ctx context.Context) error {
 			return err
 		}
 		c.lose(err)
-		left := time.Until(c.loss.until)
-		if left <= 0 {
+		remaining := time.Until(c.loss.until)
+		if remaining <= 0 {
 			return c.lostForGood()
 		}
-		t := time.NewTimer(min(c.loss.pause(), left))
+		t := time.NewTimer(min(c.loss.pause(), remaining))
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -87,15 +87,15 @@ func (c *connector) run(ctx context.Context) error {
 
 // final reports whether no connection is tried after err.
 func final(err error) bool {
-	var said *Error
+	var serverErr *Error
 	var refused *ConnectError
-	return errors.As(err, &said) || errors.As(err, &refused) ||
+	return errors.As(err, &serverErr) || errors.As(err, &refused) ||
 		errors.Is(err, ErrBroken) || errors.Is(err, ErrUnknownStart) || errors.Is(err, link.ErrAccused)
 }
 
-// lose notes that a connection has failed. A new loss begins, unless the
-// connection was good for nothing: a server that takes each and lets it go
-// would otherwise keep the client for ever.
+// lose notes that a connection has failed. If it was a good one, a new loss
+// begins. Otherwise the loss before it goes on: a server that accepts and
+// closes each connection would keep the client for ever.
 func (c *connector) lose(err error) {
 	if l := c.s.disconnect(); l != nil {
 		end := time.Now()
@@ -121,7 +121,7 @@ func (c *connector) lose(err error) {
 	}
 }
 
-// pause is how long to wait before the next connection.
+// pause returns how long to wait before the next connection.
 func (l *loss) pause() time.Duration {
 	d := l.delay/2 + rand.N(l.delay/2)
 	if time.Since(l.began) >= backoffFlat {

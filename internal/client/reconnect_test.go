@@ -12,9 +12,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A connection that closes without an exit is never success, however cleanly
-// and however often it comes; and it does not keep the client for longer than
-// linger.
+// Connections that close without an exit are no success, however cleanly they
+// close, and do not keep the client for longer than linger.
 func TestCleanCloseIsNoSuccess(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -44,7 +43,7 @@ func TestCleanCloseIsNoSuccess(t *testing.T) {
 				}
 				r, took, err := f.run(c)
 				if tt.want == ErrLost && lost != 1 {
-					t.Errorf("%d more losses than connections were told, want one", lost)
+					t.Errorf("%d more losses than connections were reported, want one", lost)
 				}
 				if !errors.Is(err, tt.want) || r.Exit != nil {
 					t.Errorf("Run = %v, %v; want %v and no exit", r.Exit, err, tt.want)
@@ -60,7 +59,7 @@ func TestCleanCloseIsNoSuccess(t *testing.T) {
 	}
 }
 
-// Nothing is retried before the command was asked for.
+// A failure of the first dial is that of Run: the server was asked for nothing.
 func TestFirstDialIsFinal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, refuse: func(int) bool { return true }}
@@ -72,8 +71,8 @@ func TestFirstDialIsFinal(t *testing.T) {
 	})
 }
 
-// Tries come with random pauses, short ones for a few seconds and then growing
-// ones up to 5 s, until linger.
+// Pauses between dials are random, short for a few seconds, and then grow up to
+// 5 s. Dialing ends with linger.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) { opened(c, false, 0) }}
@@ -99,8 +98,8 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// One that hangs is waited for the first time, with nothing beside it; after a
-// loss the next one is made beside it, and is one try.
+// The first dial, if it hangs, is waited for. After a loss a second dial is made
+// beside one that hangs, and both are one try.
 func TestDialHangs(t *testing.T) {
 	t.Run("first", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -121,8 +120,8 @@ func TestDialHangs(t *testing.T) {
 				}
 			}}
 			_, took, err := f.run(f.cmd())
-			var word *Error
-			if most := backoffMin + 2*besideMin; !errors.As(err, &word) || took > most {
+			var serverErr *Error
+			if most := backoffMin + 2*besideMin; !errors.As(err, &serverErr) || took > most {
 				t.Errorf("Run = %v after %v, want the server's error after at most %v", err, took, most)
 			}
 			if n := len(f.opens); f.conns != 4 || n != 2 || f.opens[n-1].Try != n {
@@ -141,8 +140,8 @@ func TestDialHangs(t *testing.T) {
 	})
 }
 
-// The last try, for which there was no time left, was told as why the session
-// was lost.
+// The reason of a loss was that of the last try, for which linger had hardly any
+// time left.
 func TestReasonOfLoss(t *testing.T) {
 	for name, f := range map[string]*fake{
 		"dial":   {refuse: func(n int) bool { return n == 2 }, hang: func(n int) bool { return n > 2 }},
@@ -166,7 +165,7 @@ func TestReasonOfLoss(t *testing.T) {
 	}
 }
 
-// A silent server is noticed: at the opening after 10 s, later after twice the
+// A silent server is given up: before opened after 10 s, later after twice the
 // keepalive.
 func TestSilentServer(t *testing.T) {
 	for _, after := range []string{"upgrade", "opened"} {
@@ -195,10 +194,8 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// A connection on which both sides were alive for long, but had nothing to say,
-// and which then fell silent, was taken for one that was good for nothing: the
-// next loss went on where the one before it had begun, hours ago, and was for
-// good at once.
+// A connection that was idle for long, and then silent, did not count as a good
+// one: the loss before it, of hours ago, went on, and its linger was past.
 func TestIdleThenSilentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
@@ -226,8 +223,8 @@ func TestIdleThenSilentAgain(t *testing.T) {
 	})
 }
 
-// start is repeated to the same instance only, since another cannot know
-// whether the first one started the command; and never once opened was seen.
+// start is repeated to the same instance only: another cannot know whether the
+// first one started the command. After opened it is never repeated.
 func TestStartIsNotRepeated(t *testing.T) {
 	t.Run("other instance", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -260,8 +257,8 @@ func TestStartIsNotRepeated(t *testing.T) {
 				}
 			}}
 			_, _, err := f.run(f.cmd())
-			var word *Error
-			if !errors.As(err, &word) || word.Code != proto.CodeGone {
+			var serverErr *Error
+			if !errors.As(err, &serverErr) || serverErr.Code != proto.CodeGone {
 				t.Errorf("Run = %v, want the server's error", err)
 			}
 			for i, o := range f.opens {
@@ -276,8 +273,8 @@ func TestStartIsNotRepeated(t *testing.T) {
 	})
 }
 
-// A server that took its time to answer, and let every connection go at once,
-// kept the client for ever: the time of the handshake was taken for use.
+// A server that answered slowly, and then closed each connection, kept the
+// client for ever: the time of the handshake made the connection a good one.
 func TestSlowHandshakeIsNoUse(t *testing.T) {
 	for _, d := range []time.Duration{goodConnection / 2, 2 * goodConnection} {
 		synctest.Test(t, func(t *testing.T) {
@@ -293,15 +290,15 @@ func TestSlowHandshakeIsNoUse(t *testing.T) {
 	}
 }
 
-// More than an open may hold was sent all the same, again and again.
+// A command too large for an open was sent again and again.
 func TestTooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: func(int, *peer.Conn, *proto.Open) {}}
 		c := f.cmd()
 		c.Start.Args = append(c.Start.Args, strings.Repeat("\x00", 4<<20))
 		_, took, err := f.run(c)
-		var word *Error
-		if !errors.As(err, &word) || word.Code != CodeTooLarge || took != 0 || len(f.opens) != 0 {
+		var serverErr *Error
+		if !errors.As(err, &serverErr) || serverErr.Code != CodeTooLarge || took != 0 || len(f.opens) != 0 {
 			t.Errorf("Run = %v after %v and %d opens, want too-large at once", err, took, len(f.opens))
 		}
 	})

@@ -35,36 +35,36 @@ var (
 
 var streamNames = [...]string{"stdin", "stdout", "stderr"}
 
-// An Output is a Stdout or Stderr of which is known at any time how much was
-// written: another client that takes the session over goes on right behind
-// that.
+// An Output is a Stdout or Stderr that writes less instead of waiting. So Run
+// knows at any time how much was written, and another client that takes the
+// session over goes on right behind that.
 type Output interface {
-	// Write may write less than all of p, without an error, where the rest
-	// would have to wait.
+	// Write returns n < len(p) without an error when another byte would have to
+	// wait.
 	io.Writer
 	// AwaitRoom waits until Write takes more, or fails.
 	AwaitRoom()
-	// NonBlocking reports whether Write never waits, not even for a disk. Such
-	// a Write is called by the goroutine that reads the connection, which
-	// spares a change of goroutine.
+	// NonBlocking reports whether Write never waits, not even for a disk. If
+	// so, Write is called by the goroutine that reads the connection, which
+	// saves a change of goroutine for each message.
 	NonBlocking() bool
 }
 
-// A relay moves bytes between the local streams and those of the session, which
-// outlive connections, and of which it knows nothing. Each stream has a
-// goroutine.
+// A relay moves bytes between the local streams and those of the session. Each
+// stream has a goroutine. The session's streams outlive connections, which the
+// relay does not know.
 type relay struct {
 	cmd      *Cmd
-	finished func()                  // is called when an output has ended or was stopped
-	failed   func(fd int, err error) // is called when a local stream fails
+	finished func()                  // called when an output has ended or was stopped
+	failed   func(fd int, err error) // called when a local stream has failed
 
-	stdin     *stream.Log
-	stdinBase int64 // where in the session's stdin this client began
-	signals   *stream.Log
-	pending   chan byte // signals on their way to their stream
-	outputs   [2]*output
+	stdin      *stream.Log
+	stdinStart int64 // offset of the first byte that this client sends
+	signals    *stream.Log
+	pending    chan byte // signals for which their stream may have no room
+	outputs    [2]*output
 
-	stopped     chan struct{} // closed when Run is over
+	stopped     chan struct{} // closed by stop
 	signalsDone sync.WaitGroup
 }
 
@@ -73,7 +73,7 @@ type output struct {
 	fd      int
 	w       io.Writer
 	r       *stream.Receiver
-	base    int64 // where in the session's output this client began
+	start   int64 // offset of the first byte that this client gets
 	dropped atomic.Int64
 	writing stream.Baton // held during a Write; closed when nothing more is to be written
 }
@@ -194,9 +194,9 @@ func (r *relay) write(o *output) {
 	}
 }
 
-// writeNow writes what an [Output] takes of p without waiting, on the
-// connection's reader, while write waits for input. An error is met again by
-// write.
+// writeNow writes what an [Output] takes of p without waiting. It is called by
+// the connection's reader while write waits in Next. An error is not returned:
+// write meets it again.
 func (o *output) writeNow(p []byte) int {
 	if !o.writing.Take() {
 		return 0 // haltOutputs
@@ -206,8 +206,8 @@ func (o *output) writeNow(p []byte) int {
 	return n
 }
 
-// haltOutputs lets nothing more be written, and waits for a Write under way:
-// the link then sends how much was written, and the next client goes on there.
+// haltOutputs ends all writing, and waits for a Write that is under way. The
+// link then sends how much was written, and the next client goes on there.
 func (r *relay) haltOutputs() {
 	late := time.NewTimer(writeTimeout)
 	defer late.Stop()
@@ -225,7 +225,8 @@ func (r *relay) stopOutput(fd int) {
 	r.finished()
 }
 
-// outputsFinished reports whether all output is written, or not wanted.
+// outputsFinished reports whether all output was written, or its reader has
+// gone.
 func (r *relay) outputsFinished() bool {
 	return r.outputs[0].r.Finished() && r.outputs[1].r.Finished()
 }
@@ -271,8 +272,8 @@ func (r *relay) attach(wake func()) map[uint8]proto.Position {
 	return have
 }
 
-// resume puts the streams where opened says. have is what the client has said
-// of its outputs; nil: nothing, because it takes the session over.
+// resume puts the streams at the offsets in opened. have is what open had; nil:
+// open had none, because this client takes the session over.
 func (r *relay) resume(m *proto.Opened, have map[uint8]proto.Position, wake func()) error {
 	bound := min(m.Window, maxWindow)
 	r.stdin.SetBound(bound)
@@ -284,16 +285,16 @@ func (r *relay) resume(m *proto.Opened, have map[uint8]proto.Position, wake func
 			if m.TTY {
 				window = ttyOutput
 			}
-			o.base = m.From[n]
-			o.r.Begin(o.base, window)
+			o.start = m.From[n]
+			o.r.Begin(o.start, window)
 		} else if have[n].Offset != m.From[n] {
 			return fmt.Errorf("stream %d goes on at %d, where this client is at %d", n, m.From[n], have[n].Offset)
 		}
 		o.r.SetMax(bound)
 	}
 	if have == nil {
-		r.stdinBase = m.Have[proto.Stdin].Offset
-		r.stdin.Begin(r.stdinBase, m.CRC)
+		r.stdinStart = m.Have[proto.Stdin].Offset
+		r.stdin.Begin(r.stdinStart, m.CRC)
 		r.signals.Begin(m.Have[proto.Signals].Offset, 0)
 	}
 	for n, l := range map[uint8]*stream.Log{proto.Stdin: r.stdin, proto.Signals: r.signals} {
@@ -313,7 +314,8 @@ func (r *relay) detach() {
 	}
 }
 
-// progress is how far each stream has got: none of it is done twice.
+// progress is the position of each stream. It differs from an earlier one if
+// anything was moved.
 func (r *relay) progress() (p [4]int64) {
 	p[0], _ = r.stdin.Position()
 	p[1], _ = r.signals.Position()
@@ -323,16 +325,16 @@ func (r *relay) progress() (p [4]int64) {
 	return p
 }
 
-// count fills in what was moved. exit is nil if it is not known.
+// count fills in the counts of bytes. exit is nil if there was none.
 func (r *relay) count(to *Result, exit *proto.Exit) {
 	acked, read := r.stdin.Position()
-	to.Bytes[0], to.StdinConsumed = read-r.stdinBase, acked-r.stdinBase
+	to.Bytes[0], to.StdinConsumed = read-r.stdinStart, acked-r.stdinStart
 	if exit != nil {
-		to.StdinConsumed = min(max(exit.Stdin-r.stdinBase, 0), to.Bytes[0])
+		to.StdinConsumed = min(max(exit.Stdin-r.stdinStart, 0), to.Bytes[0])
 	}
 	for _, o := range r.outputs {
 		consumed, _ := o.r.Position()
 		to.Dropped[o.fd] = o.dropped.Load()
-		to.Bytes[o.fd] = consumed - o.base - to.Dropped[o.fd]
+		to.Bytes[o.fd] = consumed - o.start - to.Dropped[o.fd]
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// What was consumed is what have says; the rest comes again, and the exit
-// counts however the connection ends after it.
+// A new connection begins at the byte behind the last one that was written. An
+// exit counts, however the connection ends after it.
 func TestResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -53,8 +53,7 @@ func TestResume(t *testing.T) {
 	})
 }
 
-// An output that is not what its checksum says is no success, whatever the
-// exit.
+// An output with a wrong checksum is no success, whatever the exit.
 func TestWrongChecksum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
@@ -77,7 +76,7 @@ func TestWrongChecksum(t *testing.T) {
 	})
 }
 
-// Signals sent while there is no connection arrive with the next one, once.
+// A signal without a connection is sent on the next one, once.
 func TestSignalsAcrossLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := (*Cmd)(nil)
@@ -101,7 +100,7 @@ func TestSignalsAcrossLoss(t *testing.T) {
 	})
 }
 
-// Signals that found the window full stayed where they were until the next one.
+// Signals for which the window was full were not sent before another one came.
 func TestSignalsPastTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = proto.SignalWindow + 6
@@ -144,8 +143,8 @@ type slowWriter chan struct{}
 
 func (g slowWriter) Write(p []byte) (int, error) { <-g; return len(p), nil }
 
-// The exit was known, the last output was written while there was no
-// connection, and Run waited for one until linger was over, and failed.
+// Exit had come, and the last output was written without a connection: Run
+// tried to make one until the end of linger, and failed.
 func TestDoneWithoutConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, refuse: func(n int) bool { return n > 1 }}
@@ -170,8 +169,7 @@ func TestDoneWithoutConnection(t *testing.T) {
 	})
 }
 
-// The reader of stdout was gone before Run had made its stream: the client
-// crashed.
+// StopOutput before Run crashed: the stream was not made yet.
 func TestStopOutputBeforeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t}
@@ -237,7 +235,7 @@ func say(c *peer.Conn, text string) {
 	c.WriteControl(&proto.Exit{Code: new(0)}, time.Second)
 }
 
-// However little an output takes at a time, it gets all.
+// An output gets all bytes, however few it takes at a time.
 func TestShortWrites(t *testing.T) {
 	for _, now := range []bool{false, true} {
 		for _, take := range []int{1, 4, 5, 100} {
@@ -262,9 +260,9 @@ func TestShortWrites(t *testing.T) {
 	}
 }
 
-// What an output has taken when another client takes the session over is
-// acknowledged, and nothing is written after that: neither while a Write of the
-// other output is waited for.
+// When another client takes the session over, the client acknowledges what it
+// has written, and writes nothing more: not even while it waits for a Write of
+// the other output.
 func TestTakenOverWhileOutputWaits(t *testing.T) {
 	for _, now := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -299,16 +297,16 @@ func TestTakenOverWhileOutputWaits(t *testing.T) {
 			c.Stdout, c.Stderr = out, stuck
 			_, took, err := f.run(c)
 			close(stuck)
-			var said *Error
-			if !errors.As(err, &said) || out.String() != "hello" || acked != 5 || took != writeTimeout {
+			var serverErr *Error
+			if !errors.As(err, &serverErr) || out.String() != "hello" || acked != 5 || took != writeTimeout {
 				t.Errorf("now=%v: Run = %v after %v with %q written and %d bytes acknowledged, want hello and 5 after %v", now, err, took, &out.Buffer, acked, writeTimeout)
 			}
 		})
 	}
 }
 
-// A reader that has gone is told to the command, and is no failure; any other
-// error is.
+// A failed write stops the output. It is a failure of Run, unless the reader has
+// gone.
 func TestFailedWrite(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
@@ -353,8 +351,8 @@ type closing struct{ closed chan struct{} }
 func (c closing) Read([]byte) (int, error) { <-c.closed; return 0, io.ErrClosedPipe }
 func (c closing) Close() error             { close(c.closed); return nil }
 
-// Stdin is closed when the command takes no more of it, and not because Run
-// ends.
+// Stdin is closed when the command takes no more input, and not by the end of
+// Run.
 func TestStdinIsClosed(t *testing.T) {
 	for _, stop := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

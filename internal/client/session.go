@@ -20,14 +20,14 @@ const (
 	detachTimeout = 5 * time.Second
 )
 
-// phase is how far a command is known to have got.
+// phase is how far the command has got, as far as this client knows.
 type phase int
 
 const (
 	starting phase = iota
 	running        // opened has come
 	exited         // exit has come
-	finished       // all output is written, too, or not wanted: Run's end
+	finished       // exit has come, and all output was written or stopped: Run ends
 )
 
 // A session is what the connections, the relay and the methods of Cmd share.
@@ -40,14 +40,14 @@ type session struct {
 	phase      phase
 	cancel     context.CancelCauseFunc // ends Run; nil before Run
 	cause      error                   // of a GiveUp before Run
-	link       *link.Link              // of the connection on which the command is known to run
+	link       *link.Link              // nil: no connection has brought opened, or it is lost
 	opened     *proto.Opened           // the first one; nil while starting
 	exit       *proto.Exit             // nil before exited
 	localErr   error                   // the first failure of a local stream
 	size       *Winsize
 	reconnects int
-	// What was asked of the server, on a connection or for the next one. Both
-	// may be true: a detach may fail, and the user then hang up.
+	// The message was sent, or will be on the next connection. Both may be
+	// true: a user may hang up when a detach takes long.
 	detachAsked, hangupAsked bool
 }
 
@@ -61,7 +61,7 @@ func newSession(c *Cmd) *session {
 	return s
 }
 
-// started says that Run has begun, which cancel ends.
+// started notes that Run has begun. cancel ends Run.
 func (s *session) started(cancel context.CancelCauseFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,32 +84,33 @@ func (s *session) giveUp(cause error) {
 // fatal is the cause of a GiveUp that is itself the error of Run.
 type fatal struct{ error }
 
-// question is what was asked of the server until now.
+// question is what the server was asked.
 func (s *session) question() *question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked}
 }
 
-// agreeOnGaps lets the server drop output, if that was asked for.
+// agreeOnGaps makes the outputs accept gaps if the server was allowed to drop
+// output.
 func (s *session) agreeOnGaps() {
 	if s.question().allowsGap() {
 		s.relay.allowGaps()
 	}
 }
 
-// setLink says that the command runs on a connection, and sends on it what was
-// asked of the server. The first time the streams begin to move. A command that
-// is known to run has a connection, until that is lost: an interrupt in between
-// would give the session up.
-func (s *session) setLink(l *link.Link, m *proto.Opened, again bool) {
+// setLink begins the connection on which opened, m, has come, and sends what
+// the server does not know yet. The first time the streams begin to move. phase
+// and link change together: an interrupt gives up a running command that has no
+// connection.
+func (s *session) setLink(l *link.Link, m *proto.Opened, afterLoss bool) {
 	s.mu.Lock()
 	s.link = l
 	first := s.phase == starting
 	if first {
 		s.opened, s.phase = m, running
 	}
-	if again && m.Resumed {
+	if afterLoss && m.Resumed {
 		s.reconnects++
 	}
 	if s.size != nil && m.TTY {
@@ -131,8 +132,8 @@ func (s *session) setLink(l *link.Link, m *proto.Opened, again bool) {
 	s.checkFinished() // the exit may have come on a connection before
 }
 
-// disconnect says that the connection is lost, and returns the link on it if
-// the command was known to run there.
+// disconnect ends the connection. It returns the link, nil if opened had not
+// come on it.
 func (s *session) disconnect() *link.Link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,7 +142,7 @@ func (s *session) disconnect() *link.Link {
 	return l
 }
 
-// setExit takes how the command ended.
+// setExit takes the server's exit message.
 func (s *session) setExit(m *proto.Exit) error {
 	s.mu.Lock()
 	if s.exit != nil && !reflect.DeepEqual(s.exit, m) {
@@ -154,8 +155,8 @@ func (s *session) setExit(m *proto.Exit) error {
 	return nil
 }
 
-// checkFinished ends Run when nothing more is to come: after a bye, or at once
-// without a connection.
+// checkFinished ends Run when nothing more is to come: at once without a
+// connection, otherwise when the server has answered bye.
 func (s *session) checkFinished() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,8 +173,8 @@ func (s *session) checkFinished() {
 	s.cmd.after(byeTimeout, func() { l.Close(errors.New("the server did not take leave")) })
 }
 
-// streamFailed says that a local stream has failed, or that an output is not
-// what its checksum says.
+// streamFailed takes the failure of a local stream, or of the checksum of an
+// output.
 func (s *session) streamFailed(fd int, err error) {
 	if errors.Is(err, stream.ErrChecksum) {
 		s.giveUp(fatal{fmt.Errorf("%s: %w", streamNames[fd], err)})
@@ -252,8 +253,8 @@ func (s *session) granted() time.Duration {
 	return s.opened.Linger.Duration()
 }
 
-// linger is how long a new connection is tried after a loss: not longer than
-// was asked for, if the server grants more.
+// linger is how long a new connection is tried after a loss: the time that was
+// asked for, or less if the server grants less.
 func (s *session) linger() time.Duration {
 	asked := proto.DefaultLinger
 	if s.start != nil && s.start.Linger != nil {
@@ -268,8 +269,8 @@ func (s *session) linger() time.Duration {
 	return min(asked, s.granted())
 }
 
-// result is what Run returns; err is how the connections ended, and until when
-// the last loss is given up.
+// result is what Run returns. err is why connections ended. until is when the
+// last loss would have been given up, zero if there was none.
 func (s *session) result(began, until time.Time, err error) (*Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

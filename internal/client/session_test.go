@@ -10,8 +10,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// GiveUp ends the wait for a new connection at once, and says until when the
-// session lives.
+// GiveUp ends the wait for a new connection at once. The result has until when
+// the session lives.
 func TestGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) { opened(c, false, 0) }}
@@ -29,8 +29,8 @@ func TestGiveUp(t *testing.T) {
 	})
 }
 
-// A connection that closes in good order was taken for the server's answer to
-// detach: status 0, and the session ended with its linger.
+// A connection that closed in good order counted as the answer to detach: status
+// 0, and the session ended with its linger.
 func TestCleanCloseIsNoDetached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c *Cmd
@@ -49,7 +49,7 @@ func TestCleanCloseIsNoDetached(t *testing.T) {
 	})
 }
 
-// Detach without a connection is said on the next one.
+// Detach without a connection is sent on the next one.
 func TestDetachBetweenConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c *Cmd
@@ -81,8 +81,8 @@ func TestDetachBetweenConnections(t *testing.T) {
 	})
 }
 
-// An interrupt that came when the command was known to run, and its connection
-// was not, gave the session up: the command went on without a client.
+// The phase changed before the connection was noted. An interrupt in between
+// gave the session up, and the command went on without a client.
 func TestCommandThatRunsIsConnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, serve: func(_ int, c *peer.Conn, _ *proto.Open) { opened(c, false, 0) }}
@@ -99,7 +99,7 @@ func TestCommandThatRunsIsConnected(t *testing.T) {
 	})
 }
 
-// GiveUp and Hangup before Run count.
+// GiveUp before Run ends Run at once.
 func TestGiveUpBeforeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reason := errors.New("interrupted")
