@@ -11,7 +11,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// hijacker keeps the network connection that an upgrade takes over.
+// hijacker gives the library a connection on which frames of the Conn can be
+// written as well.
 type hijacker struct {
 	http.ResponseWriter
 	conn *Conn
@@ -24,21 +25,22 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	h.conn.net = newNetConn(c)
 	h.conn.out.init(c, false)
-	// The library keeps the reader and the writer for as long as the connection lasts.
-	// Large messages go through neither, so they need not be as large as they are.
+	// The library keeps its buffers as long as the connection lasts, and
+	// net/http's are of 4 KiB. Small ones do: large messages go through
+	// neither.
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	lib := &hijacked{netConn: h.conn.net, out: &h.conn.out, early: bytes.Clone(early)}
 	return lib, bufio.NewReadWriter(bufio.NewReaderSize(lib, libraryBuffer), bufio.NewWriterSize(lib, libraryBuffer)), nil
 }
 
-// libraryBuffer is the size of the library's buffers on the server's side, in bytes.
+// libraryBuffer is the size of the library's two buffers, in bytes.
 const libraryBuffer = 512
 
-// hijacked is the connection that the library gets.
+// hijacked is the connection that the library uses.
 type hijacked struct {
 	*netConn
 	out   *frameWriter
-	early []byte // what came with the request
+	early []byte // bytes that came right behind the request
 }
 
 func (h *hijacked) Write(p []byte) (int, error) { return h.out.libraryWrite(p) }
@@ -52,16 +54,14 @@ func (h *hijacked) Read(p []byte) (int, error) {
 	return h.netConn.Read(p)
 }
 
-// Accept upgrades a request. It has been checked and authorized; foreign
-// origins are refused by the library again. On failure the response has been
-// written.
+// Accept upgrades a request, which the caller has checked and authorized. When
+// it fails it has written the response.
 func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	c := new(Conn)
 	h := &hijacker{w, c}
 	ws, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{proto.Subprotocol},
 		CompressionMode: websocket.CompressionDisabled,
-		OnPingReceived:  c.pong,
 	})
 	if err != nil {
 		return nil, err

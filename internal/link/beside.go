@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// maxBeside bounds the tries of beside that hang at the same time.
+// maxBeside bounds the connections that beside makes at the same time.
 const maxBeside = 4
 
-// beside is a Dialer that calls dial, and again while that hangs, after at least half of
-// every: the first packet of a TCP connection, if it is lost, is sent again only after a
-// second (RFC 6298 §2.1), however soon the network is back. Where there would be too many,
-// the oldest is given up, but not the first: on a long path none of the others might last
-// long enough.
+// beside returns a Dialer that calls dial, and calls it again beside a call
+// that hangs, after at least half of every: TCP repeats the first packet of a
+// connection only after a second (RFC 6298 §2.1), however soon the network is
+// back. Before a fifth call it gives up the second, and never the first: on a
+// long path the others might not last long enough.
 func beside(dial Dialer, every time.Duration, start func(func())) Dialer {
 	if start == nil {
 		start = func(f func()) { go f() }
@@ -25,7 +25,7 @@ func beside(dial Dialer, every time.Duration, start func(func())) Dialer {
 	}
 	return func(ctx context.Context) (net.Conn, error) {
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel() // those that are not used
+		defer cancel() // the calls that lost
 		first := make(chan result)
 		var hanging []context.CancelFunc
 		for {
@@ -35,7 +35,7 @@ func beside(dial Dialer, every time.Duration, start func(func())) Dialer {
 			}
 			one, giveUp := context.WithCancel(ctx)
 			hanging = append(hanging, giveUp)
-			start(func() { // not waited for: it may be slow to give up
+			start(func() { // nobody waits for it: dial may be slow to give up
 				c, err := dial(one)
 				if one.Err() == nil {
 					select {

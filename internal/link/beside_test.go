@@ -68,8 +68,8 @@ func (w *way) dial(ctx context.Context) (net.Conn, error) {
 	return closing{w: w, n: n}, nil
 }
 
-// A connection that hangs does not hold up the next; the first that is made counts, and
-// nothing is left of the others.
+// A connection that hangs does not hold up the next; the first that is made
+// counts, and nothing is left of the others.
 func TestBeside(t *testing.T) {
 	const (
 		every = 250 * time.Millisecond

@@ -1,14 +1,17 @@
-// Package link carries the streams and control messages of one session over
-// one live WebSocket, until that fails, and says why.
+// Package link carries the streams and control messages of one session over one
+// WebSocket connection until that fails, and says why.
 //
 // A [Conn] is a WebSocket with the network connection below it, made by
-// [Accept] or [Dial]; the opening messages are exchanged on it directly. A
-// [Link] then runs it with one reader; it is written to by whoever has something to
-// send, one at a time. Nothing else touches the connection: the reader never waits for
-// anything but the network, since the windows bound what can arrive; who writes sends
-// what the streams have ready, as far as the connection takes it, and only a goroutine
-// that has nothing else to do waits for the rest. What either side should do about a failure
-// (connect again, wait, give up) is not this package's business.
+// [Accept] or [Dial]. The opening messages are exchanged on it directly. A
+// [Link] then runs on it: one reader, and one writer at a time.
+//
+//   - The reader waits only for the network. The streams' windows bound the
+//     bytes that can arrive, so it never waits for a destination.
+//   - A goroutine that has something to send writes it itself, as far as the
+//     connection takes it at once. Another goroutine waits for the rest.
+//
+// Package link does not connect again and does not give up: its caller decides
+// that from the error.
 package link
 
 import (
@@ -27,16 +30,16 @@ import (
 	"wsexec/internal/proto"
 )
 
-// netConn is the network connection below a WebSocket. It notes when the peer
-// was last heard, which is the only proof of life that does not depend on what
-// the WebSocket or a stalled bulk write is doing. Holding it also allows
-// deadlines, which are free, where a context with a deadline costs
-// coder/websocket v1.8.15 eleven allocations for each write.
+// netConn is the network connection below a WebSocket. It notes when the last
+// byte came from the peer: a proof of life that a message which is long under
+// way, or blocked the other way, does not hide. Its deadlines are used in place
+// of contexts, which cost coder/websocket v1.8.15 eleven allocations for each
+// write.
 type netConn struct {
 	net.Conn
 	start time.Time
-	read  func(p []byte) (int, error) // nil: that of Conn
-	heard atomic.Int64                // time of the last byte received, in ns since start
+	read  func(p []byte) (int, error) // see inline.go; nil: Conn's
+	heard atomic.Int64                // when the last byte was received, in ns since start
 }
 
 func newNetConn(c net.Conn) *netConn {
@@ -61,24 +64,16 @@ func (c *netConn) lastHeard() time.Time { return c.start.Add(time.Duration(c.hea
 // silence is how long nothing was received.
 func (c *netConn) silence() time.Duration { return time.Since(c.lastHeard()) }
 
-// A Conn is a WebSocket connection of the protocol. Before a Link runs on it,
-// it is used by one goroutine.
+// A Conn is a WebSocket connection of the protocol. Until a Link runs on it,
+// one goroutine uses it.
 type Conn struct {
 	ws  *websocket.Conn
 	net *netConn
 	out frameWriter
-
-	writing atomic.Bool // a Link's writer is in the middle of a message
 }
 
-// pong reports whether a ping is to be answered. The library does that on the
-// reader's goroutine, waits there for a message that is being written, and fails
-// the connection when that takes over 5 s (v1.8.15, read.go). The reader must
-// not wait for the writer; what is being written shows that we live, too, and a
-// later ping answers for this one (RFC 6455 §5.5.3).
-func (c *Conn) pong(context.Context, []byte) bool { return !c.writing.Load() }
-
-// Close closes the connection at once and without a word. Safe beside anything.
+// Close closes the connection at once, without a close frame. Any goroutine may
+// call it.
 func (c *Conn) Close() error { return c.ws.CloseNow() }
 
 // shut closes the connection with a close frame, waiting for the peer's at most
@@ -89,22 +84,23 @@ func (c *Conn) shut(code websocket.StatusCode, reason string) {
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]
 	}
-	c.ws.Close(code, strings.ToValidUTF8(reason, "")) // §5.5.1, also where it was cut
+	c.ws.Close(code, strings.ToValidUTF8(reason, "")) // UTF-8 by §5.5.1, also when shortened
 }
 
 // ErrProtocol is in the chain of the error of a link whose peer broke the
 // protocol, as opposed to one that was lost.
 var ErrProtocol = errors.New("protocol error")
 
-// ErrTooLong is in the chain of the error of [Conn.ReadControl] for a message that
-// exceeds the bound, besides ErrProtocol.
+// ErrTooLong is in the chain, besides ErrProtocol, of the error of
+// [Conn.ReadControl] for a message that exceeds its bound.
 var ErrTooLong = errors.New("message too long")
 
-// Bye closes the connection in good order, which says nothing about a command.
+// Bye closes the connection in good order. That tells the peer nothing about
+// the command.
 func (c *Conn) Bye() { c.shut(websocket.StatusNormalClosure, "") }
 
-// Refuse closes the connection and tells the peer which rule it broke; or, if its
-// message was not whole, no more than that, which is not held against it.
+// Refuse closes the connection and tells the peer which rule it broke. A
+// message that was cut short breaks none: the peer may connect again.
 func (c *Conn) Refuse(err error) {
 	code := websocket.StatusProtocolError
 	if errors.Is(err, proto.ErrTruncated) || errors.Is(err, proto.ErrNotUTF8) {
@@ -113,28 +109,26 @@ func (c *Conn) Refuse(err error) {
 	c.shut(code, err.Error())
 }
 
-// A Room is asked for room for a message that may be longer than others. The zero
-// Room has it always.
+// A Room gives memory to long messages. The zero Room always has some.
 type Room struct {
-	Free    int64        // bytes that need none
-	Reserve func() error // waits for room for the longest message
-	// Parse waits until a message of size bytes and that many strings may be parsed;
-	// done is called when it was.
+	Free    int64        // length of a message that needs no room, in bytes
+	Reserve func() error // waits for room for a message of the greatest length
+	// Parse waits until a message of size bytes and that many strings may be
+	// parsed; done is called when it was.
 	Parse func(size, strings int) (done func(), _ error)
 }
 
-// ReadControl reads one control message of at most max bytes, waiting for it at
-// most d.
+// ReadControl reads one control message of at most max bytes within d.
 func (c *Conn) ReadControl(max int64, d time.Duration) (any, error) {
 	return c.ReadOpen(max, d, Room{})
 }
 
-// ReadOpen reads one control message as ReadControl does. In one that is longer
-// than [proto.MaxControl] each string counts for [proto.StringCost] bytes more, and
-// room is asked for it, whose errors are returned as they are. The time that it
-// waits for room does not count.
+// ReadOpen is ReadControl for an open. In a message longer than
+// [proto.MaxControl] each string counts for [proto.StringCost] bytes more. A
+// message longer than room.Free waits for room; that time does not count for d.
+// Errors of room are returned unchanged.
 func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
-	c.ws.SetReadLimit(-1) // beyond which the library would close without a word of ours
+	c.ws.SetReadLimit(-1) // at a limit the library would close before the peer gets our error
 	late := time.Now().Add(d)
 	c.net.SetReadDeadline(late)
 	defer c.net.SetReadDeadline(time.Time{})
@@ -142,7 +136,8 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 	if err != nil {
 		return nil, lost(err)
 	}
-	discard := func() { io.Copy(io.Discard, r) } // within d, so that an answer is not lost over unread bytes
+	// A connection that is closed over unread bytes loses the answer.
+	discard := func() { io.Copy(io.Discard, r) }
 	free := max
 	if room.Reserve != nil {
 		free = min(room.Free, max)
@@ -151,7 +146,7 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 	if err != nil {
 		return nil, lost(err)
 	}
-	more, size := [][]byte{b}, int64(len(b))
+	pieces, size := [][]byte{b}, int64(len(b))
 	if size > free && free < max {
 		began := time.Now()
 		if err := room.Reserve(); err != nil {
@@ -159,11 +154,11 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 			return nil, err
 		}
 		c.net.SetReadDeadline(late.Add(time.Since(began)))
-		// In pieces, since a slice that grows is there twice at times.
+		// In pieces: a slice that grows is in memory twice meanwhile.
 		for size <= max {
 			p := make([]byte, min(pieceSize, max+1-size))
 			n, err := io.ReadFull(r, p)
-			more, size = append(more, p[:n]), size+int64(n)
+			pieces, size = append(pieces, p[:n]), size+int64(n)
 			if err == io.EOF || err == io.ErrUnexpectedEOF {
 				break
 			}
@@ -183,7 +178,7 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 		return parseControl(b)
 	}
 	quotes := 0
-	for _, p := range more {
+	for _, p := range pieces {
 		quotes += bytes.Count(p, []byte{'"'})
 	}
 	strings := quotes / 2
@@ -197,10 +192,11 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 		}
 		defer done()
 	}
-	return parseControl(bytes.Join(more, nil))
+	return parseControl(bytes.Join(pieces, nil))
 }
 
-// pieceSize is that of the pieces of a long message, in bytes.
+// pieceSize is the length of the pieces in which a long message is read, in
+// bytes.
 const pieceSize = 64 << 10
 
 func parseControl(b []byte) (any, error) {
@@ -211,8 +207,8 @@ func parseControl(b []byte) (any, error) {
 	return m, err
 }
 
-// WriteControl writes one control message within d. One that no peer would take
-// is an [ErrTooLong].
+// WriteControl writes one control message within d. The error of a message that
+// no peer would take is an [ErrTooLong].
 func (c *Conn) WriteControl(m any, d time.Duration) error {
 	b, err := proto.Marshal(m)
 	if err != nil {
@@ -226,9 +222,9 @@ func (c *Conn) WriteControl(m any, d time.Duration) error {
 	return c.ws.Write(context.Background(), websocket.MessageText, b)
 }
 
-// Fail writes the final error e and closes the connection once the peer has
-// done so, or after a second: closing at once would lose the message, as TCP
-// resets a connection that is closed while the peer's bytes are unread.
+// Fail writes the final error e and closes the connection when the peer has
+// closed it, after a second at most. To close at once would lose the message:
+// TCP resets a connection that is closed over unread bytes.
 func (c *Conn) Fail(e *proto.Error) {
 	if c.WriteControl(e, time.Second) == nil {
 		c.net.SetReadDeadline(time.Now().Add(time.Second))

@@ -16,27 +16,31 @@ import (
 	"wsexec/internal/proto"
 )
 
-// MaxResponseHeader bounds the header of a server's response in bytes: Go would take
-// 10 MiB, and repeat in its error what it does not understand of it.
+// MaxResponseHeader bounds the header of a server's response, in bytes. Go's
+// own bound is 10 MiB, and its error repeats a header that it does not
+// understand.
 const MaxResponseHeader = 64 << 10
 
 // A Dialer makes the network connection; nil is TCP.
 type Dialer func(ctx context.Context) (net.Conn, error)
 
-// DialOptions are those of Dial. The zero value is usable.
+// DialOptions are the options of Dial. The zero value is usable.
 type DialOptions struct {
 	Header http.Header
-	Dial   Dialer // of the network connection
-	// While the network connection is not made, others are tried beside it, one each after at
-	// least half of Every, unless that is 0: the first that is made is used, the first that fails says why.
+	Dial   Dialer // makes the network connection
+	// Every, if not 0, makes further network connections beside one that is not
+	// made yet, one each after at least half of Every. The first that is made
+	// is used; the first that fails gives the error.
 	Every time.Duration
-	// Go starts a goroutine that makes a network connection; nil is the go statement.
+	// Go starts a goroutine that makes a network connection; nil is the go
+	// statement.
 	Go func(func())
 }
 
-// Dial connects to target, a URL (ws, wss, http or https), through a proxy if the environment
-// says so; a proxy that refuses is a [*ProxyError]. The response is returned also
-// with an error, if there was one; up to 1 KiB of its body can then be read.
+// Dial connects to target, a URL (ws, wss, http or https). It uses the proxy
+// that the environment names; a [*ProxyError] is that proxy's refusal. A
+// response is returned also with an error, and up to 1 KiB of its body can then
+// be read.
 func Dial(ctx context.Context, target string, opts DialOptions) (*Conn, *http.Response, error) {
 	return dial(ctx, target, opts, newTransport(opts))
 }
@@ -54,16 +58,15 @@ func dial(ctx context.Context, target string, opts DialOptions, t *transport) (*
 	}
 	ws, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: upgrades{t, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse // a token is for the host it was given for
+			return http.ErrUseLastResponse // the token is for one host
 		}},
 		HTTPHeader:      opts.Header,
 		Subprotocols:    []string{proto.Subprotocol},
 		CompressionMode: websocket.CompressionDisabled,
-		OnPingReceived:  conn.pong,
 	})
 	var around *url.Error
 	if errors.As(err, &around) {
-		err = around.Err // without what the libraries say around the reason
+		err = around.Err // the reason, without the method and the URL
 	}
 	if err != nil {
 		return nil, resp, err
@@ -72,15 +75,15 @@ func dial(ctx context.Context, target string, opts DialOptions, t *transport) (*
 	return conn, resp, nil
 }
 
-// tcpDialer makes TCP connections. A link sets keepalive itself.
+// tcpDialer leaves TCP keepalive off, which a link sets; see tune.
 var tcpDialer = net.Dialer{KeepAlive: -1}
 
 // transport sends a request to a server.
 type transport struct {
 	connect connectFunc
-	fixed   bool // connect knows where to, whatever the URL says
+	fixed   bool // connect ignores the address, as with a Unix socket
 	proxy   func(*http.Request) (*url.URL, error)
-	below   net.Conn // the connection that HTTP, or TLS below it, was given
+	below   net.Conn // the connection on which HTTP or TLS runs
 }
 
 func newTransport(opts DialOptions) *transport {
@@ -98,8 +101,8 @@ func newTransport(opts DialOptions) *transport {
 	return t
 }
 
-// NewTransport returns what sends requests without an upgrade to a server, on the same
-// way as Dial makes a connection. Each request has a connection of its own.
+// NewTransport returns a transport for requests without an upgrade. It reaches
+// the server as Dial does. Each request has a connection of its own.
 func NewTransport(dial Dialer) http.RoundTripper { return newTransport(DialOptions{Dial: dial}) }
 
 // RoundTrip implements [http.RoundTripper].
@@ -121,7 +124,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	h := &http.Transport{
 		Proxy: socks,
 		DialContext: func(_ context.Context, network, addr string) (c net.Conn, err error) {
-			// With the request's context: net/http would go on after that has ended.
+			// With the request's context. The other one does not end with it.
 			c, err = connect(req.Context(), network, addr)
 			t.below = c
 			return c, err
@@ -134,9 +137,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return h.RoundTrip(req)
 }
 
-// upgrades refuses an upgrade to something else than the protocol. The library
-// would, too, but first waits up to 3 s for a body that explains it, and a
-// connection that was upgraded has none (v1.8.15, dial.go).
+// upgrades refuses an upgrade to another protocol before the library does. The
+// library would first wait, up to 3 s, for a body that explains it, and an
+// upgraded connection has none (v1.8.15, dial.go).
 type upgrades struct {
 	*transport
 	conn *Conn
@@ -159,14 +162,14 @@ func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	var w io.Writer = body
 	if req.URL.Scheme == "http" && u.below == net.Conn(u.conn.net) {
-		w = u.conn.net.Conn // no TLS, of the server or of a proxy, is above it
+		w = u.conn.net.Conn // with no TLS above it, to the server or to a proxy
 	}
 	u.conn.out.init(w, true)
 	resp.Body = upgraded{body, &u.conn.out}
 	return resp, nil
 }
 
-// upgraded is the connection that the library gets.
+// upgraded is the connection that the library uses.
 type upgraded struct {
 	io.ReadWriteCloser
 	out *frameWriter

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// answer serves one connection with a fixed response, and returns what became of a
-// request.
+// answer serves one connection with a fixed response, and returns what became
+// of a request.
 func answer(t *testing.T, ctx context.Context, response string) (*http.Response, error) {
 	t.Helper()
 	a, b := net.Pipe()

@@ -14,10 +14,10 @@ import (
 )
 
 // A frameWriter writes each message of a link as one WebSocket frame (RFC 6455
-// §5.2) in one system call. The library, which does the rest of WebSocket, writes
-// a frame in pieces of its buffer: 17 system calls for a masked one of 64 KiB, and
-// one copy more (v1.8.15); that is 13 % of the client's processor time with a fast
-// stdin. And it cannot write inline; see inline.go.
+// §5.2) in one system call. The library, which does the rest of WebSocket,
+// writes a frame in pieces of its buffer: 17 system calls for a masked one of
+// 64 KiB, and one copy more (v1.8.15); that is 13 % of the client's processor
+// time with a fast stdin. And it cannot write inline; see inline.go.
 //
 // The library still writes control frames beside it, on the reader's goroutine,
 // each with one Write.
@@ -28,9 +28,9 @@ type frameWriter struct {
 
 	linked atomic.Bool // a Link has the connection: the library writes only control frames
 
-	// mu is held during a Write, so that no frame is written within another. Only
-	// the library waits for it, with a close frame: a second at most, by the
-	// connection's deadline.
+	// mu is held during a Write, so that no frame is written within another.
+	// Only the library waits for it, with a close frame: a second at most, by
+	// the connection's deadline.
 	mu      sync.Mutex
 	pending *frameBuf // the end of a frame of which the beginning was written; nil: none
 	closed  bool      // a close frame was written, which is the last one (§5.5.1)
@@ -69,9 +69,9 @@ func (b *frameBuf) free() {
 func (f *frameWriter) init(w io.Writer, mask bool) { f.w, f.mask, f.try = w, mask, tryFunc(w) }
 
 // message writes a message. With wait it does so until the connection has taken
-// all of it. Without, the bytes that the connection does not take at once become
-// pending, and the error is errPending; flush must then come before the next
-// message.
+// all of it. Without, the bytes that the connection does not take at once
+// become pending, and the error is errPending; flush must then come before the
+// next message.
 func (f *frameWriter) message(typ websocket.MessageType, p []byte, wait bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -86,8 +86,8 @@ func (f *frameWriter) message(typ websocket.MessageType, p []byte, wait bool) er
 	head := f.head[:f.header(typ, len(p))]
 	var buf *frameBuf
 	if f.mask || f.try == nil {
-		// As one piece: masking copies it anyway, and TLS would make a record of
-		// each.
+		// As one piece: masking copies it anyway, and TLS would make a record
+		// of each.
 		buf = newFrameBuf()
 		buf.append(head)
 		body := buf.buf[buf.n : buf.n+len(p)]
@@ -127,7 +127,8 @@ func (f *frameWriter) message(typ websocket.MessageType, p []byte, wait bool) er
 	return f.err
 }
 
-// header puts the header of a message of n bytes into head, and returns its length.
+// header puts the header of a message of n bytes into head, and returns its
+// length.
 func (f *frameWriter) header(typ websocket.MessageType, n int) int {
 	const fin, masked = 1 << 7, 1 << 7
 	h := append(f.head[:0], fin|byte(typ))
@@ -185,9 +186,9 @@ const (
 )
 
 // libraryWrite is Write for the library. It never waits with a pong, since the
-// library writes pongs on the reader's goroutine: while a message is being written
-// or the connection takes nothing, the pong is dropped. The answer to a later ping
-// stands for that to this one (§5.5.3).
+// library writes pongs on the reader's goroutine: while a message is being
+// written or the connection takes nothing, the pong is dropped. The answer to a
+// later ping stands for that to this one (§5.5.3).
 func (f *frameWriter) libraryWrite(p []byte) (int, error) {
 	pong := f.isControl(p, opcodePong)
 	if !pong {
@@ -227,8 +228,8 @@ func (f *frameWriter) libraryWrite(p []byte) (int, error) {
 	return n, nil
 }
 
-// isControl reports whether p, which the library writes, is a control frame of the
-// link with that opcode.
+// isControl reports whether p, which the library writes, is a control frame of
+// the link with that opcode.
 func (f *frameWriter) isControl(p []byte, opcode byte) bool {
 	return f.linked.Load() && len(p) > 0 && p[0]&opcodeMask == opcode
 }

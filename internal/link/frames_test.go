@@ -122,8 +122,8 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// Whatever part of a message a connection takes without waiting, the rest follows, and
-// what the library writes meanwhile comes behind it.
+// Whatever part of a message a connection takes without waiting, the rest
+// follows, and what the library writes meanwhile comes behind it.
 func TestFramesPending(t *testing.T) {
 	for _, mask := range []bool{false, true} {
 		for _, n := range frameSizes {
@@ -175,8 +175,8 @@ func TestFramesFail(t *testing.T) {
 	}
 }
 
-// Nothing follows a closing frame, which may also look like one before the library
-// writes only control frames.
+// Nothing follows a closing frame, which may also look like one before the
+// library writes only control frames.
 func TestFramesClosed(t *testing.T) {
 	s := &sink{room: -1}
 	o := frameWriter{w: s}
@@ -192,7 +192,8 @@ func TestFramesClosed(t *testing.T) {
 	}
 }
 
-// held is a connection whose first write has begun, and goes on when it is told.
+// held is a connection whose first write has begun, and goes on when it is
+// told.
 type held struct {
 	began, goOn chan struct{}
 	once        sync.Once
@@ -204,8 +205,8 @@ func (h *held) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A pong waited, on the reader's goroutine, for a message whose write had begun after the
-// reader had looked, and the library closed the connection after 5 s.
+// A pong waited, on the reader's goroutine, for a message whose write had begun
+// after the reader had looked, and the library closed the connection after 5 s.
 func TestPongWaitsForNothing(t *testing.T) {
 	pong := []byte{0x8a, 0}
 	w := &held{began: make(chan struct{}), goOn: make(chan struct{})}
@@ -221,7 +222,8 @@ func TestPongWaitsForNothing(t *testing.T) {
 		close(w.goOn)
 	}
 	<-over
-	// Nor does it wait for a connection that takes nothing, and none is cut short.
+	// Nor does it wait for a connection that takes nothing, and none is cut
+	// short.
 	for room, want := range map[int]string{-1: "\x8a\x00", 0: "", 1: "\x8a\x00", 2: "\x8a\x00"} {
 		s := &sink{room: room}
 		o := frameWriter{w: s, try: func(a, b []byte) (int, error) {

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// The goroutine that has data writes it, inline: a source's Write, or the reader
-// that has just acknowledged. It makes system calls that the runtime does not see
-// (package poll) and that never wait; only bytes that the connection does not take
-// at once go to a goroutine of their own. That spares the change of thread between
-// a key and its echo: 237 → 172 µs, of which the raw calls are 155 → 138
-// (scripts/bench, pty-echo). It is for connections of the operating system's; with
-// TLS another goroutine writes everything.
+// The goroutine that has data writes it, inline: a source's Write, or the
+// reader that has just acknowledged. It makes system calls that the runtime
+// does not see (package poll) and that never wait; only bytes that the
+// connection does not take at once go to a goroutine of their own. That spares
+// the change of thread between a key and its echo: 237 → 172 µs, of which the
+// raw calls are 155 → 138 (scripts/bench echo). It is for connections of the
+// operating system's; with TLS another goroutine writes everything.
 
-// Wake sends what is ready to be sent, unless another goroutine is at it. It does not
-// block. The caller holds no lock.
+// Wake sends what is ready to be sent, unless another goroutine is at it. It
+// does not block. The caller holds no lock.
 func (l *Link) Wake() {
 	if l.conn.out.try == nil {
 		l.wakeLater()
@@ -28,8 +28,8 @@ func (l *Link) Wake() {
 const inlinePasses = 2
 
 // Raw reads hide from the scheduler, and a reader that never blocks keeps the
-// runtime from polling the network for other goroutines. So the reader yields after
-// yieldAfter messages that took it less than yieldWithin.
+// runtime from polling the network for other goroutines. So the reader yields
+// after yieldAfter messages that took it less than yieldWithin.
 const (
 	yieldAfter  = 64
 	yieldWithin = 50 * time.Millisecond

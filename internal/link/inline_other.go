@@ -7,7 +7,7 @@ import (
 	"net"
 )
 
-// tryFunc returns nil: each message is written on a goroutine that may wait.
+// tryFunc returns nil: a goroutine that may wait writes each message.
 func tryFunc(io.Writer) func(a, b []byte) (int, error) { return nil }
 
 func readFunc(net.Conn) func(p []byte) (int, error) { return nil }

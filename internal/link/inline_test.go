@@ -14,8 +14,8 @@ import (
 	"wsexec/internal/stream"
 )
 
-// A narrow is a connection that takes at most so many bytes without waiting; what waits
-// is written by a Write, which the test may hold up.
+// A narrow is a connection that takes at most so many bytes without waiting;
+// what waits is written by a Write, which the test may hold up.
 type narrow struct {
 	net.Conn
 	room  func() int
@@ -23,8 +23,8 @@ type narrow struct {
 	trial []byte        // of try, to be written by its peer's side
 }
 
-// try takes a and b as far as there is room. What it takes is on its way at once: the
-// pipe below would wait for its reader.
+// try takes a and b as far as there is room. What it takes is on its way at
+// once: the pipe below would wait for its reader.
 func (n *narrow) try(a, b []byte) (int, error) {
 	p := append(bytes.Clone(a), b...)
 	p = p[:min(len(p), n.room())]
@@ -40,8 +40,9 @@ func (n *narrow) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A source's Write sends on its own goroutine what the connection takes, and does not wait
-// for the rest, which follows in order, whatever the connection takes at a time.
+// A source's Write sends on its own goroutine what the connection takes, and
+// does not wait for the rest, which follows in order, whatever the connection
+// takes at a time.
 func TestInline(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
@@ -100,8 +101,8 @@ func TestInline(t *testing.T) {
 	}
 }
 
-// What is sent with room on the connection is sent when Write returns: no other goroutine
-// has to be woken.
+// What is sent with room on the connection is sent when Write returns: no other
+// goroutine has to be woken.
 func TestInlineIsImmediate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -127,8 +128,8 @@ func TestInlineIsImmediate(t *testing.T) {
 	})
 }
 
-// The reader goes on reading while the connection takes nothing of what it has to send:
-// acknowledgements of what it has passed on.
+// The reader goes on reading while the connection takes nothing of what it has
+// to send: acknowledgements of what it has passed on.
 func TestInlineReaderDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -160,8 +161,8 @@ func TestInlineReaderDoesNotWait(t *testing.T) {
 	})
 }
 
-// A real connection whose peer does not read for a while: nothing that writes waits, and
-// all arrives.
+// A real connection whose peer does not read for a while: nothing that writes
+// waits, and all arrives.
 func TestInlineFullConnection(t *testing.T) {
 	a, b := tcpPair(t)
 	cc, sc := connect(t, a, b)
@@ -225,7 +226,8 @@ func TestInlineIsBounded(t *testing.T) {
 	})
 }
 
-// Run returns when nobody writes for the link any more, who touches its streams.
+// Run returns when nobody writes for the link any more, who touches its
+// streams.
 func TestRunWaitsForTheWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()

@@ -11,15 +11,15 @@ import (
 	"wsexec/internal/poll"
 )
 
-// tryFunc returns what writes to a connection w what goes without waiting, nil if it is
-// none of the operating system's.
+// tryFunc returns a function that writes to w the bytes of a and b that w takes
+// without waiting; nil if w is no connection of the operating system's.
 func tryFunc(w io.Writer) func(a, b []byte) (int, error) {
 	raw := rawConn(w)
 	if raw == nil {
 		return nil
 	}
 	t := new(tried)
-	write := t.write // once, and not for each message
+	write := t.write // allocated once
 	return func(a, b []byte) (int, error) {
 		t.a, t.b = a, b
 		err := raw.Write(write)
@@ -31,7 +31,7 @@ func tryFunc(w io.Writer) func(a, b []byte) (int, error) {
 	}
 }
 
-// rawConn is the connection of the operating system's that v is; nil if it is none.
+// rawConn is v's connection of the operating system's, or nil.
 func rawConn(v any) syscall.RawConn {
 	if sc, ok := v.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -48,8 +48,8 @@ type tried struct {
 	err  error
 }
 
-// write is called with the connection's descriptor, which is not blocking. It never
-// asks to be called again.
+// write is called with the descriptor, which is not blocking. It returns true,
+// so that RawConn.Write does not wait and call it again.
 func (t *tried) write(fd uintptr) bool {
 	if len(t.b) == 0 {
 		t.n, t.err = poll.Write(int(fd), t.a)
@@ -62,8 +62,8 @@ func (t *tried) write(fd uintptr) bool {
 	return true
 }
 
-// readFunc returns what reads from a connection by way of package poll, nil if it is
-// none of the operating system's.
+// readFunc returns a Read for c by way of package poll; nil if c is no
+// connection of the operating system's.
 func readFunc(c net.Conn) func(p []byte) (int, error) {
 	raw := rawConn(c)
 	if raw == nil {
@@ -87,7 +87,7 @@ func readFunc(c net.Conn) func(p []byte) (int, error) {
 	}
 }
 
-// reading is a read that waits in the runtime's poller.
+// reading is one Read. It waits in the runtime's poller.
 type reading struct {
 	p   []byte
 	n   int

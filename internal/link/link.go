@@ -13,38 +13,42 @@ import (
 	"wsexec/internal/stream"
 )
 
-// The chunk's headroom is where a frame's header goes.
+// A frame is sent from one chunk: the header from its headroom, then the
+// payload.
 var _ = [1]struct{}{}[stream.Headroom-proto.HeaderSize]
 
 var _ = [1]struct{}{}[stream.ChunkSize-proto.MaxPayload]
 
-// ErrSilent is in the chain of the error of a link that heard nothing for twice
-// the keepalive time.
+// ErrSilent is in the chain of the error of a link that received no byte for
+// twice the keepalive time.
 var ErrSilent = errors.New("nothing heard")
 
-// ErrAccused is in the chain of the error of a link whose peer says that this side
-// broke the protocol, which it would do again on another connection.
+// ErrAccused is in the chain of the error of a link whose peer reports that
+// this side broke the protocol. It would do so again on another connection.
 var ErrAccused = errors.New("the other side reports a protocol error")
 
 // ErrBye, returned by a Control function, closes the link in good order.
 var ErrBye = errors.New("done")
 
-// ErrLeave, returned by a Control function, tells the peer what was consumed and
-// closes the link in good order: others go on with the session behind that.
+// ErrLeave, returned by a Control function, acknowledges everything consumed
+// and closes the link in good order. The next client goes on behind that.
 var ErrLeave = errors.New("left")
 
-// Config is what a link carries.
+// Config says what a link carries.
 type Config struct {
-	// Cursors and Receivers by stream number; nil where the stream goes the
+	// Cursors and Receivers are by stream number; nil where the stream goes the
 	// other way. Their Attach functions get the link's Wake.
 	Cursors   [proto.NumStreams]*stream.Cursor
 	Receivers [proto.NumStreams]*stream.Receiver
-	// Probe is the stream of which keepalive acknowledgements are.
+	// Probe is the stream whose acknowledgement is the keepalive.
 	Probe uint8
-	// Control is called by the reader for each control message, in order. It
-	// must not block. An error closes the link; Run returns it.
+	// Control is called on the reader's goroutine for each control message, in
+	// order. It must not block, but for the last message: the reader would take
+	// neither acknowledgements nor signs of life meanwhile. An error closes the
+	// link; Run returns it.
 	Control func(m any) error
-	// Go starts the goroutines of the writer and of the timer; nil is the go statement.
+	// Go starts the goroutines of the writer and of the timer; nil is the go
+	// statement.
 	Go func(func())
 }
 
@@ -53,21 +57,21 @@ type Link struct {
 	conn      *Conn
 	cfg       Config
 	keepalive time.Duration
-	start     func(func()) // a goroutine
+	start     func(func()) // starts a goroutine
 	baton     stream.Baton // its holder writes
-	w         writer
+	w         writer       // of the baton's holder
 
-	probeDue atomic.Bool
-	lastSent atomic.Int64 // in ns since conn.net.start
-	watch    *time.Timer
+	probeDue atomic.Bool  // a keepalive is to be sent
+	lastSent atomic.Int64 // when a message was written, in ns since conn.net.start
+	watch    *time.Timer  // runs check
 
 	mu       sync.Mutex
-	queue    []any        // control messages to send
-	exit     *proto.Exit  // sent after the end of every sender
-	final    *proto.Error // sent before anything else, and then nothing
-	cause    error        // why the link ended; the first one counts
-	writeErr error        // of the writer, which has ended
 	phase    phase
+	queue    []any        // control messages to send
+	exit     *proto.Exit  // to be sent after the end of every output
+	final    *proto.Error // to be sent before anything else, and nothing after it
+	cause    error        // why the link ended; the first cause counts
+	writeErr error        // why the writer ended
 }
 
 // A phase says what a link still sends.
@@ -75,7 +79,7 @@ type phase int
 
 const (
 	running phase = iota
-	leaving       // the peer's last message has come: a last acknowledgement of each stream
+	leaving       // a last acknowledgement of each stream: the peer's last message has come
 	closed        // nothing
 )
 
@@ -91,19 +95,20 @@ func New(c *Conn, cfg Config) *Link {
 	return l
 }
 
-// wakeLater is Wake for whoever may hold a lock.
+// wakeLater is Wake for a caller that may hold a lock: another goroutine
+// writes.
 func (l *Link) wakeLater() {
 	if l.baton.Take() {
 		l.start(func() { l.write(false) })
 	}
 }
 
-// Heard is when the last byte came from the other side.
+// Heard is when the last byte was received.
 func (l *Link) Heard() time.Time { return l.conn.net.lastHeard() }
 
-// Send queues a control message, a pointer. One of the same type that is not
-// sent yet is replaced: what is sent that way is state, of which the newest
-// counts. An exit waits until the end of every sender was sent.
+// Send queues m, a pointer to a control message. It replaces one of the same
+// type that is not sent yet: control messages are state, of which the newest
+// counts. An exit waits until the end of every output was sent.
 func (l *Link) Send(m any) {
 	l.mu.Lock()
 	if e, ok := m.(*proto.Exit); ok {
@@ -123,7 +128,7 @@ func (l *Link) Send(m any) {
 	l.wakeLater()
 }
 
-// nextControl is the control message to send next, nil if there is none.
+// nextControl is the control message to send next, or nil.
 func (l *Link) nextControl() any {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,7 +138,7 @@ func (l *Link) nextControl() any {
 	return l.queue[0]
 }
 
-// sent takes m, which nextControl returned, out of the queue, unless it was replaced
+// sent takes m, which was sent, out of the queue, unless it was replaced
 // meanwhile.
 func (l *Link) sent(m any) {
 	l.mu.Lock()
@@ -143,8 +148,8 @@ func (l *Link) sent(m any) {
 	}
 }
 
-// Fail sends the final error e as the link's last message and closes the link
-// when the peer has closed it, at most a second later.
+// Fail sends the final error e as the link's last message, and closes the link
+// when the peer has closed it, after a second at most.
 func (l *Link) Fail(e *proto.Error) {
 	l.mu.Lock()
 	if l.final == nil {
@@ -158,9 +163,9 @@ func (l *Link) Fail(e *proto.Error) {
 	l.wakeLater()
 }
 
-// Break makes Run return err, which has ErrProtocol in its chain, once the message
-// that is being read is dealt with. It is for what the streams' owner finds wrong
-// with it, on the reader's goroutine.
+// Break makes Run return err, which has ErrProtocol in its chain, after the
+// message that is being read. A stream's owner calls it, on the reader's
+// goroutine, when a message is wrong in a way that only the owner knows.
 func (l *Link) Break(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -169,8 +174,8 @@ func (l *Link) Break(err error) {
 	}
 }
 
-// Close closes the connection at once; Run returns cause, unless the link has
-// failed for another reason before.
+// Close closes the connection at once. Run returns cause, or the cause of an
+// earlier end.
 func (l *Link) Close(cause error) {
 	l.mu.Lock()
 	if l.cause == nil {
@@ -182,9 +187,9 @@ func (l *Link) Close(cause error) {
 }
 
 // Run carries the streams until the connection fails or is closed, and returns
-// why. When it has returned, nothing of the link touches the streams. After
-// keepalive without sending anything it sends something; nothing heard for twice
-// of it is a dead connection.
+// why. After it has returned the link touches no stream. It sends a keepalive
+// when it has sent nothing for the keepalive time, and takes a connection for
+// dead on which it has received nothing for twice that time.
 func (l *Link) Run(keepalive time.Duration) error {
 	l.keepalive = keepalive
 	l.conn.ws.SetReadLimit(proto.MaxFrame)
@@ -194,12 +199,12 @@ func (l *Link) Run(keepalive time.Duration) error {
 	l.mu.Lock()
 	l.watch = time.AfterFunc(l.keepalive, func() { l.start(l.check) })
 	l.mu.Unlock()
-	l.start(func() { l.write(false) }) // what is there already
+	l.start(func() { l.write(false) }) // New has taken the baton
 	err := l.read()
 
 	l.mu.Lock()
 	if l.writeErr != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = l.writeErr // there was nothing more to be read
+		err = l.writeErr // the peer sent nothing that says more
 	}
 	if l.cause == nil {
 		l.cause = err
@@ -217,8 +222,8 @@ func (l *Link) Run(keepalive time.Duration) error {
 	l.mu.Unlock()
 	l.watch.Stop()
 	if orderly {
-		// The writer may be in the middle of a message that the peer does not
-		// take: give both it and the close frame a second.
+		// The peer may not take the message that is being written. That and the
+		// close frame get a second.
 		l.conn.net.SetDeadline(time.Now().Add(time.Second))
 	} else {
 		l.conn.net.Close()
@@ -235,9 +240,9 @@ func (l *Link) Run(keepalive time.Duration) error {
 	return cause
 }
 
-// check runs by timer: it asks for a keepalive when nothing was sent for the
-// keepalive time, and closes the link when nothing was heard for twice of it.
-// It runs beside the writer, which a peer that does not read may hold up.
+// check runs by timer, beside a writer that may be blocked. It asks for a
+// keepalive when nothing was sent for the keepalive time, and closes the link
+// when nothing was received for twice that time.
 func (l *Link) check() {
 	d := l.keepalive
 	silence := l.conn.net.silence()

@@ -280,16 +280,17 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// deaf is a connection whose peer takes nothing any more, and may have said why.
+// deaf is a connection whose peer takes nothing any more, and may have said
+// why.
 type deaf struct{ net.Conn }
 
 var errDeaf = errors.New("the peer takes nothing")
 
 func (deaf) Write([]byte) (int, error) { return 0, errDeaf }
 
-// A write that fails must not lose what the peer said before it closed: its final
-// error came too late to be read, and the client took it for a loss of the
-// connection.
+// A write that fails must not lose what the peer said before it closed: its
+// final error came too late to be read, and the client took it for a loss of
+// the connection.
 func TestFailedWriteLosesNoLastWord(t *testing.T) {
 	for _, last := range []bool{true, false} {
 		t.Run(fmt.Sprintf("said=%t", last), func(t *testing.T) {
@@ -425,9 +426,9 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// The last word arrives although the other side is sending all the time: closing
-// at once loses it, since TCP resets a connection that is closed with bytes
-// unread (10 of 10 with CloseNow).
+// The last word arrives although the other side is sending all the time:
+// closing at once loses it, since TCP resets a connection that is closed with
+// bytes unread (10 of 10 with CloseNow).
 func TestFailIsHeard(t *testing.T) {
 	for i := range 10 {
 		a, b := tcpPair(t)

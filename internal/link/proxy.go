@@ -31,14 +31,14 @@ func newProxyError(proxy *url.URL, status int) *ProxyError {
 // A connectFunc makes a network connection to an address.
 type connectFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// tunnel returns what connects through an HTTP proxy, by CONNECT (RFC 9110 §9.3.6),
-// which RFC 6455 §4.1 wants for ws:// as for wss://: a proxy that gets the request
-// itself does not pass the upgrade on.
+// tunnel returns a connectFunc that connects through an HTTP proxy by CONNECT
+// (RFC 9110 §9.3.6). RFC 6455 §4.1 demands that for ws:// as for wss://: a
+// proxy that is sent the request itself does not pass the upgrade on.
 func tunnel(connect connectFunc, proxy *url.URL) connectFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		raw, err := connect(ctx, network, hostPort(proxy))
 		if err != nil {
-			return nil, &net.OpError{Op: "proxyconnect", Net: network, Err: err} // net/http's word
+			return nil, &net.OpError{Op: "proxyconnect", Net: network, Err: err} // net/http's name for it
 		}
 		c := raw
 		err = heeding(ctx, raw, func() error {
@@ -68,7 +68,7 @@ func proxyTLS(proxy *url.URL) *tls.Config {
 	return cfg
 }
 
-// connectVia asks a proxy, to which c is a connection, for one to addr.
+// connectVia asks the proxy at the other end of c for a connection to addr.
 func connectVia(c net.Conn, proxy *url.URL, addr string) error {
 	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{}}
 	if u := proxy.User; u != nil {
@@ -100,8 +100,8 @@ func hostPort(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// heeding calls f, which reads and writes c, and makes it fail when ctx ends. If it
-// fails, c is closed.
+// heeding calls f, which reads and writes c, and makes its calls fail when ctx
+// ends. It closes c if f fails.
 func heeding(ctx context.Context, c net.Conn, f func() error) error {
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
 	err := f()

@@ -17,8 +17,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A connectProxy is a proxy that knows CONNECT and nothing else. Whatever host it is
-// asked for, it connects to server.
+// A connectProxy is a proxy that knows CONNECT and nothing else. Whatever host
+// it is asked for, it connects to server.
 type connectProxy struct {
 	server string
 	status int // of a refusal; 0: none
@@ -54,8 +54,9 @@ func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in.Close()
 }
 
-// A connection by ws:// asked a proxy for the request itself, which does not pass
-// upgrades on; and what a proxy refused was said to be the server's refusal.
+// A connection by ws:// asked a proxy for the request itself, which does not
+// pass upgrades on; and what a proxy refused was said to be the server's
+// refusal.
 func TestProxy(t *testing.T) {
 	for _, secure := range []bool{false, true} { // the proxy
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -12,13 +12,13 @@ import (
 	"wsexec/internal/stream"
 )
 
-// refused reports whether a link ends with err because of what the peer sent.
+// refused reports whether err is about a message that the peer sent.
 func refused(err error) bool {
 	return errors.Is(err, ErrProtocol) || errors.Is(err, proto.ErrTruncated)
 }
 
-// read takes messages off the connection until it fails. It only ever waits for
-// the network.
+// read takes messages off the connection until it fails. It waits for nothing
+// but the network.
 func (l *Link) read() error {
 	var y yielder
 	for {
@@ -27,7 +27,7 @@ func (l *Link) read() error {
 		if err != nil {
 			return lost(err)
 		}
-		// Only now, so that an idle link holds no buffer.
+		// After the header has come: an idle link holds no buffer.
 		c := stream.NewChunk()
 		n, err := readMessage(r, c.Bytes())
 		kept := false
@@ -48,7 +48,7 @@ func (l *Link) read() error {
 	}
 }
 
-// broken is what Break said.
+// broken is the error that Break was given.
 func (l *Link) broken() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,8 +58,7 @@ func (l *Link) broken() error {
 	return nil
 }
 
-// readMessage reads a message of at most len(b) bytes, which the read limit has
-// made sure of.
+// readMessage reads a message of at most len(b) bytes into b.
 func readMessage(r io.Reader, b []byte) (int, error) {
 	n := 0
 	for {
@@ -83,7 +82,7 @@ func readMessage(r io.Reader, b []byte) (int, error) {
 	}
 }
 
-// lost puts the library's words for a failed read into ours.
+// lost says for a user why a read has failed.
 func lost(err error) error {
 	var ce websocket.CloseError
 	switch {
@@ -112,7 +111,8 @@ func (l *Link) control(b []byte) error {
 	return l.cfg.Control(m)
 }
 
-// frame hands a frame to its stream. It reports whether the stream keeps c.
+// frame gives a frame, the first n bytes of c, to its stream. It reports
+// whether the stream keeps c.
 func (l *Link) frame(c *stream.Chunk, n int) (kept bool, err error) {
 	f, err := proto.ParseFrame(c.Bytes()[:n])
 	if err == nil {

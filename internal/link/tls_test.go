@@ -35,8 +35,8 @@ func connectTLS(t *testing.T) (client, server *Conn) {
 	return client, <-accepted
 }
 
-// With TLS what is written goes through it on both sides, and all arrives, both ways at
-// once.
+// With TLS what is written goes through it on both sides, and all arrives, both
+// ways at once.
 func TestTLS(t *testing.T) {
 	cc, sc := connectTLS(t)
 	const window = 1 << 20

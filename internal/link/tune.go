@@ -9,7 +9,7 @@ func tcpKeepalive(d time.Duration) net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: max(d, time.Second), Interval: max(d/2, time.Second), Count: 2}
 }
 
-// tcpBelow is the TCP connection below c, which may have TLS on it; nil if there is none.
+// tcpBelow is the TCP connection that c is or, with TLS, runs on; nil if none.
 func tcpBelow(c net.Conn) *net.TCPConn {
 	for {
 		switch v := c.(type) {

@@ -9,8 +9,8 @@ import (
 )
 
 // tune makes the kernel notice a dead TCP connection within twice the keepalive
-// time: TCP_USER_TIMEOUT (man 7 tcp) with data under way, TCP keepalive when
-// idle. Failures do not matter: the link's own check remains.
+// time: by TCP_USER_TIMEOUT (man 7 tcp) with data under way, by TCP keepalive
+// when idle. A failure does not matter: the link has its own check.
 func tune(c net.Conn, keepalive time.Duration) {
 	t := tcpBelow(c)
 	if t == nil {
@@ -19,7 +19,7 @@ func tune(c net.Conn, keepalive time.Duration) {
 	t.SetKeepAliveConfig(tcpKeepalive(keepalive))
 	if raw, err := t.SyscallConn(); err == nil {
 		raw.Control(func(fd uintptr) {
-			ms := min((2 * keepalive).Milliseconds(), math.MaxInt32) // what the kernel takes
+			ms := min((2 * keepalive).Milliseconds(), math.MaxInt32) // the kernel has 32 bits
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(ms))
 		})
 	}

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// tune makes the kernel notice a dead TCP connection that is idle. Failures do
-// not matter: the link's own check remains.
+// tune makes the kernel notice a dead TCP connection that is idle. A failure
+// does not matter: the link has its own check.
 func tune(c net.Conn, keepalive time.Duration) {
 	if t := tcpBelow(c); t != nil {
 		t.SetKeepAliveConfig(tcpKeepalive(keepalive))

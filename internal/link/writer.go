@@ -1,7 +1,6 @@
 package link
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,12 +10,12 @@ import (
 	"wsexec/internal/stream"
 )
 
-// write sends the messages that are ready, and passes the baton, which the caller
-// holds. One pass goes in this order: control messages, stops and
-// acknowledgements, one message of each stream (signals first) between its gap and
-// its end, exit. So a control message waits behind at most one message of each
-// stream, and exit, which alone tells how the command ended, follows the end of
-// every output.
+// write sends the messages that are ready, and passes the baton, which the
+// caller holds. One pass goes in this order: control messages, stops and
+// acknowledgements, one message of each stream (signals first) between its gap
+// and its end, exit. So a control message waits behind at most one message of
+// each stream, and exit, which alone tells how the command ended, follows the
+// end of every output.
 //
 // Inline it does not block: it hands the baton to another goroutine when the
 // connection takes no more.
@@ -53,8 +52,8 @@ func (l *Link) write(inline bool) {
 }
 
 // unwritable ends the link after a failed write. It leaves the reader a second:
-// the peer may have sent a final error, an exit or a close frame before it closed,
-// and those say more than the failed write.
+// the peer may have sent a final error, an exit or a close frame before it
+// closed, and those say more than the failed write.
 func (l *Link) unwritable(err error) {
 	l.mu.Lock()
 	l.writeErr = err
@@ -86,16 +85,14 @@ func (w *writer) flush() error {
 	if w.inline {
 		return nil // there are none: such a write hands the baton on
 	}
-	err := w.l.conn.out.flush()
-	w.l.conn.writing.Store(false)
-	if err != nil {
+	if err := w.l.conn.out.flush(); err != nil {
 		return fmt.Errorf("connection lost: %w", err)
 	}
 	return nil
 }
 
-// lastReceipts acknowledges everything consumed on a link that is leaving: the next
-// client goes on behind that.
+// lastReceipts acknowledges everything consumed on a link that is leaving: the
+// next client goes on behind that.
 func (w *writer) lastReceipts() {
 	w.l.mu.Lock()
 	leaving := w.l.phase == leaving
@@ -165,8 +162,8 @@ func (w *writer) pass() (progress bool, err error) {
 	return progress, err
 }
 
-// stream sends the next message of a stream, the gap before it and the end behind
-// it.
+// stream sends the next message of a stream, the gap before it and the end
+// behind it.
 func (w *writer) stream(i uint8, c *stream.Cursor) (progress bool, err error) {
 	if w.scratch == nil {
 		w.scratch = stream.NewChunk()
@@ -226,16 +223,12 @@ func (w *writer) frame(f proto.Frame) error {
 	return w.message(websocket.MessageBinary, f.Append(w.small[:0]))
 }
 
-// message sends a message. Its error is errPending where the message was taken and
-// a flush must follow.
+// message sends a message. Its error is errPending where the message was taken
+// and a flush must follow.
 func (w *writer) message(typ websocket.MessageType, b []byte) error {
 	c := w.l.conn
-	c.writing.Store(true)
 	err := c.out.message(typ, b, !w.inline)
-	switch {
-	case err == nil:
-		c.writing.Store(false)
-	case !errors.Is(err, errPending):
+	if err != nil && err != errPending {
 		return fmt.Errorf("connection lost: %w", err)
 	}
 	w.l.lastSent.Store(int64(time.Since(c.net.start)))

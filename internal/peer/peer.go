@@ -14,8 +14,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// ErrOtherKind is the error of a read that got a frame for a control message, or
-// the reverse.
+// ErrOtherKind is the error of a read that got a frame for a control message,
+// or the reverse.
 var ErrOtherKind = errors.New("a message of the other kind")
 
 // A Conn is one end of a connection.
@@ -89,8 +89,8 @@ func (c *Conn) ReadFrame() (proto.Frame, error) {
 	return proto.ParseFrame(b)
 }
 
-// Fail writes the final error e and closes the connection when the other end has,
-// after a second at most.
+// Fail writes the final error e and closes the connection when the other end
+// has, after a second at most.
 func (c *Conn) Fail(e *proto.Error) {
 	if c.WriteControl(e, time.Second) == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

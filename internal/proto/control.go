@@ -222,8 +222,8 @@ const (
 )
 
 // NewError makes the server's final word. Title and detail are cut where the
-// message would not fit into [MaxControl] bytes otherwise: they can hold what a client
-// sent.
+// message would not fit into [MaxControl] bytes otherwise: they can hold what a
+// client sent.
 func NewError(code, title, detail string, status int) *Error {
 	// Less than half for each, for the rest of the message.
 	const most = MaxControl/2 - 256

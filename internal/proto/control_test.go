@@ -19,7 +19,8 @@ func millis(n int64) *Millis { m := Millis(n); return &m }
 
 func intp(n int) *int { return &n }
 
-// examples is one of each type, and of each shape of it, with the JSON that the specification gives it.
+// examples is one of each type, and of each shape of it, with the JSON that the
+// specification gives it.
 func examples() []struct {
 	msg  any
 	json string
@@ -88,7 +89,8 @@ func TestControlUnknownMembers(t *testing.T) {
 	}
 }
 
-// The name of a command can be longer than a control message; its client was told that the server broke the protocol.
+// The name of a command can be longer than a control message; its client was
+// told that the server broke the protocol.
 func TestNewErrorFits(t *testing.T) {
 	for _, s := range []string{strings.Repeat("n", 5000), strings.Repeat("\x01<", 3000), strings.Repeat("é\xff", 4000)} {
 		b, err := Marshal(NewError(CodeCommandNotFound, s, s, 127))
@@ -101,7 +103,8 @@ func TestNewErrorFits(t *testing.T) {
 	}
 }
 
-// A message that was cut short is no message, least of all another one; where it is cut does not matter.
+// A message that was cut short is no message, least of all another one; where
+// it is cut does not matter.
 func TestControlTruncated(t *testing.T) {
 	for _, tt := range examples() {
 		for n := range len(tt.json) {
@@ -133,7 +136,8 @@ func TestParseControlRefuses(t *testing.T) {
 		{` `, "truncated"},
 		{`{"type":"bye"}`, ""},
 		{" {\t\"type\" : \"bye\" }\n", ""},
-		// A wrong byte is not a missing one, also where it is the last: this was called truncated.
+		// A wrong byte is not a missing one, also where it is the last: this
+		// was called truncated.
 		{`{"type":"bye"]`, "not JSON"},
 		{`{"type":"bye"}x`, "not JSON"},
 		{`{"type":"bye"}{"type":"bye"}`, "not JSON"},
@@ -334,7 +338,8 @@ func TestStartCheck(t *testing.T) {
 
 		{tty("x", 1, 1), ""},
 		{tty("rxvt+pcfkeys-0_9.Z", 1, 1), ""},
-		// Was a line of its own, a variable or a path in somebody's configuration.
+		// Was a line of its own, a variable or a path in somebody's
+		// configuration.
 		{tty("", 1, 1), `TERM "" is not the name`},
 		{tty("xterm\nx", 1, 1), `TERM "xterm\nx" is not the name`},
 		{tty("../xterm", 1, 1), "TERM"},
@@ -493,7 +498,8 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// -1 ms, which stands for "until the end" where it is a drain, became 0, and the longest duration a negative one.
+// -1 ms, which stands for "until the end" where it is a drain, became 0, and
+// the longest duration a negative one.
 func TestMillis(t *testing.T) {
 	const ms = time.Millisecond
 	for d, want := range map[time.Duration]Millis{
@@ -523,7 +529,8 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// FuzzParseControl: what parses marshals and parses again to the same value, and the checks never panic.
+// FuzzParseControl: what parses marshals and parses again to the same value,
+// and the checks never panic.
 func FuzzParseControl(f *testing.F) {
 	for _, tt := range examples() {
 		f.Add([]byte(tt.json))
@@ -549,7 +556,8 @@ func FuzzParseControl(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s became %s, which does not parse: %v", b, first, err)
 		}
-		// Compared as JSON too: an empty list that was there becomes an absent one, which means the same.
+		// Compared as JSON too: an empty list that was there becomes an absent
+		// one, which means the same.
 		second, err := Marshal(again)
 		if err != nil || !bytes.Equal(first, second) || reflect.TypeOf(m) != reflect.TypeOf(again) {
 			t.Fatalf("%s became %s and then %s, %v", b, first, second, err)

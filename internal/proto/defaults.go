@@ -9,6 +9,6 @@ const (
 	DefaultDrain     = 250 * time.Millisecond
 )
 
-// DefaultWindow is how many bytes of each stream both programs keep, and grant at
-// first, where they are not told otherwise.
+// DefaultWindow is how many bytes of each stream both programs keep, and grant
+// at first, where they are not told otherwise.
 const DefaultWindow = 1 << 20

@@ -34,9 +34,10 @@ const (
 	MaxControl = 4 << 10
 	// MaxOpen bounds open, which carries arguments and environment.
 	MaxOpen = 4 << 20
-	// StringCost is what each string of an open counts for besides its bytes: an
-	// empty one takes 3 bytes of the message and 24 of memory. What Linux takes as
-	// arguments and environment (2 MiB, with 9 bytes for each) stays below MaxOpen.
+	// StringCost is what each string of an open counts for besides its bytes:
+	// an empty one takes 3 bytes of the message and 24 of memory. What Linux
+	// takes as arguments and environment (2 MiB, with 9 bytes for each) stays
+	// below MaxOpen.
 	StringCost = 12
 	// MaxOffset bounds every offset and limit, so that JSON carries them
 	// exactly in any language.

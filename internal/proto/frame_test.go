@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// message is a binary message of kind for stream at off, with rest behind the header.
+// message is a binary message of kind for stream at off, with rest behind the
+// header.
 func message(kind Kind, stream uint8, off uint64, rest ...byte) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{byte(kind), stream}, off)
 	return append(b, rest...)
@@ -18,8 +19,9 @@ func message(kind Kind, stream uint8, off uint64, rest ...byte) []byte {
 
 func be64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// checkError fails unless err is of the class that is wanted: "" for none, "truncated" for a loss, and otherwise a part
-// of the words that a protocol error must have.
+// checkError fails unless err is of the class that is wanted: "" for none,
+// "truncated" for a loss, and otherwise a part of the words that a protocol
+// error must have.
 func checkError(t *testing.T, err error, want string) {
 	t.Helper()
 	switch {
@@ -40,7 +42,8 @@ func checkError(t *testing.T, err error, want string) {
 	}
 }
 
-// The bytes of each kind, written out by hand from the specification: Append and ParseFrame could be wrong together.
+// The bytes of each kind, written out by hand from the specification: Append
+// and ParseFrame could be wrong together.
 func TestFrameBytes(t *testing.T) {
 	tests := []struct {
 		frame Frame
@@ -108,8 +111,9 @@ func TestParseFrameLength(t *testing.T) {
 	}
 }
 
-// A message that the peer's death cut short (facts: coder/websocket can return it without an error) is a loss, whatever
-// it would have been, and never another frame than it was, except for DATA with fewer bytes.
+// A message that the peer's death cut short (facts: coder/websocket can return
+// it without an error) is a loss, whatever it would have been, and never
+// another frame than it was, except for DATA with fewer bytes.
 func TestParseFrameTruncated(t *testing.T) {
 	for _, f := range []Frame{
 		{Kind: Data, Stream: Stdin, Offset: 7, Payload: []byte("payload")},
@@ -132,7 +136,8 @@ func TestParseFrameTruncated(t *testing.T) {
 	}
 }
 
-// Offsets and limits end at 2^53-1, where the numbers end that every JSON implementation carries exactly.
+// Offsets and limits end at 2^53-1, where the numbers end that every JSON
+// implementation carries exactly.
 func TestParseFrameOffsets(t *testing.T) {
 	const top = 1<<53 - 1
 	if MaxOffset != top {
@@ -200,7 +205,8 @@ func TestKindString(t *testing.T) {
 	}
 }
 
-// FuzzParseFrame: what parses is what it was parsed from, byte for byte, and keeps the bounds.
+// FuzzParseFrame: what parses is what it was parsed from, byte for byte, and
+// keeps the bounds.
 func FuzzParseFrame(f *testing.F) {
 	for _, kind := range []Kind{0, Data, End, Ack, Stop, Gap, 6} {
 		for _, n := range []int{0, 1, 4, 8, 9} {

@@ -29,9 +29,9 @@ type Problem struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// ProblemBusy is the type of a [Problem] with status 503 whose cause is the number of
-// connections, as opposed to that of sessions: a client to which it happens before
-// it has asked for anything tries again soon.
+// ProblemBusy is the type of a [Problem] with status 503 whose cause is the
+// number of connections, as opposed to that of sessions: a client to which it
+// happens before it has asked for anything tries again soon.
 const ProblemBusy = "urn:wsexec:busy"
 
 // InstanceHeader names the response header that is random for each start of

@@ -25,6 +25,6 @@ func (m Millis) Duration() time.Duration { return time.Duration(m) * time.Millis
 // sums: a hundred years.
 const maxMillis = Millis(100 * 365 * 24 * time.Hour / time.Millisecond)
 
-// MinKeepalive is the shortest keepalive that a client may ask for and a server may
-// grant: with less, keepalives would be a load of their own.
+// MinKeepalive is the shortest keepalive that a client may ask for and a server
+// may grant: with less, keepalives would be a load of their own.
 const MinKeepalive Millis = 100

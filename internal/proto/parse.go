@@ -90,8 +90,8 @@ func unmarshal(b []byte, v any) error {
 	var value *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
-		// The same error stands for a wrong last byte and for missing ones; that
-		// of a decoder does not.
+		// The same error stands for a wrong last byte and for missing ones;
+		// that of a decoder does not.
 		var raw json.RawMessage
 		if err := json.NewDecoder(bytes.NewReader(b)).Decode(&raw); err == io.ErrUnexpectedEOF || err == io.EOF {
 			return ErrTruncated

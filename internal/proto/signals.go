@@ -1,8 +1,8 @@
 package proto
 
-// signals are all signals of Linux by number (man 7 signal, x86/ARM column), and
-// whether a client may send them. The server tells how a command ended by these
-// numbers and names on every system.
+// signals are all signals of Linux by number (man 7 signal, x86/ARM column),
+// and whether a client may send them. The server tells how a command ended by
+// these numbers and names on every system.
 var signals = [...]struct {
 	name     string
 	sendable bool

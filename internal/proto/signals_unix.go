@@ -15,8 +15,8 @@ func LocalSignal(n byte) (syscall.Signal, bool) {
 	return s, s != 0
 }
 
-// LinuxSignal is the Linux number of one of this system's signals. One that Linux
-// does not have keeps its number.
+// LinuxSignal is the Linux number of one of this system's signals. One that
+// Linux does not have keeps its number.
 func LinuxSignal(s syscall.Signal) int {
 	if n := signalNumber(strings.TrimPrefix(unix.SignalName(s), "SIG")); n != 0 {
 		return n

@@ -28,8 +28,8 @@ type Start struct {
 	User         string `json:"user,omitempty"` // not served: refused where it is not empty
 }
 
-// What happens to output that nobody takes, in [Start]. Without a word the command
-// waits, and once it is detached the oldest goes.
+// What happens to output that nobody takes, in [Start]. Without a word the
+// command waits, and once it is detached the oldest goes.
 const (
 	OnFullBlock = "block" // the command waits
 	OnFullDrop  = "drop"  // the oldest goes
