@@ -57,7 +57,9 @@ type Opened struct {
 	From      map[uint8]int64    `json:"from"`
 	CRC       uint32             `json:"crc"`
 	Window    int64              `json:"window,omitempty"`
-	Dir       string             `json:"dir,omitempty"` // where the command was started, if not at home
+	// Dir is where the command was started if that could not be the home
+	// directory, though the client named no other.
+	Dir string `json:"dir,omitempty"`
 }
 
 func (o *Opened) check() error {
@@ -104,7 +106,7 @@ func (p Position) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (p *Position) UnmarshalJSON(b []byte) error {
-	var a []*int64 // not int64, which a null would leave at 0: a guess
+	var a []*int64 // pointers, since a null would be taken for 0
 	if err := json.Unmarshal(b, &a); err != nil {
 		return err
 	}
@@ -122,7 +124,7 @@ func (p Position) check() error {
 	return nil
 }
 
-// Resize tells the terminal's size.
+// Resize says that the terminal has a new size.
 type Resize struct {
 	Winsize
 }
@@ -142,8 +144,9 @@ type (
 	Bye      struct{}
 )
 
-// Exit says how the command ended. Code is nil when Signal (a Linux number)
-// ended it.
+// Exit says how the command ended: with Code, or by Signal (a Linux number),
+// and then Code is nil. Reason is empty if it ended by itself. Stdin is the
+// number of bytes of stdin that it consumed.
 type Exit struct {
 	Code       *int      `json:"code,omitempty"`
 	Signal     int       `json:"signal,omitempty"`
@@ -153,19 +156,19 @@ type Exit struct {
 	LeftBehind []Process `json:"left_behind,omitempty"`
 }
 
-// Why the server ended a command, in [Exit].
+// Reasons of [Exit].
 const (
-	ReasonTimeout    = "timeout"          // it ran as long as the client wanted
-	ReasonMaxTimeout = "max-timeout"      // or the server allows
-	ReasonIdle       = "idle-timeout"     // no byte moved for as long as the client wanted
-	ReasonMaxIdle    = "max-idle-timeout" // or the server allows
-	ReasonHangup     = "hangup"
-	ReasonLinger     = "linger"
-	ReasonShutdown   = "shutdown"
-	ReasonIncomplete = "incomplete"
+	ReasonTimeout    = "timeout"          // the client's bound of the command's time
+	ReasonMaxTimeout = "max-timeout"      // the server's
+	ReasonIdle       = "idle-timeout"     // the client's bound of time without a byte
+	ReasonMaxIdle    = "max-idle-timeout" // the server's
+	ReasonHangup     = "hangup"           // the client ended the session
+	ReasonLinger     = "linger"           // no client came back in time
+	ReasonShutdown   = "shutdown"         // the server stopped
+	ReasonIncomplete = "incomplete"       // not all of the output could be kept
 )
 
-// TimedOut reports whether the command was ended because its time was over.
+// TimedOut reports whether one of the four bounds of time ended the command.
 func (e *Exit) TimedOut() bool { return strings.HasSuffix(e.Reason, ReasonTimeout) }
 
 func (e *Exit) check() error {
@@ -184,21 +187,22 @@ func (e *Exit) check() error {
 	return nil
 }
 
-// Process is one that the command left behind.
+// A Process is one that the command left behind.
 type Process struct {
 	PID     int    `json:"pid"`
 	Name    string `json:"name"`
 	Holding bool   `json:"holding,omitempty"` // it had an output of the command open
-	Running bool   `json:"running,omitempty"` // it was not ended
+	Running bool   `json:"running,omitempty"` // the server did not end it
 }
 
-// Error is the server's final word. It implements error.
+// Error is the server's final message. It implements error.
 type Error struct {
 	Code   string `json:"code"`
 	Title  string `json:"title"`
 	Detail string `json:"detail,omitempty"`
 	Status int    `json:"status"`
-	// MayHaveRun: it is not known whether the command ran. Of a start alone.
+	// MayHaveRun: the server does not know whether the command ran. Only with
+	// CodeNotStarted.
 	MayHaveRun bool `json:"may_have_run,omitempty"`
 }
 
@@ -221,23 +225,21 @@ const (
 	CodeInternal        = "internal"
 )
 
-// NewError makes the server's final word. Title and detail are cut where the
-// message would not fit into [MaxControl] bytes otherwise: they can hold what a
-// client sent.
+// NewError makes an Error. It shortens title and detail, which can hold text of
+// a client's, so that the message fits into [MaxControl] bytes.
 func NewError(code, title, detail string, status int) *Error {
-	// Less than half for each, for the rest of the message.
-	const most = MaxControl/2 - 256
+	const most = MaxControl/2 - 256 // 512 for the other members
 	return &Error{Code: code, Title: clip(title, most), Detail: clip(detail, most), Status: status}
 }
 
-// clip shortens s to what has at most most bytes in JSON.
+// clip shortens s so that it has at most most bytes in JSON.
 func clip(s string, most int) string {
-	for rest := s; ; {
+	for head := s; ; {
 		if b, err := json.Marshal(s); err == nil && len(b) <= most {
 			return s
 		}
-		rest = strings.ToValidUTF8(rest[:len(rest)*3/4], "")
-		s = rest + "..."
+		head = strings.ToValidUTF8(head[:len(head)*3/4], "")
+		s = head + "..."
 	}
 }
 

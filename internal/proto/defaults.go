@@ -2,7 +2,7 @@ package proto
 
 import "time"
 
-// What an absent member stands for; see the package comment.
+// Values of the members of a start that are absent.
 const (
 	DefaultLinger    = 5 * time.Minute
 	DefaultKeepalive = 15 * time.Second

@@ -9,7 +9,7 @@ import (
 // Subprotocol is the WebSocket subprotocol that both sides must agree on.
 const Subprotocol = "wsexec.v1"
 
-// Stream numbers. They are those of the file descriptors, and 3 for signals.
+// Stream numbers: the numbers of the file descriptors, and 3 for signals.
 const (
 	Stdin   = 0
 	Stdout  = 1
@@ -22,11 +22,11 @@ const (
 
 // Bounds of the wire, in bytes.
 const (
-	// HeaderSize is the length of what every frame begins with.
+	// HeaderSize is the length of the header of a frame.
 	HeaderSize = 10
-	// MaxPayload bounds the bytes of one DATA frame. 64 KiB is what measured
-	// fastest with this WebSocket library (8 KiB: a quarter of it), and what a
-	// Linux pipe holds.
+	// MaxPayload bounds the bytes of one DATA frame. 64 KiB measured fastest
+	// with this WebSocket library (with 8 KiB a quarter of it), and is the
+	// capacity of a Linux pipe.
 	MaxPayload = 64 << 10
 	// MaxFrame bounds a binary message.
 	MaxFrame = HeaderSize + MaxPayload
@@ -34,10 +34,10 @@ const (
 	MaxControl = 4 << 10
 	// MaxOpen bounds open, which carries arguments and environment.
 	MaxOpen = 4 << 20
-	// StringCost is what each string of an open counts for besides its bytes:
-	// an empty one takes 3 bytes of the message and 24 of memory. What Linux
-	// takes as arguments and environment (2 MiB, with 9 bytes for each) stays
-	// below MaxOpen.
+	// StringCost is how many bytes each string of an open counts for besides
+	// its own: an empty one takes 3 bytes of the message and 24 of memory.
+	// Everything that Linux takes as arguments and environment (2 MiB, counting
+	// 9 bytes more for each) stays below MaxOpen.
 	StringCost = 12
 	// MaxOffset bounds every offset and limit, so that JSON carries them
 	// exactly in any language.
@@ -46,7 +46,7 @@ const (
 	SignalWindow = 64
 )
 
-// Kind says what a frame means.
+// A Kind says what a frame means.
 type Kind byte
 
 // The kinds of frames; see the package comment.
@@ -84,10 +84,9 @@ type Frame struct {
 	Limit   int64  // of Ack
 }
 
-// ErrTruncated is in the chain of errors of messages that are shorter than
-// they must be. A peer that dies can leave such a one behind (coder/websocket
-// v1.8.15 can return a truncated message with a nil error), so it means a lost
-// connection and not a peer that breaks the protocol.
+// ErrTruncated is in the chain of errors of messages that are too short. It
+// means a lost connection, not a peer that breaks the protocol: when a peer
+// dies, coder/websocket v1.8.15 can return part of a message with a nil error.
 var ErrTruncated = errors.New("truncated message")
 
 // ParseFrame parses a binary message. The frame's payload aliases b.
@@ -103,20 +102,20 @@ func ParseFrame(b []byte) (Frame, error) {
 	if off > MaxOffset {
 		return Frame{}, fmt.Errorf("%v for stream %d: offset %d is past the maximum", f.Kind, f.Stream, off)
 	}
-	rest := b[HeaderSize:]
+	body := b[HeaderSize:]
 	want := 0
 	switch f.Kind {
 	case Data:
-		if len(rest) == 0 {
+		if len(body) == 0 {
 			return Frame{}, fmt.Errorf("DATA for stream %d without data: %w", f.Stream, ErrTruncated)
 		}
-		if len(rest) > MaxPayload {
-			return Frame{}, fmt.Errorf("DATA for stream %d of %d bytes exceeds the maximum of %d", f.Stream, len(rest), MaxPayload)
+		if len(body) > MaxPayload {
+			return Frame{}, fmt.Errorf("DATA for stream %d of %d bytes exceeds the maximum of %d", f.Stream, len(body), MaxPayload)
 		}
-		if f.Offset > MaxOffset-int64(len(rest)) {
+		if f.Offset > MaxOffset-int64(len(body)) {
 			return Frame{}, fmt.Errorf("DATA for stream %d goes past the maximum offset", f.Stream)
 		}
-		f.Payload = rest
+		f.Payload = body
 		return f, nil
 	case End:
 		want = 4
@@ -126,17 +125,17 @@ func ParseFrame(b []byte) (Frame, error) {
 	default:
 		return Frame{}, fmt.Errorf("unknown frame %v", f.Kind)
 	}
-	if len(rest) < want {
+	if len(body) < want {
 		return Frame{}, fmt.Errorf("%v for stream %d of %d bytes: %w", f.Kind, f.Stream, len(b), ErrTruncated)
 	}
-	if len(rest) > want {
-		return Frame{}, fmt.Errorf("%v for stream %d is %d bytes too long", f.Kind, f.Stream, len(rest)-want)
+	if len(body) > want {
+		return Frame{}, fmt.Errorf("%v for stream %d is %d bytes too long", f.Kind, f.Stream, len(body)-want)
 	}
 	switch f.Kind {
 	case End:
-		f.CRC = binary.BigEndian.Uint32(rest)
+		f.CRC = binary.BigEndian.Uint32(body)
 	case Ack:
-		limit := binary.BigEndian.Uint64(rest)
+		limit := binary.BigEndian.Uint64(body)
 		if limit > MaxOffset {
 			return Frame{}, fmt.Errorf("ACK for stream %d: limit %d is past the maximum", f.Stream, limit)
 		}
@@ -148,7 +147,7 @@ func ParseFrame(b []byte) (Frame, error) {
 	return f, nil
 }
 
-// PutHeader writes the ten bytes that every frame begins with into b.
+// PutHeader writes the header of a frame into b.
 func PutHeader(b []byte, kind Kind, stream uint8, offset int64) {
 	_ = b[HeaderSize-1]
 	b[0], b[1] = byte(kind), stream

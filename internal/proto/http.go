@@ -9,7 +9,7 @@ type Info struct {
 	State string   `json:"state"` // starting, running, ending, ended
 	PID   int      `json:"pid,omitempty"`
 	Argv  [][]byte `json:"argv"`
-	// ArgvTruncated: Argv is not all of it; a server lists 4 KiB.
+	// ArgvTruncated: there is more than Argv; a server lists 4 KiB.
 	ArgvTruncated bool      `json:"argv_truncated,omitempty"`
 	TTY           bool      `json:"tty"`
 	Started       time.Time `json:"started"`
@@ -21,7 +21,7 @@ type Info struct {
 // ProblemType is the media type of a [Problem].
 const ProblemType = "application/problem+json"
 
-// Problem is the body of a refusal (RFC 9457).
+// A Problem is the body of a refusal (RFC 9457).
 type Problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
@@ -29,9 +29,9 @@ type Problem struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// ProblemBusy is the type of a [Problem] with status 503 whose cause is the
-// number of connections, as opposed to that of sessions: a client to which it
-// happens before it has asked for anything tries again soon.
+// ProblemBusy is the type of a [Problem] of status 503 that may soon be over:
+// there are too many connections, not too many sessions. A client that has
+// asked for nothing yet tries again soon.
 const ProblemBusy = "urn:wsexec:busy"
 
 // InstanceHeader names the response header that is random for each start of

@@ -2,17 +2,17 @@ package proto
 
 import "time"
 
-// Millis is a duration on the wire: whole milliseconds.
+// Millis is a duration on the wire, in whole milliseconds.
 type Millis int64
 
-// MillisOf rounds d away from zero to whole milliseconds, so that what is not
-// zero does not become it.
+// MillisOf rounds d to whole milliseconds away from zero, so that only 0
+// becomes 0.
 func MillisOf(d time.Duration) Millis {
 	m := Millis(d / time.Millisecond)
-	switch rest := d % time.Millisecond; {
-	case rest > 0:
+	switch part := d % time.Millisecond; {
+	case part > 0:
 		m++
-	case rest < 0:
+	case part < 0:
 		m--
 	}
 	return m
@@ -26,5 +26,5 @@ func (m Millis) Duration() time.Duration { return time.Duration(m) * time.Millis
 const maxMillis = Millis(100 * 365 * 24 * time.Hour / time.Millisecond)
 
 // MinKeepalive is the shortest keepalive that a client may ask for and a server
-// may grant: with less, keepalives would be a load of their own.
+// may grant. With shorter ones the keepalives would be a load.
 const MinKeepalive Millis = 100

@@ -33,8 +33,8 @@ func typeOf(m any) string {
 	panic(fmt.Sprintf("proto: internal error: %T is no control message", m))
 }
 
-// Marshal encodes a control message, a pointer to one of the types above, with
-// its type. It does not write to m, which others may be reading.
+// Marshal encodes m, a pointer to a control message, with its type. It only
+// reads m, which other goroutines may read as well.
 func Marshal(m any) ([]byte, error) {
 	typ := typeOf(m)
 	b, err := json.Marshal(m)
@@ -49,12 +49,12 @@ func Marshal(m any) ([]byte, error) {
 }
 
 // ErrNotUTF8 is the error of a text message that is not UTF-8 (RFC 6455 §8.1).
-// JSON would be parsed all the same, with other strings in it than were sent.
+// [encoding/json] parses it, into other strings than were sent.
 var ErrNotUTF8 = errors.New("text that is not UTF-8")
 
-// ParseControl parses a text message into a pointer to one of the types above.
-// The caller has bounded its length. A message that ends too early has
-// [ErrTruncated] in its error's chain, and one that is not UTF-8 [ErrNotUTF8].
+// ParseControl parses a text message, whose length the caller has bounded, into
+// a pointer to a control message. The error of a message that ends too early
+// has [ErrTruncated] in its chain, that of one that is not UTF-8 [ErrNotUTF8].
 func ParseControl(b []byte) (any, error) {
 	var head struct {
 		Type string `json:"type"`
@@ -62,7 +62,7 @@ func ParseControl(b []byte) (any, error) {
 	err := unmarshal(b, &head)
 	switch {
 	case errors.Is(err, ErrTruncated):
-		return nil, err // perhaps in the middle of a character
+		return nil, err // also of one that ends within a character
 	case !utf8.Valid(b):
 		return nil, ErrNotUTF8
 	case err != nil:
@@ -90,8 +90,7 @@ func unmarshal(b []byte, v any) error {
 	var value *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
-		// The same error stands for a wrong last byte and for missing ones;
-		// that of a decoder does not.
+		// Only a decoder's error tells missing bytes from a wrong last one.
 		var raw json.RawMessage
 		if err := json.NewDecoder(bytes.NewReader(b)).Decode(&raw); err == io.ErrUnexpectedEOF || err == io.EOF {
 			return ErrTruncated

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LocalSignal is this system's signal for a Linux number, if it has that.
+// LocalSignal is this system's signal for a Linux number, if there is one.
 func LocalSignal(n byte) (syscall.Signal, bool) {
 	s := unix.SignalNum("SIG" + SignalName(int(n)))
 	return s, s != 0

@@ -28,15 +28,16 @@ type Start struct {
 	User         string `json:"user,omitempty"` // not served: refused where it is not empty
 }
 
-// What happens to output that nobody takes, in [Start]. Without a word the
-// command waits, and once it is detached the oldest goes.
+// Values of Start.OnFull, for output that the server cannot keep any more.
+// Without one the command waits, and while the session is detached output is
+// dropped.
 const (
 	OnFullBlock = "block" // the command waits
-	OnFullDrop  = "drop"  // the oldest goes
+	OnFullDrop  = "drop"  // the oldest output is dropped
 )
 
-// Check says what is wrong with a start, in words for the user who asked for
-// it. Argument and environment sizes are the kernel's to refuse.
+// Check returns what is wrong with a start, in words for the user who asked for
+// it. The kernel refuses arguments and environment that are too large.
 func (s *Start) Check() error {
 	if len(s.Argv) == 0 || len(s.Argv[0]) == 0 {
 		return errors.New("no command given")
@@ -118,7 +119,7 @@ func ValidName(s string) bool {
 	return true
 }
 
-// TTY asks for a PTY.
+// A TTY in a start asks for a PTY.
 type TTY struct {
 	Term string `json:"term"`
 	Winsize
@@ -133,7 +134,7 @@ type Winsize struct {
 
 func (w Winsize) valid() bool { return w.Rows > 0 && w.Cols > 0 }
 
-// Modes are a terminal's, by the opcodes of RFC 4254 §8 and RFC 8160.
+// Modes are the modes of a terminal by the opcodes of RFC 4254 §8 and RFC 8160.
 type Modes map[uint8]uint32
 
 func (m Modes) check() error {
