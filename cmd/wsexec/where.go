@@ -15,7 +15,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
-	"wsexec/internal/link"
 	"wsexec/internal/paths"
 	"wsexec/internal/stdio"
 	"wsexec/internal/trust"
@@ -140,8 +139,11 @@ func unixServer(path string, check func(net.Conn) error) client.Server {
 	})}
 }
 
-// checked is a Dialer whose connections have passed a check of the other end.
-func checked(check func(net.Conn) error, dial link.Dialer) link.Dialer {
+// A dialer makes network connections, for [client.Server].
+type dialer = func(context.Context) (net.Conn, error)
+
+// checked is a dialer whose connections have passed a check of the other end.
+func checked(check func(net.Conn) error, dial dialer) dialer {
 	if check == nil {
 		return dial
 	}
