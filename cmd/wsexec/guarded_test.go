@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// No goroutine and no timer begins but by stdio.Go and stdio.After, which give the terminal back
-// when it panics. The packages below start theirs by a function that they are given.
+// Goroutines and timers are started by stdio.Go and stdio.After alone, which restore
+// the terminal before a panic ends the program. The packages below start theirs by a
+// function that they are given.
 func TestEveryGoroutineIsGuarded(t *testing.T) {
 	files := 0
 	for _, dir := range []string{".", "../../internal/stdio", "../../internal/client", "../../internal/link"} {
@@ -51,8 +52,8 @@ func TestEveryGoroutineIsGuarded(t *testing.T) {
 	}
 }
 
-// isWaitGroup: cmd.Go is what starts goroutines for package client; all else that has a
-// Go is a WaitGroup, or as bad.
+// isWaitGroup reports whether x, which has a Go, starts goroutines unguarded: all do
+// but stdio itself, and cmd.Go, which is set to stdio.Go.
 func isWaitGroup(x ast.Expr) bool {
 	if sel, ok := x.(*ast.SelectorExpr); ok {
 		x = sel.Sel // s.cmd

@@ -7,7 +7,7 @@ import "runtime"
 // nothing to do, where the command and the server need them.
 //
 // On two processors it buys a third of the throughput of stdin, 0.85 → 1.18 of a
-// TCP relay (scripts/bench, stdin), and 5 % of a short command.
+// TCP relay (scripts/bench --only stdin), and 5 % of a short command.
 //
 // The call takes up to 0.2 ms: the runtime gives back what the other processors
 // have cached.

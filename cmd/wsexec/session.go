@@ -151,7 +151,7 @@ func (s *session) opened(o client.Opened) {
 	if s.attached == "" {
 		return
 	}
-	if stdio.IsTerminal(2) { // elsewhere the output shows it
+	if stdio.IsTerminal(2) { // nothing else shows it there
 		s.say(attachedTo(s.attached))
 	}
 	if o.TTY && s.cmd.Size != nil {

@@ -9,7 +9,8 @@ import (
 	"wsexec/internal/stdio"
 )
 
-// A word of a hint is what has to be typed, whatever is in it, and can be shown.
+// bash takes a word of a hint for the value, whatever bytes it has, and a terminal
+// can show it.
 func TestShellWord(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {

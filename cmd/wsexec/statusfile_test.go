@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// The status file that was named before a mistake, and not one after it.
+// The status file counts that was named before a mistake, and not one after it.
 func TestStatusFileBefore(t *testing.T) {
 	flags := runCommand(new(int)).Flags
 	for _, tt := range []struct {

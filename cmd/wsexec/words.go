@@ -86,9 +86,9 @@ within two seconds is a KILL. To leave and let it run: ~& on a terminal.`
 	versionUsage = "print the version"
 )
 
-// flagHelp says what each flag is for; of those of all commands under their name
-// alone, and of one command's under "command name" if another has a flag of that
-// name. The backquoted word stands for the value.
+// flagHelp says what each flag is for, by the name of the flag; by "command name"
+// where the flag means something else to that command. The backquoted word stands
+// for the value.
 var flagHelp = map[string]struct{ usage, byDefault string }{
 	"tty":             {"with a terminal (default: when stdin, stdout and stderr are all terminals)", ""},
 	"no-tty":          {"with pipes", ""},

@@ -10,10 +10,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
+	"wsexec/internal/proto"
 )
 
 // Hints and names were written to stderr as they came: an escape sequence in --server
@@ -97,7 +99,7 @@ func first(args []ast.Expr) ast.Expr {
 	return args[0]
 }
 
-// Words for people stood in five files besides this one.
+// Texts for people stood in five files besides words.go.
 func TestWordsStandInOneFile(t *testing.T) {
 	names, err := filepath.Glob("*.go")
 	if err != nil {
@@ -131,8 +133,8 @@ func TestWordsStandInOneFile(t *testing.T) {
 	}
 }
 
-// shape is what every message has: it begins small, or with the name of something,
-// and has no period at its end.
+// checkShape checks that a message is one line that begins with a small letter, or
+// with the name of something, and does not end with a period.
 func checkShape(t *testing.T, m message) {
 	t.Helper()
 	begin := regexp.MustCompile(`^([a-z0-9"-]|HTTP|TERM|WSEXEC|/|\?|ID)`)
@@ -168,6 +170,12 @@ func TestHelp(t *testing.T) {
 			}
 		}
 	}
+	for name, d := range map[string]time.Duration{"linger": proto.DefaultLinger, "keepalive": proto.DefaultKeepalive, "drain": proto.DefaultDrain} {
+		first, _, _ := strings.Cut(flagHelp[name].byDefault, ",")
+		if got, err := time.ParseDuration(first); err != nil || got != d {
+			t.Errorf("the help of --%s says that its default is %s, and it is %v", name, first, d)
+		}
+	}
 	for name := range flagHelp {
 		if !used[name] {
 			t.Errorf("there is a help for %q, and no such flag", name)
@@ -193,7 +201,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// A redirect names the server to type only if that is the one that was named, with TLS.
+// A redirect leads to a hint only if it goes to the server that was named, with TLS.
 func TestRedirect(t *testing.T) {
 	long := "https://exec.example/" + strings.Repeat("x", 1000)
 	for _, tt := range []struct{ url, location, to, server string }{
@@ -217,7 +225,7 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// The hint for a server that is not there was to start one that listens elsewhere.
+// The hint for a server that does not listen was to start one that listens elsewhere.
 func TestStartHint(t *testing.T) {
 	for where, want := range map[string]string{
 		"unix:/state/wsexec/sock": "wsexec-server",

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// What is typed passes unchanged but for escapes at the start of a line, however
-// it is cut into reads.
+// Keys pass unchanged but for escapes at the start of a line, however they are cut
+// into reads.
 func TestEscapes(t *testing.T) {
 	for _, tt := range []struct{ in, out, acts string }{
 		{"hello\r", "hello\r", ""},
@@ -62,9 +62,9 @@ func TestEscapes(t *testing.T) {
 	}
 }
 
-// The end of a paste that got lost would have made every escape dead, for ever. It is over
-// once nothing more comes; but not while the terminal still sends it, nor while nobody
-// reads it.
+// A paste whose end was lost made every escape dead, for ever. It is over after a
+// pause of the terminal; not while the terminal still sends, nor while the program
+// does not read.
 func TestPasteWithoutEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type piece struct {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A FIFO that nobody writes to was waited for without an end.
+// A writer of a FIFO was waited for without an end.
 func TestPipeReaderEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -45,7 +45,8 @@ func TestPipeReaderEnds(t *testing.T) {
 	}
 }
 
-// Nor is a reader of a status file waited for without an end; one that comes late is in time.
+// A reader of a status file is not waited for without an end, either; one that comes
+// late is in time.
 func TestStatusFileIsAFIFO(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

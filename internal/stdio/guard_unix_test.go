@@ -15,7 +15,7 @@ import (
 	"github.com/creack/pty"
 )
 
-// panics are ways in which a program on a terminal panics.
+// panics are the ways to panic that TestPanicGivesTheTerminalBack tries.
 var panics = map[string]func(){
 	"goroutine": func() { Go(func() { panic("boom") }) },
 	"timer":     func() { After(time.Millisecond, func() { panic("boom") }) },
@@ -33,7 +33,7 @@ func (panicking) Signal(syscall.Signal) { panic("boom") }
 func (panicking) Resize()               { panic("boom") }
 func (panicking) Suspend()              { panic("boom") }
 
-// This program as one of them.
+// With WSEXEC_TEST_PANIC this program makes its terminal raw and panics that way.
 func init() {
 	if p := panics[os.Getenv("WSEXEC_TEST_PANIC")]; p != nil {
 		if err := NewTerminal().Raw(); err != nil {
@@ -46,8 +46,8 @@ func init() {
 	}
 }
 
-// A panic in the goroutine of the signals, in the one that watches the outputs, or in a
-// timer left the terminal raw.
+// A panic in the goroutine of the signals, in the one that watches the outputs, or
+// in a timer left the terminal raw.
 func TestPanicGivesTheTerminalBack(t *testing.T) {
 	for name := range panics {
 		t.Run(name, func(t *testing.T) {

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// However little a terminal takes, it is known how much of the output that was.
+// However little a terminal takes of an output without its returns, the length of
+// the output itself is known.
 func TestLengthWithReturns(t *testing.T) {
 	for _, p := range []string{"", "\r\n", "\r", "\n", "a\r\nb", "\r\r\n\n\r\n\r", "a\r\n\r\nbc\r\n"} {
 		all := []byte(p)
