@@ -59,8 +59,8 @@ func (w *worker) step(b *Baton, due *int) {
 }
 
 // runWorkers runs three workers in the order that schedule says, and fails the
-// test where two hold the baton, one gets it when it is closed and idle, or work
-// is left that nobody will do. It returns the state that is reached.
+// test where two hold the baton, one gets it when it is closed and idle, or
+// work is left that nobody will do. It returns the state that is reached.
 func runWorkers(t *testing.T, schedule []int, closes bool) batonState {
 	var b Baton
 	due, closed := 0, false

@@ -14,15 +14,15 @@ type Cursor struct {
 	watches bool // not the holder
 
 	acked   int64 // the receiver has consumed everything before it
-	sent    int64 // sent, or said to be a gap, on any connection
+	sent    int64 // everything before it was sent once, on any connection, as data or as a gap
 	stopped bool  // a watcher's receiver wants no more
 
 	// Of the present connection.
 	next    int64   // next byte to send
-	limit   int64   // up to where the receiver takes data
-	gaps    []int64 // the ends of those that were sent and are not acknowledged
+	limit   int64   // up to where the receiver grants data
+	gaps    []int64 // the ends of gaps that were sent and are not acknowledged
 	endSent bool
-	pinned  *Chunk // the message is in it that Next returned last
+	pinned  *Chunk // has the message that Next returned last
 	wake    func()
 }
 
@@ -49,7 +49,7 @@ func (c *Cursor) keeps(off int64) error {
 }
 
 // Attach begins a connection whose receiver has consumed everything before off
-// and takes data up to limit. wake is called, without a lock, whenever the link
+// and grants data up to limit. wake is called, without a lock, whenever the link
 // has something to send. Attach fails, and changes nothing, if Keeps does.
 func (c *Cursor) Attach(off, limit int64, wake func()) error {
 	l := c.log
@@ -83,7 +83,7 @@ func (c *Cursor) Detach() {
 	c.setWake(nil)
 }
 
-// Leave ends a watcher, as Detach does, for good.
+// Leave ends a watcher for good, with its connection.
 func (c *Cursor) Leave() {
 	c.Detach()
 	l := c.log
@@ -117,9 +117,10 @@ func (c *Cursor) unpin() {
 
 // For the link.
 
-// NextGap reports that what the receiver would get next was trimmed, up to off.
-// It waits until the receiver takes data, so that all that is trimmed until
-// then is one gap. More may be trimmed before Next, which then returns nothing.
+// NextGap reports that the bytes that the receiver would get next, up to off,
+// were trimmed. It reports nothing while the receiver grants no data, so that
+// all that is trimmed until then is one gap. More bytes may be trimmed before
+// Next is called, which then returns nothing.
 func (c *Cursor) NextGap() (off int64, ok bool) {
 	c.log.mu.Lock()
 	defer c.log.mu.Unlock()
@@ -140,7 +141,7 @@ func (c *Cursor) NextGap() (off int64, ok bool) {
 	return c.next, true
 }
 
-// Next takes the next data that the receiver's window lets go. The message is
+// Next takes the next data that the receiver has granted. The message is
 // Headroom bytes and then the data, in memory of the log or in scratch, and is
 // valid until the next call. n is the length of the data, 0 if there is nothing
 // to send.
@@ -165,9 +166,9 @@ func (c *Cursor) Next(scratch *Chunk) (off int64, msg []byte, n int) {
 	if pos == 0 && !c.watches {
 		return off, q.c.buf[:Headroom+n], n
 	}
-	// The memory in front of the data is other data, which may have to be sent
-	// again, or where the holder's link puts its header. It is copied without
-	// the lock: a watcher must not hold up the source.
+	// In front of the data is other data, which may have to be sent again, or the
+	// header that the holder's link writes. So the data is copied; without the
+	// lock, since the source does not wait for a watcher.
 	l.mu.Unlock()
 	copy(scratch.buf[Headroom:], q.c.buf[Headroom+pos:][:n])
 	l.mu.Lock()
@@ -195,9 +196,9 @@ func (c *Cursor) EndSent() bool {
 	return c.endSent
 }
 
-// Ack takes what the receiver says: it has consumed everything before off and
-// takes data up to limit. It fails if either goes back, or if off is past what
-// was sent.
+// Ack takes an acknowledgement: the receiver has consumed everything before off
+// and grants data up to limit. It fails if either goes back, or if off is past
+// what was sent.
 func (c *Cursor) Ack(off, limit int64) error {
 	l := c.log
 	l.mu.Lock()
@@ -219,7 +220,7 @@ func (c *Cursor) Ack(off, limit int64) error {
 	c.acked, c.limit = off, limit
 	for len(c.gaps) > 0 && c.gaps[0] <= off {
 		c.gaps = c.gaps[1:]
-		opened = opened || c.next < l.base // one that had to wait
+		opened = opened || c.next < l.base // a gap had to wait for room
 	}
 	var watching []func()
 	if !c.watches {
@@ -241,8 +242,8 @@ func (c *Cursor) Ack(off, limit int64) error {
 	return nil
 }
 
-// passesWatcher reports whether what a watcher would get next was trimmed: its
-// link may have found no gap, and then no data.
+// passesWatcher reports whether bytes that a watcher would get next were
+// trimmed. Its link may have found no gap before that, and no data after it.
 func (l *Log) passesWatcher() bool {
 	for _, w := range l.watchers {
 		if w.next < l.base && w.next < w.limit && w.wake != nil {
@@ -252,9 +253,9 @@ func (l *Log) passesWatcher() bool {
 	return false
 }
 
-// Stop takes the receiver's word that it wants no more. If it is the holder's,
-// what is kept counts as consumed, and the source gets [ErrStopped]. A watcher
-// gets nothing more but the end.
+// Stop notes that the receiver wants no more. If it is the holder's, all that is
+// kept counts as consumed, and the source gets [ErrStopped]. A watcher gets
+// nothing more but the end.
 func (c *Cursor) Stop() {
 	l := c.log
 	if !c.watches {

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 )
 
-// A taker is a destination that takes what it is in the mood for without waiting, and
-// the rest when it is asked again.
+// A taker is a destination that takes some of what it is given without waiting,
+// and more when it is given the rest.
 type taker struct {
 	mu   sync.Mutex
 	got  []byte
@@ -43,20 +43,13 @@ func (d *taker) drain(r *Receiver) error {
 // receive gives a receiver p as the next data.
 func receive(t *testing.T, r *Receiver, off int64, p []byte) {
 	t.Helper()
-	c := NewChunk()
-	copy(c.buf[Headroom:], p)
-	kept, err := r.Data(off, c, len(p))
-	if err != nil {
+	if err := give(r, off, string(p)); err != nil {
 		t.Fatal(err)
-	}
-	if !kept { // or it would be the link's to use again
-		clear(c.buf[:])
-		c.Free()
 	}
 }
 
-// What comes in while the destination waits is taken by who brings it; what it leaves is
-// taken by the destination; all of it once and in order, and all of it is accounted for.
+// The link's reader writes what comes in while the destination waits, and the
+// destination the rest: every byte once and in order, and all are counted.
 func TestDirect(t *testing.T) {
 	for seed := range uint64(50) {
 		synctest.Test(t, func(t *testing.T) {
@@ -99,8 +92,8 @@ func TestDirect(t *testing.T) {
 	}
 }
 
-// A destination that waits is not woken for what is taken in its place, and nothing is
-// queued for it.
+// A destination that waits is not woken for bytes that the reader writes, and
+// nothing is queued for it.
 func TestDirectWakesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := new(taker)
@@ -153,8 +146,8 @@ func TestDirectDetour(t *testing.T) {
 	})
 }
 
-// What ends the stream while something is passed ends the destination, which must not
-// act before that is over, and what was passed then counts no more or as usual.
+// A stop or an abort while the reader writes ends the destination, but only when
+// the reader has returned. After a stop its bytes do not count.
 func TestDirectEnds(t *testing.T) {
 	errAbort := errors.New("abort")
 	for _, tt := range []struct {
@@ -198,7 +191,7 @@ func TestDirectEnds(t *testing.T) {
 	}
 }
 
-// What a connection brings again is not passed again.
+// Bytes that a new connection brings again are not written again.
 func TestDirectAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &taker{much: func(n int) int { return n / 2 }}

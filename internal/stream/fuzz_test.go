@@ -10,8 +10,9 @@ import (
 
 var fuzzSizes = []int64{1, 2, 3, 5, 17, 64, 1000, minRoom, ChunkSize - minRoom, ChunkSize - 1, ChunkSize, ChunkSize + 1, 2*ChunkSize + 3}
 
-// runProgram makes a pair do what program says, two bytes for each step, and then brings the stream to its end. It does
-// so a second time without the watchers, which change nothing.
+// runProgram makes a pair do what program says, two bytes for each step, and
+// then brings the stream to its end. It does so a second time without the
+// watchers, which change nothing.
 func runProgram(t testing.TB, program []byte) {
 	if len(program) < 3 {
 		return
@@ -25,7 +26,8 @@ func runProgram(t testing.TB, program []byte) {
 	}
 }
 
-// runOnce runs program, with watchers or without, and returns what the pair went through.
+// runOnce runs program, with watchers or without, and returns what the pair
+// went through.
 func runOnce(t testing.TB, program []byte, watched bool) []step {
 	size := func(b byte) int64 { return fuzzSizes[int(b)%len(fuzzSizes)] }
 	w := Window{Max: size(program[0])}
@@ -117,10 +119,12 @@ func runOnce(t testing.TB, program []byte, watched bool) []step {
 	return p.trace
 }
 
-// FuzzStreams: what is read is a prefix of what was written and in the end all of it, with any interleaving of the two
-// ends, however often the connection is lost, another sender
-// takes over, or an end is written down and read back; of a sender that may drop, all but gaps of
-// which the destination was told; no bound is ever broken; nothing gets stuck.
+// FuzzStreams: the destination reads a prefix of the bytes that were written and
+// in the end all of them, with any interleaving of the two ends, however often
+// the connection is lost, another sender takes over, or an end is written down
+// and read back. Where the sender may drop, the rest is gaps. No bound is ever
+// broken, and nothing gets stuck. Watchers read the same, but for gaps, and
+// change nothing for the others.
 func FuzzStreams(f *testing.F) {
 	// The destination consumes after the reconnect what it had before.
 	f.Add([]byte{5, 1, 0, 5, 4, 0, 5, 0, 9, 0, 11, 0, 11, 0, 10, 5, 6, 0, 8, 0})
@@ -131,7 +135,8 @@ func FuzzStreams(f *testing.F) {
 	f.Fuzz(func(t *testing.T, program []byte) { runProgram(t, program) })
 }
 
-// Programs of the same kind, in each run other ones: a seed that fails is in the output and can be set in STREAM_SEED.
+// Other random programs in each run. The seed of one that fails is in the output
+// and can be set in STREAM_SEED.
 func TestRandomPrograms(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("STREAM_SEED"); s != "" {

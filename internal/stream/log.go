@@ -5,23 +5,23 @@ import "sync"
 // A Log keeps what its source has written until the receiver of its holder has
 // consumed it. When that reaches the Log's bound or the end of the window that
 // the receiver grants, the source waits. After SetDrop it does not: the oldest
-// bytes go, and a receiver that has not got them is told of the gap.
+// bytes go, and a receiver that has not got them gets a gap in their place.
 //
-// Each reader has a [Cursor]. There is one holder; any number of watchers may
-// read beside it, which neither keep anything nor hold the source up.
+// Each reader has a [Cursor]. There is one holder. Any number of watchers may
+// read beside it; nothing is kept for them, and the source never waits for them.
 type Log struct {
 	onStop func()
 
-	buffer []byte // returned by Buffer and not committed; the source's
+	buffer []byte // returned by Buffer and not committed; owned by the source
 
 	mu       sync.Mutex
 	room     sync.Cond // the source may have room, or is to end
 	bound    int64     // most bytes kept, whatever the receiver grants
 	queue    []kept    // bytes [base, written), contiguous; the last one may be empty
-	base     int64     // what is before it was consumed by the holder, or dropped
+	base     int64     // first byte kept; those before were consumed by the holder, or dropped
 	written  int64
 	dropping bool   // the source does not wait
-	dropKeep int64  // most bytes kept while dropping; it counts on afterwards, until the excess is consumed
+	dropKeep int64  // most bytes kept while dropping, and afterwards until the excess is consumed
 	crc      uint32 // of everything written
 	ended    bool   // the source has called Close
 	stopped  bool   // the holder's receiver wants no more
@@ -101,8 +101,7 @@ func (l *Log) tail() *kept {
 	return &l.queue[len(l.queue)-1]
 }
 
-// Commit says that the first n bytes of what Buffer returned are the stream's
-// next.
+// Commit appends the first n bytes of what Buffer returned to the stream.
 func (l *Log) Commit(n int) {
 	crc := update(l.crc, l.buffer[:n])
 	l.mu.Lock()
@@ -166,14 +165,13 @@ func (l *Log) Close() {
 
 // For the owner.
 
-// Holder returns the cursor of the stream's one reader that counts: what it has
-// consumed is trimmed, and the window of its receiver bounds the source.
+// Holder returns the cursor of the reader for which the log keeps bytes: what it
+// has consumed is trimmed, and the window of its receiver bounds the source.
 func (l *Log) Holder() *Cursor { return &l.holder }
 
-// Watch returns the cursor of another reader. It gets what is there when it
-// comes to it, and a gap in place of what was trimmed before. It never holds
-// the source up, and the holder gets what it would get without it. Leave must
-// follow.
+// Watch returns the cursor of another reader. A watcher gets the bytes that are
+// kept when their turn comes, and a gap in place of those that were trimmed
+// before. It changes nothing for the source and the holder. Leave must follow.
 func (l *Log) Watch() *Cursor {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -201,8 +199,9 @@ func (l *Log) SetBound(n int64) {
 	l.mu.Unlock()
 }
 
-// SetDrop says whether bytes for which there is no room take the place of the
-// oldest, so that keep bytes are kept, or wait.
+// SetDrop decides what happens to bytes for which there is no room. With drop
+// they take the place of the oldest, and keep bytes are kept; otherwise the
+// source waits.
 func (l *Log) SetDrop(drop bool, keep int64) {
 	l.mu.Lock()
 	l.dropping = drop

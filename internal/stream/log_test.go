@@ -10,8 +10,9 @@ import (
 	"testing/synctest"
 )
 
-// A receiver that grants more than four times what the sender may keep waited for a quarter of its window, and the
-// sender for an ACK: output stood still until a keepalive (wsexec-server --window 64KiB, whose client grants 1 MiB).
+// A receiver granted more than four times the sender's bound. It waited for a
+// quarter of its window, and the sender for an ACK: output stood still until a
+// keepalive (wsexec-server --window 64KiB, whose client grants 1 MiB).
 func TestSenderWithLessThanTheWindow(t *testing.T) {
 	for _, bound := range []int64{1, 2, 3, 4, 1000, ChunkSize, ChunkSize + 1, 2 * ChunkSize} {
 		p := newPair(t, FixedWindow(64*ChunkSize), bound)
@@ -65,13 +66,13 @@ func TestAckRules(t *testing.T) {
 			}
 			p.s.Stop()
 			if err := p.s.Ack(tt.off, tt.limit); err != nil {
-				t.Errorf("after Stop: %v", err) // it may have crossed with the sender's being told
+				t.Errorf("after Stop: %v", err) // it may have crossed with the STOP
 			}
 		})
 	}
 }
 
-// A have outside of what is kept is refused, and changes nothing.
+// An offset outside of the kept bytes is refused, and changes nothing.
 func TestAttachOutsideOfWhatIsKept(t *testing.T) {
 	// 3 of 8 are acknowledged, 8 sent, 10 written.
 	for off, ok := range map[int64]bool{0: false, 2: false, 3: true, 5: true, 8: true, 9: false, 10: false, 11: false, 1 << 53: false} {
@@ -169,7 +170,8 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// What a new connection says is consumed is let go at once, also if nothing more comes.
+// The offset of a new connection frees the chunks before it, also if nothing
+// more comes.
 func TestAttachLetsGo(t *testing.T) {
 	s := newSender(2*ChunkSize, nil)
 	s.Attach(0, 1<<30, nil)
@@ -194,8 +196,8 @@ func TestBufferAfterClose(t *testing.T) {
 	s.Buffer()
 }
 
-// A sender that drops never waits, keeps its bound, and tells of one gap where there is room for what follows; what it
-// kept arrives.
+// A sender that drops never waits, keeps its bound, and sends one gap as soon as
+// there is room for the data behind it, which arrives.
 func TestDrop(t *testing.T) {
 	for _, bound := range []int64{1, 10, ChunkSize - 1, ChunkSize, ChunkSize + 1, 3*ChunkSize + 5} {
 		for _, connected := range []bool{true, false} {
@@ -226,8 +228,8 @@ func TestDrop(t *testing.T) {
 					want += bound
 				}
 				p.finish()
-				if p.gaps != want || p.gapFrames != 1 {
-					t.Errorf("%d bytes are told to be dropped, want %d, by %d frames, want 1", p.gaps, want, p.gapFrames)
+				if p.skipped != want || p.gapFrames != 1 {
+					t.Errorf("%d bytes are told to be dropped, want %d, by %d frames, want 1", p.skipped, want, p.gapFrames)
 				}
 			})
 		}
@@ -244,8 +246,8 @@ func TestDropNoMore(t *testing.T) {
 		t.Error("there is room")
 	}
 	p.finish()
-	if p.gaps != 5 {
-		t.Errorf("%d bytes are told to be dropped, want 5", p.gaps)
+	if p.skipped != 5 {
+		t.Errorf("%d bytes are told to be dropped, want 5", p.skipped)
 	}
 	// A source that waits is let go when it need not any more.
 	synctest.Test(t, func(t *testing.T) {
@@ -261,8 +263,8 @@ func TestDropNoMore(t *testing.T) {
 	})
 }
 
-// While it drops, a sender can keep more than its bound, or less. What it kept beyond it is not dropped when it does
-// not drop any more: it waits until that is taken.
+// While it drops, a log can keep more than its bound, or less. Afterwards it does
+// not drop the excess: the source waits until that is consumed.
 func TestDropKeeps(t *testing.T) {
 	const bound = 10
 	for _, keep := range []int64{3, 10, 30} {
@@ -303,8 +305,9 @@ func TestDropKeeps(t *testing.T) {
 	}
 }
 
-// A receiver takes no more than 64 gaps that it has not come to: the sender waits with more, on each connection, and
-// goes on as soon as it hears of one, though its window did not grow.
+// A receiver takes no more than maxGaps gaps that its destination has not come
+// to. The sender waits with more, on each connection, and goes on as soon as one
+// is acknowledged, though the window did not grow.
 func TestManyGaps(t *testing.T) {
 	const bound, piece = 10, 20
 	p := newPair(t, Window{Min: bound, Max: 1 << 20}, bound)
@@ -347,7 +350,8 @@ func TestManyGaps(t *testing.T) {
 	}
 }
 
-// What a sender keeps while nobody acknowledges it, or one byte at a time.
+// The chunks of a sender whose bytes are not acknowledged, or half a bound at a
+// time.
 func TestLogMemory(t *testing.T) {
 	for _, bound := range []int64{1, 2, minRoom, ChunkSize - 1, ChunkSize, ChunkSize + 1, 1 << 20} {
 		for _, write := range []int{1, 1000, minRoom, ChunkSize - minRoom + 1, ChunkSize} {
@@ -390,7 +394,8 @@ func TestLogMemory(t *testing.T) {
 	}
 }
 
-// A peer that acknowledges a message before it is written, and so makes it free: its memory is in the link's hands.
+// A peer acknowledges a message before it is written. The link still has its
+// memory in hands, so it is not freed.
 func TestEarlyAckDoesNotFreeTheMessage(t *testing.T) {
 	s := newSender(ChunkSize, nil)
 	s.Attach(0, 1<<30, nil)
@@ -409,7 +414,8 @@ func TestEarlyAckDoesNotFreeTheMessage(t *testing.T) {
 	}
 }
 
-// The source fills memory that Buffer returned while everything before it is acknowledged, and freed.
+// The source fills memory that Buffer returned while everything before it is
+// acknowledged, and freed.
 func TestAckDoesNotFreeTheBuffer(t *testing.T) {
 	s := newSender(ChunkSize, nil)
 	s.Attach(0, 1<<30, nil)
@@ -428,7 +434,8 @@ func TestAckDoesNotFreeTheBuffer(t *testing.T) {
 	}
 }
 
-// A message that was sent in part before goes out with a header in front that is not written over data.
+// A message that was sent in part before goes out with a header in front that
+// is not written over data.
 func TestHeaderDoesNotTouchData(t *testing.T) {
 	s := newSender(100, nil)
 	s.Attach(0, 100, nil)
@@ -452,7 +459,7 @@ func TestHeaderDoesNotTouchData(t *testing.T) {
 	}
 }
 
-// What a sender keeps can become more, for a source that waits.
+// A higher bound wakes a source that waits.
 func TestSetBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSender(10, nil)

@@ -27,20 +27,22 @@ func newSender(bound int64, onStop func()) sender {
 	return sender{l, l.Holder()}
 }
 
-// A pair is a sender and a receiver, their source and destination, and the connection between them, of which a test
-// makes each step. The link acts only when it was woken, as the real one does, so a missing call of wake leaves the
-// streams stuck; what is freed is scribbled over after each step, so that memory used after that is found.
+// A pair is a sender and a receiver, their source and destination, and the
+// connection between them. A test makes each step of all five. Like the real
+// link, the model's acts only when it was woken, so a missing call of wake
+// leaves the streams stuck. Chunks that are freed are scribbled over after each
+// step, so a use after that is found.
 type pair struct {
 	t       testing.TB
 	s       sender
 	r       *Receiver
 	window  Window
 	bound   int64
-	gen     byte   // of the sender; each has bytes of its own
-	truth   []byte // the stream as it must be read: what was written
-	read    int64  // how much of it was consumed, or told to be dropped
-	gaps    int64  // how much of that was dropped
-	lossy   bool   // something may have been dropped
+	gen     byte   // number of the sender; each writes bytes of its own
+	truth   []byte // the stream as it must be read: the bytes that were written
+	read    int64  // end of what was consumed, gaps included
+	skipped int64  // bytes of gaps
+	lossy   bool   // bytes may have been dropped
 	buf     []byte // from Buffer, to be committed
 	handed  []byte // returned by Next, not consumed
 	was     []byte // a copy of it
@@ -48,7 +50,8 @@ type pair struct {
 	err     error  // what Next failed with
 	closed  bool
 	stopped bool
-	over    bool // the sender took over a stream that had ended
+
+	superseded bool // the sender took over a stream that had ended
 
 	up         bool
 	snd, rcv   bool // the link was woken for this end
@@ -56,10 +59,10 @@ type pair struct {
 	data, acks []wire
 	limit      int64 // as granted last
 	frames     int   // of data, sent
-	gapFrames  int
+	gapFrames  int   // sent
 	watchers   []*watcher
 	trace      []step // of everything that the source, the holder and its receiver did
-	receiptsN  int    // acks sent
+	acksSent   int
 }
 
 // newPair returns a connected pair.
@@ -74,7 +77,10 @@ func newPair(t testing.TB, w Window, bound int64) *pair {
 }
 
 // at is the byte of the stream at off as the present sender writes it.
-func (p *pair) at(off int64) byte { return byte(off) ^ byte(off>>8)*31 ^ byte(off>>16)*7 ^ p.gen*97 }
+func (p *pair) at(off int64) byte { return byteAt(off) ^ p.gen*97 }
+
+// byteAt is a byte for each offset, which tells its place within 2^24.
+func byteAt(off int64) byte { return byte(off) ^ byte(off>>8)*31 ^ byte(off>>16)*7 }
 
 // drop says whether the sender drops what it has no room for.
 func (p *pair) drop(on bool) {
@@ -82,13 +88,13 @@ func (p *pair) drop(on bool) {
 	p.lossy = p.lossy || on
 }
 
-// gap takes the word that the next n bytes are none.
+// gap is called for each gap, of n bytes.
 func (p *pair) gap(n int64) {
 	if !p.lossy || n <= 0 || p.read+n > p.s.base {
 		p.t.Fatalf("a gap of %d bytes at %d, where all from %d on is kept", n, p.read, p.s.base)
 	}
 	p.read += n
-	p.gaps += n
+	p.skipped += n
 }
 
 func (p *pair) attach() {
@@ -108,10 +114,11 @@ func (p *pair) lose() {
 	p.r.Detach()
 }
 
-// takeOver puts another sender in the place of the one whose connection was lost, which goes on with bytes of its own.
+// takeOver puts another sender in the place of the one whose connection was
+// lost, which goes on with bytes of its own.
 func (p *pair) takeOver(reopen bool) {
-	told := p.err == io.EOF
-	if again := p.r.ForgetEnd(reopen); again != (told && reopen && !p.stopped) {
+	delivered := p.err == io.EOF
+	if again := p.r.ForgetEnd(reopen); again != (delivered && reopen && !p.stopped) {
 		p.t.Fatalf("ForgetEnd(%t) = %t, where the destination got %v", reopen, again, p.err)
 	} else if again {
 		p.err = nil
@@ -136,13 +143,14 @@ func (p *pair) takeOver(reopen bool) {
 		p.t.Fatalf("Attach after Begin: %v", err)
 	}
 	p.r.SetBound(p.bound)
-	p.over = ended
+	p.superseded = ended
 	p.limit = limit
 	p.up, p.snd, p.rcv = true, true, true
 }
 
-// restore loses the connection, writes down one end or both, and goes on with what was read back. What the source did not
-// commit is no part of it, and the destination asks again for what it has not consumed.
+// restore loses the connection, writes down one end or both, and goes on with
+// what was read back. What the source did not commit is no part of it, and the
+// destination asks again for what it has not consumed.
 func (p *pair) restore(log, receiver bool) {
 	if p.up {
 		p.lose()
@@ -231,7 +239,7 @@ func (p *pair) commit(n int) {
 	for i := range n {
 		p.buf[i] = p.at(off + int64(i))
 	}
-	if !p.s.Stopped() && !p.over {
+	if !p.s.Stopped() && !p.superseded {
 		p.truth = append(p.truth, p.buf[:n]...)
 	}
 	p.s.Commit(n)
@@ -303,7 +311,7 @@ func (p *pair) receipt(force bool) bool {
 			p.t.Fatalf("the limit goes back from %d to %d", p.limit, limit)
 		}
 		p.limit = limit
-		p.receiptsN++
+		p.acksSent++
 		p.acks = append(p.acks, wire{kind: "ack", off: off, limit: limit})
 		return true
 	}
@@ -330,7 +338,7 @@ func (p *pair) deliver() bool {
 		}
 		return true
 	}
-	if !p.over && !bytes.Equal(w.data, p.truth[w.off:][:len(w.data)]) {
+	if !p.superseded && !bytes.Equal(w.data, p.truth[w.off:][:len(w.data)]) {
 		p.t.Fatalf("data at %d is not what was written", w.off)
 	}
 	c := NewChunk()
@@ -399,7 +407,7 @@ func (p *pair) got(b []byte, err error) bool {
 	return len(b) > 0
 }
 
-// consume says that n bytes of what is held have reached the destination.
+// consume makes the destination consume n bytes of those that it was handed.
 func (p *pair) consume(n int) bool {
 	n = min(n, len(p.handed))
 	p.r.Consumed(n)
@@ -417,7 +425,8 @@ func (p *pair) stop() {
 	p.r.Stop()
 }
 
-// settle moves everything until nothing moves any more; the destination takes all that comes.
+// settle moves everything until nothing moves any more; the destination takes
+// all that comes.
 func (p *pair) settle() {
 	for progress := true; progress; {
 		progress = false
@@ -441,7 +450,8 @@ func (p *pair) settle() {
 	}
 }
 
-// finish brings the stream to its end, and fails unless all of it arrives and nothing is left.
+// finish brings the stream to its end, and fails unless all of it arrives and
+// nothing is left.
 func (p *pair) finish() {
 	p.t.Helper()
 	if !p.up {
@@ -464,7 +474,7 @@ func (p *pair) finish() {
 	if want == io.EOF && p.read != int64(len(p.truth)) {
 		p.t.Fatalf("%d of %d bytes were read", p.read, len(p.truth))
 	}
-	if p.stopped || p.over {
+	if p.stopped || p.superseded {
 		if !p.s.Stopped() {
 			p.t.Fatalf("the sender was not told to stop: %s", p)
 		}
@@ -483,11 +493,12 @@ func (p *pair) finish() {
 }
 
 func (p *pair) String() string {
-	return fmt.Sprintf("written %d acked %d next %d limit %d of the sender; received %d consumed %d told %d limit %d of the receiver; up %v",
+	return fmt.Sprintf("written %d acked %d next %d limit %d of the sender; received %d consumed %d acked %d limit %d of the receiver; up %v",
 		p.s.written, p.s.acked, p.s.next, p.s.limit, p.r.received, p.r.consumed, p.r.acked, p.r.limit, p.up)
 }
 
-// chunksFor bounds how many chunks n bytes may take: a tenth is lost at most, and the first and the last may be begun.
+// chunksFor bounds how many chunks n bytes may take: a tenth is lost at most,
+// and the first and the last may be begun.
 func chunksFor(n int64) int { return int(n+n/10)/ChunkSize + 2 }
 
 // check fails if a bound is broken, or memory that was freed is still in use.
@@ -501,7 +512,8 @@ func (p *pair) check() {
 	if n := logChunks(p.s.Log); n > chunksFor(p.bound) {
 		p.t.Fatalf("the sender keeps %d chunks for %d bytes", n, p.bound)
 	}
-	// What another sender's predecessor left in the destination's hands comes on top.
+	// Bytes of an earlier sender that the destination has in its hands come
+	// on top.
 	most := p.window.Max + max(0, p.r.resumeAt-p.r.consumed)
 	if n := p.r.received - p.r.consumed - queuedGaps(p.r); n > most && !p.r.stopped {
 		p.t.Fatalf("the receiver holds %d bytes, its window is %d", n, p.window.Max)
@@ -536,7 +548,7 @@ type step struct {
 func (p *pair) record(op byte) {
 	p.trace = append(p.trace, step{
 		op: op, room: p.room(), buf: len(p.buf), handed: len(p.handed), snd: p.snd, rcv: p.rcv, up: p.up,
-		read: p.read, gaps: p.gaps, acked: p.s.acked, limit: p.limit, err: p.err,
+		read: p.read, gaps: p.skipped, acked: p.s.acked, limit: p.limit, err: p.err,
 		way: sum(p.data) ^ ^sum(p.acks),
 	})
 }

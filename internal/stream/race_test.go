@@ -2,5 +2,6 @@
 
 package stream
 
-// raceEnabled: with the race detector, sync.Pool drops some of what it is given, and everything takes longer.
+// raceEnabled: with the race detector, sync.Pool drops some of what it is
+// given, and everything takes longer.
 const raceEnabled = true

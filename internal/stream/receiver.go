@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// A Receiver holds what came in until its destination has consumed it.
+// A Receiver keeps what came in until its destination has consumed it, and
+// grants its sender a window of bytes beyond that.
 type Receiver struct {
 	onData func()
 	onGap  func(n int64)
@@ -32,8 +33,8 @@ type Receiver struct {
 	// it is consumed, and is skipped when a new connection brings it again.
 	handedTo int64
 
-	// When another sender takes over, the destination may still hold bytes of
-	// the sender before, up to resumeAt, where the new one begins.
+	// When another sender takes over, the destination may still have bytes of
+	// the earlier sender in its hands, up to resumeAt, where the new one begins.
 	resumeAt   int64
 	resumeCRC  uint32 // of everything before resumeAt
 	superseded bool   // the stream had ended then: the new sender is told to stop
@@ -81,9 +82,9 @@ const (
 	// DefaultBound is how many bytes a sender keeps that does not say how many.
 	DefaultBound = 64 << 10
 
-	// maxGaps bounds the gaps that wait for the destination: data between two of
-	// them has a chunk of its own, however short it is. A sender waits before it
-	// sends another.
+	// maxGaps bounds the gaps that wait for the destination: data between two
+	// of them has a chunk of its own, however short it is. A sender waits
+	// before it sends another.
 	maxGaps = 64
 )
 
@@ -97,8 +98,8 @@ func NewReceiver(w Window, onData func(), onGap func(n int64)) *Receiver {
 	return r
 }
 
-// AllowGaps says that the sender may drop some of the stream. Otherwise a gap is
-// an error: the checksum of a stream with a gap cannot be verified.
+// AllowGaps says that the sender may drop some of the stream. Otherwise a gap
+// is an error: the checksum of a stream with a gap cannot be verified.
 func (r *Receiver) AllowGaps() {
 	r.mu.Lock()
 	r.gaps = true
@@ -279,8 +280,8 @@ func (r *Receiver) Abort(err error) {
 	r.mu.Unlock()
 }
 
-// Position returns how many bytes were consumed, and their CRC-32C. After
-// ForgetEnd it counts what the destination had in its hands as consumed.
+// Position returns how many bytes were consumed, and their CRC-32C. Bytes that
+// the destination had in its hands at ForgetEnd count as consumed.
 func (r *Receiver) Position() (consumed int64, crc uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -584,8 +585,8 @@ func (r *Receiver) Ack(force bool) (off, limit int64, ok bool) {
 	return r.acked, r.limit, true
 }
 
-// NextStop reports, once on each connection, that the sender is to stop, and
-// how much was consumed.
+// NextStop reports, once on each connection, that the sender is to stop, and the
+// offset before which everything was consumed.
 func (r *Receiver) NextStop() (off int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

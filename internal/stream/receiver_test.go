@@ -21,7 +21,8 @@ func chunkOf(s string) *Chunk {
 func give(r *Receiver, off int64, s string) error {
 	c := chunkOf(s)
 	kept, err := r.Data(off, c, len(s))
-	if !kept {
+	if !kept { // the link uses it for the next frame
+		clear(c.buf[Headroom:][:len(s)])
 		c.Free()
 	}
 	return err
@@ -118,7 +119,8 @@ func TestEndRules(t *testing.T) {
 		}
 		r.Consumed(len(b))
 	}
-	// Once more when all of it is read: only the end comes, and it is acknowledged.
+	// Once more when all of it is read: only the end comes, and it is
+	// acknowledged.
 	again()
 	if err := r.End(4, sum("abcd")); err != nil {
 		t.Fatal(err)
@@ -147,7 +149,8 @@ func TestEndRules(t *testing.T) {
 	}
 }
 
-// After Begin at an offset the beginning is not known and no checksum can be verified; at 0 it is.
+// After Begin at an offset the beginning is not known and no checksum can be
+// verified; at 0 it is.
 func TestReceiverBegin(t *testing.T) {
 	for off, want := range map[int64]error{0: ErrChecksum, 7: io.EOF} {
 		r := NewReceiver(FixedWindow(1), nil, nil)
@@ -184,7 +187,8 @@ func TestReceiverBegin(t *testing.T) {
 	}
 }
 
-// A client that did not say how much it keeps was held to what the one before it had said, and waited likewise.
+// The bound of an older client counted for a newer one that did not state its
+// own, so that both waited for ever.
 func TestBoundIsOfTheConnection(t *testing.T) {
 	p := newPair(t, FixedWindow(64*ChunkSize), 32*ChunkSize)
 	p.lose()
@@ -212,8 +216,8 @@ func TestAcksAreFew(t *testing.T) {
 	if p.frames != frames {
 		t.Fatalf("%d frames", p.frames)
 	}
-	if most := frames * size / (window / 4); p.receiptsN > most || p.receiptsN < most/2 {
-		t.Errorf("%d ACKs for %d frames of %d bytes, want about %d", p.receiptsN, frames, size, most)
+	if most := frames * size / (window / 4); p.acksSent > most || p.acksSent < most/2 {
+		t.Errorf("%d ACKs for %d frames of %d bytes, want about %d", p.acksSent, frames, size, most)
 	}
 	p.finish()
 }
@@ -241,14 +245,15 @@ func TestAckAfterAQuarter(t *testing.T) {
 	}
 }
 
-// Data, a gap, data: the destination is told between the two, and the checksum is not.
+// Data, a gap, data: onGap is called between the two, and the checksum is not
+// compared.
 func TestGap(t *testing.T) {
 	var gaps []int64
 	var at []int64
 	r := NewReceiver(FixedWindow(10), nil, nil)
 	r.AllowGaps()
 	r.onGap = func(n int64) {
-		pos, _ := r.Position() // needs the lock, which is not held
+		pos, _ := r.Position() // onGap is called without the lock
 		gaps, at = append(gaps, n), append(at, pos)
 	}
 	var woken bool
@@ -278,10 +283,11 @@ func TestGap(t *testing.T) {
 		r.Consumed(len(b))
 	}
 	if want := "abc[] hij[4] "; got != want || at[0] != 7 {
-		t.Errorf("%q, want %q; the gap was told at %v", got, want, at)
+		t.Errorf("%q, want %q; onGap was called at %v", got, want, at)
 	}
-	// A gap past the limit moves it, and what was granted is granted still. When it has been stepped over, the sender
-	// stands at the limit: it must be told, though nothing was consumed. (It was not, and stood there.)
+	// A gap past the limit moves it, and what was granted is granted still.
+	// After it the sender is at the limit. No acknowledgement came, since nothing
+	// was consumed, and the sender waited for ever.
 	r.Ack(true)
 	woken = false
 	if err := r.Gap(50); err != nil {
@@ -303,7 +309,8 @@ func TestGap(t *testing.T) {
 	}
 }
 
-// A gap is acknowledged as soon as it was stepped over, however short: the sender may wait with the next one.
+// A gap is acknowledged as soon as it was stepped over, however short: the
+// sender may wait with the next one.
 func TestGapIsAcknowledged(t *testing.T) {
 	r := NewReceiver(FixedWindow(1000), nil, nil)
 	r.AllowGaps()
@@ -321,8 +328,8 @@ func TestGapIsAcknowledged(t *testing.T) {
 	}
 }
 
-// A gap in a stream of which nothing may be dropped was taken: bytes were missing, and
-// the checksum was not looked at.
+// A gap in a stream of which nothing may be dropped was taken: bytes were
+// missing, and the checksum was not looked at.
 func TestGapThatWasNotAgreed(t *testing.T) {
 	r := NewReceiver(FixedWindow(10), nil, func(n int64) { t.Errorf("a gap of %d", n) })
 	r.Attach(nil)
@@ -335,7 +342,9 @@ func TestGapThatWasNotAgreed(t *testing.T) {
 	}
 }
 
-// A gap, of which a part was read on the connection before; one that is lost with its connection; and a stopped stream.
+// A gap that begins in bytes which the destination has from an earlier
+// connection; a gap that is lost with its connection; and one of a stopped
+// stream.
 func TestGapAndLoss(t *testing.T) {
 	gaps := []int64{}
 	r := NewReceiver(FixedWindow(10), nil, func(n int64) { gaps = append(gaps, n) })
@@ -377,8 +386,8 @@ func TestGapAndLoss(t *testing.T) {
 	}
 }
 
-// A sender that breaks no other rule could make the receiver hold a chunk for each byte, with a gap after each, and
-// without bound a piece for each gap.
+// A sender that breaks no other rule could make the receiver hold a chunk for
+// each byte, with a gap after each, and without bound a piece for each gap.
 func TestGapFlood(t *testing.T) {
 	r := NewReceiver(FixedWindow(1<<20), nil, nil)
 	r.AllowGaps()
@@ -404,7 +413,8 @@ func TestGapFlood(t *testing.T) {
 	}
 }
 
-// A destination that waits learns of a gap when it comes, not with the data behind it, which may be long in coming.
+// A destination that waits learns of a gap when it comes, not with the data
+// behind it, which may be long in coming.
 func TestGapWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gaps := make(chan int64, 1)
@@ -426,7 +436,8 @@ func TestGapWakes(t *testing.T) {
 	})
 }
 
-// A receiver whose destination stands still, flooded with messages of each size, and of two in turn.
+// A receiver whose destination stands still, flooded with messages of each
+// size, and of two in turn.
 func TestReceiverMemory(t *testing.T) {
 	const window = 1 << 20
 	sizes := []int{1, minRoom - 1, minRoom, minRoom + 1, ChunkSize / 2, ChunkSize/2 + 1, ChunkSize - minRoom, ChunkSize - minRoom + 1, ChunkSize - 1, ChunkSize}
@@ -466,7 +477,8 @@ func TestReceiverMemory(t *testing.T) {
 	}
 }
 
-// onData is called without a lock, and may consume: this is how signals are delivered.
+// onData is called without a lock, and may consume: this is how signals are
+// delivered.
 func TestOnData(t *testing.T) {
 	var got []byte
 	var r *Receiver
@@ -497,9 +509,11 @@ func TestOnData(t *testing.T) {
 	}
 }
 
-// Ctrl-C behind more than a chunk of typed lines was not seen, since the terminal was shown the first chunk only. What
-// was shown of several chunks is the destination's: not taken from the wire again, also when Next shows less of it
-// afterwards, and not taken back for another sender.
+// Ctrl-C behind more than a chunk of typed lines was not seen, since TryNext
+// showed the terminal the first chunk only. Bytes that TryAll has returned are
+// in the destination's hands: a new connection does not bring them again, also
+// when Next returns fewer of them afterwards, and another sender begins behind
+// them.
 func TestAllThatWaits(t *testing.T) {
 	text := make([]byte, 2*ChunkSize+100)
 	for i := range text {
@@ -549,8 +563,9 @@ func TestAllThatWaits(t *testing.T) {
 	}
 }
 
-// What TryAll joined, it joined in the memory of the message that it had returned the time before, when that had been the
-// only one: the rest of that was overwritten, and the next look at it found other bytes than had come.
+// TryAll joined pieces in the memory of the message that it had returned the
+// time before, when that had been the only one. The rest of that message was
+// overwritten, and Next returned other bytes than had come in.
 func TestAllAgain(t *testing.T) {
 	r := NewReceiver(FixedWindow(1<<20), nil, nil)
 	r.Attach(nil)

@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// A LogState is a [Log] written down. Connections and watchers are no part of
-// it.
+// A LogState is a [Log] written down, to be encoded. Connections, watchers and
+// an Abort are no part of it.
 type LogState struct {
 	Bound    int64
 	Dropping bool `json:",omitempty"`
 	DropKeep int64
-	Base     int64  // of Data
+	Base     int64  // offset of Data
 	Data     []byte // everything that is kept
 	CRC      uint32 // of everything written
 	Ended    bool   `json:",omitempty"`
 	Stopped  bool   `json:",omitempty"`
-	Acked    int64  // by the holder's receiver
-	Sent     int64  // to it, or said to be a gap
-	Limit    int64  // that it granted last
+	Acked    int64  // the holder's receiver has consumed everything before it
+	Sent     int64  // everything before it was sent to the holder's receiver
+	Limit    int64  // up to where that receiver grants data
 }
 
-var errState = errors.New("stream: the state that was read cannot be")
+var errState = errors.New("stream: the state contradicts itself")
 
 // Save writes the log down. What the source has not committed is no part of it,
 // so the source must have stopped. The log is not used after that.
@@ -66,9 +66,9 @@ func RestoreLog(s LogState, onStop func()) (*Log, error) {
 	return l, nil
 }
 
-// A ReceiverState is a [Receiver] written down, without its connection. What
-// came in and was not consumed is no part of it, since the sender has it, but
-// for what the sender before left.
+// A ReceiverState is a [Receiver] written down, to be encoded. Its connection
+// and an Abort are no part of it. Bytes that came in and were not consumed are
+// part of it only if an earlier sender sent them; others are sent again.
 type ReceiverState struct {
 	Window   Window
 	Size     int64 // of the window now
@@ -80,13 +80,13 @@ type ReceiverState struct {
 	Ended   bool   `json:",omitempty"`
 	End     int64  `json:",omitempty"`
 	EndCRC  uint32 `json:",omitempty"`
-	EOF     bool   `json:",omitempty"` // the destination was told of the end
+	EOF     bool   `json:",omitempty"` // Next has returned io.EOF
 	Stopped bool   `json:",omitempty"`
 
 	Superseded bool   `json:",omitempty"` // the sender took over a stream that had ended
-	Resume     int64  // where the present sender began, if behind Consumed
+	Resume     int64  // where the present sender begins, at Consumed or behind it
 	ResumeCRC  uint32 // of everything before Resume
-	Earlier    []byte `json:",omitempty"` // from Consumed to Resume, of the sender before
+	Earlier    []byte `json:",omitempty"` // bytes [Consumed, Resume), of the earlier sender
 }
 
 // Save writes the receiver down. The destination must have stopped: what Next

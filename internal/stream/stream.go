@@ -3,12 +3,12 @@
 // the stream, not of a connection.
 //
 // A [Log] keeps what its source has written until the receiver has consumed it.
-// It is send window, replay buffer and back-pressure at once: writing waits when
-// the bytes that are not acknowledged reach the window that the receiver
+// It is send window, replay buffer and back-pressure at once: writing waits
+// when the bytes that are not acknowledged reach the window that the receiver
 // grants, or the log's bound. A log may drop its oldest bytes instead; a
-// receiver that has not got them is told of the gap. A [Cursor] is one reader of
-// a log: the holder, for which the log keeps bytes, or a watcher, for which it
-// does not.
+// receiver that has not got them gets a gap in their place. A [Cursor] is one
+// reader of a log: the holder, for which the log keeps bytes, or a watcher, for
+// which it does not.
 //
 // A [Receiver] is the other end. It hands what came in to its destination, and
 // acknowledges what the destination has consumed.
@@ -17,7 +17,8 @@
 // the two ends: it calls the methods under "For the link", all from goroutines
 // of one connection at a time, and the function given to Attach tells it that
 // there is something to do. The methods under "For the source" and "For the
-// destination" are called by one goroutine each.
+// destination" are called by one goroutine each. A [Baton] decides which of
+// several goroutines does the link's work.
 package stream
 
 import (
@@ -52,7 +53,7 @@ var ErrChecksum = errors.New("stream does not have the checksum of its end")
 // Not made at the start of every program: it takes a quarter of a millisecond.
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
-// update is the CRC-32C of what crc is that of, and then p.
+// update returns the CRC-32C of data followed by p, where crc is that of data.
 func update(crc uint32, p []byte) uint32 {
 	if len(p) == 0 {
 		return crc
@@ -72,7 +73,7 @@ var chunks = sync.Pool{New: func() any { return new(Chunk) }}
 // NewChunk returns a chunk with undefined contents.
 func NewChunk() *Chunk { return chunks.Get().(*Chunk) }
 
-// Free gives a chunk back. Nobody may use it any more.
+// Free gives a chunk back, to be used for other data.
 func (c *Chunk) Free() { chunks.Put(c) }
 
 // release ends one use of a chunk in a log.

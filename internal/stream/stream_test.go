@@ -90,7 +90,8 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// A connection that is lost at every point, with the destination ahead by every amount when the next one comes.
+// A connection that is lost at every point, with the destination ahead by every
+// amount when the next one comes.
 func TestResume(t *testing.T) {
 	offsets := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
 	type size struct{ total, window, unit int }
@@ -129,7 +130,8 @@ func TestResume(t *testing.T) {
 						}
 						p.attach()
 						if when == "between" {
-							// The sender has nothing of it on this connection yet.
+							// The sender has nothing of it on this connection
+							// yet.
 							p.consume(had/2 + 1)
 							p.receipt(true)
 							for p.acknowledge() {
@@ -158,8 +160,9 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// An ACK on a new connection told of bytes that the destination had from the one before and consumed now; the sender,
-// which had not sent them on this one, took that for an error and closed the connection.
+// An ACK counted bytes that an earlier connection had brought and the
+// destination consumed only now. The sender had not sent them on this
+// connection, took the ACK for an error and closed the connection.
 func TestAckOfWhatThisConnectionDidNotBring(t *testing.T) {
 	const n = 100
 	p := newPair(t, FixedWindow(n), n)
@@ -180,7 +183,8 @@ func TestAckOfWhatThisConnectionDidNotBring(t *testing.T) {
 	p.finish()
 }
 
-// A bit that differs is found at the end, also where a connection was lost in between.
+// A bit that differs is found at the end, also where a connection was lost in
+// between.
 func TestChecksum(t *testing.T) {
 	for _, bad := range []int{-1, 0, 4, 9} {
 		for _, cut := range []int64{-1, 3, 9} {
@@ -380,7 +384,8 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// The sender's END was sent, or is due, when the receiver stops; then the connection is lost before the sender hears.
+// The sender's END was sent, or is due, when the receiver stops; then the
+// connection is lost before the STOP arrives.
 func TestStopAfterEnd(t *testing.T) {
 	for _, delivered := range []bool{false, true} {
 		p := newPair(t, FixedWindow(10), 10)
@@ -398,7 +403,8 @@ func TestStopAfterEnd(t *testing.T) {
 	}
 }
 
-// Those that wait are woken, in a bubble in which it is certain that they wait.
+// A source and a destination that wait are woken. In a bubble it is certain that
+// they wait.
 func TestWaiting(t *testing.T) {
 	broken := errors.New("broken")
 	for _, tt := range []struct {
@@ -476,7 +482,8 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// Without a connection nobody is woken: the link that gave the function is gone.
+// Without a connection nobody is woken: the link that gave the function is
+// gone.
 func TestDetachedWakesNobody(t *testing.T) {
 	p := newPair(t, FixedWindow(10), 10)
 	p.write(5)
@@ -499,7 +506,8 @@ func TestDetachedWakesNobody(t *testing.T) {
 	p.finish()
 }
 
-// However the destination consumes, a sender that waits is told when it can go on: no ACK is waited for that is not due.
+// However the destination consumes, a sender that waits hears when it can go
+// on: it never waits for an ACK that is not due.
 func TestNeverStuck(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("STREAM_SEED"); s != "" {
@@ -549,7 +557,8 @@ func TestNeverStuck(t *testing.T) {
 	}
 }
 
-// A link is two goroutines at each end; the connection fails by the number of bytes that it has carried.
+// A link is two goroutines at each end; the connection fails by the number of
+// bytes that it has carried.
 func TestConcurrent(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("STREAM_SEED"); s != "" {
@@ -576,7 +585,6 @@ func TestConcurrent(t *testing.T) {
 				total = 100 << 10
 			}
 			s, r := newSender(tt.bound, nil), NewReceiver(tt.window, nil, nil)
-			at := func(off int64) byte { return byte(off) ^ byte(off>>8)*31 ^ byte(off>>16)*7 }
 
 			var parties sync.WaitGroup
 			parties.Go(func() { // the source
@@ -592,7 +600,7 @@ func TestConcurrent(t *testing.T) {
 					}
 					n := int(min(rnd.Int64N(int64(len(b))+1), total-off))
 					for i := range b[:n] {
-						b[i] = at(off + int64(i))
+						b[i] = byteAt(off + int64(i))
 					}
 					s.Commit(n)
 					off += int64(n)
@@ -615,7 +623,7 @@ func TestConcurrent(t *testing.T) {
 					for len(b) > 0 {
 						n := 1 + rnd.IntN(len(b))
 						for i := range b[:n] {
-							if b[i] != at(off+int64(i)) {
+							if b[i] != byteAt(off+int64(i)) {
 								t.Errorf("wrong byte at %d", off+int64(i))
 								r.Stop()
 								return
@@ -634,13 +642,13 @@ func TestConcurrent(t *testing.T) {
 				}
 			})
 			losses := 0
-			for over := false; !over; losses++ {
+			for last := false; !last; losses++ {
 				select {
 				case <-read:
-					over = true // one more connection, for the end and what it acknowledges
+					last = true // one more connection, for the end and what it acknowledges
 				default:
 				}
-				carry(t, s, r, rnd.Int64N(total/4), over)
+				carry(t, s, r, rnd.Int64N(total/4), last)
 			}
 			parties.Wait()
 			t.Logf("%d connections", losses)
@@ -654,8 +662,9 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// carry is one connection between s and r, which breaks when it has carried budget bytes, or everything, if last is
-// set. All of its goroutines have ended when it returns.
+// carry is one connection between s and r, which breaks when it has carried
+// budget bytes, or everything, if last is set. All of its goroutines have ended
+// when it returns.
 func carry(t *testing.T, s sender, r *Receiver, budget int64, last bool) {
 	wakeS, wakeR := make(chan struct{}, 1), make(chan struct{}, 1)
 	waker := func(c chan struct{}) func() {
@@ -702,7 +711,8 @@ func carry(t *testing.T, s sender, r *Receiver, budget int64, last bool) {
 			return false
 		}
 	}
-	// done ends the last connection when the sender has said and heard all; it sees that last at one of its two.
+	// done ends the last connection when the sender has said and heard all; it
+	// sees that last at one of its two.
 	done := func() {
 		if acked, written := s.Position(); last && acked == written && s.EndSent() {
 			lose()
@@ -785,7 +795,8 @@ func carry(t *testing.T, s sender, r *Receiver, budget int64, last bool) {
 	r.Detach()
 }
 
-// A chunk's way through both ends costs no memory once the pieces have their place.
+// A chunk's way through both ends costs no memory once the pieces have their
+// place.
 func TestNoAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("with the race detector, sync.Pool drops some of what it is given")
@@ -803,8 +814,8 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// mover returns a function that moves one chunk through both ends, inFlight chunks behind the source. Watchers are
-// connected and read nothing.
+// mover returns a function that moves one chunk through both ends, inFlight
+// chunks behind the source. Watchers are connected and read nothing.
 func mover(t testing.TB, inFlight, watchers int) func() {
 	window := int64(inFlight+1) * ChunkSize
 	s, r := newSender(window, nil), NewReceiver(FixedWindow(window), nil, nil)

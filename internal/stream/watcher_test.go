@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// A watcher is a second reader of a pair's log, with a receiver and a connection
-// of its own. Like the pair's link, its link acts only when it was woken.
+// A watcher is a second reader of a pair's log, with a receiver and a
+// connection of its own. Like the pair's link, its link acts only when it was
+// woken.
 type watcher struct {
 	p        *pair
 	c        *Cursor
@@ -38,7 +39,7 @@ func (p *pair) watch(off, window int64) *watcher {
 	return w
 }
 
-// gap takes the word that the next n bytes are none.
+// gap is called for each gap, of n bytes.
 func (w *watcher) gap(n int64) {
 	if n <= 0 || w.read+n > w.p.s.base {
 		w.p.t.Fatalf("a watcher's gap of %d bytes at %d, where all from %d on is kept", n, w.read, w.p.s.base)
@@ -232,10 +233,9 @@ func TestWatchersConcurrent(t *testing.T) {
 	if raceEnabled {
 		total = 8 << 20
 	}
-	at := func(off int64) byte { return byte(off) ^ byte(off>>8)*31 ^ byte(off>>16)*7 }
-	pattern := make([]byte, 1<<24+ChunkSize) // at repeats itself after 2^24
+	pattern := make([]byte, 1<<24+ChunkSize) // byteAt repeats itself after 2^24
 	for i := range pattern {
-		pattern[i] = at(int64(i))
+		pattern[i] = byteAt(int64(i))
 	}
 	const bound = 4 * ChunkSize
 	l := NewLog(bound, nil)

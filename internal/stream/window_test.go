@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// path moves data from a sender to a receiver and acknowledgements back, each of which
-// takes half a round trip, until until, and returns how many bytes were consumed and the
-// largest limit past them. dest says how much the destination leaves unread of what waits.
+// path moves data from a sender to a receiver and acknowledgements back, each
+// of which takes half a round trip, until until, and returns how many bytes
+// were consumed and the largest limit past them. dest says how much the
+// destination leaves unread of what waits.
 func path(t *testing.T, s sender, r *Receiver, roundTrip, until time.Duration, dest func(waiting int64) int64) (consumed, ahead int64) {
 	t.Helper()
 	type message struct {
@@ -134,8 +135,8 @@ func TestWindowStart(t *testing.T) {
 	})
 }
 
-// A window that grows fills a long path up to its bound, and goes no further; it shrinks
-// where the destination lags, and after a pause.
+// A window that grows fills a long path up to its bound, and goes no further;
+// it shrinks where the destination lags, and after a pause.
 func TestWindowGrows(t *testing.T) {
 	const (
 		least, most = 1 << 20, 8 << 20
@@ -182,13 +183,15 @@ func TestWindowGrows(t *testing.T) {
 	})
 }
 
-// The window of a terminal's output: from Min to what was consumed in 100 ms, and back.
+// The window of a terminal's output: from Min to what was consumed in 100 ms,
+// and back.
 func TestAdaptiveWindow(t *testing.T) {
 	const minimum, maximum = 64 << 10, 1 << 20
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, Window{Min: minimum, Max: maximum}, maximum)
 		defer p.finish()
-		// rate makes the destination consume n bytes in each 10 ms, and returns the window after that.
+		// rate makes the destination consume n bytes in each 10 ms, and returns
+		// the window after that.
 		rate := func(n int, d time.Duration) int64 {
 			limit := p.limit
 			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
