@@ -102,11 +102,12 @@ func (s *session) run() int {
 	}
 	stopWatch := stdio.WatchReaders(s.cmd.StopOutput)
 	result, err := s.cmd.Run(context.Background())
-	stopWatch()
-	s.term.Restore()
 	if s.stdin != nil {
+		// First: what is typed from now on is the shell's.
 		s.stdin.GiveBack(result.StdinConsumed)
 	}
+	stopWatch()
+	s.term.Restore()
 	o := s.report(result, err)
 	stdio.Flush()
 	stop() // not before: a signal ends the wait for a reader of stderr
