@@ -28,57 +28,61 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, no.status, no.title, no.detail)
 		return
 	}
-	if r.URL.Path == "/healthz" {
+	s.routes.ServeHTTP(w, r)
+}
+
+// newRoutes are what the server serves. A path that is not written as here was
+// refused before, so that the mux redirects nobody.
+func (s *Server) newRoutes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusNotFound, "no such resource", "sessions are under /v1/sessions")
+	})
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
 		if allow(w, r, http.MethodGet) {
 			writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 		}
-		return
-	}
-	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/sessions")
-	if !ok || rest != "" && rest[0] != '/' {
-		problem(w, http.StatusNotFound, "no such resource", "sessions are under /v1/sessions")
-		return
-	}
-	id, action, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
-	if id != "" && !proto.ValidID(id) {
-		problem(w, http.StatusBadRequest, "bad session id", "an id is 26 characters of a-z2-7")
-		return
-	}
-	p, sent := s.authenticate(r)
-	if p.principal == "" {
-		challenge, title, detail := `Bearer realm="wsexec"`, "no token was sent", "this listener wants the header Authorization: Bearer TOKEN"
-		if sent {
-			challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
-			title, detail = "the token is not the server's", "the server's is in the file that it named when it was started"
-		}
-		s.refused.add(title, r.RemoteAddr, true)
-		w.Header().Set("WWW-Authenticate", challenge)
-		problem(w, http.StatusUnauthorized, title, detail)
-		return
-	}
-	if no := s.authenticated(r, p); no != "" {
-		s.refused.add("too many connections", r.RemoteAddr, false, "principal", p.principal, "detail", no)
-		w.Header().Set("Retry-After", retryAfter)
-		w.Header().Set("Connection", "close")
-		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many connections", no)
-		return
-	}
-	k := key{p.principal, strings.Clone(id)} // or it would keep the whole request line
-	switch {
-	case id == "":
-		if allow(w, r, http.MethodGet) {
-			s.serveList(w, r, p)
-		}
-	case action == "":
-		if allow(w, r, http.MethodGet) {
-			s.serveSession(w, r, k, p)
-		}
-	case action == "signal":
-		if allow(w, r, http.MethodPost) {
-			s.serveSignal(w, r, k)
-		}
-	default:
+	})
+	mux.HandleFunc("/v1/sessions", s.admitted(http.MethodGet, s.serveList))
+	mux.HandleFunc("/v1/sessions/{id}", s.admitted(http.MethodGet, s.serveSession))
+	mux.HandleFunc("/v1/sessions/{id}/signal", s.admitted(http.MethodPost, s.serveSignal))
+	mux.HandleFunc("/v1/sessions/{id}/{rest...}", s.admitted("", func(w http.ResponseWriter, _ *http.Request, _ party, _ key) {
 		problem(w, http.StatusNotFound, "no such resource", "a session has signal")
+	}))
+	return mux
+}
+
+// admitted is the handler of a resource that has one method ("": any) and is for
+// clients that have authenticated.
+func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.Request, party, key)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		id := strings.Clone(r.PathValue("id")) // or it would keep the whole request line
+		if id != "" && !proto.ValidID(id) {
+			problem(w, http.StatusBadRequest, "bad session id", "an id is 26 characters of a-z2-7")
+			return
+		}
+		p, sent := s.authenticate(r)
+		if p.principal == "" {
+			challenge, title, detail := `Bearer realm="wsexec"`, "no token was sent", "this listener wants the header Authorization: Bearer TOKEN"
+			if sent {
+				challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
+				title, detail = "the token is not the server's", "the server's is in the file that it named when it was started"
+			}
+			s.refused.add(title, r.RemoteAddr, true)
+			w.Header().Set("WWW-Authenticate", challenge)
+			problem(w, http.StatusUnauthorized, title, detail)
+			return
+		}
+		if no := s.authenticated(r, p); no != "" {
+			s.refused.add("too many connections", r.RemoteAddr, false, "principal", p.principal, "detail", no)
+			w.Header().Set("Retry-After", retryAfter)
+			w.Header().Set("Connection", "close")
+			problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many connections", no)
+			return
+		}
+		if method == "" || allow(w, r, method) {
+			serve(w, r, p, key{p.principal, id})
+		}
 	}
 }
 
@@ -101,7 +105,7 @@ func (s *Server) authenticate(r *http.Request) (p party, sent bool) {
 	return party{principal: owner}, true
 }
 
-func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key, p party) {
+func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k key) {
 	if !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
 		// Sec-WebSocket-Key without Upgrade is a client behind a proxy that
 		// does not pass upgrades on.
@@ -159,7 +163,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, k key, p p
 	go s.serve(c, k, a)
 }
 
-func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, k key) {
+func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, _ party, k key) {
 	var body struct {
 		Signal int `json:"signal"`
 	}

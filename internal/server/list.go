@@ -46,7 +46,7 @@ func (s *Server) page(principal string, after uint64, limit int) (xs []*session,
 
 // serveList writes a page of the list of sessions, one session after the other, so
 // that a slow reader costs no more than one of them.
-func (s *Server) serveList(w http.ResponseWriter, r *http.Request, p party) {
+func (s *Server) serveList(w http.ResponseWriter, r *http.Request, p party, _ key) {
 	q := r.URL.Query()
 	limit, after := maxPage, uint64(0)
 	if v, ok := q["limit"]; ok {

@@ -120,6 +120,7 @@ type Server struct {
 	token    [sha256.Size]byte
 	instance string
 	http     *http.Server
+	routes   *http.ServeMux
 	ledger   *ledger
 	refused  refusals
 	turning  turning
@@ -183,6 +184,7 @@ func New(cfg Config) *Server {
 		sessions: map[key]*session{},
 		tcp:      make(chan struct{}, cfg.maxTCP()),
 	}
+	s.routes = s.newRoutes()
 	s.starting, s.giveUp = context.WithCancelCause(context.Background())
 	s.http = &http.Server{
 		Handler:           s,
