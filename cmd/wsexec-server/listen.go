@@ -14,8 +14,6 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/urfave/cli/v2"
-
 	"wsexec/internal/paths"
 	"wsexec/internal/trust"
 )
@@ -31,17 +29,17 @@ type listeners struct {
 
 // listen opens the listeners that the flags ask for, and the token file if one
 // of them needs it.
-func listen(c *cli.Context) (_ *listeners, err error) {
+func listen(o *options) (_ *listeners, err error) {
 	ls := new(listeners)
 	defer func() {
 		if err != nil {
 			ls.close()
 		}
 	}()
-	addrs := c.StringSlice("listen")
+	addrs := o.listen
 	var dir string
 	if len(addrs) == 0 {
-		if c.IsSet("token-file") {
+		if o.tokenFile != "" {
 			return nil, usageError(errors.New("--token-file is for TCP, and nothing else asks for that: say --listen HOST:PORT, too"))
 		}
 		if dir, err = stateDir(); err != nil {
@@ -57,14 +55,14 @@ func listen(c *cli.Context) (_ *listeners, err error) {
 			}
 			continue
 		}
-		if err := ls.tcp(a, c.Bool("insecure-plaintext")); err != nil {
+		if err := ls.tcp(a, o.plaintext); err != nil {
 			return nil, err
 		}
 	}
 	if !ls.hasTCP() {
 		return ls, nil
 	}
-	ls.tokenFile = c.String("token-file")
+	ls.tokenFile = o.tokenFile
 	if ls.tokenFile == "" {
 		if dir, err = stateDir(); err != nil {
 			return nil, err

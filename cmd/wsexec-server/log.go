@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"log/slog"
 	"sync/atomic"
 	"time"
 )
@@ -90,4 +91,13 @@ func (l *logWriter) flush() {
 	case <-done:
 	case <-time.After(logFlush):
 	}
+}
+
+// logger writes to w in the format of the flag.
+func (o *options) logger(w io.Writer) *slog.Logger {
+	visible := &slog.HandlerOptions{ReplaceAttr: visibleAttr}
+	if o.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, visible))
+	}
+	return slog.New(slog.NewTextHandler(w, visible))
 }

@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,7 +15,6 @@ import (
 
 	"wsexec/internal/cleanup"
 	"wsexec/internal/procgroup"
-	"wsexec/internal/proto"
 	"wsexec/internal/server"
 	"wsexec/internal/trust"
 	"wsexec/internal/version"
@@ -50,6 +46,7 @@ func run(args []string) int {
 	if os.Getenv("WSEXEC_TOKEN") != "" {
 		trust.Undumpable() // /proc/PID/environ has it as long as the program runs
 	}
+	var o options
 	app := &cli.App{
 		Name:                      "wsexec-server",
 		Usage:                     "run commands for wsexec",
@@ -63,38 +60,16 @@ func run(args []string) int {
 		ErrWriter:                 os.Stderr,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError(flagError(err)) },
-		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "listen", Usage: "listen on `ADDR`: HOST:PORT (port 0: any) or unix:/path (repeatable)", EnvVars: []string{"WSEXEC_SERVER_LISTEN"}},
-			&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the token for TCP; made if it is missing", EnvVars: []string{"WSEXEC_SERVER_TOKEN_FILE"}},
-			&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without encryption", DisableDefaultText: true, EnvVars: []string{"WSEXEC_SERVER_INSECURE_PLAINTEXT"}},
-			&cli.StringSliceFlag{Name: "host", Usage: "clients may call the server `NAME` over TCP, as behind a proxy; its addresses and localhost they may anyway (repeatable)", EnvVars: []string{"WSEXEC_SERVER_HOST"}},
-			&cli.IntFlag{Name: "max-sessions", Usage: "at most `N` commands at a time", Value: server.DefaultMaxSessions, EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS"}},
-			&cli.IntFlag{Name: "max-sessions-per-user", Usage: "at most `N` of them for each who may come in", DefaultText: "as --max-sessions", EnvVars: []string{"WSEXEC_SERVER_MAX_SESSIONS_PER_USER"}},
-			&cli.IntFlag{Name: "max-connections", Usage: "at most `N` connections of each kind that have no session (an old one goes for a new one): without authentication, between requests, and that have not asked for their session yet", Value: server.DefaultMaxConnections, EnvVars: []string{"WSEXEC_SERVER_MAX_CONNECTIONS"}},
-			&cli.DurationFlag{Name: "open-timeout", Usage: "`TIME` for a connection's request to come, and then for what it asks for", Value: server.DefaultOpenTimeout, EnvVars: []string{"WSEXEC_SERVER_OPEN_TIMEOUT"}},
-			&cli.DurationFlag{Name: "start-timeout", Usage: "`TIME` for a command to be found and started", Value: server.DefaultStartTimeout, EnvVars: []string{"WSEXEC_SERVER_START_TIMEOUT"}},
-			&cli.StringFlag{Name: "max-header", Usage: "`BYTES` of a request's header", Value: "64KiB", EnvVars: []string{"WSEXEC_SERVER_MAX_HEADER"}},
-			&cli.StringFlag{Name: "max-command", Usage: "`BYTES` of a command's arguments and environment as they are sent, a third more than they have; at most 4MiB", Value: "4MiB", EnvVars: []string{"WSEXEC_SERVER_MAX_COMMAND"}},
-			&cli.StringFlag{Name: "open-memory", Usage: "`BYTES` of large commands being received and started, over TCP and as many over Unix sockets", Value: "32MiB", EnvVars: []string{"WSEXEC_SERVER_OPEN_MEMORY"}},
-			&cli.DurationFlag{Name: "max-linger", Usage: "`TIME` that a session may live on without a connection", Value: server.DefaultMaxLinger, EnvVars: []string{"WSEXEC_SERVER_MAX_LINGER"}},
-			&cli.DurationFlag{Name: "max-timeout", Usage: "`TIME` that a command may run", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_TIMEOUT"}},
-			&cli.DurationFlag{Name: "max-idle-timeout", Usage: "`TIME` in which no byte of a command's stdin, stdout or stderr moves", DefaultText: "none", EnvVars: []string{"WSEXEC_SERVER_MAX_IDLE_TIMEOUT"}},
-			&cli.DurationFlag{Name: "kill-after", Usage: "`TIME` between TERM and KILL", Value: server.DefaultKillAfter, EnvVars: []string{"WSEXEC_SERVER_KILL_AFTER"}},
-			&cli.DurationFlag{Name: "max-kill-after", Usage: "`TIME` between TERM and KILL that a client may ask for", Value: server.DefaultMaxKillAfter, EnvVars: []string{"WSEXEC_SERVER_MAX_KILL_AFTER"}},
-			&cli.DurationFlag{Name: "max-keepalive", Usage: "`TIME` in which a connection may be silent", Value: server.DefaultMaxKeepalive, EnvVars: []string{"WSEXEC_SERVER_MAX_KEEPALIVE"}},
-			&cli.DurationFlag{Name: "max-drain", Usage: "`TIME` that output of what a command left behind is waited for, with --drain eof", Value: server.DefaultMaxDrain, EnvVars: []string{"WSEXEC_SERVER_MAX_DRAIN"}},
-			&cli.StringFlag{Name: "window", Usage: "`BYTES` kept of each stream, such as 1MiB", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_WINDOW"}},
-			&cli.StringFlag{Name: "history", Usage: "`BYTES` kept of each output of a detached session", Value: "1MiB", EnvVars: []string{"WSEXEC_SERVER_HISTORY"}},
-			&cli.StringFlag{Name: "cleanup", Usage: "`WAY` to find all that a command has started: cgroup (a cgroup for each), walk (a parent process for each), or auto", Value: cleanup.ByAuto, EnvVars: []string{"WSEXEC_SERVER_CLEANUP"}},
-			&cli.StringFlag{Name: "log-format", Usage: "`FORMAT` of the log on stderr: text or json", Value: "text", EnvVars: []string{"WSEXEC_SERVER_LOG_FORMAT"}},
-			&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true},
-		},
+		Flags:                     append(flags(&o), &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}),
 		Action: func(c *cli.Context) error {
 			if c.Bool("version") {
 				fmt.Println("wsexec-server", version.Line(release))
 				return nil
 			}
-			return serve(c)
+			if c.Args().Len() > 0 {
+				return usageError(fmt.Errorf("unexpected argument %q", c.Args().First()))
+			}
+			return serve(&o)
 		},
 	}
 	if err := app.Run(args); err != nil {
@@ -123,107 +98,12 @@ func flagError(err error) error {
 	return err
 }
 
-func usageError(err error) error { return fmt.Errorf("%w (see wsexec-server --help)", err) }
-
-// config reads the flags that are not about listeners.
-func config(c *cli.Context, log *logWriter) (server.Config, error) {
-	cfg := server.Config{
-		Hosts:          c.StringSlice("host"),
-		MaxSessions:    c.Int("max-sessions"),
-		MaxConnections: c.Int("max-connections"),
-		OpenTimeout:    c.Duration("open-timeout"),
-		StartTimeout:   c.Duration("start-timeout"),
-		MaxLinger:      c.Duration("max-linger"),
-		MaxTimeout:     c.Duration("max-timeout"),
-		MaxIdle:        c.Duration("max-idle-timeout"),
-		KillAfter:      c.Duration("kill-after"),
-		MaxKillAfter:   c.Duration("max-kill-after"),
-		MaxKeepalive:   c.Duration("max-keepalive"),
-		MaxDrain:       c.Duration("max-drain"),
-	}
-	if c.Args().Len() > 0 {
-		return cfg, usageError(fmt.Errorf("unexpected argument %q", c.Args().First()))
-	}
-	cfg.MaxSessionsPerUser = cfg.MaxSessions
-	if c.IsSet("max-sessions-per-user") {
-		cfg.MaxSessionsPerUser = c.Int("max-sessions-per-user")
-	}
-	for _, n := range []struct {
-		name string
-		val  int
-	}{{"max-sessions", cfg.MaxSessions}, {"max-sessions-per-user", cfg.MaxSessionsPerUser}, {"max-connections", cfg.MaxConnections}} {
-		if n.val < 1 {
-			return cfg, usageError(fmt.Errorf("--%s %d is not a positive number", n.name, n.val))
-		}
-	}
-	for _, d := range []struct {
-		name string
-		none bool // it may be left out
-	}{{"open-timeout", false}, {"start-timeout", false}, {"max-linger", false}, {"kill-after", false}, {"max-kill-after", false}, {"max-keepalive", false}, {"max-drain", false}, {"max-timeout", true}, {"max-idle-timeout", true}} {
-		if v := c.Duration(d.name); v <= 0 && (!d.none || c.IsSet(d.name)) {
-			return cfg, usageError(fmt.Errorf("--%s %v is not a positive time", d.name, v))
-		}
-	}
-	var header int64
-	for _, b := range []struct {
-		name string
-		most int64
-		to   *int64
-	}{{"window", maxWindow, &cfg.Window}, {"history", maxWindow, &cfg.History}, {"max-header", maxHeader, &header}, {"max-command", proto.MaxOpen, &cfg.MaxCommand}, {"open-memory", maxWindow, &cfg.OpenMemory}} {
-		n, err := parseBytes(c.String(b.name), b.most)
-		if err != nil {
-			return cfg, usageError(fmt.Errorf("--%s %q: %w", b.name, c.String(b.name), err))
-		}
-		*b.to = n
-	}
-	cfg.MaxHeader = int(header)
-	for _, h := range cfg.Hosts {
-		if h == "" || strings.ContainsAny(h, "/@ ") {
-			return cfg, usageError(fmt.Errorf("--host %q is not the name of a host", h))
-		}
-	}
-	var format func(w io.Writer) slog.Handler
-	options := &slog.HandlerOptions{ReplaceAttr: visibleAttr}
-	switch f := c.String("log-format"); f {
-	case "text":
-		format = func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) }
-	case "json":
-		format = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, options) }
-	default:
-		return cfg, usageError(fmt.Errorf("--log-format %q is neither text nor json", f))
-	}
-	cfg.Log, cfg.Refusals = slog.New(format(&log.sessions)), slog.New(format(&log.refusals))
-	return cfg, nil
-}
-
-// parseBytes reads a number of bytes, at least 4 KiB and at most so many: digits,
-// and KiB, MiB, GiB or their first letter.
-func parseBytes(s string, most int64) (int64, error) {
-	digits := strings.TrimRight(s, "KMGiB")
-	shift, ok := map[string]uint{"": 0, "B": 0, "K": 10, "KiB": 10, "M": 20, "MiB": 20, "G": 30, "GiB": 30}[s[len(digits):]]
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if !ok || err != nil {
-		return 0, errors.New("not a number of bytes such as 65536, 64KiB or 1MiB")
-	}
-	if n > most>>shift || n<<shift < minBytes {
-		return 0, fmt.Errorf("not between 4KiB and %dMiB", most>>20)
-	}
-	return n << shift, nil
-}
-
-const (
-	minBytes  = 4 << 10
-	maxWindow = 1 << 30
-	maxHeader = 1 << 20
-)
-
-func serve(c *cli.Context) error {
+// serve runs the server until it is told to end.
+func serve(o *options) error {
 	log := newLogWriter(os.Stderr)
 	defer log.flush()
-	cfg, err := config(c, log)
-	if err != nil {
-		return err
-	}
+	cfg := o.server
+	cfg.Log, cfg.Refusals = o.logger(&log.sessions), o.logger(&log.refusals)
 	// A reader of our stderr that goes (wsexec-server | tee) must not end us and
 	// leave every command behind: Go lets a failed write to 1 or 2 kill the program
 	// unless PIPE is caught.
@@ -253,13 +133,13 @@ func serve(c *cli.Context) error {
 			cfg.Log.Info("SIGHUP: there is nothing to read again; SIGTERM ends the server")
 		}
 	}()
-	ls, err := listen(c)
+	ls, err := listen(o)
 	if err != nil {
 		return err
 	}
 	defer ls.close()
 	cfg.Token = ls.token
-	if cfg.Cleaner, err = cleanup.NewCleaner(c.String("cleanup"), cfg.Log.Info); err != nil {
+	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, cfg.Log.Info); err != nil {
 		return err
 	}
 	defer cfg.Cleaner.Close()

@@ -55,7 +55,7 @@ type Config struct {
 	// the program and the directory, and execve. 10s.
 	StartTimeout time.Duration
 	// MaxHeader bounds a request's header, in bytes. 64 KiB.
-	MaxHeader int
+	MaxHeader int64
 	// MaxCommand bounds an open, in which are the command's arguments and
 	// environment, in bytes. 4 MiB, and no more.
 	MaxCommand int64
@@ -192,7 +192,7 @@ func New(cfg Config) *Server {
 		ReadTimeout:       cfg.OpenTimeout, // of a request; an upgrade ends it
 		WriteTimeout:      cfg.OpenTimeout, // of a response that nobody takes; an upgrade ends it
 		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    cfg.MaxHeader,
+		MaxHeaderBytes:    int(cfg.MaxHeader),
 		ConnState:         s.noteState,
 		ErrorLog:          slog.NewLogLogger(cfg.Refusals.Handler(), slog.LevelWarn), // what peers did wrong
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
