@@ -328,29 +328,6 @@ func TestCutDuringOutput(t *testing.T) {
 	})
 }
 
-func TestCutDuringInput(t *testing.T) {
-	t.Parallel()
-	s := startServer(t)
-	const n = 6 << 20
-	all := seeds(t, 6)
-	each(t, len(all), 2, func(i int) error {
-		tr := transfer{
-			seed: all[i], faults: someFaults(newRand(all[i]), 6, n, up, up, up, down),
-			command: []string{"sha256sum"}, stdin: seededBytes(all[i], n),
-			stderr: nothing,
-		}
-		h := newSum()
-		io.Copy(h, seededBytes(all[i], n))
-		tr.stdout = sumOf(strings.NewReader(fmt.Sprintf("%x  -\n", h.Sum(nil))))
-		for j := range tr.faults {
-			if f := &tr.faults[j]; f.dir == down {
-				f.after %= 400 // opened and the acknowledgements are longer
-			}
-		}
-		return s.do(tr)
-	})
-}
-
 func TestCutDuringBoth(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

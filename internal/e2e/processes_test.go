@@ -375,15 +375,17 @@ func TestSurroundingsOfCommand(t *testing.T) {
 	}
 }
 
-// A killed client relays nothing. Its session ends after --linger.
+// A killed client relays nothing. Its session ends after --linger, which the
+// server's --max-linger bounds.
 func TestKilledClientsSessionEnds(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	arg := uniqueSleep()
-	c := s.background(t, "--linger", "500ms", "sh", "-c", "sleep "+arg+" | cat")
-	awaitSleepers(t, 1, arg)
-	c.signal(t, syscall.SIGKILL)
-	c.wait(t, patience)
-	awaitSleepers(t, 0, arg)
-	eventually(t, patience, "nothing is left", s.quiet)
+	for linger, s := range map[string]*server{"500ms": startServer(t), "1h": startServer(t, "--max-linger", "500ms")} {
+		arg := uniqueSleep()
+		c := s.background(t, "--linger", linger, "sh", "-c", "sleep "+arg+" | cat")
+		awaitSleepers(t, 1, arg)
+		c.signal(t, syscall.SIGKILL)
+		c.wait(t, patience)
+		awaitSleepers(t, 0, arg)
+		eventually(t, patience, "nothing is left", s.quiet)
+	}
 }

@@ -556,17 +556,6 @@ func TestServerKillAfter(t *testing.T) {
 	}
 }
 
-func TestMaxLinger(t *testing.T) {
-	t.Parallel()
-	s := startServer(t, "--max-linger", "500ms")
-	arg := uniqueSleep()
-	c := s.background(t, "--linger", "1h", "sleep", arg)
-	awaitSleepers(t, 1, arg)
-	c.signal(t, syscall.SIGKILL)
-	c.wait(t, patience)
-	awaitSleepers(t, 0, arg)
-}
-
 // A small window is slower and no less right.
 func TestSmallWindow(t *testing.T) {
 	t.Parallel()
