@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,21 +30,14 @@ func (o *Open) check() error {
 	if !ValidID(o.Client) {
 		return fmt.Errorf("client %.40q is not 26 characters of a-z2-7", o.Client)
 	}
-	if o.Try < 1 || int64(o.Try) > MaxOffset {
-		return fmt.Errorf("try %d is not a positive number of at most %d", o.Try, int64(MaxOffset))
-	}
-	for s := range o.Have {
-		if s != Stdout && s != Stderr {
-			return fmt.Errorf("have names stream %d, which the client does not receive", s)
-		}
-	}
-	if o.Window < 0 || o.Window > MaxOffset {
-		return fmt.Errorf("window %d is out of range", o.Window)
-	}
 	if o.Size != nil && !o.Size.valid() {
 		return fmt.Errorf("size %dx%d is not a size", o.Size.Rows, o.Size.Cols)
 	}
-	return nil
+	return cmp.Or(
+		inRange("try", int64(o.Try), 1, MaxOffset),
+		onlyStreams("have", o.Have, Stdout, Stderr),
+		inRange("window", o.Window, 0, MaxOffset),
+	)
 }
 
 // Opened is the server's first message.
@@ -63,36 +57,15 @@ type Opened struct {
 }
 
 func (o *Opened) check() error {
-	for s := range o.Have {
-		if s != Stdin && s != Signals {
-			return fmt.Errorf("have names stream %d, which the server does not receive", s)
-		}
-	}
-	for s, off := range o.From {
-		if s != Stdout && s != Stderr {
-			return fmt.Errorf("from names stream %d, which is no output", s)
-		}
-		if off < 0 || off > MaxOffset {
-			return fmt.Errorf("offset %d of stream %d is out of range", off, s)
-		}
-	}
-	for _, s := range []uint8{Stdin, Signals} {
-		if _, ok := o.Have[s]; !ok {
-			return fmt.Errorf("have lacks stream %d", s)
-		}
-	}
-	for _, s := range []uint8{Stdout, Stderr} {
-		if _, ok := o.From[s]; !ok {
-			return fmt.Errorf("from lacks stream %d", s)
-		}
-	}
-	if o.Window < 0 || o.Window > MaxOffset {
-		return fmt.Errorf("window %d is out of range", o.Window)
-	}
-	if o.Keepalive < MinKeepalive || o.Keepalive > maxMillis || o.Linger < 0 || o.Linger > maxMillis {
-		return fmt.Errorf("keepalive %d or linger %d is out of range", o.Keepalive, o.Linger)
-	}
-	return nil
+	return cmp.Or(
+		theseStreams("have", o.Have, Stdin, Signals),
+		theseStreams("from", o.From, Stdout, Stderr),
+		inRange("from", o.From[Stdout], 0, MaxOffset),
+		inRange("from", o.From[Stderr], 0, MaxOffset),
+		inRange("window", o.Window, 0, MaxOffset),
+		inRange("keepalive", o.Keepalive, MinKeepalive, maxMillis),
+		inRange("linger", o.Linger, 0, maxMillis),
+	)
 }
 
 // A Position says what a receiver consumed of a stream and how far the sender
@@ -175,16 +148,15 @@ func (e *Exit) check() error {
 	if (e.Code == nil) == (e.Signal == 0) {
 		return errors.New("not one of code and signal")
 	}
-	if e.Code != nil && (*e.Code < 0 || *e.Code > 255) {
-		return fmt.Errorf("code %d is out of range", *e.Code)
+	code := 0
+	if e.Code != nil {
+		code = *e.Code
 	}
-	if e.Signal < 0 || e.Signal > 127 {
-		return fmt.Errorf("signal %d is out of range", e.Signal)
-	}
-	if e.Stdin < 0 || e.Stdin > MaxOffset {
-		return fmt.Errorf("stdin %d is out of range", e.Stdin)
-	}
-	return nil
+	return cmp.Or(
+		inRange("code", code, 0, 255),
+		inRange("signal", e.Signal, 0, 127),
+		inRange("stdin", e.Stdin, 0, MaxOffset),
+	)
 }
 
 // A Process is one that the command left behind.
@@ -248,4 +220,31 @@ func (e *Error) Error() string {
 		return e.Title
 	}
 	return e.Title + ": " + e.Detail
+}
+
+func inRange[T ~int | ~int64](member string, n, least, most T) error {
+	if n < least || n > most {
+		return fmt.Errorf("%s %d is out of range", member, n)
+	}
+	return nil
+}
+
+// onlyStreams checks that a member is of no other streams than these.
+func onlyStreams[V any](member string, m map[uint8]V, these ...uint8) error {
+	for s := range m {
+		if !slices.Contains(these, s) {
+			return fmt.Errorf("%s names stream %d, which is none of its", member, s)
+		}
+	}
+	return nil
+}
+
+// theseStreams checks that a member is of exactly these streams.
+func theseStreams[V any](member string, m map[uint8]V, these ...uint8) error {
+	for _, s := range these {
+		if _, ok := m[s]; !ok {
+			return fmt.Errorf("%s lacks stream %d", member, s)
+		}
+	}
+	return onlyStreams(member, m, these...)
 }
