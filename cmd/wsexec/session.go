@@ -123,7 +123,8 @@ func (s *session) input() io.ReadCloser {
 	case s.noStdin && s.attached == "":
 		return nil
 	case s.noStdin:
-		return stdio.NewSilent()
+		silent, _ := io.Pipe() // nothing comes, and no end
+		return silent
 	}
 	s.stdin = stdio.NewInput(s.term, s.Resize) // in the background no signal says that the size has changed
 	if s.escape == 0 || !stdio.IsTerminal(0) {
