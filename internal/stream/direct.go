@@ -7,7 +7,6 @@ package stream
 type direct struct {
 	write func(p []byte) int // nil: there is no short way
 	turn  turn
-	skip  int // messages to queue before write is tried again
 }
 
 // A turn says which goroutine may write to a receiver's destination.
@@ -18,11 +17,6 @@ const (
 	destinationWaits             // the same; it waits in Next and has none
 	readerWrites                 // the link's reader, while the destination waits in Next
 )
-
-// skipDirect is how many messages are queued after one that write did not take
-// whole. Where the destination is slower than the connection, that happens to
-// most of them. Each failure costs a system call, so that is one in 33.
-const skipDirect = 32
 
 // Direct makes f take data as it comes in, on the link's reader, while the
 // destination waits in Next. f must not block. It returns how many bytes of p
@@ -37,10 +31,6 @@ func (r *Receiver) writeDirect(p []byte) (n int) {
 	if d.write == nil || d.turn != destinationWaits || len(r.queue) > 0 || r.abort != nil {
 		return 0
 	}
-	if d.skip > 0 {
-		d.skip--
-		return 0
-	}
 	d.turn = readerWrites
 	crc := r.crc
 	r.mu.Unlock()
@@ -50,9 +40,6 @@ func (r *Receiver) writeDirect(p []byte) (n int) {
 		if !r.stopped && n > 0 {
 			r.crc = crc
 			r.advance(int64(n))
-		}
-		if n < len(p) {
-			d.skip = skipDirect
 		}
 		if r.stopped || r.abort != nil {
 			r.data.Broadcast() // the destination was woken meanwhile, and waited for its turn

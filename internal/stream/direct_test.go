@@ -122,30 +122,6 @@ func TestDirectWakesNobody(t *testing.T) {
 	})
 }
 
-// A destination that takes less than comes is not tried with every message.
-func TestDirectDetour(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		tries := 0
-		r := NewReceiver(FixedWindow(1<<20), nil, nil)
-		r.Direct(func([]byte) int { tries++; return 0 })
-		r.Attach(func() {})
-		d := new(taker)
-		done := make(chan error, 1)
-		go func() { done <- d.drain(r) }()
-		const n = 10 * (1 + skipDirect)
-		for i := range n {
-			synctest.Wait()
-			receive(t, r, int64(i), []byte("x"))
-		}
-		synctest.Wait()
-		if tries != 10 || len(d.got) != n {
-			t.Errorf("tried %d times, want 10; %d bytes of %d", tries, len(d.got), n)
-		}
-		r.Abort(io.ErrClosedPipe)
-		<-done
-	})
-}
-
 // A stop or an abort while the reader writes ends the destination, but only when
 // the reader has returned. After a stop its bytes do not count.
 func TestDirectEnds(t *testing.T) {
