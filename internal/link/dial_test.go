@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// answer serves one connection with a fixed response, and returns what became
-// of a request.
+// answer sends a request to a server that gives a fixed response, and returns
+// the result.
 func answer(t *testing.T, ctx context.Context, response string) (*http.Response, error) {
 	t.Helper()
 	a, b := net.Pipe()

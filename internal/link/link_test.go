@@ -330,8 +330,8 @@ func TestFailedWriteLosesNoLastWord(t *testing.T) {
 	}
 }
 
-// A rule that is broken closes the connection with a reason, and is told from a
-// connection that is lost.
+// A broken rule closes the connection with a reason, and the error is not that
+// of a lost connection.
 func TestProtocolErrors(t *testing.T) {
 	data := func(off int64, n int) []byte {
 		return proto.Frame{Kind: proto.Data, Stream: 1, Offset: off, Payload: make([]byte, n)}.Append(nil)
@@ -502,7 +502,8 @@ func TestReasonIsUTF8(t *testing.T) {
 	})
 }
 
-// Who leaves says what it consumed, so that others do not get it again.
+// A client that leaves acknowledges what it consumed. The next one does not get
+// it again.
 func TestLeaveTellsWhatWasConsumed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
