@@ -168,7 +168,7 @@ func TestMemoryOfArgumentsAndLists(t *testing.T) {
 		c.(*net.TCPConn).SetReadBuffer(4096)
 		c.Write(bytes.Repeat(ask, 20))
 	}
-	for range 20 {
+	for range 5 {
 		s.run(t, "-n", "true")
 	}
 	time.Sleep(2 * time.Second)

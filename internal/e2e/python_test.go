@@ -97,12 +97,12 @@ func TestPythonClient(t *testing.T) {
 }
 
 // TestPythonClientResumes lets the client cut its own connection, also in the
-// middle of the server's first message, while 6 MiB go through cat.
+// middle of the server's first message, while 2 MiB go through cat.
 func TestPythonClientResumes(t *testing.T) {
 	heavy(t)
 	t.Parallel()
 	need(t, "python3")
-	const n = 6 << 20
+	const n = 2 << 20
 	all := seeds(t, 2)
 	// With a small window, the server waits for many acknowledgements.
 	for i, s := range []*server{startServer(t), startServer(t, "--window", "8KiB")} {

@@ -44,9 +44,9 @@ var kinds = []struct {
 	{"a start that hangs", 1, (*trial).hangs},
 }
 
-// leftovers are lines of shell that leave a process behind that sleeps for %s. The
-// server ends each, wherever it went. AWAY is a cgroup.procs file outside of the
-// session's cgroup.
+// leftovers are lines of shell that leave a process behind, which sleeps for
+// %s. The server ends each, wherever it went. AWAY is a cgroup.procs file
+// outside of the session's cgroup.
 var leftovers = []string{
 	`sleep %s &`,
 	`(sleep %s &)`,
@@ -116,12 +116,12 @@ func (x *trial) size() int64 {
 	}
 }
 
-// stressKeepalive is so short that a silent network is noticed soon. Then the clock
-// decides how often a connection is lost, but not what comes of it.
+// stressKeepalive is so short that a silent network is noticed soon. Then the
+// clock decides how often a connection is lost, but not what comes of it.
 const stressKeepalive = "250ms"
 
-// network starts a relay whose connections fail in the course of about total bytes.
-// With silence they may also stall, which a run must be able to notice.
+// network starts a relay whose connections fail in the course of about total
+// bytes. With silence they may also stall, which a run must be able to notice.
 func (x *trial) network(total int64, silence bool, dirs ...direction) *relay {
 	x.Helper()
 	var faults []fault
@@ -182,8 +182,8 @@ func (x *trial) client(r *relay, flags []string, command ...string) *exec.Cmd {
 	return x.s.wsexec(append(args, x.log.noting(command...)...)...)
 }
 
-// attach makes one that takes the session over. Its first connection asks whether
-// there is such a session, and is not made twice.
+// attach makes one that takes the session over. Its first connection asks
+// whether there is such a session, and is not made twice.
 func (x *trial) attach(r *relay) *exec.Cmd {
 	r.mu.Lock()
 	if faults := r.faults; faults != nil {
@@ -205,7 +205,8 @@ func (x *trial) attach(r *relay) *exec.Cmd {
 	return x.s.wsexec("attach", "-q", "--server", r.url, i.ID)
 }
 
-// session is what the server says of it, with an empty state if it does not know it.
+// session is what the server says of it, with an empty state if it does not
+// know it.
 func (x *trial) session() info {
 	for _, i := range x.s.list(x) {
 		if i.Name == x.name {
@@ -226,8 +227,8 @@ func (x *trial) awaitGone() {
 	})
 }
 
-// settle checks that the session is gone, or that the server could not know that its
-// client has everything: then it keeps the end for whoever asks.
+// settle checks that the session is gone. Where its bye was lost the server
+// cannot know that the client has everything: then a later client gets the end.
 func (x *trial) settle() {
 	if x.Failed() {
 		return
@@ -271,8 +272,8 @@ func (x *trial) until() (script string, release func()) {
 	return x.s.until(name), func() { x.s.touch(x, name) }
 }
 
-// watched is a writer that calls f, once, when n bytes were written. What writes to
-// it waits meanwhile.
+// watched is a writer that calls f, once, when n bytes were written. What
+// writes to it waits meanwhile.
 func watched(to io.Writer, n int64, f func()) io.Writer {
 	seen := int64(0)
 	return writerFunc(func(p []byte) (int, error) {
@@ -314,8 +315,8 @@ func (x *trial) check(res result, status int, stdout, stderr string) {
 	x.came = &res
 }
 
-// wantFailure checks a run that is lost: 125, one complaint, and the beginning of
-// the output.
+// wantFailure checks a run that is lost: 125, one complaint, and the beginning
+// of the output.
 func (x *trial) wantFailure(res result, all string) {
 	x.Helper()
 	if res.status != 125 {
@@ -332,8 +333,8 @@ func (x *trial) wantFailure(res result, all string) {
 // number of faults.
 const long = 90 * time.Second
 
-// A short command over a connection that is cut at any byte. Before the upgrade is
-// answered nothing is tried again and nothing was run.
+// A short command over a connection that is cut at any byte. Before the upgrade
+// is answered nothing is tried again and nothing was run.
 func (x *trial) short() {
 	status := x.status()
 	tty := x.tty(3)
@@ -364,8 +365,8 @@ func (x *trial) short() {
 	x.check(res, status, stdout, stderr)
 }
 
-// Bulk data, and maybe something that happens to the client or its network in the
-// middle of it.
+// Bulk data, and maybe something that happens to the client or its network in
+// the middle of it.
 func (x *trial) bulk() {
 	n := x.size()
 	status := x.status()
@@ -410,7 +411,7 @@ func (x *trial) bulk() {
 		stdin = g
 		cmd.Stdout = io.MultiWriter(&got, &head{&begin}, g)
 	}
-	// What the pipe to the client takes says nothing of how far it is.
+	// Bytes in the pipe to the client say nothing about its progress.
 	const piped = 150_000
 	for range x.rnd.IntN(4) {
 		if happen := x.incident(cmd, r, silence); what != 3 {
@@ -441,8 +442,8 @@ func (a *after) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// incident chooses something that happens to the client or to its network, and is
-// over when the returned function returns.
+// incident chooses something that happens to the client or to its network, and
+// is over when the returned function returns.
 func (x *trial) incident(cmd *exec.Cmd, r *relay, silence bool) func() {
 	d := x.duration(200 * time.Millisecond)
 	dir := direction(x.rnd.IntN(2))
@@ -527,8 +528,8 @@ trap 'echo all $a $b; exit 3' QUIT; stty -onlcr; echo ready; while :; do sleep 0
 	x.check(c.wait(x, long), 3, want+fmt.Sprintf("all %d %d\n", counts[0], counts[1]), "")
 }
 
-// The last size arrives, whatever happens to the connections; of those before it
-// none comes late.
+// The last size arrives, whatever happens to the connections; of those before
+// it none comes late.
 func (x *trial) resizes() {
 	var faults []fault
 	for range x.rnd.IntN(5) {
@@ -603,8 +604,8 @@ func (x *trial) killed() {
 	x.log.want(x, 1)
 }
 
-// The client is killed, gives up, or is stopped, and another one comes: what the two
-// wrote is all, and the command goes on as if nothing had been.
+// The client is killed, gives up, or is stopped, and another one comes: what
+// the two wrote is all, and the command goes on as if nothing had been.
 func (x *trial) inherited() {
 	n := 1 + x.size()
 	status := x.status()
@@ -661,9 +662,9 @@ func (x *trial) inherited() {
 	}
 }
 
-// wantCovered checks that older is the beginning of all, newer the end, and that
-// nothing is missing between: what the older client wrote and could not say any
-// more comes again.
+// wantCovered checks that older is the beginning of all, newer the end, and
+// that nothing is missing between: what the older client wrote and could not
+// say any more comes again.
 func (x *trial) wantCovered(all, older, newer string) {
 	x.Helper()
 	if !strings.HasPrefix(all, older) || !strings.HasSuffix(all, newer) || len(older)+len(newer) < len(all) {
@@ -735,8 +736,8 @@ func (x *trial) goneForGood() {
 }
 
 // Other clients take the session over, one after the other. Each goes on at the
-// byte where the one before stopped, over whatever network it has itself; the one
-// before says 125.
+// byte where the one before stopped, over whatever network it has itself; the
+// one before says 125.
 func (x *trial) takenOver() {
 	n := 2 + x.size()
 	tty := x.tty(3)
@@ -805,8 +806,8 @@ func (x *trial) takenOver() {
 	}
 }
 
-// The session is taken over with its stdin: what the older client had passed on of
-// its own is a beginning of that, and the newer one's comes right behind it.
+// The session is taken over with its stdin: what the older client had passed on
+// of its own is a beginning of that, and the newer one's comes right behind it.
 func (x *trial) typedOn() {
 	n := 1 + x.size()
 	status := x.status()
@@ -850,8 +851,8 @@ func (x *trial) typedOn() {
 	x.came.stdout = all
 }
 
-// Several want the session at the same time: one of them has it in the end, the
-// others say 125, and each byte went to one of them.
+// Several clients take the session over at the same time. One of them has it in
+// the end, the others return 125, and each byte went to one of them.
 func (x *trial) contested() {
 	n := 2 + x.size()
 	status := x.status()
@@ -924,8 +925,8 @@ func (x *trial) contested() {
 	x.check(*have, status, content, "")
 }
 
-// A signal by a request beside the session ends the command, and its client, over
-// whatever network, says so.
+// A signal by a request beside the session ends the command, and its client,
+// over whatever network, says so.
 func (x *trial) request() {
 	n := 1 + x.size()
 	cat, content := x.file(n)
@@ -1031,7 +1032,7 @@ func (x *trial) readerGone() {
 	x.check(c.wait(x, long), want, "", "")
 }
 
-// What is refused is not run, and says why.
+// A refused command is not run, and the client says why.
 func (x *trial) refused() {
 	r := x.plain()
 	cmd := x.client(r, nil, "true")
@@ -1057,7 +1058,7 @@ func (x *trial) refused() {
 	}
 }
 
-// A program that somebody holds a lease on cannot be run, and holds up nobody else.
+// A program with a lease on it cannot be run, and holds up no other command.
 func (x *trial) hangs() {
 	ran := filepath.Join(x.s.dir, x.name+"-ran")
 	program := x.s.writeFile(x, x.name+"-leased", "#!/bin/sh\ntouch "+ran+"\n", 0o755)

@@ -20,8 +20,9 @@ import (
 )
 
 // The stress suite: runs of all kinds side by side, over networks that fail, with
-// clients that are killed, stopped and replaced. What must come of each is known
-// exactly; what the server has of the machine is looked at before and after.
+// clients that are killed, stopped and replaced. The result of each is known
+// exactly. The server's descriptors, threads, helpers and memory are compared
+// before and after.
 //
 // It goes in rounds of a few seconds. A round has a server of its own, and a seed
 // from which all of it follows: the server's flags, the runs, and where in their
@@ -34,7 +35,8 @@ import (
 //	WSEXEC_E2E_STRESS_ROUNDS=N        so many rounds instead
 //	WSEXEC_E2E_STRESS_SEED=N          of the first round, from which the other seeds follow
 
-// runsPerRound is how much a round does: enough that they get in each other's way.
+// runsPerRound is how much a round does: enough that they get in each other's
+// way.
 const runsPerRound = 64
 
 func TestStress(t *testing.T) {
@@ -51,7 +53,7 @@ func TestStress(t *testing.T) {
 	}
 	seed := stressNumber(t, "WSEXEC_E2E_STRESS_SEED", rand.Uint64())
 
-	// Whoever interrupts it wants what there is so far, and nothing left behind.
+	// An interrupt ends the suite after its round, with the results so far.
 	interrupt := make(chan os.Signal, 1)
 	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer close(interrupt)
@@ -167,7 +169,7 @@ func (r *round) do(t *testing.T) {
 	r.s.start(t, serverOptions{args: args})
 	r.s.awaitListening(t)
 
-	// What it needs once, it has after the first runs.
+	// After the first runs the server has all that it makes once.
 	r.s.run(t, "-T", "true").want(t, 0, "", "")
 	r.s.run(t, "-t", "true").want(t, 0, "", "")
 	r.s.awaitNoSession(t)
@@ -206,9 +208,9 @@ func (r *round) do(t *testing.T) {
 	}
 }
 
-// exhausted has a second client exhaust each row of a server's ledger. The server is
-// another one: starts of that client, which fail, may take all of the few places of
-// this one.
+// exhausted has a second client exhaust each row of a server's ledger. It is
+// another server, since failing starts of that client may take all of the few
+// places of this one.
 func (r *round) exhausted(t *testing.T) {
 	r.tally.add("ledger exhausted", 1)
 	s, sock := startExhaustible(t, "--window", fmt.Sprint(r.window))
@@ -265,8 +267,8 @@ func (r *round) checkIdle(t *testing.T, before usage) {
 	if err != nil {
 		t.Errorf("too many %v: before the round the server had %v, after it %v", err, before, after)
 	}
-	// At its fullest it may have had every session with each stream's window, and
-	// what it reads and writes with.
+	// At most it had every session with each stream's window, and as much in
+	// buffers.
 	_, peak := memory(t, r.s.pid)
 	if most := before.resident + mostMemory + int64(r.most)*3*2*r.window; peak > most && !withDetector {
 		t.Errorf("the server had %d KiB at its peak, want at most %d", peak>>10, most>>10)
@@ -286,8 +288,8 @@ func (r *round) noCgroup() error {
 	return nil
 }
 
-// checkGone checks that nothing of the server has outlived it, helpers of its own
-// included.
+// checkGone checks that nothing of the server has outlived it, helpers of its
+// own included.
 func (r *round) checkGone(t *testing.T) {
 	err := poll(patience, func() error {
 		for _, p := range processes() {
@@ -312,7 +314,8 @@ func (r *round) checkGone(t *testing.T) {
 	}
 }
 
-// ownCgroup is the directory of this process's cgroup (v2), "" if there is none.
+// ownCgroup is the directory of this process's cgroup (v2), "" if there is
+// none.
 var ownCgroup = sync.OnceValue(func() string {
 	b, _ := os.ReadFile("/proc/self/cgroup")
 	return cgroupDir(string(b))
@@ -335,8 +338,8 @@ func cgroupDir(lines string) string {
 	return ""
 }
 
-// limit fills the server: one more is refused and not started, and as soon as one
-// of them has ended its place can be had.
+// limit fills the server: one more is refused and not started, and as soon as
+// one of them has ended its place can be had.
 func (r *round) limit(t *testing.T) {
 	s := r.s
 	s.awaitNoSession(t)
@@ -375,8 +378,8 @@ func (r *round) limit(t *testing.T) {
 	}
 }
 
-// under starts commands that have a server under them, each with sleepers, one of
-// which is in a session of its own.
+// under starts commands that have a server under them, each with sleepers, one
+// of which is in a session of its own.
 func (r *round) under(t *testing.T, flags ...string) (clients []*client, args []string) {
 	for i := range 3 {
 		arg := uniqueSleep()
@@ -389,8 +392,8 @@ func (r *round) under(t *testing.T, flags ...string) (clients []*client, args []
 	return clients, args
 }
 
-// shutdown ends the server by TERM while commands run: their clients are told how
-// they ended, and nothing of them is left.
+// shutdown ends the server by TERM while commands run: their clients are told
+// how they ended, and nothing of them is left.
 func (r *round) shutdown(t *testing.T) {
 	r.tally.add("server ended under its clients", 1)
 	clients, args := r.under(t)
@@ -410,8 +413,8 @@ func (r *round) shutdown(t *testing.T) {
 	}
 }
 
-// killed kills the server while commands run: they end with it, and their clients do
-// not know how.
+// killed kills the server while commands run: they end with it, and their
+// clients do not know how.
 func (r *round) killed(t *testing.T) {
 	r.tally.add("server killed under its clients", 1)
 	clients, args := r.under(t, "--linger", "300ms")
