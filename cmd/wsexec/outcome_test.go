@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -229,6 +230,7 @@ func TestLeftBehind(t *testing.T) {
 func TestConnectFailure(t *testing.T) {
 	refusedOp := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	get := func(err error) error { return &url.Error{Op: "Get", URL: "http://h", Err: err} }
+	_, malformed := http.ReadResponse(bufio.NewReader(strings.NewReader("\x15\x03\x01\n")), nil)
 	for _, tt := range []struct {
 		name string
 		err  client.ConnectError
@@ -240,7 +242,7 @@ func TestConnectFailure(t *testing.T) {
 		{"no answer", client.ConnectError{URL: "wss://h", Err: get(context.DeadlineExceeded)}, "0 cannot reach the server at wss://h: context deadline exceeded | check the address in --server or WSEXEC_SERVER"},
 		{"closed", client.ConnectError{URL: "ws://h", Err: get(io.EOF)}, "0 cannot reach the server at ws://h: EOF"},
 		{"no TLS", client.ConnectError{URL: "wss://h", Err: get(http.ErrSchemeMismatch)}, "0 cannot reach the server at wss://h: what answers there does not speak TLS | is it --server ws://h?"},
-		{"TLS", client.ConnectError{URL: "ws://h", Err: get(errors.New("malformed HTTP response"))}, "0 cannot reach the server at ws://h: what answers there may speak TLS: malformed HTTP response | is it --server wss://h?"},
+		{"TLS", client.ConnectError{URL: "ws://h", Err: get(fmt.Errorf("broken: %w", malformed))}, "0 cannot reach the server at ws://h: what answers there may speak TLS: broken: malformed HTTP response \"\\x15\\x03\\x01\" | is it --server wss://h?"},
 		{"TLS of Go", client.ConnectError{URL: "ws://h", Status: 400, Err: errors.New("x")}, "0 cannot reach the server at ws://h: what answers there may speak TLS: HTTP status 400 | is it --server wss://h?"},
 		{"redirected", client.ConnectError{URL: "ws://h", Status: 301, Location: "https://h/", Err: errors.New("x")}, "0 ws://h redirects to https://h/ (HTTP status 301) | is it --server wss://h?"},
 		{"redirected elsewhere", client.ConnectError{URL: "ws://h", Status: 302, Location: "https://x/", Err: errors.New("x")}, "0 ws://h redirects to https://x/ (HTTP status 302)"},
