@@ -296,7 +296,8 @@
 // guesses. A client whose output does not begin at 0 (it took over) cannot check
 // that output's checksum.
 //
-// A client closes with 1002 where the server says something unasked:
+// A server says nothing that it was not asked for. A client closes with 1002 where
+// one of these does not hold:
 //
 //	tty        is that of start, or on a later connection that of the first
 //	resumed    is false on the first connection that sends start, and true on
