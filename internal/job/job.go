@@ -233,7 +233,7 @@ func (j *Job) Resize(size proto.Winsize) { j.proc.Resize(tty.Winsize(size)) }
 // bytes that the command's input has taken. At a terminal that is so also after
 // the end of stdin. Only without a connection.
 func (j *Job) Reopen() {
-	if j.Stdin.ForgetEnd(j.cfg.TTY) {
+	if j.Stdin.ReplaceSender(j.cfg.TTY) {
 		j.startFeeder()
 	}
 }

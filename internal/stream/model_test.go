@@ -118,8 +118,8 @@ func (p *pair) lose() {
 // lost, which goes on with bytes of its own.
 func (p *pair) takeOver(reopen bool) {
 	delivered := p.err == io.EOF
-	if again := p.r.ForgetEnd(reopen); again != (delivered && reopen && !p.stopped) {
-		p.t.Fatalf("ForgetEnd(%t) = %t, where the destination got %v", reopen, again, p.err)
+	if again := p.r.ReplaceSender(reopen); again != (delivered && reopen && !p.stopped) {
+		p.t.Fatalf("ReplaceSender(%t) = %t, where the destination got %v", reopen, again, p.err)
 	} else if again {
 		p.err = nil
 	}

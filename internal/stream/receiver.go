@@ -281,7 +281,7 @@ func (r *Receiver) Abort(err error) {
 }
 
 // Position returns how many bytes were consumed, and their CRC-32C. Bytes that
-// the destination had in its hands at ForgetEnd count as consumed.
+// the destination had in its hands at ReplaceSender count as consumed.
 func (r *Receiver) Position() (consumed int64, crc uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -323,13 +323,13 @@ func (r *Receiver) Begin(off int64, w Window) {
 	r.mu.Unlock()
 }
 
-// ForgetEnd makes the stream open again if its end has not been reached: the
-// sender is replaced by one that goes on with bytes of its own, after what the
-// destination has in its hands, which cannot be taken back. If the end has been
-// reached, the new sender is told to stop; or, with reopen, the stream is open
-// again all the same. ForgetEnd reports whether Next has returned io.EOF and
-// will return data again. Only without a connection.
-func (r *Receiver) ForgetEnd(reopen bool) (again bool) {
+// ReplaceSender prepares for another sender, which goes on with bytes of its own
+// behind those that the destination has in its hands. If the stream's end has
+// not been reached, it is forgotten. If it has, the new sender is told to stop;
+// or, with reopen, the stream is open again all the same. ReplaceSender reports
+// whether Next has returned io.EOF and will return data again. Only without a
+// connection.
+func (r *Receiver) ReplaceSender(reopen bool) (again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.resumeAt, r.resumeCRC = r.consumed, r.crc

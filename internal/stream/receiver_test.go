@@ -537,7 +537,7 @@ func TestAllThatWaits(t *testing.T) {
 				r.Detach()
 				want := n
 				if takeOver {
-					r.ForgetEnd(false)
+					r.ReplaceSender(false)
 					want = len(text)
 				}
 				off, _ := r.Attach(nil)
