@@ -421,7 +421,7 @@ func TestStoppedGuard(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	syscall.Kill(c.guard.pid, syscall.SIGSTOP)
+	syscall.Kill(c.guard.child.Pid, syscall.SIGSTOP)
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
@@ -640,7 +640,7 @@ func TestAbandonedGuard(t *testing.T) {
 		return os.IsNotExist(err)
 	})
 	c.guard.mu.Lock()
-	guardPid := c.guard.pid
+	guardPid := c.guard.child.Pid
 	c.guard.mu.Unlock()
 	proctest.Eventually(t, "the guard has ended", func() bool {
 		return guardPid == 0 || syscall.Kill(guardPid, 0) != nil || proctab.State(guardPid) == 'Z'

@@ -30,7 +30,11 @@
 // the server up.
 package cleanup
 
-import "errors"
+import (
+	"errors"
+
+	"wsexec/internal/procgroup"
+)
 
 // What Start says of a command that it has given up.
 var (
@@ -53,4 +57,40 @@ type Member struct {
 	Pid     int
 	Name    string // as the kernel has it: up to 15 bytes, chosen by the process
 	Holding bool   // it has an output of the command open; also true where that cannot be known (darwin)
+}
+
+// State is a Group as it is written down. Its descriptors go beside it.
+type State struct {
+	Group   procgroup.State
+	Session uint64 // of the mark; 0: there is none
+	Thread  int    // that forked the command
+	Proven  bool   // nothing is left of the command's processes, and nothing can come
+	Cgroup  string // the directory of its cgroup; "": it has none
+	Parent  int    // the number of its parent process; 0: it has none
+}
+
+// CleanerState is a Cleaner as it is written down. Its descriptors go beside it.
+type CleanerState struct {
+	Way     string
+	Why     string          // why not by cgroup
+	Cgroup  *CgroupState    // nil without
+	Guard   *GuardState     // nil without
+	Certain bool            // every orphan that this process adopts comes from a command
+	Own     []int           // children that are no orphans
+	Live    map[uint64]bool // sessions that have not ended, and whether a process of theirs that was reaped had run
+	Left    []uint64        // sessions of which something may stay
+	LeftPid map[int]uint64  // processes that may stay, and when they started
+}
+
+// CgroupState is the cgroup of a CleanerState.
+type CgroupState struct {
+	Own, Home, Path string
+	Pids            int
+	Last            int64
+}
+
+// GuardState is the guard process of a CleanerState.
+type GuardState struct {
+	Pid  int
+	Left []byte // what it was told of sessions of which something may stay
 }

@@ -134,11 +134,16 @@ func newKin() kin {
 	defer family.mu.Unlock()
 	k := kin{session: leastSession + rand.Uint64N(leftBit-leastSession)}
 	family.live[k.session] = false
+	watchFamily()
+	return k
+}
+
+// watchFamily begins to look at the family, with mu.
+func watchFamily() {
 	if family.timer == nil {
 		family.wait = lookFirst
 		family.timer = time.AfterFunc(lookFirst, look)
 	}
-	return k
 }
 
 // marking is held while a child of a session is forked: this process has the mark
@@ -463,6 +468,9 @@ func look() {
 	}
 	family.mu.Lock()
 	defer family.mu.Unlock()
+	if family.timer == nil {
+		return // saved meanwhile
+	}
 	if !others && tids == nil && len(family.live) == 0 {
 		family.timer = nil
 		return

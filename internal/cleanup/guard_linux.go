@@ -25,10 +25,10 @@ type guard struct {
 	closing chan struct{}
 	ended   chan struct{}
 
-	mu   sync.Mutex
-	w    *os.File // nil when closed
-	pid  int      // 0 when it is reaped
-	left []byte   // what it was told by leave
+	mu    sync.Mutex
+	w     *os.File  // nil when closed
+	child *ownChild // nil when it is reaped
+	left  []byte    // what it was told by leave
 }
 
 // guardRest is the least time from one guard to the next.
@@ -36,16 +36,16 @@ const guardRest = time.Second
 
 func newGuard(path string, log func(string, ...any)) (*guard, error) {
 	g := &guard{path: path, log: log, closing: make(chan struct{}), ended: make(chan struct{})}
-	watch, err := g.start()
+	child, err := g.start()
 	if err != nil {
 		return nil, err
 	}
-	go g.run(watch)
+	go g.run(child)
 	return g, nil
 }
 
-// start starts the process. watch waits for its end.
-func (g *guard) start() (watch func(), err error) {
+// start starts the process.
+func (g *guard) start() (*ownChild, error) {
 	var p [2]int
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -62,24 +62,24 @@ func (g *guard) start() (watch func(), err error) {
 		w.Close()
 		return nil, err
 	}
-	g.w, g.pid = w, f.Pid
+	g.w, g.child = w, f
 	w.Write(g.left)
-	return func() {
-		f.Wait()
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.pid = 0
-		f.Reap()
-	}, nil
+	return f, nil
 }
 
-// run starts another guard whenever one has died.
-func (g *guard) run(watch func()) {
+// run starts another guard whenever one has died. child is the first.
+func (g *guard) run(child *ownChild) {
 	defer close(g.ended)
 	for {
 		next := time.After(guardRest)
-		if watch != nil {
-			watch()
+		if child != nil {
+			if !child.Wait() {
+				return // detached
+			}
+			g.mu.Lock()
+			g.child = nil
+			child.Reap()
+			g.mu.Unlock()
 		}
 		select {
 		case <-g.closing:
@@ -93,7 +93,7 @@ func (g *guard) run(watch func()) {
 		}
 		g.w.Close()
 		var err error
-		watch, err = g.start()
+		child, err = g.start()
 		g.mu.Unlock()
 		if err != nil {
 			g.log("the guard process has died, and another cannot be started: if this server is killed, what it has started may live on", "error", err)
@@ -107,8 +107,8 @@ func (g *guard) run(watch func()) {
 func (g *guard) close() {
 	close(g.closing)
 	g.mu.Lock()
-	if g.pid != 0 {
-		syscall.Kill(g.pid, syscall.SIGKILL)
+	if g.child != nil {
+		syscall.Kill(g.child.Pid, syscall.SIGKILL)
 	}
 	g.w.Close()
 	g.w = nil

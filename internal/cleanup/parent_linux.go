@@ -144,11 +144,14 @@ type parent struct {
 	leader int
 	kin    kin
 	cancel func() error // endStart, once: its first answer counts
+	child  *ownChild    // the parent process
 	pidfd  *os.File     // of the leader, nil if there is none
 	sock   *os.File
 	told   atomic.Bool      // it was told to end, or has died before that
-	ended  chan struct{}    // closed when it has, and what it had left was ended
 	status procgroup.Status // set by release
+
+	ended    chan struct{} // closed when the parent has ended, and what it had left was ended
+	detached chan struct{} // closed when attend has given up, see detach
 
 	mu   sync.RWMutex // held for reading while pid is used
 	died bool         // pid may be a stranger's
@@ -174,22 +177,10 @@ func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*l
 		return nil, err
 	}
 	k.tid = f.Thread
-	p := &parent{pid: f.Pid, kin: *k, sock: ours, ended: make(chan struct{}), status: procgroup.Status{Code: -1}}
+	p := &parent{pid: f.Pid, kin: *k, sock: ours, child: f, ended: make(chan struct{}), detached: make(chan struct{}), status: procgroup.Status{Code: -1}}
 	p.cancel = sync.OnceValue(p.endStart)
 	begun := make(chan bool, 1) // whether Start returns the command
-	go func() {
-		// It ends when it is told to, or when ours is closed; or when what cannot be killed has ended after all. Nobody
-		// waits for that.
-		defer close(p.ended)
-		f.Wait()
-		p.mu.Lock()
-		p.died = true
-		f.Reap()
-		p.mu.Unlock()
-		if <-begun && !p.told.Swap(true) {
-			p.kin.endAll()
-		}
-	}()
+	go p.attend(begun)
 	err = p.begin(a, &startRequest{path: cmd.Path, dir: cmd.Dir, args: cmd.Args, env: cmd.Env, tty: cmd.TTY, cgroup: cgroup >= 0, session: k.session})
 	begun <- err == nil
 	if err != nil {
@@ -198,12 +189,35 @@ func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*l
 		return nil, err
 	}
 	ours.SetDeadline(time.Time{})
-	// The number is the command's: the parent keeps it, dead or alive.
+	p.openLeader()
+	return &leader{p, p.leader, p}, nil
+}
+
+// attend waits for the end of the parent process, and reaps it. That comes when it
+// is told to end, or when our end of the socket is closed; or when what cannot be
+// killed has ended after all. Nobody waits for that.
+func (p *parent) attend(begun <-chan bool) {
+	if !p.child.Wait() {
+		close(p.detached)
+		return
+	}
+	defer close(p.ended)
+	p.mu.Lock()
+	p.died = true
+	p.child.Reap()
+	p.mu.Unlock()
+	if <-begun && !p.told.Swap(true) {
+		p.kin.endAll()
+	}
+}
+
+// openLeader opens a descriptor of the leader. Its number is the command's: the
+// parent keeps it, dead or alive.
+func (p *parent) openLeader() {
 	if fd, err := unix.PidfdOpen(p.leader, 0); err == nil {
 		unix.SetNonblock(fd, true)
 		p.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	}
-	return &leader{p, p.leader, p}, nil
 }
 
 // begin has the parent start the command.
@@ -255,9 +269,13 @@ func (p *parent) endStart() error {
 	}
 }
 
-// Wait waits for the command's end: by itself, since the parent can be stopped by whoever may signal it.
-func (p *parent) Wait() {
-	if !p.seen() {
+// Wait waits for the command's end: by itself, since the parent can be stopped by
+// whoever may signal it.
+func (p *parent) Wait() (ended bool) {
+	switch err := p.awaitLeader(); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return false // detached
+	case err != nil:
 		if kind, _, err := readMessage(p.sock); err != nil || kind != saysExited {
 			<-p.ended
 		}
@@ -268,15 +286,19 @@ func (p *parent) Wait() {
 	if died {
 		<-p.ended
 	}
+	return true
 }
 
-// seen waits for the command's end. It returns false if there is nothing to see that by.
-func (p *parent) seen() bool {
+// awaitLeader waits for the command's end by its descriptor.
+func (p *parent) awaitLeader() error {
 	if p.pidfd == nil {
-		return false
+		return os.ErrInvalid
 	}
 	raw, err := p.pidfd.SyscallConn()
-	return err == nil && raw.Read(func(fd uintptr) bool { return poll.IsReadable(int(fd)) }) == nil
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool { return poll.IsReadable(int(fd)) })
 }
 
 // wake lets a parent that was stopped go on.

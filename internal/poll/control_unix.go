@@ -19,6 +19,16 @@ func Control(raw syscall.RawConn, f func(fd int)) error {
 	return nil
 }
 
+// Dup duplicates the descriptor of a file, close-on-exec. It returns os.ErrClosed.
+func Dup(raw syscall.RawConn) (dup int, err error) {
+	if cerr := Control(raw, func(fd int) {
+		dup, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	}); cerr != nil {
+		return -1, cerr
+	}
+	return dup, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+}
+
 // IsReadable reports whether a read(2) would return at once, with data, the end
 // or an error. It asks the kernel: the runtime's poller knows of changes only.
 func IsReadable(fd int) bool { return Ready(fd, unix.POLLIN) }

@@ -119,5 +119,8 @@ func (r *Reader) Close() error {
 	return nil
 }
 
+// Dup duplicates the Reader's descriptor. After Close it returns os.ErrClosed.
+func (r *Reader) Dup() (int, error) { return Dup(r.raw) }
+
 // Control calls f with the Reader's descriptor, as the function Control does.
 func (r *Reader) Control(f func(fd int)) error { return Control(r.raw, f) }

@@ -20,7 +20,8 @@ import (
 // NewFile makes a file of fd, which becomes non-blocking. The runtime's poller
 // does not get it: a Waiter waits for it. If NewFile fails, fd is closed.
 func NewFile(fd int, name string) (*os.File, error) {
-	f := os.NewFile(uintptr(fd), name) // while fd blocks: else the poller gets it
+	syscall.SetNonblock(fd, false)     // one that was saved does not block
+	f := os.NewFile(uintptr(fd), name) // which gives the poller what does not block
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		f.Close()
 		return nil, err

@@ -17,7 +17,10 @@ func Fork(path string, args []string, attr *syscall.ProcAttr) (*Child, error) {
 }
 
 // Wait blocks until the child has ended, and leaves the zombie.
-func (c *Child) Wait() { waitExit(c.Pid) }
+func (c *Child) Wait() (ended bool) {
+	waitExit(c.Pid)
+	return true
+}
 
 // waitExit blocks in kqueue, not in waitid: that returns for a stopped process too, although asked for WEXITED
 // (https://go.dev/issue/19314).

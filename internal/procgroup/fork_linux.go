@@ -1,10 +1,12 @@
 package procgroup
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +27,16 @@ func Fork(path string, args []string, attr *syscall.ProcAttr) (*Child, error) {
 	return c, nil
 }
 
+// OfPid returns the Child of that number: one of this process, from before it was
+// saved.
+func OfPid(pid int) *Child {
+	c := &Child{Pid: pid}
+	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+		c.watch(fd)
+	}
+	return c
+}
+
 // watch has the runtime's poller watch the child, so that no thread waits for each.
 func (c *Child) watch(pidfd int) {
 	switch {
@@ -36,21 +48,29 @@ func (c *Child) watch(pidfd int) {
 	}
 }
 
-// Wait blocks until the child has ended, and leaves the zombie.
-func (c *Child) Wait() {
+// Wait blocks until the child has ended, and leaves the zombie. It returns false if
+// Detach has made it give up.
+func (c *Child) Wait() (ended bool) {
 	if c.pidfd == nil {
-		waitExit(c.Pid, 0)
-		return
+		return waitExit(c.Pid, 0)
 	}
 	defer c.pidfd.Close()
 	raw, err := c.pidfd.SyscallConn()
 	if err == nil {
 		err = raw.Read(func(uintptr) bool { return waitExit(c.Pid, unix.WNOHANG) })
 	}
-	if err != nil {
-		waitExit(c.Pid, 0)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
 	}
+	return err == nil || waitExit(c.Pid, 0)
 }
+
+// CanDetach reports whether Detach works: a Wait without a pidfd is a system call
+// that nothing ends but the child (Linux before 5.3).
+func (c *Child) CanDetach() bool { return c.pidfd != nil }
+
+// Detach makes Wait give up, now or later. The child is left as it is.
+func (c *Child) Detach() { c.pidfd.SetReadDeadline(time.Unix(1, 0)) }
 
 var usePidfd = true // false in a test of the way without
 

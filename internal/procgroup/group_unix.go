@@ -20,8 +20,9 @@ import (
 // A Process is the process that leads a group, in the hands of whoever has started
 // it.
 type Process interface {
-	// Wait blocks until the process has ended, and leaves the zombie.
-	Wait()
+	// Wait blocks until the process has ended, and leaves the zombie. It returns
+	// false if it was made to give up before (see Group.Save).
+	Wait() (ended bool)
 	// Signal signals its process group. ESRCH: the group is gone.
 	Signal(sig syscall.Signal) error
 	// Reap takes the status of the process, which has ended.
@@ -37,13 +38,20 @@ type Group struct {
 	stdout *poll.Reader  // nil with a terminal
 	stderr *poll.Reader  // nil with a terminal or Spec.Merge
 	tty    *tty.Terminal // nil with pipes
-	exited chan struct{} // closed by the goroutine that watches the leader
+
+	exited  chan struct{} // closed by the goroutine that watches the leader
+	watched chan struct{} // closed when that goroutine has ended
 
 	mu     sync.Mutex // between the signals and the reaping
-	reaped bool
+	reaped bool       // Reap has begun: the number is ours no more
+	saved  bool       // another Group has the command
 
 	reaping sync.Once
 	status  Status // set by it
+}
+
+func newGroup(dir string) *Group {
+	return &Group{dir: dir, exited: make(chan struct{}), watched: make(chan struct{})}
 }
 
 // Pid returns the number of the leader, which is the group's and the session's as well.
@@ -124,7 +132,7 @@ func (g *Group) OutputNames() (names []string) {
 func (g *Group) Signal(sig syscall.Signal) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.reaped {
+	if g.reaped || g.saved {
 		return nil
 	}
 	if g.tty != nil {
@@ -151,7 +159,7 @@ func (g *Group) Signal(sig syscall.Signal) error {
 func (g *Group) SignalGroup(sig syscall.Signal) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.reaped {
+	if g.reaped || g.saved {
 		return nil
 	}
 	return g.kill(g.pid, sig)
@@ -216,10 +224,14 @@ func (g *Group) Resize(size tty.Winsize) error {
 
 // Reap waits for the leader's exit, takes its status, and closes what is left of the
 // streams: output that nobody has read is lost. From then on Signal does nothing.
-// Every call returns the same.
+// Every call returns the same. Of a Group that was saved the code is -1.
 func (g *Group) Reap() Status {
-	<-g.exited
+	<-g.watched
 	g.mu.Lock()
+	if g.saved {
+		g.mu.Unlock()
+		return Status{Code: -1}
+	}
 	g.reaped = true // from now on nobody signals a number that may become a stranger's
 	g.mu.Unlock()
 	g.reaping.Do(func() {

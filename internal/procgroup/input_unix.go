@@ -94,6 +94,9 @@ func (i *Input) wait(try func(fd int) bool) error {
 		return w.Wait(try)
 	}
 	done := false
+	if i.raw == nil { // restored, closed
+		return os.ErrClosed
+	}
 	if err := poll.Control(i.raw, func(fd int) { done = try(fd) }); err != nil || done {
 		return err
 	}
@@ -169,6 +172,33 @@ func (i *Input) release() {
 		syscall.Close(i.meter)
 		i.meter = -1
 	}
+}
+
+// save returns the Input as it is, and a duplicate of its descriptor, -1 for none.
+func (i *Input) save() (s InputState, fd int, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s, fd = InputState{Closed: i.closed, Unread: i.unread}, -1
+	switch {
+	case !i.closed:
+		fd, err = poll.Dup(i.raw)
+	case i.meter >= 0:
+		fd, err = unix.FcntlInt(uintptr(i.meter), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	s.File = fd >= 0
+	return s, fd, err
+}
+
+// restoreInput makes the Input that was saved. It takes the descriptor over.
+func restoreInput(s InputState, fd int) (*Input, error) {
+	if s.Closed {
+		return &Input{closed: true, unread: s.Unread, meter: fd}, nil
+	}
+	f, err := poll.NewFile(fd, "|")
+	if err != nil {
+		return nil, err
+	}
+	return newInput(f), nil
 }
 
 // Unread returns how many bytes that were written to the pipe nobody has read,

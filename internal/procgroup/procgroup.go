@@ -82,3 +82,28 @@ type Status struct {
 	// CoreDumped is the kernel's flag, for a Signal.
 	CoreDumped bool
 }
+
+// State is a Group as it is written down. Its descriptors go beside it.
+type State struct {
+	Pid      int
+	Dir      string
+	Terminal *tty.State // nil with pipes
+	Stdin    InputState
+	Outputs  [2]OutputState // stdout, stderr
+}
+
+// OutputState is how an output of a saved Group was.
+type OutputState int
+
+const (
+	OutputNone   OutputState = iota // a terminal's, or stderr with Spec.Merge
+	OutputOpen                      // its descriptor goes beside the State
+	OutputClosed                    // nobody wants it
+)
+
+// InputState is an Input as it is written down.
+type InputState struct {
+	Closed bool
+	Unread int  // bytes, if it is closed and no descriptor counts them
+	File   bool // a descriptor goes beside it: the pipe's, or once it is closed the one that counts
+}

@@ -42,7 +42,7 @@ func Prepare(spec Spec) (*Command, error) {
 	ResetSignals()
 	c := &Command{
 		Path: path, Args: spec.Args, Env: spec.Env, Dir: dir, TTY: spec.TTY != nil,
-		group: &Group{dir: dir, exited: make(chan struct{})},
+		group: newGroup(dir),
 	}
 	if spec.TTY != nil {
 		var command *os.File
@@ -97,15 +97,22 @@ func (c *Command) Fork(sys syscall.SysProcAttr) (*Child, error) {
 
 // Started returns the Group of the command, which p leads under that number.
 func (c *Command) Started(pid int, p Process) *Group {
-	g := c.group
-	g.pid, g.leader = pid, p
 	c.closeTheirs()
+	c.group.lead(pid, p)
+	return c.group
+}
+
+// lead makes p the leader of the group.
+func (g *Group) lead(pid int, p Process) {
+	g.pid, g.leader = pid, p
 	go func() {
-		// Ends with the leader; Reap waits for it.
-		p.Wait()
-		close(g.exited)
+		// Ends with the leader, for which Reap waits; or when p gives up, for which
+		// Save does.
+		defer close(g.watched)
+		if p.Wait() {
+			close(g.exited)
+		}
 	}()
-	return g
 }
 
 // Failed closes everything and says in a user's words why the command could not be

@@ -100,7 +100,7 @@ func settle(t *testing.T, g *command, n int) {
 		poll.Control(g.raw, func(fd int) { got, _ = queuedInput(fd) })
 		return got == n
 	})
-	g.Keyboard().keys.recent = 0
+	g.Keyboard().keys.Recent = 0
 }
 
 // noMore checks that nothing comes of what is in the terminal but what the helper answers to a last line.
@@ -455,7 +455,7 @@ func TestEOFIsSaidWhenTheRestIsRead(t *testing.T) {
 // the end. Not for ever: where the line is not empty it is another key.
 func TestEOFOfLineEditor(t *testing.T) {
 	for mode, want := range map[string]int{
-		"-icanon -echo -icrnl lnext undef":       maxTold,
+		"-icanon -echo -icrnl lnext undef":       maxEditorEnds,
 		"-icanon -echo -icrnl":                   0, // curses
 		"-icanon -echo lnext undef":              0, // less
 		"-icanon -icrnl lnext undef":             0,
@@ -465,7 +465,7 @@ func TestEOFOfLineEditor(t *testing.T) {
 		g := start(t, nil, sh("stty -opost "+mode+"; echo go; exec cat -v"))
 		proctest.Expect(t, g.Output(), "go\n")
 		got := 0
-		for range 3 * maxTold {
+		for range 3 * maxEditorEnds {
 			said, err := g.Keyboard().EOF()
 			if err != nil {
 				t.Fatal(err)

@@ -188,24 +188,10 @@ func (k *Keyboard) hangUp() {
 	}
 }
 
-// keys is what has to be known of the bytes typed so far.
+// keys does with a terminal's keys what Feed and EOF say.
 type keys struct {
 	signal func(syscall.Signal) error // Terminal.Signal
-
-	taken     int64   // bytes of the stream done with, written or dropped
-	signalled []int64 // NOFLSH: interrupt characters still to come whose signal was sent; positions in the stream, ascending
-	refused   bool    // the last write came up short
-	quoted    bool    // the last byte was VLNEXT, unquoted: the next one means nothing special
-	partial   bool    // the last byte did not end a line
-	ended     bool    // the end was said
-	told      int     // how often, to the line editor that reads now
-
-	// For a guess at what is queued in the kernel.
-	recent   int       // bytes written since the last pause of settleTime
-	recentAt time.Time // of the last write
-	line     int       // bytes of the line under way
-	longest  [2]int    // the longest line of the last and the last but one stretch of typedWindow bytes
-	stretch  int       // bytes of the current stretch
+	Typed
 }
 
 const (
@@ -227,7 +213,7 @@ func (k *keys) feed(fd int, p []byte) (n int, err error) {
 		if err != nil {
 			return n, syscall.EIO
 		}
-		at, sig := interruptAfter(t, p[n:], 0, k.quoted)
+		at, sig := interruptAfter(t, p[n:], 0, k.Quoted)
 		w, err := k.put(fd, t, p[n:n+at])
 		n += w
 		at -= w
@@ -236,7 +222,7 @@ func (k *keys) feed(fd int, p []byte) (n int, err error) {
 		}
 		// p[n+at] is an interrupt character, and at bytes before it found no room.
 		if at == 0 {
-			if len(k.signalled) > 0 && k.signalled[0] == k.taken {
+			if len(k.Signalled) > 0 && k.Signalled[0] == k.Taken {
 				k.drop(1)
 				n++
 				continue
@@ -277,13 +263,13 @@ func (k *keys) feed(fd int, p []byte) (n int, err error) {
 // not been sent yet.
 func (k *keys) signalAll(t *unix.Termios, p []byte, at int) error {
 	for i := at; i < len(p); {
-		pos := k.taken + int64(i)
-		if sig := interruptSignal(t, p[i]); !slices.Contains(k.signalled, pos) {
+		pos := k.Taken + int64(i)
+		if sig := interruptSignal(t, p[i]); !slices.Contains(k.Signalled, pos) {
 			if err := k.signal(sig); err != nil {
 				return os.NewSyscallError("ioctl TIOCSIG", err)
 			}
-			k.signalled = append(k.signalled, pos)
-			slices.Sort(k.signalled)
+			k.Signalled = append(k.Signalled, pos)
+			slices.Sort(k.Signalled)
 		}
 		next, sig := interruptAfter(t, p, i+1, false)
 		if sig == 0 {
@@ -296,11 +282,11 @@ func (k *keys) signalAll(t *unix.Termios, p []byte, at int) error {
 
 // drop passes over n bytes that are not to be written.
 func (k *keys) drop(n int) {
-	k.taken += int64(n)
-	for len(k.signalled) > 0 && k.signalled[0] < k.taken {
-		k.signalled = k.signalled[1:]
+	k.Taken += int64(n)
+	for len(k.Signalled) > 0 && k.Signalled[0] < k.Taken {
+		k.Signalled = k.Signalled[1:]
 	}
-	k.quoted = false
+	k.Quoted = false
 }
 
 // put writes what there is room for.
@@ -316,7 +302,7 @@ func (k *keys) put(fd int, t *unix.Termios, p []byte) (int, error) {
 		}
 	}
 	if len(p) > 0 {
-		k.refused = n < len(p)
+		k.Refused = n < len(p)
 	}
 	k.note(t, p[:n])
 	if n == len(p) {
@@ -342,47 +328,47 @@ func (k *keys) note(t *unix.Termios, p []byte) {
 	if len(p) == 0 {
 		return
 	}
-	k.taken += int64(len(p))
-	if now := time.Now(); now.Sub(k.recentAt) > settleTime {
-		k.recent, k.recentAt = len(p), now
+	k.Taken += int64(len(p))
+	if now := time.Now(); now.Sub(k.RecentAt) > settleTime {
+		k.Recent, k.RecentAt = len(p), now
 	} else {
-		k.recent, k.recentAt = k.recent+len(p), now
+		k.Recent, k.RecentAt = k.Recent+len(p), now
 	}
-	if k.stretch += len(p); k.stretch > typedWindow {
-		k.stretch, k.longest = 0, [2]int{k.line, k.longest[0]}
+	if k.Stretch += len(p); k.Stretch > typedWindow {
+		k.Stretch, k.Longest = 0, [2]int{k.Line, k.Longest[0]}
 	}
 	for _, c := range p {
-		k.line++
-		k.longest[0] = max(k.longest[0], k.line)
+		k.Line++
+		k.Longest[0] = max(k.Longest[0], k.Line)
 		if c == '\n' || c == '\r' {
-			k.line = 0
+			k.Line = 0
 		}
 	}
 	last := len(p) - 1
 	interrupts := interruptSignal(t, p[last]) != 0 && t.Lflag&unix.NOFLSH == 0 // it empties the line
-	k.partial = quotes(t, p[:last], k.quoted) || !endsLine(t, p[last]) && !interrupts
-	k.quoted = quotes(t, p, k.quoted)
+	k.Partial = quotes(t, p[:last], k.Quoted) || !endsLine(t, p[last]) && !interrupts
+	k.Quoted = quotes(t, p, k.Quoted)
 }
 
 // flushed notes that the kernel holds no input now.
 func (k *keys) flushed() {
-	k.refused, k.recent, k.partial = false, 0, false
-	k.line, k.longest = 0, [2]int{}
+	k.Refused, k.Recent, k.Partial = false, 0, false
+	k.Line, k.Longest = 0, [2]int{}
 }
 
 // jammed guesses whether a byte written now would wait in the terminal's buffer because the line discipline is full.
 // What it holds is known from FIONREAD, except that in canonical mode that counts whole lines only, and without
 // what is still on its way.
 func (k *keys) jammed(fd int, t *unix.Termios) bool {
-	if k.refused {
+	if k.Refused {
 		return true
 	}
 	queued, ok := queuedInput(fd)
 	if !ok {
 		return false
 	}
-	recent := k.recent
-	if time.Since(k.recentAt) > settleTime {
+	recent := k.Recent
+	if time.Since(k.RecentAt) > settleTime {
 		recent = 0
 	}
 	if t.Lflag&unix.ICANON != 0 {
@@ -390,14 +376,14 @@ func (k *keys) jammed(fd int, t *unix.Termios) bool {
 			// Only a partial line: however long, the rest is dropped and interrupts are seen.
 			return false
 		}
-		queued += max(k.longest[0], k.longest[1])
+		queued += max(k.Longest[0], k.Longest[1])
 	}
 	return queued+recent >= queueFull
 }
 
-// maxTold bounds how often a line editor is told, which takes the character for another key where its line is not empty.
+// maxEditorEnds bounds how often a line editor is told, which takes the character for another key where its line is not empty.
 // bash with IGNOREEOF wants it eleven times (man 1 bash).
-const maxTold = 12
+const maxEditorEnds = 12
 
 func (k *keys) eof(fd int) (said bool, err error) {
 	t, err := termios.Load(fd)
@@ -407,23 +393,23 @@ func (k *keys) eof(fd int) (said bool, err error) {
 	c, canonical := t.Cc[unix.VEOF], t.Lflag&unix.ICANON != 0 // VEOF is an index
 	editor := lineEditor(t)
 	if !editor {
-		k.told = 0
+		k.EditorEnds = 0
 	}
-	if c == termios.Vdisable || !canonical && !editor || k.told == maxTold {
+	if c == termios.Vdisable || !canonical && !editor || k.EditorEnds == maxEditorEnds {
 		return false, nil
 	}
-	if waits, known := inputWaits(fd); waits || !known && k.ended {
+	if waits, known := inputWaits(fd); waits || !known && k.EndTyped {
 		return false, nil
 	}
 	for again := true; again; {
-		again = canonical && (k.partial || k.quoted)
+		again = canonical && (k.Partial || k.Quoted)
 		if n, err := k.put(fd, t, []byte{c}); n == 0 {
 			return false, err
 		}
 	}
-	k.ended = true
+	k.EndTyped = true
 	if editor {
-		k.told++
+		k.EditorEnds++
 	}
 	return true, nil
 }

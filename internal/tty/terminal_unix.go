@@ -54,7 +54,12 @@ func newTerminal(master *os.File) (*Terminal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a terminal: %w", err)
 	}
-	f, err := poll.NewFile(fd, master.Name())
+	return ofMaster(fd)
+}
+
+// ofMaster makes a Terminal of the descriptor of a master, which it takes over.
+func ofMaster(fd int) (*Terminal, error) {
+	f, err := poll.NewFile(fd, "terminal")
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a terminal: %w", err)
 	}
@@ -137,3 +142,24 @@ func (t *Terminal) Number() (n int) {
 // leader and the foreground group, and every further use of the terminal fails
 // (man 4 tty, man 3 termios).
 func (t *Terminal) Close() { t.output.Close() }
+
+// Save returns the Terminal as it is, and a duplicate of its descriptor. No method
+// is under way or called any more. The Terminal stays open until Close, which does
+// not hang up: there is the duplicate.
+func (t *Terminal) Save() (s State, fd int, err error) {
+	fd, err = poll.Dup(t.raw)
+	k := t.keyboard
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return State{KeysClosed: k.closed, Typed: k.keys.Typed}, fd, err
+}
+
+// Restore makes the Terminal that was saved. It takes the descriptor over.
+func Restore(s State, fd int) (*Terminal, error) {
+	t, err := ofMaster(fd)
+	if err != nil {
+		return nil, err
+	}
+	t.keyboard.closed, t.keyboard.keys.Typed = s.KeysClosed, s.Typed
+	return t, nil
+}

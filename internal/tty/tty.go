@@ -15,5 +15,31 @@
 // no terminals.
 package tty
 
+import "time"
+
+// State is a Terminal as it is written down. Its descriptor goes beside it.
+type State struct {
+	KeysClosed bool // the Keyboard was closed
+	Typed      Typed
+}
+
 // Winsize is the size of a terminal in character cells.
 type Winsize struct{ Rows, Cols uint16 }
+
+// Typed is what has to be known of the bytes typed so far.
+type Typed struct {
+	Taken      int64   // bytes of the stream done with, written or dropped
+	Signalled  []int64 // with NOFLSH: interrupt characters still to come whose signal was sent; ascending positions in the stream
+	Refused    bool    // the last write came up short
+	Quoted     bool    // the last byte was VLNEXT, unquoted: the next one means nothing special
+	Partial    bool    // the last byte did not end a line
+	EndTyped   bool    // the end of the input was typed
+	EditorEnds int     // how often it was typed for the line editor that reads now
+
+	// For a guess at what is queued in the kernel.
+	Recent   int       // bytes written since the last pause of settleTime
+	RecentAt time.Time // of the last write
+	Line     int       // bytes of the line under way
+	Longest  [2]int    // the longest line of the last and the last but one stretch of typedWindow bytes
+	Stretch  int       // bytes of the current stretch
+}
