@@ -52,3 +52,15 @@ func short(s string) string {
 	}
 	return strings.ToValidUTF8(s[:most], "") + "..."
 }
+
+// statuses are the exit statuses of errors that do not have 125.
+var statuses = map[string]int{proto.CodeCommandNotFound: 127, proto.CodeNotExecutable: 126, proto.CodeTooLarge: 126}
+
+// fail makes a final error.
+func fail(code, title, detail string) *proto.Error {
+	status, ok := statuses[code]
+	if !ok {
+		status = 125
+	}
+	return proto.NewError(code, title, detail, status)
+}
