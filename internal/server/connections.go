@@ -13,19 +13,20 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A connection is entered in the ledger from its first moment to its end:
+// A connection is entered in the ledger from its first moment on:
 //
-//   - over TCP as a stranger's, until a request shows who sends it. Strangers so
-//     shut nobody out, however slowly they speak: where one more comes, the oldest
-//     of the address that has most goes.
-//   - then as its principal's, where the one that is idle for longest goes. Over a
-//     Unix socket it is that at once.
-//   - when it is upgraded, as unopened until a session has it, where the oldest
-//     goes: a client sends its open at once, and connects again if it was late.
-//   - then not any more: of those that sessions have there are no more than sessions.
+//   - Over TCP as a stranger's, until a request has authenticated. One more stranger
+//     than the bound costs the address with most of them its oldest. So strangers
+//     shut nobody out, however slowly they send.
+//   - Then as its principal's; over a Unix socket from the beginning. One more than
+//     the bound costs the one that is idle for longest.
+//   - After the upgrade as unopened, until a session has it. One more than the bound
+//     costs the oldest: a client sends its open at once, and connects again if it
+//     was late.
+//   - Then no more: each session has one at most.
 
-// trustedKey marks requests that came over a Unix socket: who could open it is its
-// owner.
+// trustedKey marks requests that came over a Unix socket: only the server's own user
+// can open that.
 type trustedKey struct{}
 
 // connKey finds the connection of a request.
@@ -39,7 +40,7 @@ func (s *Server) noteState(c net.Conn, state http.ConnState) {
 		if isUnix(c) {
 			p, r = party{principal: owner, way: overUnix}, connections
 		} else {
-			s.tcp <- struct{}{} // the listener waits, so that no more are accepted meanwhile
+			s.tcp <- struct{}{} // until there is room no other connection is accepted
 		}
 		if no := s.ledger.enter(p, r, c, true, func() { go s.turnAway(c, turnedAway[r]) }); no != "" {
 			go s.turnAway(c, no)
@@ -48,7 +49,7 @@ func (s *Server) noteState(c net.Conn, state http.ConnState) {
 		s.ledger.busy(c)
 	case http.StateIdle:
 		s.ledger.idle(c)
-	case http.StateHijacked: // which its arrival knows
+	case http.StateHijacked: // it is entered as an arrival
 		s.ledger.leave(c)
 	case http.StateClosed:
 		s.ledger.leave(c)
@@ -63,21 +64,21 @@ func isUnix(c net.Conn) bool {
 	return ok
 }
 
-// maxTCP bounds the connections over TCP in all, those that are being closed
-// included. It is above what the ledger and the sessions may have, so that where it
-// is met some are about to be closed.
+// maxTCP bounds all connections over TCP, also those that are being closed. It is
+// above what the ledger and the sessions allow, so that if it is met some
+// connections are about to be closed.
 func (c *Config) maxTCP() int {
 	return 3*c.MaxConnections + (1+endedFactor)*c.MaxSessions + maxTurnedAway
 }
 
-// turnedAway is what is said to a connection that goes for a newer one.
+// turnedAway is the answer on a connection that is closed for a newer one.
 var turnedAway = map[row]string{
 	strangers:   "this was the oldest one without authentication; the server's --max-connections raises the bound",
 	connections: "this one was idle for longest; the server's --max-connections raises the bound",
 }
 
-// authenticated notes who sends a request, or says why there is no room for its
-// connection.
+// authenticated enters the connection of a request as the party's, or says why
+// there is no room for it.
 func (s *Server) authenticated(r *http.Request, p party) string {
 	c, ok := r.Context().Value(connKey{}).(net.Conn)
 	if !ok {
@@ -86,12 +87,13 @@ func (s *Server) authenticated(r *http.Request, p party) string {
 	return s.ledger.move(c, p, connections)
 }
 
-// maxTurnedAway bounds the connections that are told why they are closed: whoever
-// takes no answer would keep its descriptor for longer.
+// maxTurnedAway bounds the connections that get an answer before they are closed: a
+// peer that does not read it holds a descriptor for a second.
 const maxTurnedAway = 64
 
-// turnAway closes a connection, and says why if there are not many such. With TLS
-// nothing is said: before the handshake nobody could read it.
+// turnAway answers why and closes a connection, if there are not many such; others
+// it closes at once. With TLS it does not answer: before the handshake the peer
+// could not read it.
 func (s *Server) turnAway(c net.Conn, detail string) {
 	if below, ok := c.(interface{ NetConn() net.Conn }); ok {
 		below.NetConn().Close() // TLS would say goodbye, for up to 5 s
@@ -111,15 +113,15 @@ func (s *Server) turnAway(c net.Conn, detail string) {
 	}
 	r.Write(c)
 	if half, ok := c.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite() // a reset at once could overtake it
+		half.CloseWrite() // a reset at once could overtake the answer
 	}
 }
 
 // turning counts the connections that are being turned away.
 type turning = atomic.Int32
 
-// An arrival is a connection that was upgraded, or is about to be, and that no
-// session has.
+// An arrival is a connection that is about to be upgraded, or was, and that no
+// session has yet.
 type arrival struct {
 	srv *Server
 	party
@@ -127,8 +129,8 @@ type arrival struct {
 
 	mu       sync.Mutex
 	conn     *link.Conn // nil before the upgrade
-	dropped  bool       // it went for a newer one
-	awaiting bool       // its open has not come
+	dropped  bool       // it is closed for a newer one
+	awaiting bool       // a goroutine waits for its open
 }
 
 // admit enters a connection that is about to be upgraded, or says why that cannot
@@ -149,7 +151,8 @@ func (s *Server) admit(p party, from string) (*arrival, string) {
 	return a, ""
 }
 
-// enter enters it as unopened, and leave takes that back. Both may be called again.
+// enter enters the arrival as unopened, and leave removes the entry. Both may be
+// called again.
 func (a *arrival) enter() string { return a.srv.ledger.enter(a.party, unopened, a, true, a.drop) }
 
 func (a *arrival) leave() { a.srv.ledger.leave(a) }
@@ -162,17 +165,17 @@ func (a *arrival) closed() {
 	a.srv.conns.Done()
 }
 
-// drop closes it for a newer one.
+// drop closes the connection for a newer one.
 func (a *arrival) drop() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.dropped = true
 	if a.conn != nil {
-		go a.conn.Close() // which may wait for a reader to let go
+		go a.conn.Close() // which may wait for a read under way
 	}
 }
 
-// upgraded notes its connection, and reports whether it may go on.
+// upgraded notes the connection, and reports whether it was not dropped before.
 func (a *arrival) upgraded(c *link.Conn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -180,15 +183,15 @@ func (a *arrival) upgraded(c *link.Conn) bool {
 	return !a.dropped
 }
 
-// isDropped reports whether it went for a newer one.
+// isDropped reports whether the connection was closed for a newer one.
 func (a *arrival) isDropped() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.dropped
 }
 
-// awaits notes whether the connection waits for its open, of which nobody else
-// knows. It reports false if it is too late for that.
+// awaits notes whether a goroutine waits for the open of the connection. It reports
+// false after shutOpening.
 func (s *Server) awaits(a *arrival, awaiting bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,8 +201,8 @@ func (s *Server) awaits(a *arrival, awaiting bool) bool {
 	return !s.shut
 }
 
-// shutOpening closes the connections that wait for their open, now and from now
-// on.
+// shutOpening closes the connections that wait for their open. From then on none may
+// wait.
 func (s *Server) shutOpening() {
 	s.mu.Lock()
 	s.shut = true
@@ -208,7 +211,7 @@ func (s *Server) shutOpening() {
 		a := t.(*arrival)
 		a.mu.Lock()
 		if a.awaiting {
-			go a.conn.Close() // which may wait for a reader to let go
+			go a.conn.Close() // which may wait for a read under way
 		}
 		a.mu.Unlock()
 	}

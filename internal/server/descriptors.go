@@ -2,32 +2,30 @@ package server
 
 import "fmt"
 
-// Descriptors that the server needs: of each it may have at a time. With a client a
-// session takes 7 or 8 (its pipes or its terminal, a pidfd, its cgroup or its
-// parent's socket, the connection), and one that has ended its connection.
+// How many descriptors the server needs. A session with a client takes 7 or 8 (its
+// pipes or its terminal, a pidfd, its cgroup or its parent's socket, the
+// connection). One that has ended takes the connection alone.
 const (
 	ownDescriptors     = 32 + maxTurnedAway
 	sessionDescriptors = 10
-	// connectionRows is how many rows --max-connections bounds: of strangers, of
-	// connections and of unopened ones over TCP, and the latter over Unix sockets,
-	// for which there are so always some.
+	// connectionRows is how many rows --max-connections bounds: strangers,
+	// connections and unopened ones over TCP, the latter two over Unix sockets.
 	connectionRows = 5
 	// leastConnections is the least that --max-connections is lowered to.
 	leastConnections = 16
 )
 
-// LeastDescriptors is the least limit of descriptors with which a server runs.
+// LeastDescriptors is the least limit of descriptors that a server runs with.
 const LeastDescriptors = ownDescriptors + connectionRows*leastConnections + sessionDescriptors + endedFactor
 
-// descriptors is what the bounds can need.
+// descriptors is how many the bounds can need.
 func (c *Config) descriptors() int {
 	return ownDescriptors + connectionRows*c.MaxConnections + (sessionDescriptors+endedFactor)*c.MaxSessions
 }
 
-// fit lowers the bounds of connections and sessions to what the process may open,
-// connections first, and says so in words, "" if nothing was to be lowered. Refusing
-// to start would end a server whose flags nobody has set; without a word its bounds
-// would be others than those of its flags.
+// fit lowers the bounds of connections, then of sessions, to what the process may
+// open, and returns a warning, "" if the bounds are low enough. A server without
+// flags must start all the same, so fit does not fail.
 func (c *Config) fit() string {
 	need := c.descriptors()
 	if c.Descriptors <= 0 || need <= c.Descriptors {

@@ -11,18 +11,17 @@ import (
 	"wsexec/internal/proto"
 )
 
-// errStartTimeout is why a start was given up.
+// errStartTimeout says that a start was given up after --start-timeout.
 type errStartTimeout struct{ after time.Duration }
 
 func (e errStartTimeout) Error() string {
 	return fmt.Sprintf("it took over %v, the server's --start-timeout: a file or directory that it needs does not answer", e.after)
 }
 
-// errStopping is why the starts were given up that are under way when the server
-// ends.
+// errStopping says that a start was given up since the server ends.
 var errStopping = errors.New("the server is stopping")
 
-// startError puts why a command could not be started into words for its user.
+// startError is the answer to a client whose command could not be started.
 func startError(err error) *proto.Error {
 	var lookup *procgroup.NotInPathError
 	switch {
@@ -44,7 +43,7 @@ func startError(err error) *proto.Error {
 	return fail(proto.CodeInternal, "the command could not be started", err.Error())
 }
 
-// short is s, or as much of it as belongs into a line of the log.
+// short cuts s to what a line of the log takes.
 func short(s string) string {
 	const most = 256 // bytes
 	if len(s) <= most {
@@ -53,10 +52,10 @@ func short(s string) string {
 	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
-// statuses are the exit statuses of errors that do not have 125.
+// statuses are the exit statuses of errors; of all others it is 125.
 var statuses = map[string]int{proto.CodeCommandNotFound: 127, proto.CodeNotExecutable: 126, proto.CodeTooLarge: 126}
 
-// fail makes a final error.
+// fail makes the last message of a connection.
 func fail(code, title, detail string) *proto.Error {
 	status, ok := statuses[code]
 	if !ok {

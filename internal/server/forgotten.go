@@ -8,37 +8,36 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A past remembers the ids of a principal's sessions that are no more, so that a
+// A past remembers the ids of a principal's sessions that were forgotten, so that a
 // start that was delayed on its way, or is sent again, does not run again. Of an id
-// it keeps 8 bytes: 62 of the bits of a hash, and why the session is no more. (That
-// a new id has the hash of one of a million kept ones happens once in 4·10^12
-// starts.) An hour of 100 starts a second takes 3 MB.
+// it keeps 8 bytes: 62 bits of a hash, and why the session was forgotten. (A new id
+// has the hash of one of a million kept ones once in 4·10^12 starts.) An hour of
+// 100 starts a second takes 3 MB.
 //
-// Ids are kept in the order of time, in spans of up to spanIDs of them, each sorted.
-// A span is dropped as a whole, when the youngest in it need not be remembered any
-// more.
+// Ids are kept in the order of time, in spans of up to spanIDs ids, each sorted. A
+// span is dropped as a whole, when its youngest id need not be remembered any more.
 type past struct {
 	spans []*span // oldest first
-	n     int
+	n     int     // ids in all spans
 
-	// Why commands could not be started, of the last ones.
-	words map[uint64]*proto.Error
-	order []uint64 // the keys of words, oldest first
+	// Why the last commands that could not be started were not, by hash.
+	failures map[uint64]*proto.Error
+	order    []uint64 // the keys of failures, oldest first
 }
 
 // A span has the ids of one time.
 type span struct {
 	from, until  time.Time // when the oldest and the youngest were added
-	acknowledged []uint64  // of sessions whose client has everything
+	acknowledged []uint64  // of sessions that went byAcknowledgement
 	others       []uint64
 }
 
-// A goneWhy says why a session is no more.
+// A goneWhy says why a session was forgotten.
 type goneWhy uint64
 
 const (
 	byAcknowledgement goneWhy = iota // its client has everything
-	byTime                           // nobody came for it in time
+	byTime                           // no client came back in time
 	byFailure                        // its command could not be started
 	byPanic
 	goneWhys
@@ -51,25 +50,33 @@ const (
 	pastSpans = 64
 	// spanIDs bounds the ids of a span, since adding one moves half of them.
 	spanIDs = 1 << 14
-	// pastWords bounds the failures whose words are kept.
-	pastWords = 256
-	// acknowledgedFor is how long the id of an acknowledged session is remembered
-	// where there are too many: its client sends no start any more, and one on its
-	// way arrives or is given up by TCP within 924 s (tcp_retries2 of man 7 tcp).
+	// pastFailures bounds the failures that are kept.
+	pastFailures = 256
+	// acknowledgedFor is how long the id of an acknowledged session is remembered if
+	// there are too many ids. Its client sends no start any more, and one on its way
+	// arrives or is given up by TCP within 924 s (tcp_retries2 of man 7 tcp).
 	acknowledgedFor = 16 * time.Minute
+)
+
+// What a client gets that asks for a forgotten session.
+var (
+	goneUnread  = fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
+	goneRead    = fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
+	goneFailure = fail(proto.CodeGone, "the session is gone", "nothing was run; why not is forgotten")
 )
 
 var pastSeed = maphash.MakeSeed()
 
-// hashOf is the hash of an id, with room for why it is no more.
+// hashOf is the hash of an id, with room for a goneWhy.
 func hashOf(id string) uint64 {
 	return maphash.String(pastSeed, id) / uint64(goneWhys) * uint64(goneWhys)
 }
 
 func (p *past) len() int { return p.n }
 
-// add remembers an id, and the words for it if its command could not be started.
-func (p *past) add(id string, word *proto.Error, why goneWhy, d time.Duration) {
+// add remembers an id for d. failure is why the command of one that goes byFailure
+// could not be started.
+func (p *past) add(id string, why goneWhy, failure *proto.Error, d time.Duration) {
 	now := time.Now()
 	p.purge(now, d)
 	var s *span
@@ -93,24 +100,24 @@ func (p *past) add(id string, word *proto.Error, why goneWhy, d time.Duration) {
 	*ids = slices.Insert(*ids, at, h)
 	p.n++
 	if why == byFailure {
-		p.keepWord(h, word)
+		p.addFailure(h, failure)
 	}
 }
 
-func (p *past) keepWord(h uint64, word *proto.Error) {
-	if p.words == nil {
-		p.words = map[uint64]*proto.Error{}
+func (p *past) addFailure(h uint64, failure *proto.Error) {
+	if p.failures == nil {
+		p.failures = map[uint64]*proto.Error{}
 	}
-	p.words[h] = word
+	p.failures[h] = failure
 	p.order = append(p.order, h)
-	if len(p.order) > pastWords {
-		delete(p.words, p.order[0])
+	if len(p.order) > pastFailures {
+		delete(p.failures, p.order[0])
 		p.order = slices.Delete(p.order, 0, 1)
 	}
 }
 
-// word is what is to be said of an id, nil if it is not remembered.
-func (p *past) word(id string, d time.Duration) *proto.Error {
+// answer is what a client gets that asks for an id, nil if that is not remembered.
+func (p *past) answer(id string, d time.Duration) *proto.Error {
 	p.purge(time.Now(), d)
 	h := hashOf(id)
 	for i := len(p.spans) - 1; i >= 0; i-- {
@@ -121,16 +128,16 @@ func (p *past) word(id string, d time.Duration) *proto.Error {
 			}
 			switch h = ids[at]; goneWhy(h % uint64(goneWhys)) {
 			case byAcknowledgement:
-				return goneTold
+				return goneRead
 			case byFailure:
-				if w := p.words[h]; w != nil {
-					return w
+				if f := p.failures[h]; f != nil {
+					return f
 				}
-				return goneFailed
+				return goneFailure
 			case byPanic:
 				return errInternal
 			}
-			return goneUntold
+			return goneUnread
 		}
 	}
 	return nil

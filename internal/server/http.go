@@ -15,13 +15,13 @@ import (
 	"wsexec/internal/proto"
 )
 
-// owner is the principal of the token and of the Unix socket: both are the
+// owner is the principal of the token and of the Unix socket. Both are for the
 // server's own user.
 const owner = "owner"
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// A connection that has sent many requests waits for all others after each.
+	// A connection with many requests lets the others go first after each.
 	runtime.Gosched()
 	if no := s.check(r); no != nil {
 		s.refused.add(no.title, r.RemoteAddr, true)
@@ -31,8 +31,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.routes.ServeHTTP(w, r)
 }
 
-// newRoutes are what the server serves. A path that is not written as here was
-// refused before, so that the mux redirects nobody.
+// newRoutes returns the resources of the server. check has refused every path that
+// the mux would redirect.
 func (s *Server) newRoutes() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -56,7 +56,7 @@ func (s *Server) newRoutes() *http.ServeMux {
 // clients that have authenticated.
 func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.Request, party, key)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		id := strings.Clone(r.PathValue("id")) // or it would keep the whole request line
+		id := strings.Clone(r.PathValue("id")) // a part of the request line would keep it whole
 		if id != "" && !proto.ValidID(id) {
 			problem(w, http.StatusBadRequest, "bad session id", "an id is 26 characters of a-z2-7")
 			return
@@ -86,8 +86,8 @@ func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.R
 	}
 }
 
-// authenticate says who sends a request, without a principal for a stranger, and
-// whether a token came with it.
+// authenticate returns the party that sends a request, without a principal if that
+// is a stranger, and whether a token was sent.
 func (s *Server) authenticate(r *http.Request) (p party, sent bool) {
 	if r.Context().Value(trustedKey{}) != nil {
 		return party{principal: owner, way: overUnix}, false
@@ -97,7 +97,7 @@ func (s *Server) authenticate(r *http.Request) (p party, sent bool) {
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return party{}, false
 	}
-	// Hashed, so that the time tells nothing about the length either.
+	// Of the hashes, so that the time says nothing about the length either.
 	sum := sha256.Sum256([]byte(token))
 	if s.cfg.Token == "" || subtle.ConstantTimeCompare(sum[:], s.token[:]) != 1 {
 		return party{}, true
@@ -107,8 +107,8 @@ func (s *Server) authenticate(r *http.Request) (p party, sent bool) {
 
 func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k key) {
 	if !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
-		// Sec-WebSocket-Key without Upgrade is a client behind a proxy that
-		// does not pass upgrades on.
+		// A request with Sec-WebSocket-Key and without Upgrade came through a proxy
+		// that does not pass upgrades on.
 		if x := s.lookup(k); x != nil && r.Header.Get("Sec-WebSocket-Key") == "" {
 			writeJSON(w, http.StatusOK, x.info())
 			return
@@ -157,8 +157,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k
 		s.refused.add("the upgrade failed", r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", err)
 		return
 	}
-	// The handler's goroutine and its buffers end here; the connection gets a
-	// goroutine of its own.
+	// On a goroutine of its own, so that the handler's and its buffers end.
 	served = true
 	go s.serve(c, k, a)
 }
@@ -184,8 +183,8 @@ func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, _ party, k 
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// hasToken reports whether a header that is a comma-separated list has token,
-// whatever the case.
+// hasToken reports whether a header that is a comma-separated list has token, in
+// any case.
 func hasToken(h http.Header, name, token string) bool {
 	for _, v := range h.Values(name) {
 		for t := range strings.SplitSeq(v, ",") {
@@ -217,7 +216,7 @@ func problem(w http.ResponseWriter, status int, title, detail string) {
 	problemOf(w, "about:blank", status, title, detail)
 }
 
-// problemOf is problem with a type that a client may look at.
+// problemOf is problem with a type that tells clients what to do.
 func problemOf(w http.ResponseWriter, typ string, status int, title, detail string) {
 	w.Header().Set("Content-Type", proto.ProblemType)
 	w.Header().Set("Cache-Control", "no-store")
@@ -233,5 +232,5 @@ func problemJSON(typ string, status int, title, detail string) []byte {
 	return append(b, '\n')
 }
 
-// retryAfter, in seconds, goes with what may be possible later.
+// retryAfter, in seconds, is sent with refusals of what may be possible later.
 const retryAfter = "5"

@@ -9,18 +9,18 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A ledger has an account for each party, in which is entered what the party makes
-// the server keep. Each row has a bound for one party and one for all, and what
-// happens where a bound is met:
+// A ledger has an account for each party. What the party makes the server keep is
+// entered there, by rows. Each row has a bound for one party and one for all
+// parties. If a bound is met:
 //
-//   - Connections that do nothing: the oldest of the party that has most goes. A
-//     party that has fewer than another so loses none to it.
-//   - Bytes of opens, and turns to parse them: the party waits until others give
-//     theirs back. The next is always of a party that has least.
-//   - All else is refused, with the bound and its flag.
+//   - Of connections that do nothing, the oldest of the party that has most is
+//     closed. A party that has fewer than another one loses none to it.
+//   - For bytes of opens and turns to parse them, the party waits until others have
+//     returned theirs. The next one is of a party that has least.
+//   - All else is refused. The answer names the bound and its flag.
 //
-// What is kept and bounded nowhere else is entered here; a test finds tables of the
-// server that are not.
+// A test finds tables of the server that are bounded nowhere else and not entered
+// here.
 type ledger struct {
 	bounds [rows]rowBound
 
@@ -30,8 +30,8 @@ type ledger struct {
 	entries  map[any]*entry
 	queues   [rows]list.List // of *waiter, the longest waiting first
 	pastFor  time.Duration   // how long ids are remembered
-	clock    uint64          // counts what became idle
-	swept    time.Time       // when accounts were looked through for ids that need not be
+	clock    uint64          // counts entries that became idle
+	swept    time.Time       // when ids that need not be remembered were last dropped
 }
 
 // A row is a kind of thing that is kept for a party.
@@ -52,17 +52,16 @@ const (
 	rows
 )
 
-// A party is who has an account: a principal, or the address of a stranger. What
-// comes over a Unix socket is entered apart from what comes over TCP, so that the
-// one does not take the other's room. Sessions and ids are a principal's, however
-// it came.
+// A party has an account: a principal, or the address of a stranger. Connections
+// over a Unix socket are entered apart from those over TCP, so that neither takes
+// the other's room. Sessions and ids are entered for the principal alone.
 type party struct {
 	principal string
 	address   string // of a stranger
 	way       way
 }
 
-// A way is how a party's connections come.
+// A way is the kind of listener that a party's connections come by.
 type way int
 
 const (
@@ -74,47 +73,47 @@ const (
 // A rowBound is that of a row. 0 is none.
 type rowBound struct {
 	each, all int // of one party, and of all that come the same way
-	idle      int // of one party's entries that are idle, see surplus
-	// Which entries can go for a new one.
-	goes expendable
-	// Words for what is refused, with a number, and the flag that raises the bound.
+	idle      int // of one party's idle entries, see surplus
+	goes      expendable
+	// What a refused party reads: a sentence with a number, and the flag that raises
+	// the bound.
 	eachWords, allWords string
 	eachFlag, allFlag   string
 }
 
-// expendable says which entries of a row go for a new one.
+// expendable says which entries of a row are dropped for a new one.
 type expendable int
 
 const (
-	neverGoes  expendable = iota
-	idleGoes              // those that are idle
-	oldestGoes            // every one
+	neverGoes  expendable = iota // none
+	idleGoes                     // idle ones
+	oldestGoes                   // all
 )
 
 // An account is what one party has.
 type account struct {
 	party
 	n    [rows]int
-	idle [rows]list.List // of *entry, those that can go, the longest idle first
+	idle [rows]list.List // of *entry that can be dropped, the longest idle first
 	past past
-	wait int // waiters of the party
+	wait int // how many waiters the party has
 }
 
-// An entry is a thing that can go.
+// An entry is a thing that can be dropped.
 type entry struct {
 	row   row
 	of    *account
 	thing any
 	drop  func()
 	idle  *list.Element // in the account's list; nil while it is busy
-	since uint64        // when it became idle, in the order of all
+	since uint64        // the clock when it became idle
 }
 
 // A waiter waits until it can take n of a row.
 type waiter struct {
 	of    *account
 	n     int
-	ready chan struct{} // closed when it has them
+	ready chan struct{} // closed when the n are entered
 }
 
 func newLedger(bounds [rows]rowBound, pastFor time.Duration) *ledger {
@@ -131,7 +130,7 @@ func (l *ledger) account(p party) *account {
 	return a
 }
 
-// tidy drops an account that has nothing any more. l.mu is held.
+// tidy drops an account that is empty. l.mu is held.
 func (l *ledger) tidy(a *account) {
 	if a.n == [rows]int{} && a.wait == 0 {
 		delete(l.accounts, a.party)
@@ -140,7 +139,7 @@ func (l *ledger) tidy(a *account) {
 
 // add adds n to a row of an account. l.mu is held.
 func (l *ledger) add(a *account, r row, n int) {
-	l.accounts[a.party] = a // which has been tidied away if its last entry just went
+	l.accounts[a.party] = a // tidy has dropped it if its last entry was just removed
 	a.n[r] += n
 	l.all[a.way][r] += n
 	if a.n[r] < 0 {
@@ -191,7 +190,7 @@ func (l *ledger) take(p party, r row, n int) string {
 	return no
 }
 
-// give takes back what take or await entered.
+// give returns n that take or await entered.
 func (l *ledger) give(p party, r row, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -201,8 +200,8 @@ func (l *ledger) give(p party, r row, n int) {
 	l.tidy(a)
 }
 
-// await enters n of a row once there is room, and reports whether that was so
-// before done was closed.
+// await enters n of a row once there is room. It returns false if there was none
+// until done.
 func (l *ledger) await(p party, r row, n int, done <-chan time.Time) bool {
 	l.mu.Lock()
 	a := l.account(p)
@@ -220,7 +219,7 @@ func (l *ledger) await(p party, r row, n int, done <-chan time.Time) bool {
 	defer l.mu.Unlock()
 	select {
 	case <-w.ready:
-		return true // meanwhile
+		return true // both came at once
 	default:
 	}
 	l.queues[r].Remove(e)
@@ -229,8 +228,8 @@ func (l *ledger) await(p party, r row, n int, done <-chan time.Time) bool {
 	return false
 }
 
-// serveQueue lets go who waits for a row, as far as there is room: those of the
-// party that has least first. l.mu is held.
+// serveQueue ends waits for a row as far as there is room, those of the party that
+// has least first. l.mu is held.
 func (l *ledger) serveQueue(r row) {
 	for {
 		var next *list.Element
@@ -250,8 +249,8 @@ func (l *ledger) serveQueue(r row) {
 	}
 }
 
-// enter enters a thing, idle or busy, which drop closes. It drops another for it
-// where a bound is met, or says why there is no room.
+// enter enters a thing, idle or busy, or says why there is no room. drop closes the
+// thing. If a bound is met, another thing is dropped, where the row allows that.
 func (l *ledger) enter(p party, r row, thing any, idle bool, drop func()) string {
 	l.mu.Lock()
 	if l.entries[thing] != nil {
@@ -275,8 +274,8 @@ func (l *ledger) enter(p party, r row, thing any, idle bool, drop func()) string
 	return no
 }
 
-// move enters a thing, which is entered already, in another row or account, as busy.
-// Where there is no room it stays entered where it is.
+// move enters a thing that is entered already in another row or account, as busy.
+// If there is no room, it stays where it is.
 func (l *ledger) move(thing any, p party, r row) string {
 	l.mu.Lock()
 	e := l.entries[thing]
@@ -286,7 +285,7 @@ func (l *ledger) move(thing any, p party, r row) string {
 	}
 	a := l.account(p)
 	wasIdle := e.idle != nil
-	l.busyLocked(e) // it does not go for itself
+	l.busyLocked(e) // so that it is not dropped for itself
 	gone, no := l.makeRoom(a, r)
 	if no != "" && wasIdle {
 		l.idleLocked(e)
@@ -309,8 +308,8 @@ func (l *ledger) move(thing any, p party, r row) string {
 	return no
 }
 
-// shift enters a thing in another row of its account, as busy, whatever the bound:
-// there was asked for room before.
+// shift enters a thing in another row of its account, as busy. The bound does not
+// matter: the caller has asked for room before.
 func (l *ledger) shift(thing any, r row) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -322,7 +321,7 @@ func (l *ledger) shift(thing any, r row) {
 	}
 }
 
-// leave takes back what enter or move entered. It may be called again.
+// leave removes the entry of a thing, if there is one.
 func (l *ledger) leave(thing any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -331,7 +330,7 @@ func (l *ledger) leave(thing any) {
 	}
 }
 
-// leaveRow does so if the thing is entered in that row.
+// leaveRow does the same if the entry is in that row.
 func (l *ledger) leaveRow(thing any, r row) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -340,7 +339,7 @@ func (l *ledger) leaveRow(thing any, r row) {
 	}
 }
 
-// remove takes an entry out. l.mu is held.
+// remove removes an entry. l.mu is held.
 func (l *ledger) remove(e *entry) {
 	l.busyLocked(e)
 	delete(l.entries, e.thing)
@@ -348,7 +347,7 @@ func (l *ledger) remove(e *entry) {
 	l.tidy(e.of)
 }
 
-// busy says that a thing is in use, and idle that it is not: from then on it can go.
+// busy says that a thing is in use, and idle that it is not, and can be dropped.
 func (l *ledger) busy(thing any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -380,7 +379,7 @@ func (l *ledger) idleLocked(e *entry) {
 	}
 }
 
-// makeRoom takes out the entry that has to go for one more of a row, if one has to,
+// makeRoom removes the entry that has to be dropped for one more of a row, if any,
 // or says why there is no room. l.mu is held.
 func (l *ledger) makeRoom(a *account, r row) (gone *entry, no string) {
 	b := &l.bounds[r]
@@ -399,8 +398,8 @@ func (l *ledger) makeRoom(a *account, r row) (gone *entry, no string) {
 				continue
 			}
 			e := f.Value.(*entry)
-			// One that has as many as a would have loses none to it, unless a has
-			// none at all: then the oldest of all those goes.
+			// A party that has as many as a would have loses none to a, unless a has
+			// none at all. Then the oldest of all such parties' entries is dropped.
 			if other.n[r] > most || gone == nil && a.n[r] == 0 || gone != nil && gone.of != a && e.since < gone.since {
 				gone, most = e, other.n[r]
 			}
@@ -413,8 +412,8 @@ func (l *ledger) makeRoom(a *account, r row) (gone *entry, no string) {
 	return gone, ""
 }
 
-// surplus returns the thing of a party that has been idle for longest, if more are
-// than may be, and nil otherwise. The thing counts as busy from then on.
+// surplus returns the thing of a party that has been idle for longest, if the party
+// has more idle ones than the bound, and otherwise nil. The thing is busy then.
 func (l *ledger) surplus(p party, r row) any {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -427,7 +426,7 @@ func (l *ledger) surplus(p party, r row) any {
 	return e.thing
 }
 
-// things returns what is entered in a row.
+// things returns the things that are entered in a row.
 func (l *ledger) things(r row) []any {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -440,19 +439,19 @@ func (l *ledger) things(r row) []any {
 	return all
 }
 
-// remember notes that a session is no more, and what is to be said of it. That the
-// party had room for it was asked when the session began.
-func (l *ledger) remember(k key, word *proto.Error, why goneWhy) {
+// remember remembers the id of a forgotten session. That there is room for it was
+// asked when the session began.
+func (l *ledger) remember(k key, why goneWhy, failure *proto.Error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(party{principal: k.principal})
-	a.past.add(k.id, word, why, l.pastFor)
+	a.past.add(k.id, why, failure, l.pastFor)
 	l.count(a)
 	l.sweep()
 }
 
-// recall is what is to be said of a session that is no more, nil if nothing is
-// remembered of it.
+// recall is what a client gets that asks for a forgotten session, nil if its id is
+// not remembered.
 func (l *ledger) recall(k key) *proto.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -460,19 +459,19 @@ func (l *ledger) recall(k key) *proto.Error {
 	if a == nil {
 		return nil
 	}
-	word := a.past.word(k.id, l.pastFor)
+	answer := a.past.answer(k.id, l.pastFor)
 	l.count(a)
-	return word
+	return answer
 }
 
-// count enters how many ids an account has. l.mu is held.
+// count enters how many ids are remembered for an account. l.mu is held.
 func (l *ledger) count(a *account) {
 	l.add(a, remembered, a.past.len()-a.n[remembered])
 	l.tidy(a)
 }
 
-// sweep drops what need not be remembered any more of parties that do not come back.
-// l.mu is held.
+// sweep drops the ids of all parties that need not be remembered any more, now and
+// then. l.mu is held.
 func (l *ledger) sweep() {
 	now := time.Now()
 	if now.Sub(l.swept) < l.pastFor/pastSpans {

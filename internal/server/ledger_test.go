@@ -293,11 +293,11 @@ func TestPastOfABusyHour(t *testing.T) {
 		b[remembered] = rowBound{each: maxPast, eachWords: "%d ids", eachFlag: "--max-linger"}
 		l := newLedger(b, time.Hour)
 		mine := key{"a", proto.NewID()}
-		l.remember(mine, fail(proto.CodeCommandNotFound, "no such command", ""), byFailure)
+		l.remember(mine, byFailure, fail(proto.CodeCommandNotFound, "no such command", ""))
 		const seconds, rate = 3600, 100
 		for s := range seconds {
 			for i := range rate {
-				l.remember(key{"b", fmt.Sprintf("%d-%d", s, i)}, nil, goneWhy(i%2))
+				l.remember(key{"b", fmt.Sprintf("%d-%d", s, i)}, goneWhy(i%2), nil)
 			}
 			time.Sleep(time.Second)
 		}
@@ -315,7 +315,7 @@ func TestPastOfABusyHour(t *testing.T) {
 		}
 		for s := 0; s < seconds; s += 97 {
 			for i := range rate {
-				if w, want := l.recall(key{"b", fmt.Sprintf("%d-%d", s, i)}), [2]*proto.Error{goneTold, goneUntold}[i%2]; w != want {
+				if w, want := l.recall(key{"b", fmt.Sprintf("%d-%d", s, i)}), [2]*proto.Error{goneRead, goneUnread}[i%2]; w != want {
 					t.Fatalf("id %d-%d: %v, want %v", s, i, w, want)
 				}
 			}
@@ -330,7 +330,7 @@ func TestPastOfABusyHour(t *testing.T) {
 		if w := l.recall(mine); w != nil {
 			t.Errorf("after two hours: %v", w)
 		}
-		l.remember(key{"c", "x"}, nil, byTime)
+		l.remember(key{"c", "x"}, byTime, nil)
 		if len(l.accounts) != 1 {
 			t.Errorf("%d accounts, want that of c alone", len(l.accounts))
 		}
@@ -347,8 +347,8 @@ func TestPastIsFull(t *testing.T) {
 		l := newLedger(b, time.Hour)
 		a := party{principal: "a"}
 		for i := range 500 {
-			l.remember(key{"a", fmt.Sprint("told", i)}, nil, byAcknowledgement)
-			l.remember(key{"a", fmt.Sprint("untold", i)}, nil, byTime)
+			l.remember(key{"a", fmt.Sprint("told", i)}, byAcknowledgement, nil)
+			l.remember(key{"a", fmt.Sprint("untold", i)}, byTime, nil)
 		}
 		if no := l.room(a, remembered); !strings.Contains(no, "1000 ids; the server's shorter --max-linger") {
 			t.Errorf("%q", no)
@@ -361,7 +361,7 @@ func TestPastIsFull(t *testing.T) {
 			t.Errorf("after %v: %q", acknowledgedFor, no)
 		}
 		for i := range 500 {
-			if l.recall(key{"a", fmt.Sprint("untold", i)}) != goneUntold {
+			if l.recall(key{"a", fmt.Sprint("untold", i)}) != goneUnread {
 				t.Fatalf("untold%d is forgotten", i)
 			}
 		}
@@ -374,12 +374,12 @@ func TestPastIsFull(t *testing.T) {
 func TestWhyASessionIsNoMore(t *testing.T) {
 	var p past
 	word := fail(proto.CodeNotExecutable, "no", "")
-	for i := range pastWords + 1 {
-		p.add(fmt.Sprint("failed", i), word, byFailure, time.Hour)
+	for i := range pastFailures + 1 {
+		p.add(fmt.Sprint("failed", i), byFailure, word, time.Hour)
 	}
-	p.add("panic", nil, byPanic, time.Hour)
-	for id, want := range map[string]*proto.Error{"failed0": goneFailed, "failed1": word, "panic": errInternal, "other": nil} {
-		if got := p.word(id, time.Hour); got != want {
+	p.add("panic", byPanic, nil, time.Hour)
+	for id, want := range map[string]*proto.Error{"failed0": goneFailure, "failed1": word, "panic": errInternal, "other": nil} {
+		if got := p.answer(id, time.Hour); got != want {
 			t.Errorf("%s: %v, want %v", id, got, want)
 		}
 	}

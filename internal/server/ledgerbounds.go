@@ -5,14 +5,14 @@ import "wsexec/internal/proto"
 // Factors of the bounds that have no flag of their own.
 const (
 	// endedFactor times --max-sessions bounds the sessions that have ended and are
-	// not forgotten, those whose clients have not read all included.
+	// not forgotten: those with a client that has not read all, too.
 	endedFactor = 4
-	// maxLists bounds the pages of lists that are being written to one party; each
-	// takes some 20 KiB, however slowly it is read.
+	// maxLists bounds the pages of lists that one party is reading. Each takes some
+	// 20 KiB, for as long as the party reads it.
 	maxLists = 64
 )
 
-// bounds are those of the ledger.
+// bounds are the bounds of the ledger.
 func (c *Config) bounds() [rows]rowBound {
 	const sessions, user, conns, memory = "--max-sessions", "--max-sessions-per-user", "--max-connections", "--open-memory"
 	return [rows]rowBound{

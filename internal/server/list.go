@@ -12,11 +12,11 @@ import (
 	"wsexec/internal/proto"
 )
 
-// maxPage bounds the sessions of a page of a list, each of which has up to 8 KiB.
+// maxPage bounds the sessions of a page. Each takes up to 8 KiB.
 const maxPage = 100
 
-// A cursor says after which session a list goes on: by its number, which holds for
-// one instance of the server alone.
+// cursor names the session after which the next page begins: by its number, which
+// is good for this instance of the server alone.
 func (s *Server) cursor(number uint64) string {
 	return s.instance[:8] + "-" + strconv.FormatUint(number, 36)
 }
@@ -27,8 +27,8 @@ func (s *Server) number(cursor string) (uint64, bool) {
 	return number, err == nil && of == s.instance[:8]
 }
 
-// page returns the principal's sessions after that number, oldest first, at most
-// limit, and whether there are more.
+// page returns up to limit of the principal's sessions after that number, oldest
+// first, and whether there are more.
 func (s *Server) page(principal string, after uint64, limit int) (xs []*session, more bool) {
 	s.mu.Lock()
 	for k, x := range s.sessions {
@@ -45,7 +45,7 @@ func (s *Server) page(principal string, after uint64, limit int) (xs []*session,
 }
 
 // serveList writes a page of the list of sessions, one session after the other, so
-// that a slow reader costs no more than one of them.
+// that the memory that a slow reader holds is that of one session.
 func (s *Server) serveList(w http.ResponseWriter, r *http.Request, p party, _ key) {
 	q := r.URL.Query()
 	limit, after := maxPage, uint64(0)

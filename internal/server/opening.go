@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+
 	"wsexec/internal/link"
 	"wsexec/internal/proto"
 )
 
-// serve runs one connection from its open to its end.
+// serve reads the open of an upgraded connection and gives the connection to the
+// session that the open names. The session closes it.
 func (s *Server) serve(c *link.Conn, k key, a *arrival) {
-	given := false // to a session, which is done with it later
+	given := false // the session has it, and calls a.closed
 	defer func() {
 		a.leave()
 		if !given {
@@ -19,57 +21,24 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 		}
 	}()
 	defer func() {
-		if p := recover(); p != nil { // before there was a session, which has a guard of its own
+		if p := recover(); p != nil { // not one of a session, which recovers its own
 			s.cfg.Log.Error("panic", "session", k.id, "principal", k.principal, "panic", p, "stack", string(debug.Stack()))
 			c.Close()
 		}
 	}()
 	room := s.openRoom(a)
 	defer room.leave()
-	m, err := s.awaitOpen(c, a, room)
 	refuse := func(e *proto.Error) {
 		s.refused.add(e.Title, a.from, false, "session", k.id, "principal", k.principal, "code", e.Code, "detail", e.Detail)
 		room.leave()
 		c.Fail(e)
 	}
-	var full *proto.Error
-	if errors.As(err, &full) {
-		refuse(full)
-		return
+	o, e := s.readOpen(c, k, a, room)
+	if e != nil {
+		refuse(e)
 	}
-	if errors.Is(err, link.ErrTooLong) {
-		refuse(fail(proto.CodeTooLarge, "the command is too large", fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent; the server's --max-command raises the bound, up to %d", s.cfg.MaxCommand, proto.MaxOpen)))
+	if o == nil {
 		return
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		refuse(fail(proto.CodeLimit, "nothing was asked for", fmt.Sprintf("no open came within %v; the server's --open-timeout raises the bound", s.cfg.OpenTimeout)))
-		return
-	}
-	if err != nil {
-		if errors.Is(err, link.ErrProtocol) || errors.Is(err, proto.ErrTruncated) {
-			c.Refuse(err)
-		}
-		if a.isDropped() {
-			err = errors.New("it was the oldest that waited for its open; the server's --max-connections raises the bound")
-		}
-		s.refused.add("no open", a.from, false, "session", k.id, "principal", k.principal, "detail", err)
-		c.Close()
-		return
-	}
-	o, ok := m.(*proto.Open)
-	if !ok {
-		c.Refuse(fmt.Errorf("%w: open must come first", link.ErrProtocol))
-		return
-	}
-	if o.Watch {
-		refuse(fail(proto.CodeBadRequest, "the request cannot be served", "this server has no watchers"))
-		return
-	}
-	if o.Start != nil {
-		if err := o.Start.Check(); err != nil {
-			refuse(fail(proto.CodeBadRequest, "the request cannot be served", err.Error()))
-			return
-		}
 	}
 	sum := sumOf(o.Start)
 	x, created, e := s.session(k, o, sum)
@@ -78,21 +47,21 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 		return
 	}
 	if created {
-		a.leave() // it is the session's
+		a.leave() // it counts as the session from now on
 		x.launch(o.Start)
 	}
 	if o.Start != nil {
-		o.Start = new(proto.Start) // a large one would be kept; that there was one still counts
+		o.Start = new(proto.Start) // that there was one still counts; a large one would be kept
 	}
 	room.leave()
 	if created && x.startErr != nil {
-		a.enter() // it may take a while until its client has gone
+		a.enter() // until the client has read why, which may take a while
 	}
-	ok = x.survives("serve", func() { e = x.serve(c, o, sum, created, a.closed) })
+	ok := x.survives("serve", func() { e = x.serve(c, o, sum, created, a.closed) })
 	given = ok && e == nil
 	switch {
 	case !ok:
-		go c.Close() // which may wait for what panicked
+		go c.Close() // which may wait for the reader that panicked
 	case e == nil:
 	case e == x.startErr:
 		c.Fail(e) // launch has logged it
@@ -101,7 +70,46 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	}
 }
 
-// awaitOpen reads the first message of a connection.
+// readOpen reads the first message of a connection. If that is no open that can be
+// served, it returns why, or nothing once it has closed the connection.
+func (s *Server) readOpen(c *link.Conn, k key, a *arrival, room *openRoom) (*proto.Open, *proto.Error) {
+	m, err := s.awaitOpen(c, a, room)
+	var full *proto.Error
+	switch {
+	case errors.As(err, &full):
+		return nil, full
+	case errors.Is(err, link.ErrTooLong):
+		return nil, fail(proto.CodeTooLarge, "the command is too large", fmt.Sprintf("its arguments and environment exceed %d bytes as they are sent; the server's --max-command raises the bound, up to %d", s.cfg.MaxCommand, proto.MaxOpen))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fail(proto.CodeLimit, "nothing was asked for", fmt.Sprintf("no open came within %v; the server's --open-timeout raises the bound", s.cfg.OpenTimeout))
+	case err != nil:
+		if errors.Is(err, link.ErrProtocol) || errors.Is(err, proto.ErrTruncated) {
+			c.Refuse(err)
+		}
+		if a.isDropped() {
+			err = errors.New("it was the oldest that waited for its open; the server's --max-connections raises the bound")
+		}
+		s.refused.add("no open", a.from, false, "session", k.id, "principal", k.principal, "detail", err)
+		c.Close()
+		return nil, nil
+	}
+	o, ok := m.(*proto.Open)
+	if !ok {
+		c.Refuse(fmt.Errorf("%w: open must come first", link.ErrProtocol))
+		return nil, nil
+	}
+	if o.Watch {
+		return nil, fail(proto.CodeBadRequest, "the request cannot be served", "this server has no watchers")
+	}
+	if o.Start != nil {
+		if err := o.Start.Check(); err != nil {
+			return nil, fail(proto.CodeBadRequest, "the request cannot be served", err.Error())
+		}
+	}
+	return o, nil
+}
+
+// awaitOpen waits for the first message of a connection.
 func (s *Server) awaitOpen(c *link.Conn, a *arrival, room *openRoom) (any, error) {
 	defer s.awaits(a, false)
 	if !a.upgraded(c) {

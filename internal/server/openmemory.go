@@ -8,23 +8,23 @@ import (
 	"wsexec/internal/proto"
 )
 
-// What is received of opens is bounded in all. An open of up to freeOpen bytes is
-// kept as it comes: of those there are no more than unopened connections. A larger
-// one has to reserve room for the largest first, until its command was started, so
-// that those that come very slowly, or whose command takes long to start, do not fill
-// the memory; others wait for theirs meanwhile. What is parsed of it takes several
-// times as much, and has room of its own until the command was started.
+// The memory that opens take is bounded. An open of up to freeOpen bytes is kept as
+// it comes; there are no more of those than unopened connections. A larger one
+// reserves room for the largest before the rest is read (openBytes), since it may
+// come very slowly. Parsed, it takes several times its size, for which it reserves
+// room, too (parsedBytes), until its command was started, which may take long.
+// Other large opens wait for room meanwhile.
 
 const (
 	freeOpen = 32 << 10
-	// someOpen bounds opens of middle size: parsing one takes a few milliseconds,
-	// where the largest takes 0.1 s. Each kind is parsed one after the other, or a
-	// hundred of them would take gigabytes, and all processors from the sessions.
+	// someOpen bounds opens of middle size. Parsing one takes a few milliseconds,
+	// parsing the largest 0.1 s. One of each kind is parsed at a time: a hundred of
+	// them would take gigabytes, and all processors from the sessions.
 	someOpen = 256 << 10
-	// An open being parsed is there three times (in pieces, joined, and as values), and
-	// its strings three times until they are the kernel's: as values, as arguments, and
-	// as the kernel takes them. Each string takes besides a slice's header, a string's,
-	// a pointer, and no less than 16 bytes as the kernel takes it.
+	// An open is there three times while it is parsed (in pieces, joined, and as
+	// values), and its strings three times until the command was started (as values,
+	// as arguments, and as execve takes them). Each string costs a slice's header, a
+	// string's header, a pointer, and at least 16 bytes for execve.
 	parsedCopies     = 3
 	parsedStringCost = 72
 )
@@ -39,7 +39,7 @@ type openRoom struct {
 
 func (s *Server) openRoom(a *arrival) *openRoom { return &openRoom{s: s, party: a.party} }
 
-// room is the reader's view of it.
+// room is what the reader of the connection calls.
 func (o *openRoom) room() link.Room {
 	return link.Room{Free: freeOpen, Reserve: o.reserve, Parse: o.parse}
 }
@@ -53,8 +53,8 @@ func (o *openRoom) reserve() error {
 	return nil
 }
 
-// parse waits for room for what is parsed of an open, and for the turn to parse it,
-// which done ends.
+// parse waits for room for the parsed open, and then for the turn to parse it. done
+// ends the turn.
 func (o *openRoom) parse(size, strings int) (done func(), _ error) {
 	r := parsingSome
 	if size > someOpen {
@@ -77,7 +77,7 @@ func (o *openRoom) parse(size, strings int) (done func(), _ error) {
 	}, nil
 }
 
-// parsedBytesOf is what an open takes at most until its command was started.
+// parsedBytesOf is how much an open takes at most once it is parsed.
 func parsedBytesOf(size, strings int) int { return parsedCopies*size + parsedStringCost*strings }
 
 func (o *openRoom) await(r row, n int) bool {
@@ -86,7 +86,7 @@ func (o *openRoom) await(r row, n int) bool {
 	return o.s.ledger.await(o.party, r, n, t.C)
 }
 
-// leave gives all back.
+// leave gives back all room.
 func (o *openRoom) leave() {
 	if o.reserved > 0 {
 		o.s.ledger.give(o.party, openBytes, o.reserved)

@@ -8,35 +8,35 @@ import (
 	"time"
 )
 
-// Refusals are logged by their reason: the first ones of a second as they are,
-// more of them as one line, when the second is over, with their number and where
-// most of them came from. So a flood of requests is no flood of lines.
+// Refusals are logged by reason. The first ones in a second have a line each; the
+// others are counted, and have one line at the end of the second, with their number
+// and the address that most of them came from. So a flood of requests is no flood
+// of lines.
 type refusals struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	reasons map[string]*refused // by reason, of which there are as many as this package has
+	reasons map[string]*refused // by reason; this package has some ten
 }
 
-// A refused is what was refused for one reason in the second that runs.
+// A refused is what was refused for one reason in the current second.
 type refused struct {
-	said, counted int
-	from          map[string]int // of those counted, by address
+	logged, counted int
+	from            map[string]int // of those counted, by address
 }
 
 const (
-	// refusalsSaid bounds the refusals of clients that may come in that are said
-	// one by one in a second; of others one is.
-	refusalsSaid = 16
-	// refusalsFrom bounds the addresses that are told apart in a second.
+	// refusalsLogged bounds the refusals of a second that have a line each, of
+	// clients that have authenticated. Of strangers, one has.
+	refusalsLogged = 16
+	// refusalsFrom bounds the addresses that are counted apart in a second.
 	refusalsFrom = 64
 )
 
-// add notes that something was refused. attrs are logged where it is said by
-// itself.
+// add logs or counts a refusal. attrs are for its line, if it has one.
 func (r *refusals) add(reason, from string, stranger bool, attrs ...any) {
 	from = addressOf(from)
-	most := refusalsSaid
+	most := refusalsLogged
 	if stranger {
 		most = 1
 	}
@@ -50,9 +50,9 @@ func (r *refusals) add(reason, from string, stranger bool, attrs ...any) {
 		r.reasons[reason] = of
 		time.AfterFunc(time.Second, func() { r.second(reason) })
 	}
-	say := of.said < most
-	if say {
-		of.said++
+	log := of.logged < most
+	if log {
+		of.logged++
 	} else {
 		of.counted++
 		if of.from == nil {
@@ -64,13 +64,12 @@ func (r *refusals) add(reason, from string, stranger bool, attrs ...any) {
 		of.from[from]++
 	}
 	r.mu.Unlock()
-	if say {
+	if log {
 		r.log.Info("refused", append([]any{"reason", reason, "from", from}, attrs...)...)
 	}
 }
 
-// second says what was counted in a second, and begins another if that was
-// something.
+// second logs what was counted in a second, and begins another one if anything was.
 func (r *refusals) second(reason string) {
 	r.mu.Lock()
 	of := r.reasons[reason]
@@ -79,8 +78,8 @@ func (r *refusals) second(reason string) {
 		r.mu.Unlock()
 		return
 	}
-	// One line a second and reason: the summary is that of the next second.
-	r.reasons[reason] = &refused{said: refusalsSaid}
+	// One line a second and reason: the summary is the line of the next second.
+	r.reasons[reason] = &refused{logged: refusalsLogged}
 	time.AfterFunc(time.Second, func() { r.second(reason) })
 	r.mu.Unlock()
 	most := ""
@@ -92,8 +91,8 @@ func (r *refusals) second(reason string) {
 	r.log.Info("refused", "reason", reason, "count", of.counted, "addresses", len(of.from), "most_from", most, "most", of.from[most])
 }
 
-// addressOf is the address of a peer without its port. An IPv6 address counts for
-// all of its /64, which one host has.
+// addressOf is the address of a peer without its port; of an IPv6 address its /64,
+// which is one host's.
 func addressOf(peer string) string {
 	host, _, err := net.SplitHostPort(peer)
 	if err != nil {

@@ -53,11 +53,11 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 			}
 		}
 		add(1000, "no-token", true)
-		add(refusalsSaid, "full", false)
+		add(refusalsLogged, "full", false)
 		first := lines()
 		want("at once", first[:1], "msg=refused reason=no-token from=192.0.2.0 n=0")
-		if len(first) != 1+refusalsSaid {
-			t.Errorf("%d lines at once, want 1 of strangers and %d of others", len(first), refusalsSaid)
+		if len(first) != 1+refusalsLogged {
+			t.Errorf("%d lines at once, want 1 of strangers and %d of others", len(first), refusalsLogged)
 		}
 		time.Sleep(time.Second)
 		want("after a second", lines(), "reason=no-token count=999 addresses=65 most_from=others")

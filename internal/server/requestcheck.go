@@ -13,12 +13,12 @@ import (
 	"strings"
 )
 
-// A request that two readers could understand in two ways is refused, on every
-// route and before anything else is looked at: a proxy in front of the server may
-// have decided by the other reading.
+// A request that can be read in two ways is refused, on every route and before
+// anything else: a proxy in front of the server may have decided by the other
+// reading.
 
-// once are the headers that may come once, besides all that begin with
-// Sec-WebSocket-. Of Host, Go takes no second one.
+// once are the headers that may come once, besides those that begin with
+// Sec-WebSocket-. Go itself refuses a second Host.
 var once = []string{"Origin", "Authorization", "Sec-Fetch-Site"}
 
 // A refusal is the answer to a request that is not served.
@@ -27,7 +27,7 @@ type refusal struct {
 	title, detail string
 }
 
-// check says why a request is refused, whatever it asks for, nil if it is not.
+// check says why a request is refused that nobody may make, nil if it is not one.
 func (s *Server) check(r *http.Request) *refusal {
 	for name, values := range r.Header {
 		if len(values) > 1 && (slices.Contains(once, name) || strings.HasPrefix(name, "Sec-Websocket-")) {
@@ -41,8 +41,8 @@ func (s *Server) check(r *http.Request) *refusal {
 			fmt.Sprintf("Host is %s; the server's --host NAME says that it is called so", strconv.QuoteToASCII(hostOf(r.Host))),
 		}
 	}
-	// A page in a browser can reach loopback. Only pages of this server's own may
-	// use it, and it serves none.
+	// A web page of any host can make a browser connect to loopback. Only pages of
+	// this server may use the server, and there are none.
 	if origin, ok := r.Header["Origin"]; ok && !sameOrigin(origin[0], r.Host) {
 		return &refusal{http.StatusForbidden, "foreign origin", "requests from web pages of other hosts are refused"}
 	}
@@ -55,10 +55,10 @@ func (s *Server) check(r *http.Request) *refusal {
 	return nil
 }
 
-// isNamed reports whether the request's Host is what this server is called: a
-// loopback name, the address that the request came to, or one of --host. The port
-// says nothing, since a tunnel can have another. This keeps out pages whose name
-// was made to resolve to this machine.
+// isNamed reports whether the request's Host is a name of this server: a loopback
+// name, the address that the request came to, or one of --host, with any port,
+// since a tunnel has its own. So a web page whose host's name was made to resolve
+// to this machine (DNS rebinding) is kept out.
 func (s *Server) isNamed(r *http.Request) bool {
 	host := hostOf(r.Host)
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -94,7 +94,7 @@ func sameOrigin(origin, host string) bool {
 	return ok && strings.EqualFold(strings.TrimSuffix(u.Host, port), strings.TrimSuffix(host, port))
 }
 
-// isPlain reports whether a path is written in the one way in which it is served.
+// isPlain reports whether a path has neither escapes nor empty segments nor dots.
 func isPlain(u *url.URL) bool {
 	return u.RawPath == "" && !strings.Contains(u.EscapedPath(), "%") && path.Clean(u.Path) == u.Path
 }

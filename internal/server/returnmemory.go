@@ -7,16 +7,18 @@ import (
 	"time"
 )
 
-// Bounds of when memory is given back: after so many starts, when there was none for so
-// long.
+// Memory is returned after a burst of burstStarts starts, when there was none for
+// burstPause.
 const (
 	burstStarts = 32
 	burstPause  = 2 * time.Second
 )
 
-// A memory gives back to the system what a burst of starts took. While sessions are idle
-// nothing is allocated, so that otherwise the runtime collects garbage after two minutes
-// only, and keeps the pages for longer (runtime/proc.go, forcegcperiod).
+// A memory returns to the system what a burst of starts took. While sessions are
+// idle nothing is allocated, so the runtime would collect garbage after two minutes
+// only (runtime/proc.go, forcegcperiod) and keep the pages for longer. An idle
+// session takes 69 KiB without this and the small stack of [session.relay], 39 KiB
+// with both (scripts/bench).
 type memory struct {
 	mu     sync.Mutex
 	starts int
@@ -26,7 +28,7 @@ type memory struct {
 
 func newMemory() *memory {
 	return &memory{free: func() {
-		runtime.GC() // what is in a sync.Pool lives through one, and a stack is only halved
+		runtime.GC() // a sync.Pool survives one collection, and a stack is halved by each
 		debug.FreeOSMemory()
 	}}
 }

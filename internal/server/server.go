@@ -1,10 +1,19 @@
-// Package server runs commands for clients that come and go: it is the HTTP
-// handler of wsexec-server, the table of sessions, and the life of each.
+// Package server runs commands for clients that come and go. It is the HTTP
+// handler of wsexec-server, the table of sessions, and their limits.
 //
-// A session (session.go) is the owner of one command: its streams outlive the
-// connections, its state has one lock, under which nothing waits. How a command
-// ends, and in which order, is in life.go, its input and output in feed.go and pump.go; what ends with a session that panics, and
-// what does not, in crash.go. Who may come in is in http.go.
+//   - http.go: the resources, and who may use them. requestcheck.go: which requests
+//     nobody may make.
+//   - connections.go, opening.go: a connection from accept to the session that it
+//     opens.
+//   - session.go: one session. What runs is its job (package job); how far it has
+//     come is in state.go, who has it in seat.go, when it is given up in linger.go,
+//     what a panic ends in panic.go.
+//   - table.go: which sessions there are. forgotten.go: which there were.
+//   - ledger.go: what each client makes the server keep, and the bounds.
+//   - shutdown.go: the end of the server.
+//
+// Locks are taken in this order: Server.mu, session.mu, then those of the job, the
+// ledger and the streams. Nothing waits and no I/O is done under them.
 package server
 
 import (
@@ -22,30 +31,30 @@ import (
 	"wsexec/internal/proto"
 )
 
-// Config is what a server is told by its operator. The zero value of a field
-// takes the default that its comment gives.
+// Config is what the operator sets. The zero value of a field stands for the
+// default that its comment gives.
 type Config struct {
-	// Token lets in whoever knows it, over TCP. Empty: nobody.
+	// Token is what a client has to send over TCP. Empty: no client is let in.
 	Token string
 	// Hosts are the names by which clients call the server over TCP, besides those
 	// of loopback and the addresses that it listens on.
 	Hosts []string
-	// Cleaner starts the commands and finds what they leave behind. Nil: one that
-	// does so by the Unix session.
+	// Cleaner starts the commands and finds their descendants. Nil: one that finds
+	// them by the Unix session.
 	Cleaner *cleanup.Cleaner
 	// MaxSessions bounds the sessions whose command has not ended. 100.
 	MaxSessions int
 	// MaxSessionsPerUser bounds those of one principal. MaxSessions.
 	MaxSessionsPerUser int
-	// MaxConnections bounds the connections without authentication, of which the
-	// oldest goes when there is one more, and apart from those the ones that have
-	// been upgraded and not sent their open, which are refused. 256.
+	// MaxConnections bounds each kind of connection that no session has: without
+	// authentication, between requests, and upgraded without an open. An old one is
+	// closed for a new one. 256.
 	MaxConnections int
-	// Descriptors is how many the process may open. Where the bounds of sessions and
-	// connections can need more they are lowered. 0: enough.
+	// Descriptors is how many the process may open. If the bounds of sessions and
+	// connections can need more, they are lowered. 0: enough.
 	Descriptors int
-	// OpenTimeout bounds the time until a connection's request has come, and from
-	// there to its open, or until a response to anything else was taken. 10s.
+	// OpenTimeout bounds the time until a connection's request has come, then the
+	// time to its open, and the time in which a client takes any other response. 10s.
 	OpenTimeout time.Duration
 	// StartTimeout bounds the time that the start of a command takes: the look for
 	// the program and the directory, and execve. 10s.
@@ -55,39 +64,39 @@ type Config struct {
 	// MaxCommand bounds an open, in which are the command's arguments and
 	// environment, in bytes. 4 MiB, and no more.
 	MaxCommand int64
-	// OpenMemory bounds what large opens take, while they are received and until
-	// their commands were started, in bytes: of all that come over TCP, as much of
-	// all that come over a Unix socket, and half of it of one principal. 32 MiB.
+	// OpenMemory bounds what large opens take, in bytes, until their commands were
+	// started: of all that come over TCP, as much of all that come over a Unix
+	// socket, and half of it of one principal. 32 MiB.
 	OpenMemory int64
 	// MaxLinger bounds how long a session lives on without a connection. 1h.
 	MaxLinger time.Duration
 	// KillAfter is the time between TERM and KILL where a client asks for no
 	// other. 5s.
 	KillAfter time.Duration
-	// MaxKillAfter bounds the time between TERM and KILL that a client asks for. Where
-	// the server ends a command of its own accord, KillAfter does. 10m, and at least
-	// KillAfter.
+	// MaxKillAfter bounds the time between TERM and KILL that a client asks for. If
+	// the server ends a command of its own accord, KillAfter is the bound. 10m, and
+	// at least KillAfter.
 	MaxKillAfter time.Duration
 	// MaxKeepalive bounds the time in which a connection may be silent. 5m.
 	MaxKeepalive time.Duration
-	// MaxDrain bounds how long the output of what a command left behind is waited
-	// for. 1h.
+	// MaxDrain bounds the wait for output of processes that a command left behind.
+	// 1h.
 	MaxDrain time.Duration
 	// MaxTimeout bounds the time that a command runs, and MaxIdle the time in which
 	// no byte of its streams moves. 0: no bound but the client's.
 	MaxTimeout, MaxIdle time.Duration
-	// Window bounds what is kept of each stream of a session, in bytes. 1 MiB.
+	// Window is how many bytes of each stream of a session are kept at most. 1 MiB.
 	Window int64
-	// History bounds what is kept of each output of a session that is detached and
-	// drops what nobody reads, in bytes. 1 MiB.
+	// History is the same for each output of a session that is detached and drops
+	// what nobody reads. 1 MiB.
 	History int64
 	// Log gets the audit log: each start and end. Discarded.
 	Log *slog.Logger
-	// Refusals gets what was refused, summed up where it is much. Log.
+	// Refusals gets what was refused, many of a kind as one line. Log.
 	Refusals *slog.Logger
 }
 
-// Defaults of what a client may leave out.
+// Defaults of a Config.
 const (
 	DefaultMaxSessions    = 100
 	DefaultMaxConnections = 256
@@ -117,19 +126,19 @@ type Server struct {
 	turning  turning
 	tcp      chan struct{} // holds one for each connection over TCP; see maxTCP
 	memory   *memory
-	lives    sync.WaitGroup                 // sessions whose end has not been told
-	conns    sync.WaitGroup                 // connections being served
-	inject   func(x *session, point string) // of a test; see [session.survives]
+	lives    sync.WaitGroup                // sessions that have not ended
+	conns    sync.WaitGroup                // upgraded connections
+	inject   func(x *session, work string) // of a test; see [session.survives]
 
-	starting context.Context // done when starts are given up
+	starting context.Context // done when starts under way are given up
 	giveUp   context.CancelCauseFunc
 
 	mu       sync.Mutex
 	sessions map[key]*session
-	began    uint64 // sessions so far
-	stopping bool   // no new sessions
-	closed   bool   // no new connections
-	shut     bool   // no connections that wait for their open
+	began    uint64 // sessions that were ever started
+	stopping bool   // no session is started any more
+	closed   bool   // no connection is upgraded any more
+	shut     bool   // no connection waits for its open any more
 }
 
 // New makes a server.
@@ -176,8 +185,8 @@ func New(cfg Config) *Server {
 	s.http = &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: cfg.OpenTimeout,
-		ReadTimeout:       cfg.OpenTimeout, // of a request; an upgrade ends it
-		WriteTimeout:      cfg.OpenTimeout, // of a response that nobody takes; an upgrade ends it
+		ReadTimeout:       cfg.OpenTimeout, // until an upgrade
+		WriteTimeout:      cfg.OpenTimeout, // until an upgrade
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    int(cfg.MaxHeader),
 		ConnState:         s.noteState,
@@ -192,8 +201,8 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Serve answers on a listener until Shutdown or Close. A Unix socket lets in
-// whoever can open it; everyone else must bring the token.
+// Serve answers on a listener until Shutdown or Close. A client that can open a
+// Unix socket is let in; over TCP it has to send the token.
 func (s *Server) Serve(ln net.Listener) error {
 	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -7,16 +7,18 @@ import (
 )
 
 const (
-	// lastWords is how long the clients of a server that ends may take to fetch
-	// what is left and say bye; lastWordsKilled, of one that ends at once.
-	lastWords       = time.Second
-	lastWordsKilled = 200 * time.Millisecond
+	// byeWait is how long clients may take to fetch the rest and say bye;
+	// byeWaitKilled, if the server is to end at once.
+	byeWait       = time.Second
+	byeWaitKilled = 200 * time.Millisecond
+	// killedWait bounds the wait for the end of what was killed.
+	killedWait = 5 * time.Second
 )
 
-// Shutdown ends every session in order (TERM, CONT, after its kill-after KILL),
-// delivers how they ended to the clients that are there, and returns when
-// nothing is left. When ctx is done it does not wait any longer and kills; how that
-// ended them is still told, to clients that listen.
+// Shutdown ends every session in order: TERM, CONT, after its kill-after KILL. It
+// tells the clients that are attached how their sessions ended, and returns when
+// nothing is left. When ctx is done, it kills every session at once; clients that
+// read are still told.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	s.stopping = true
@@ -31,7 +33,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 	stop := context.AfterFunc(ctx, func() {
 		for _, x := range all {
-			go x.Guard("kill", x.kill) // side by side: one may have to wait
+			go x.Guard("kill", x.kill) // side by side: one may wait for its start
 		}
 	})
 	s.awaitLives(ctx, all)
@@ -45,16 +47,16 @@ func (s *Server) Shutdown(ctx context.Context) {
 		s.conns.Wait()
 		close(done)
 	}()
-	t := time.NewTimer(lastWords)
+	t := time.NewTimer(byeWait)
 	defer t.Stop()
 	select {
 	case <-done:
 	case <-t.C:
 	case <-ctx.Done():
-		// An exit that was queued a moment ago is on its way, and what comes after
-		// it is bye: nobody who listens makes this wait.
+		// An exit that was queued a moment ago is on its way. A client that reads it
+		// says bye at once.
 		s.shutOpening()
-		t.Reset(lastWordsKilled)
+		t.Reset(byeWaitKilled)
 		select {
 		case <-done:
 		case <-t.C:
@@ -67,13 +69,14 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.http.Close()
 	select {
 	case <-done:
-	case <-time.After(killedGrace):
+	case <-time.After(killedWait):
 		s.cfg.Log.Error("connections do not end")
 	}
 }
 
-// awaitLives waits until all sessions have ended, but not for ever once ctx is done: a
-// command can be another user's (sudo), or in an uninterruptible sleep.
+// awaitLives waits until all sessions have ended, and once ctx is done for
+// killedWait at most: a command can be another user's (sudo), or in an
+// uninterruptible sleep.
 func (s *Server) awaitLives(ctx context.Context, all []*session) {
 	ended := make(chan struct{})
 	go func() {
@@ -87,7 +90,7 @@ func (s *Server) awaitLives(ctx context.Context, all []*session) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(killedGrace):
+	case <-time.After(killedWait):
 		for _, x := range all {
 			if !x.hasEnded() {
 				s.cfg.Log.Error("left behind, since it cannot be ended", "session", x.id)
@@ -95,6 +98,3 @@ func (s *Server) awaitLives(ctx context.Context, all []*session) {
 		}
 	}
 }
-
-// killedGrace is how long the end of what was killed is waited for.
-const killedGrace = 5 * time.Second

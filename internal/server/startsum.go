@@ -9,11 +9,12 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A startSum tells starts apart.
+// A startSum is equal for two starts if they ask for the same.
 type startSum [sha256.Size]byte
 
-// sumOf is the sum of a start, 0 for none: of its canonical JSON, but for the lists
-// of strings, which may be large, and of each of those with its length.
+// sumOf is the sum of a start, 0 for nil. It is over the canonical JSON of the start
+// without its lists of strings, which may be large, and over those strings, each
+// with its length.
 func sumOf(st *proto.Start) (sum startSum) {
 	if st == nil {
 		return sum
@@ -37,14 +38,15 @@ func sumOf(st *proto.Start) (sum startSum) {
 	return startSum(h.Sum(nil))
 }
 
-// maxListed bounds the arguments that lists have of a session, in bytes, of which
-// each argument counts for listedCost more.
+// maxListed bounds what a list has of a command's arguments, in bytes; each argument
+// counts for listedCost more than its length.
 const (
 	maxListed  = 4 << 10
 	listedCost = 8
 )
 
-// clipArgv copies as much of a command's arguments as lists have.
+// clipArgv copies as much of a command's arguments as a list has, and reports
+// whether some is missing.
 func clipArgv(argv [][]byte) (clipped [][]byte, cut bool) {
 	rest := maxListed
 	for _, a := range argv {

@@ -5,25 +5,24 @@ import (
 	"wsexec/internal/proto"
 )
 
-// key names a session: ids are their owner's, so that nobody can find out
-// another's.
+// A key names a session. An id belongs to its principal: another principal can
+// neither use it nor find out that it is taken.
 type key struct{ principal, id string }
 
-// lookup finds a session of principal by id.
+// lookup returns the session of that key, nil if there is none.
 func (s *Server) lookup(k key) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions[k]
 }
 
-// full reports whether a session of that key would have to be new and cannot
-// be.
+// full says why a session of that key would have to be started and cannot be.
 func (s *Server) full(k key) (reason string, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.sessions[k] != nil, s.ledger.recall(k) != nil:
-		return "", false // what became of it is said after the upgrade
+		return "", false // the client learns after the upgrade what became of it
 	case s.stopping:
 		return "the server is stopping", true
 	}
@@ -31,17 +30,17 @@ func (s *Server) full(k key) (reason string, full bool) {
 	return reason, reason != ""
 }
 
-// session returns the session of that key: the one there is, or for an open
-// with start a new one, whose command the caller has to start. The start has been
-// checked; sum is that of its canonical form.
+// session returns the session of that key. If there is none and o has a start, it
+// enters a new one, whose command the caller has to start. The start was checked,
+// and sum is its sum.
 func (s *Server) session(k key, o *proto.Open, sum startSum) (x *session, created bool, _ *proto.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if x := s.sessions[k]; x != nil {
 		return x, false, nil
 	}
-	// Also for a start: one that was delayed on the way, or that is sent again
-	// by a client that knows nothing of its session's end, must not run again.
+	// A start, too, was perhaps delayed on its way, or is sent again by a client that
+	// does not know that its session has ended. It must not run twice.
 	if e := s.ledger.recall(k); e != nil {
 		return nil, false, e
 	}
@@ -80,9 +79,8 @@ func (s *Server) session(k key, o *proto.Open, sum startSum) (x *session, create
 	return x, true, nil
 }
 
-// vacate gives a session's place free: its command has ended, or never began.
-// It comes before anybody is told, so that whoever knows of the end can have the
-// place.
+// vacate gives the place of a session free whose command has ended or was not
+// started.
 func (s *Server) vacate(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,30 +91,23 @@ func (s *Server) vacate(x *session) {
 	}
 }
 
-// What is said of a session that is no more.
-var (
-	goneUntold = fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
-	goneTold   = fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
-	goneFailed = fail(proto.CodeGone, "the session is gone", "nothing was run; why not is forgotten")
-)
-
-// remove takes a session out of the table. Its id is remembered, so that a
-// command is not started again, and why it is no more; word is said of one that
-// could not be started.
-func (s *Server) remove(x *session, why goneWhy, word *proto.Error) {
+// remove takes a session out of the table and remembers its id, so that its start
+// does not run again. failure is why the command of one that goes byFailure could
+// not be started.
+func (s *Server) remove(x *session, why goneWhy, failure *proto.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[x.key] != x {
 		return
 	}
 	delete(s.sessions, x.key)
-	s.ledger.remember(x.key, word, why)
-	s.ledger.leaveRow(x, endedSessions) // one that has not ended keeps its place
+	s.ledger.remember(x.key, why, failure)
+	s.ledger.leaveRow(x, endedSessions) // one whose command runs keeps its place
 }
 
-// boundEnded forgets those of a principal's ended sessions that nobody is attached
-// to for longest, when there are more of them than it may have live ones: each keeps
-// output.
+// boundEnded forgets sessions of a principal that have ended and that no client
+// has, the longest abandoned first, until there are no more of them than the
+// principal may have live ones: each keeps output.
 func (s *Server) boundEnded(principal string) {
 	for {
 		x, ok := s.ledger.surplus(party{principal: principal}, endedSessions).(*session)

@@ -7,25 +7,24 @@ import (
 	"wsexec/internal/proto"
 )
 
-// times are those of a session: what its client asked for, or what a start without
-// them gets, and never more than the server's maximum.
+// times are the times of a session: what its client asked for, or else the default,
+// up to the server's maximum.
 type times struct {
 	job.Times
 	linger, keepalive time.Duration
 }
 
-// A maximum is the server's bound of one number of a start.
+// A maximum is the server's bound of one time of a start.
 type maximum struct {
-	member    string // of the start, in JSON
+	member    string // of the start's JSON
 	asked     func(*proto.Start) *proto.Millis
 	otherwise func(*Config) time.Duration // of a start without it
 	most      func(*Config) time.Duration // 0: none
 	grant     func(t *times, asked, most time.Duration)
 }
 
-// maxima has every number of a start that is a time. One that a client could set
-// without a bound would let it keep a place, a process or a connection for as long
-// as it likes.
+// maxima has every time of a start. By one without a bound a client could hold a
+// place, a process or a connection for as long as it likes.
 var maxima = []maximum{
 	{
 		"timeout", func(s *proto.Start) *proto.Millis { return s.Timeout },
@@ -53,7 +52,7 @@ var maxima = []maximum{
 		func(t *times, asked, most time.Duration) { t.keepalive = min(asked, most) },
 	},
 	{
-		// In all; a drain that is not -1 has a bound of the job's.
+		// The maximum is for -1, the end of output. Other drains are bounded by the job.
 		"drain", func(s *proto.Start) *proto.Millis { return s.Drain },
 		func(*Config) time.Duration { return proto.DefaultDrain }, func(c *Config) time.Duration { return c.MaxDrain },
 		func(t *times, asked, most time.Duration) { t.Drain = min(asked, most) },
@@ -62,7 +61,7 @@ var maxima = []maximum{
 
 func none(*Config) time.Duration { return 0 }
 
-// times are what a start gets.
+// times are the times that a start is granted.
 func (c *Config) times(st *proto.Start) times {
 	t := times{Times: job.Times{Grace: c.KillAfter, MaxDrain: c.MaxDrain}}
 	for _, m := range maxima {
