@@ -49,8 +49,8 @@ func (c *Cursor) keeps(off int64) error {
 }
 
 // Attach begins a connection whose receiver has consumed everything before off
-// and grants data up to limit. wake is called, without a lock, whenever the link
-// has something to send. Attach fails, and changes nothing, if Keeps does.
+// and grants data up to limit. wake is called, without a lock, whenever the
+// link has something to send. Attach fails, and changes nothing, if Keeps does.
 func (c *Cursor) Attach(off, limit int64, wake func()) error {
 	l := c.log
 	l.mu.Lock()
@@ -166,9 +166,9 @@ func (c *Cursor) Next(scratch *Chunk) (off int64, msg []byte, n int) {
 	if pos == 0 && !c.watches {
 		return off, q.c.buf[:Headroom+n], n
 	}
-	// In front of the data is other data, which may have to be sent again, or the
-	// header that the holder's link writes. So the data is copied; without the
-	// lock, since the source does not wait for a watcher.
+	// In front of the data is other data, which may have to be sent again, or
+	// the header that the holder's link writes. So the data is copied; without
+	// the lock, since the source does not wait for a watcher.
 	l.mu.Unlock()
 	copy(scratch.buf[Headroom:], q.c.buf[Headroom+pos:][:n])
 	l.mu.Lock()
@@ -253,8 +253,8 @@ func (l *Log) passesWatcher() bool {
 	return false
 }
 
-// Stop notes that the receiver wants no more. If it is the holder's, all that is
-// kept counts as consumed, and the source gets [ErrStopped]. A watcher gets
+// Stop notes that the receiver wants no more. If it is the holder's, all that
+// is kept counts as consumed, and the source gets [ErrStopped]. A watcher gets
 // nothing more but the end.
 func (c *Cursor) Stop() {
 	l := c.log

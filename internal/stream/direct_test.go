@@ -122,8 +122,8 @@ func TestDirectWakesNobody(t *testing.T) {
 	})
 }
 
-// A stop or an abort while the reader writes ends the destination, but only when
-// the reader has returned. After a stop its bytes do not count.
+// A stop or an abort while the reader writes ends the destination, but only
+// when the reader has returned. After a stop its bytes do not count.
 func TestDirectEnds(t *testing.T) {
 	errAbort := errors.New("abort")
 	for _, tt := range []struct {

@@ -119,12 +119,12 @@ func runOnce(t testing.TB, program []byte, watched bool) []step {
 	return p.trace
 }
 
-// FuzzStreams: the destination reads a prefix of the bytes that were written and
-// in the end all of them, with any interleaving of the two ends, however often
-// the connection is lost, another sender takes over, or an end is written down
-// and read back. Where the sender may drop, the rest is gaps. No bound is ever
-// broken, and nothing gets stuck. Watchers read the same, but for gaps, and
-// change nothing for the others.
+// FuzzStreams: the destination reads a prefix of the bytes that were written
+// and in the end all of them, with any interleaving of the two ends, however
+// often the connection is lost, another sender takes over, or an end is written
+// down and read back. Where the sender may drop, the rest is gaps. No bound is
+// ever broken, and nothing gets stuck. Watchers read the same, but for gaps,
+// and change nothing for the others.
 func FuzzStreams(f *testing.F) {
 	// The destination consumes after the reconnect what it had before.
 	f.Add([]byte{5, 1, 0, 5, 4, 0, 5, 0, 9, 0, 11, 0, 11, 0, 10, 5, 6, 0, 8, 0})
@@ -135,8 +135,8 @@ func FuzzStreams(f *testing.F) {
 	f.Fuzz(func(t *testing.T, program []byte) { runProgram(t, program) })
 }
 
-// Other random programs in each run. The seed of one that fails is in the output
-// and can be set in STREAM_SEED.
+// Other random programs in each run. The seed of one that fails is in the
+// output and can be set in STREAM_SEED.
 func TestRandomPrograms(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("STREAM_SEED"); s != "" {

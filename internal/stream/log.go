@@ -8,7 +8,8 @@ import "sync"
 // bytes go, and a receiver that has not got them gets a gap in their place.
 //
 // Each reader has a [Cursor]. There is one holder. Any number of watchers may
-// read beside it; nothing is kept for them, and the source never waits for them.
+// read beside it; nothing is kept for them, and the source never waits for
+// them.
 type Log struct {
 	onStop func()
 
@@ -165,8 +166,8 @@ func (l *Log) Close() {
 
 // For the owner.
 
-// Holder returns the cursor of the reader for which the log keeps bytes: what it
-// has consumed is trimmed, and the window of its receiver bounds the source.
+// Holder returns the cursor of the reader for which the log keeps bytes: what
+// it has consumed is trimmed, and the window of its receiver bounds the source.
 func (l *Log) Holder() *Cursor { return &l.holder }
 
 // Watch returns the cursor of another reader. A watcher gets the bytes that are

@@ -196,8 +196,8 @@ func TestBufferAfterClose(t *testing.T) {
 	s.Buffer()
 }
 
-// A sender that drops never waits, keeps its bound, and sends one gap as soon as
-// there is room for the data behind it, which arrives.
+// A sender that drops never waits, keeps its bound, and sends one gap as soon
+// as there is room for the data behind it, which arrives.
 func TestDrop(t *testing.T) {
 	for _, bound := range []int64{1, 10, ChunkSize - 1, ChunkSize, ChunkSize + 1, 3*ChunkSize + 5} {
 		for _, connected := range []bool{true, false} {
@@ -263,8 +263,8 @@ func TestDropNoMore(t *testing.T) {
 	})
 }
 
-// While it drops, a log can keep more than its bound, or less. Afterwards it does
-// not drop the excess: the source waits until that is consumed.
+// While it drops, a log can keep more than its bound, or less. Afterwards it
+// does not drop the excess: the source waits until that is consumed.
 func TestDropKeeps(t *testing.T) {
 	const bound = 10
 	for _, keep := range []int64{3, 10, 30} {
@@ -306,8 +306,8 @@ func TestDropKeeps(t *testing.T) {
 }
 
 // A receiver takes no more than maxGaps gaps that its destination has not come
-// to. The sender waits with more, on each connection, and goes on as soon as one
-// is acknowledged, though the window did not grow.
+// to. The sender waits with more, on each connection, and goes on as soon as
+// one is acknowledged, though the window did not grow.
 func TestManyGaps(t *testing.T) {
 	const bound, piece = 10, 20
 	p := newPair(t, Window{Min: bound, Max: 1 << 20}, bound)

@@ -34,7 +34,8 @@ type Receiver struct {
 	handedTo int64
 
 	// When another sender takes over, the destination may still have bytes of
-	// the earlier sender in its hands, up to resumeAt, where the new one begins.
+	// the earlier sender in its hands, up to resumeAt, where the new one
+	// begins.
 	resumeAt   int64
 	resumeCRC  uint32 // of everything before resumeAt
 	superseded bool   // the stream had ended then: the new sender is told to stop
@@ -323,12 +324,12 @@ func (r *Receiver) Begin(off int64, w Window) {
 	r.mu.Unlock()
 }
 
-// ReplaceSender prepares for another sender, which goes on with bytes of its own
-// behind those that the destination has in its hands. If the stream's end has
-// not been reached, it is forgotten. If it has, the new sender is told to stop;
-// or, with reopen, the stream is open again all the same. ReplaceSender reports
-// whether Next has returned io.EOF and will return data again. Only without a
-// connection.
+// ReplaceSender prepares for another sender, which goes on with bytes of its
+// own behind those that the destination has in its hands. If the stream's end
+// has not been reached, it is forgotten. If it has, the new sender is told to
+// stop; or, with reopen, the stream is open again all the same. ReplaceSender
+// reports whether Next has returned io.EOF and will return data again. Only
+// without a connection.
 func (r *Receiver) ReplaceSender(reopen bool) (again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -585,8 +586,8 @@ func (r *Receiver) Ack(force bool) (off, limit int64, ok bool) {
 	return r.acked, r.limit, true
 }
 
-// NextStop reports, once on each connection, that the sender is to stop, and the
-// offset before which everything was consumed.
+// NextStop reports, once on each connection, that the sender is to stop, and
+// the offset before which everything was consumed.
 func (r *Receiver) NextStop() (off int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

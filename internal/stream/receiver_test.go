@@ -286,8 +286,8 @@ func TestGap(t *testing.T) {
 		t.Errorf("%q, want %q; onGap was called at %v", got, want, at)
 	}
 	// A gap past the limit moves it, and what was granted is granted still.
-	// After it the sender is at the limit. No acknowledgement came, since nothing
-	// was consumed, and the sender waited for ever.
+	// After it the sender is at the limit. No acknowledgement came, since
+	// nothing was consumed, and the sender waited for ever.
 	r.Ack(true)
 	woken = false
 	if err := r.Gap(50); err != nil {

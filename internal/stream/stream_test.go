@@ -403,8 +403,8 @@ func TestStopAfterEnd(t *testing.T) {
 	}
 }
 
-// A source and a destination that wait are woken. In a bubble it is certain that
-// they wait.
+// A source and a destination that wait are woken. In a bubble it is certain
+// that they wait.
 func TestWaiting(t *testing.T) {
 	broken := errors.New("broken")
 	for _, tt := range []struct {
