@@ -10,12 +10,13 @@ import (
 	"wsexec/internal/stream"
 )
 
-// A State is a job written down, as plain data that encoding/json takes. What
-// runs is no part of it: the [cleanup.Group] goes beside it.
+// A State is a job as it is written down: plain data that encoding/json takes. The
+// descriptors of its command go beside it.
 type State struct {
 	Version  int
 	Settings Settings
-	Dir      string `json:",omitempty"` // see Job.Dir
+	Dir      string         `json:",omitempty"` // see Job.Dir
+	Group    *cleanup.State `json:",omitempty"` // nil if the job has ended
 	Stdin    stream.ReceiverState
 	Signals  stream.ReceiverState
 	Out      [2]stream.LogState
@@ -37,17 +38,34 @@ var ErrEnding = errors.New("the command is being started or ended")
 // errSuspended ends what waits in a job that is being written down.
 var errSuspended = errors.New("the job is being written down")
 
-// Save writes the job down and returns it with its command, nil if that has
-// ended. No connection may be attached, nor another method of the job be called
-// meanwhile. Where Save returns ErrEnding the job goes on; otherwise it is of no
-// use any more, and its Owner is not told of anything.
+// Save writes the job down, and returns descriptors that Restore takes. No
+// connection may be attached, and no other method of the job be called meanwhile.
+// After Save the job does nothing any more, its Owner hears nothing from it, and the
+// command goes on. When Save returns an error, the job goes on.
 //
-// Each goroutine of the job stops at a point where no byte is on its way: a byte
-// is in the command, in the pipe or terminal, or in State.
-func (j *Job) Save() (State, *cleanup.Group, error) {
+// Each goroutine of the job stops at a point where no byte is on its way: a byte is
+// in the command, in the pipe or terminal, or in State.
+func (j *Job) Save() (State, []int, error) {
 	if !j.suspend() {
 		return State{}, nil, ErrEnding
 	}
+	s := j.state()
+	if s.Exit != nil {
+		return s, nil, nil
+	}
+	g, fds, err := j.proc.Save()
+	if err != nil {
+		if err := j.resume(s); err != nil {
+			panic("job: internal error: " + err.Error())
+		}
+		return State{}, nil, err
+	}
+	s.Group = &g
+	return s, fds, nil
+}
+
+// state is a suspended job as it is written down, without its command.
+func (j *Job) state() State {
 	s := State{
 		Version: stateVersion, Settings: j.cfg.Settings, Dir: j.dir,
 		Stdin: j.Stdin.Save(), Signals: j.Signals.Save(),
@@ -62,10 +80,22 @@ func (j *Job) Save() (State, *cleanup.Group, error) {
 			s.Ahead[p.i] = p.ahead[:]
 		}
 	}
-	if s.Exit != nil {
-		return s, nil, nil
+	return s
+}
+
+// resume makes a suspended job go on whose command could not be saved.
+func (j *Job) resume(s State) error {
+	j.mu.Lock()
+	j.suspended, j.feeder = make(chan struct{}), nil
+	j.mu.Unlock()
+	if err := j.load(s); err != nil {
+		return err
 	}
-	return s, j.proc, nil
+	for _, p := range j.pumps {
+		p.out.SetReadDeadline(time.Time{}) // by which it was suspended
+	}
+	j.Run()
+	return nil
 }
 
 // suspend ends the job's goroutines, unless the job is being started or ended.
@@ -107,38 +137,54 @@ func (j *Job) setSuspended() bool {
 	return true
 }
 
-// Restore makes the job that was written down as s. cfg is as for New, but for the
-// Settings, which s has. Run must follow.
-func Restore(cfg Config, s State, g *cleanup.Group) (*Job, error) {
+// Restore makes the job that was written down as s, with the descriptors that Save
+// returned, which it takes over. cfg is as for New, but for the Settings, which s
+// has. Run must follow.
+func Restore(cfg Config, s State, fds []int) (*Job, error) {
 	if s.Version != stateVersion {
 		return nil, fmt.Errorf("a job was written down in version %d, and version %d can be read", s.Version, stateVersion)
 	}
-	if (g == nil) != (s.Exit != nil) {
+	if (s.Group == nil) != (s.Exit != nil) {
 		return nil, errors.New("a job has ended, and its command has not, or the other way round")
 	}
 	cfg.Settings = s.Settings
 	j := newJob(cfg)
+	if s.Group != nil {
+		g, err := cfg.Cleaner.Restore(*s.Group, fds)
+		if err != nil {
+			return nil, err
+		}
+		j.proc = g
+	}
+	if err := j.load(s); err != nil {
+		return nil, err
+	}
+	close(j.started)
+	return j, nil
+}
+
+// load sets everything of the job that s has, but for the command.
+func (j *Job) load(s State) (err error) {
 	now := time.Now()
-	j.proc, j.dir, j.lost, j.exit, j.began = g, s.Dir, s.Lost, s.Exit, now.Add(-s.Ran)
+	j.dir, j.lost, j.exit, j.began = s.Dir, s.Lost, s.Exit, now.Add(-s.Ran)
+	j.idle = &idleness{since: now.Add(-s.Idle)}
 	j.fed.Store(s.Fed)
-	j.idle.since = now.Add(-s.Idle)
-	var err error
 	if j.Stdin, err = stream.RestoreReceiver(s.Stdin, j.onStdin(), nil); err != nil {
-		return nil, fmt.Errorf("stdin: %w", err)
+		return fmt.Errorf("stdin: %w", err)
 	}
 	j.Stdin.Direct(j.feedNow)
 	if j.Signals, err = stream.RestoreReceiver(s.Signals, j.onSignals(), nil); err != nil {
-		return nil, fmt.Errorf("signals: %w", err)
+		return fmt.Errorf("signals: %w", err)
 	}
 	for i := range j.Out {
 		if j.Out[i], err = stream.RestoreLog(s.Out[i], j.onStopped(i)); err != nil {
-			return nil, fmt.Errorf("output %d: %w", i, err)
+			return fmt.Errorf("output %d: %w", i, err)
 		}
 	}
-	close(j.started)
+	j.pumps = nil
 	if s.Exit != nil {
 		j.phase = Ended
-		return j, nil
+		return nil
 	}
 	j.phase = Running
 	for i := range j.Out {
@@ -147,7 +193,6 @@ func Restore(cfg Config, s State, g *cleanup.Group) (*Job, error) {
 		}
 		p := j.pumps[len(j.pumps)-1]
 		p.hasAhead = copy(p.ahead[:], s.Ahead[i]) > 0
-		p.out.SetReadDeadline(time.Time{})
 	}
-	return j, nil
+	return nil
 }

@@ -201,9 +201,12 @@ func (p *peer) talk(j *Job, d time.Duration) {
 // is ending.
 func written(t *testing.T, j *Job, o *owner) *Job {
 	t.Helper()
-	s, g, err := j.Save()
+	s, fds, err := j.Save()
 	if errors.Is(err, ErrEnding) {
 		return nil
+	}
+	if err != nil && j.hasExited() {
+		return nil // the command exited in the meantime
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -218,12 +221,31 @@ func written(t *testing.T, j *Job, o *owner) *Job {
 	}
 	cfg := config(o, false, Times{})
 	cfg.Settings = Settings{} // which the state has
-	restored, err := Restore(cfg, read, g)
+	restored, err := Restore(cfg, read, fds)
 	if err != nil {
 		t.Fatal(err)
 	}
 	restored.Run()
 	return restored
+}
+
+// hasExited reports whether the command has, or will have in a moment.
+func (j *Job) hasExited() bool {
+	select {
+	case <-j.proc.Exited():
+		return true
+	case <-time.After(time.Second):
+		return false
+	}
+}
+
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }
 
 // A running job that is written down again and again, with its output held up and
@@ -235,6 +257,7 @@ func TestSaveRunning(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 0))
 			t.Logf("seed %d", seed)
 			const lines, size = 60_000, 300_000
+			descriptors := openDescriptors(t)
 			p := &peer{t: t, stdin: make([]byte, size)}
 			for i := range p.stdin {
 				p.stdin[i] = byte(rnd.Uint32())
@@ -246,6 +269,15 @@ func TestSaveRunning(t *testing.T) {
 			for !p.ended {
 				p.talk(j, time.Duration(rnd.IntN(8))*time.Millisecond)
 				time.Sleep(time.Duration(rnd.IntN(3)) * time.Millisecond) // output meets the window, or not
+				if rnd.IntN(4) == 0 {                                     // as if the command could not be saved
+					if !j.suspend() {
+						break
+					}
+					if err := j.resume(j.state()); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
 				next := written(t, j, o)
 				if next == nil { // the command has exited
 					break
@@ -274,6 +306,9 @@ func TestSaveRunning(t *testing.T) {
 					at++
 				}
 				t.Errorf("after %d saves stdout has %d bytes, want %d; they differ at %d", saves, len(got), want.Len(), at)
+			}
+			if n := openDescriptors(t); n > descriptors {
+				t.Errorf("%d descriptors are open, and %d were", n, descriptors)
 			}
 			if saves == 0 {
 				t.Error("it was never written down")
@@ -324,9 +359,9 @@ func TestSaveEnding(t *testing.T) {
 	if exit.Code == nil || *exit.Code != 3 || exit.Reason != proto.ReasonTimeout {
 		t.Errorf("exit %+v, want 3", exit)
 	}
-	s, g, err := j.Save()
-	if err != nil || g != nil {
-		t.Fatal(g, err)
+	s, fds, err := j.Save()
+	if err != nil || len(fds) != 0 {
+		t.Fatal(fds, err)
 	}
 	j, err = Restore(config(o, false, Times{}), s, nil)
 	if err != nil {
