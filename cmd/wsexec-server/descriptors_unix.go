@@ -9,8 +9,9 @@ import (
 	"wsexec/internal/server"
 )
 
-// descriptors is how many this process may open: the hard limit, to which Go has
-// raised the soft one. Commands get the soft one that the server was started with.
+// descriptors is how many this process may open: the hard limit, to which Go raises
+// the soft one (os/rlimit.go). Commands get the soft limit that the server was
+// started with.
 func descriptors() (int, error) {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {

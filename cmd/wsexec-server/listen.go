@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,13 +16,13 @@ import (
 	"wsexec/internal/trust"
 )
 
-// listeners are what the server listens on, and what lets in.
+// listeners are the listeners of the server, and the token for those over TCP.
 type listeners struct {
 	all       []net.Listener
 	urls      []string // as a client writes them
 	token     string
 	tokenFile string // "" if there is no TCP listener
-	byDefault bool   // a client finds this server by itself
+	byDefault bool   // without flags a client finds this server
 }
 
 // listen opens the listeners that the flags ask for, and the token file if one
@@ -83,59 +81,6 @@ func (ls *listeners) hasTCP() bool {
 	return false
 }
 
-// stateDir finds the state directory, and makes it for this user alone. All that
-// leads to it is looked at first: nothing is made where another user can change it.
-func stateDir() (string, error) {
-	dir, err := paths.StateDir()
-	if err != nil {
-		return "", err
-	}
-	err = trust.Dir(filepath.Dir(dir))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = os.MkdirAll(dir, 0o700)
-	}
-	if err != nil {
-		return "", stateError(err)
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", stateError(err)
-	}
-	st, err := os.Stat(dir)
-	if err != nil {
-		return "", stateError(err)
-	}
-	if own := trust.Check(dir, st); st.Mode().Perm()&0o077 != 0 && !isAnothers(own) {
-		if err := os.Chmod(dir, 0o700); err != nil {
-			return "", fmt.Errorf("state directory %s can be used by others: %w", dir, err)
-		}
-	}
-	if err := trust.Dir(dir); err != nil {
-		return "", stateError(err)
-	}
-	return dir, nil
-}
-
-func isAnothers(err error) bool {
-	var e *trust.Error
-	return errors.As(err, &e) && e.Foreign
-}
-
-func stateError(err error) error {
-	return fmt.Errorf("state directory: %w", remedy(err, "set XDG_STATE_HOME to a directory of your own"))
-}
-
-// remedy adds to an error what to type, if it is about what others can change.
-func remedy(err error, otherwise string) error {
-	var e *trust.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	if say := e.Remedy(); say != "" {
-		return fmt.Errorf("%w; say: %s (or %s)", err, say, otherwise)
-	}
-	return fmt.Errorf("%w; %s", err, otherwise)
-}
-
 func (ls *listeners) tcp(addr string, plaintext bool) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -156,9 +101,9 @@ func (ls *listeners) tcp(addr string, plaintext bool) error {
 	return nil
 }
 
-// unix listens on a socket that this user alone can open. One that a server left
-// behind is replaced. Of the servers that want the same socket one has PATH.lock,
-// so that none takes for left behind what another is about to listen on.
+// unix listens on a socket that this user alone can open. It replaces a socket that
+// a server left behind. Of the servers that want the same socket one has PATH.lock,
+// so that no server takes the socket for left behind that another one is making.
 func (ls *listeners) unix(path string) (err error) {
 	if !filepath.IsAbs(path) {
 		return usageError(fmt.Errorf("--listen unix:%s is not an absolute path", path))
@@ -166,7 +111,7 @@ func (ls *listeners) unix(path string) (err error) {
 	if err := paths.CheckSocket(path); err != nil {
 		return listenError("unix:"+path, fmt.Errorf("%w; name another with --listen, or set XDG_STATE_HOME", err))
 	}
-	// What others could change they could also put something of theirs in place of.
+	// In a directory that others can change they could replace the socket.
 	if err := trust.Dir(path[:strings.LastIndexByte(path, '/')+1]); err != nil {
 		return listenError("unix:"+path, remedy(err, "name another with --listen"))
 	}
@@ -190,7 +135,7 @@ func (ls *listeners) unix(path string) (err error) {
 		if err := trust.Check(path, st); err != nil {
 			return listenError("unix:"+path, remedy(err, "name another with --listen"))
 		}
-		// It may be that of a program that knows nothing of the lock.
+		// A program that does not use the lock may listen there.
 		c, err := net.Dial("unix", path)
 		if err == nil {
 			c.Close()
@@ -203,7 +148,7 @@ func (ls *listeners) unix(path string) (err error) {
 			return listenError("unix:"+path, err)
 		}
 	}
-	// The mode must be right from the first moment, not after a chmod.
+	// By the umask, not by a chmod: others could open the socket before that.
 	old := umask(0o177)
 	l, err := net.Listen("unix", path)
 	umask(old)
@@ -221,7 +166,7 @@ func (ls *listeners) unix(path string) (err error) {
 	return nil
 }
 
-// A unixListener takes its socket along when it is closed, and no other that has
+// A unixListener removes its socket when it is closed, but no other one that has
 // taken its place.
 type unixListener struct {
 	*net.UnixListener
@@ -231,10 +176,10 @@ type unixListener struct {
 	err  error
 }
 
-// Close implements [net.Listener]. The server calls it, and so do we.
+// Close implements [net.Listener]. The server calls it, and so does listeners.close.
 func (u *unixListener) Close() error {
 	u.once.Do(func() {
-		// While it is open, its inode's number is nobody else's.
+		// While the socket is open, no other file has its inode's number.
 		path := u.Addr().String()
 		if st, err := os.Lstat(path); err == nil && os.SameFile(st, u.file) {
 			os.Remove(path)
@@ -278,89 +223,4 @@ func (ls *listeners) announce() {
 		}
 	}
 	say("try: %s -- uname -a", try)
-}
-
-// minToken is the least length of a token in characters: 128 bits in base64.
-const minToken = 22
-
-// loadToken reads the token, or makes it.
-func loadToken(path string) (string, error) {
-	f, err := trust.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, lerr := os.Lstat(path); lerr == nil {
-			return "", fmt.Errorf("token file %s is a symbolic link to nothing; remove it, or make what it points to", path)
-		}
-		return makeToken(path)
-	}
-	irregular := fmt.Errorf("token file %s is not a regular file; name one, or one that is not there to have it made", path)
-	if errors.Is(err, syscall.ENXIO) {
-		return "", irregular // a socket
-	}
-	if err != nil {
-		return "", fmt.Errorf("token file: %w", remedy(err, "name another with --token-file"))
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return "", fmt.Errorf("token file: %w", err)
-	}
-	if !st.Mode().IsRegular() {
-		return "", irregular
-	}
-	if p := st.Mode().Perm(); p&0o077 != 0 && privateModes {
-		return "", fmt.Errorf("token file %s can be read by others (mode %04o); say: chmod 600 %s", path, p, path)
-	}
-	token, err := trust.ReadToken(f)
-	if err != nil {
-		return "", fmt.Errorf("token file %s: %w", path, err)
-	}
-	if len(token) < minToken {
-		return "", fmt.Errorf("the token in %s is too short to be safe (at least %d characters; remove the file to have one made)", path, minToken)
-	}
-	return token, nil
-}
-
-// makeToken writes 256 random bits to a new file that this user alone can read.
-func makeToken(path string) (string, error) {
-	var b [32]byte
-	rand.Read(b[:]) // never fails: crypto/rand
-	token := base64.RawURLEncoding.EncodeToString(b[:])
-	// Linked into place when it is whole, so that nobody reads half of it and
-	// of two servers that start at once one wins.
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".token-*") // mode 0600
-	if err != nil {
-		return "", fmt.Errorf("token file %s cannot be made: %w", path, reason(err))
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(token + "\n")
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Link(tmp.Name(), path)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return loadToken(path)
-	}
-	if err != nil {
-		return "", fmt.Errorf("token file %s cannot be made: %w", path, reason(err))
-	}
-	return token, nil
-}
-
-// reason is an error without the name of the temporary file, which nobody has
-// heard of.
-func reason(err error) error {
-	var p *fs.PathError
-	var l *os.LinkError
-	switch {
-	case errors.As(err, &p):
-		return p.Err
-	case errors.As(err, &l):
-		return l.Err
-	}
-	return err
 }

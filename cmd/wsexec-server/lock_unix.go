@@ -11,16 +11,15 @@ import (
 	"wsexec/internal/trust"
 )
 
-// lock opens and locks a file, for as long as it is open, and says whether it is
-// ours: it is not if another process has it. (flock, and not fcntl, whose locks a
-// process has against others only.)
+// lock opens and locks a file for as long as it is open, unless another process has
+// locked it. (By flock: the locks of fcntl exclude other processes only.)
 func lock(path string) (_ *os.File, ours bool, _ error) {
 	for {
-		// No link: in a directory of many the name could be anybody's.
+		// No link is followed: in a directory of many users any of them can make one.
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
-			// The kernel, too, refuses another's in a directory of many (man 5 proc,
-			// fs.protected_regular), and does not say that it is another's.
+			// The kernel refuses another user's file in a directory of many (man 5
+			// proc, fs.protected_regular), and does not say that it is another's.
 			if st, serr := os.Lstat(path); serr == nil {
 				err = cmp.Or(trust.Check(path, st), err)
 			}
@@ -49,12 +48,12 @@ func lock(path string) (_ *os.File, ours bool, _ error) {
 		if isAt(f, path) {
 			return f, true, nil
 		}
-		f.Close() // its owner removed it after we had opened it
+		f.Close() // unlock removed it after it was opened here
 	}
 }
 
-// unlock removes the file of a lock and gives the lock up, in this order: whoever
-// waits for it sees that it locked what is not there any more.
+// unlock removes the file of a lock and then gives the lock up: a process that locks
+// it next sees that the file is not there any more.
 func unlock(f *os.File) {
 	if isAt(f, f.Name()) {
 		os.Remove(f.Name())

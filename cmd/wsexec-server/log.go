@@ -8,21 +8,22 @@ import (
 )
 
 const (
-	// logLines bounds the lines of the log that wait to be written, of each kind.
+	// logLines bounds the lines of each queue that wait to be written.
 	logLines = 1024
-	// logFlush bounds the wait for them at the end.
+	// logFlush bounds the wait for the queues at the end.
 	logFlush = time.Second
 )
 
-// A logWriter writes lines in the background and drops what does not fit: a stderr
-// that takes nothing (a stopped pager, Ctrl-S) must hold up neither a session nor
-// the server's end. How much was dropped is said when it takes something again.
-// Refusals wait apart and come last, so that none of them costs a session its line.
+// A logWriter writes lines in the background. A stderr that takes nothing (a stopped
+// pager, Ctrl-S) holds up neither a session nor the server's end: lines that find
+// the queue full are dropped, and their number is written once stderr takes
+// something again. Refusals have a queue of their own, which is written last, so
+// that a flood of them costs no session its line.
 type logWriter struct {
 	w        io.Writer
 	sessions logQueue
 	refusals logQueue
-	flushed  chan chan struct{} // gets what is closed when all before it is written
+	flushed  chan chan struct{} // run closes what comes here once both queues are written
 }
 
 // A logQueue takes lines, each with one Write, which does not wait.
@@ -44,7 +45,7 @@ func (q *logQueue) Write(b []byte) (int, error) {
 func newLogWriter(w io.Writer) *logWriter {
 	l := &logWriter{w: w, flushed: make(chan chan struct{}, 1)}
 	l.sessions.lines, l.refusals.lines = make(chan []byte, logLines), make(chan []byte, logLines)
-	go l.run() // not waited for, as w may take nothing for ever; it ends with the program
+	go l.run() // not waited for, since w may take nothing for ever; it ends with the program
 	return l
 }
 
@@ -83,7 +84,7 @@ func (l *logWriter) write(b []byte) {
 	}
 }
 
-// flush waits a moment until what was taken is written. It is called once.
+// flush waits until the queues are written, for logFlush at most. It is called once.
 func (l *logWriter) flush() {
 	done := make(chan struct{})
 	l.flushed <- done

@@ -79,8 +79,7 @@ func run(args []string) int {
 	return 0
 }
 
-// unsetEmpty makes an empty variable of this program's an unset one: cli would take
-// it for a value.
+// unsetEmpty unsets empty variables of this program: cli would take them for values.
 func unsetEmpty() {
 	for _, kv := range os.Environ() {
 		if name, value, _ := strings.Cut(kv, "="); value == "" && strings.HasPrefix(name, "WSEXEC_") {
@@ -89,8 +88,7 @@ func unsetEmpty() {
 	}
 }
 
-// flagError adds to cli's error for a value of a flag what it does not say: that a
-// time has a unit.
+// flagError adds to cli's error for a value of a flag that a time has a unit.
 func flagError(err error) error {
 	if s := err.Error(); strings.HasPrefix(s, "invalid value") && strings.HasSuffix(s, "parse error") {
 		return fmt.Errorf("%w (a number is one like 5, a time has a unit, as in 200ms, 5s or 1h30m)", err)
@@ -104,28 +102,27 @@ func serve(o *options) error {
 	defer log.flush()
 	cfg := o.server
 	cfg.Log, cfg.Refusals = o.logger(&log.sessions), o.logger(&log.refusals)
-	// A reader of our stderr that goes (wsexec-server | tee) must not end us and
-	// leave every command behind: Go lets a failed write to 1 or 2 kill the program
-	// unless PIPE is caught.
+	// PIPE is caught, or a failed write to stderr would kill this program (os/signal)
+	// and leave every command behind, when the reader of wsexec-server | tee ends.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	// What a script starts with & ignores INT and QUIT: Ctrl-C in the script's
-	// terminal is not for it. Only of INT can it be seen, and only before the next
-	// call: QUIT the runtime catches in any case.
+	// A script's & makes a program ignore INT and QUIT: Ctrl-C in the script's
+	// terminal is not for it. That is seen by INT alone, since the runtime catches
+	// QUIT in any case, and only before ResetSignals.
 	background := signal.Ignored(os.Interrupt)
-	// Signals that this server was started to ignore would be ignored by every
-	// command, too.
+	// Signals that this server was started to ignore would be ignored by its
+	// commands, too.
 	procgroup.ResetSignals()
-	// Before anybody can know of this server: the default would end it, and leave
-	// what was started meanwhile, or a socket, behind.
+	// Before the server can be seen: TERM would end this program by default, and
+	// leave a socket or commands behind.
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM)
-	// QUIT, too: Go's default prints stacks and leaves every command behind.
+	// For QUIT Go's default prints stacks and leaves every command behind.
 	keys := stop
 	if background {
-		keys = make(chan os.Signal, 1) // that nobody reads
+		keys = make(chan os.Signal, 1) // never received from
 	}
 	signal.Notify(keys, os.Interrupt, syscall.SIGQUIT)
-	// The default would end the server and leave every command behind.
+	// HUP would end this program by default, and leave every command behind.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	go func() {

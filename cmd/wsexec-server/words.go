@@ -10,8 +10,8 @@ import (
 	"unicode"
 )
 
-// All that this program says to a person goes through say, and all that it logs
-// through visible: what is in it can come from a flag, a client or a file, and must
+// Every message of this program to a person goes through say, and every line of its
+// log through visible. Parts of them come from flags, clients and files, and must
 // neither control a terminal nor look like another line.
 
 // say writes a line to stderr.
@@ -22,9 +22,9 @@ func sayTo(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, "wsexec-server: %s\n", visible(text))
 }
 
-// visible writes every character that does not print as an escape of Go's: control
-// characters, those that change the direction of text, and bytes that are no UTF-8.
-// Newlines and tabs stay, which either format of the log escapes itself.
+// visible replaces every character that does not print by an escape of Go's: control
+// characters, characters that change the direction of text, and bytes that are no
+// UTF-8. Newlines and tabs stay; both formats of the log escape them.
 func visible(s string) string {
 	plain := func(r rune) bool { return unicode.IsPrint(r) || r == '\n' || r == '\t' }
 	if strings.IndexFunc(s, func(r rune) bool { return !plain(r) || r == unicode.ReplacementChar }) < 0 {

@@ -12,12 +12,14 @@ import (
 // defaultPath is for a server that was started without a PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// sessionVariable names the session to its command, and what it started to us.
+// sessionVariable has the id of the session. By it processes are found that have
+// left their parents.
 const sessionVariable = "WSEXEC_SESSION_ID"
 
-// environment is what a command gets: a few variables of the server's, TERM from
-// the client, what the client asked for, and the session's id, which wins.
-// All else that is in the server's environment is the server's own business.
+// environment is the environment of a command: a few variables of the server's,
+// TERM of the client, the variables that the client asked for, and the session's
+// id, of which each overrides those before. All other variables of the server's are
+// the server's own business.
 func environment(start *proto.Start, id string) []string {
 	names := []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"}
 	vars := map[string]string{"PATH": defaultPath}
@@ -49,7 +51,7 @@ func environment(start *proto.Start, id string) []string {
 		k, v, _ := strings.Cut(string(kv), "=")
 		set(k, v)
 	}
-	set(sessionVariable, id) // last: it is by this that what a session leaves behind is found
+	set(sessionVariable, id) // last: no client can override it
 	var env []string
 	seen := map[string]bool{}
 	for _, k := range names {
@@ -61,8 +63,8 @@ func environment(start *proto.Start, id string) []string {
 	return env
 }
 
-// identity is what the user database says about the user that the server runs
-// as, for a server whose environment does not.
+// identity has HOME, USER and LOGNAME of the server's user by the user database, if
+// the server's environment lacks one of them.
 func identity() map[string]string {
 	vars := map[string]string{}
 	if filepath.IsAbs(os.Getenv("HOME")) && os.Getenv("USER") != "" && os.Getenv("LOGNAME") != "" {
@@ -77,7 +79,7 @@ func identity() map[string]string {
 }
 
 // home is the directory that a command starts in if the client names none. A HOME
-// that is no absolute path counts as none.
+// that is no absolute path is ignored.
 func home() string {
 	if h := os.Getenv("HOME"); filepath.IsAbs(h) {
 		return h

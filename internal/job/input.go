@@ -21,7 +21,7 @@ var errBuried = errors.New("the job was given up")
 // the end of the older client's stdin. The new one begins when the older one has
 // returned, so the end cannot come after what the new client types.
 type feeder struct {
-	stop chan struct{}   // closed when there is a newer feeder, or the job is suspended
+	stop chan struct{}   // closed when there is a newer feeder, or by Save
 	done <-chan struct{} // closed when this one has returned
 }
 

@@ -34,7 +34,7 @@ func (j *Job) life() {
 	}
 	timeout.exited()
 
-	// Nobody reads stdin any more.
+	// The command reads no stdin any more.
 	j.Stdin.Stop()
 	j.proc.CloseInput()
 	<-j.lastFeeder().done
@@ -142,8 +142,8 @@ func (j *Job) reap(exit *proto.Exit, leave bool) (lost bool) {
 	return lost
 }
 
-// terminate ends the command and returns when its leader has exited. CONT goes
-// along since a stopped process takes no other signal but KILL.
+// terminate ends the command and returns when its leader has exited. CONT is sent
+// with TERM, since a stopped process takes no other signal but KILL.
 func (j *Job) terminate() {
 	j.mu.Lock()
 	reason := j.reason
@@ -172,7 +172,7 @@ func (j *Job) terminate() {
 	<-j.proc.Exited()
 }
 
-// killLeader kills the command and what is in its group.
+// killLeader kills the command and its process group.
 func (j *Job) killLeader() {
 	err := j.proc.Signal(sigKILL)
 	if err == nil {

@@ -13,8 +13,8 @@ import (
 	"wsexec/internal/stream"
 )
 
-// drainTotal bounds how long output of what the command left behind is
-// waited for in all.
+// drainTotal bounds the wait for output of processes that the command left behind,
+// unless the client waits for the end of output.
 const drainTotal = 2 * time.Second
 
 // A pump moves one output of the command into its stream.
@@ -22,13 +22,13 @@ type pump struct {
 	i     int // its place in Out
 	out   *poll.Reader
 	log   *stream.Log
-	quiet time.Duration // of silence after which output is at rest; negative: never
+	quiet time.Duration // of silence, after which output is complete; negative: it never is
 
 	reopens bool            // a terminal: after the end of its output a process may open it again
 	exited  chan struct{}   // closed when the leader has exited
 	atRest  chan struct{}   // closed when output has ended, or was silent after the leader's exit
 	done    <-chan struct{} // closed when run has returned
-	lost    bool            // output was thrown away; read after done
+	lost    bool            // some output was thrown away; read after done
 	moved   func()          // called when something was read
 	full    atomic.Bool     // output waits for the window
 
@@ -69,7 +69,7 @@ func (p *pump) drain() {
 	}
 }
 
-// settle ends the wait for rest.
+// settle ends the wait for silence.
 func (p *pump) settle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,9 +117,9 @@ func (p *pump) run() {
 
 // move reads until the output ends or the pump is told to finish.
 func (p *pump) move() {
-	var drained time.Duration // time since the leader's exit, not counting that at a full window
-	var seen int64            // in the present phase
-	last := reading
+	var drained time.Duration // since the leader's exit, without the time at a full window
+	var seen int64            // bytes read in the present phase
+	last := reading           // the phase at the last round
 	attended := time.Now()
 	for {
 		now := time.Now()
@@ -141,7 +141,7 @@ func (p *pump) move() {
 			err := p.out.Wait()
 			silent = errors.Is(err, os.ErrDeadlineExceeded)
 			if silent && ph != p.current() {
-				continue // woken to look at the phase
+				continue // the deadline was set so that the phase is looked at
 			}
 			if err != nil && !silent {
 				p.lost = failed(err)
@@ -150,8 +150,8 @@ func (p *pump) move() {
 		}
 		n, blocked, err := p.read()
 		if err == io.EOF && p.reopens && ph == reading {
-			// Nobody has the terminal open, but somebody may open it again
-			// (/dev/tty); closing it would hang the command up.
+			// No process has the terminal open, but one may open it again
+			// (/dev/tty). Closing it would hang the command up.
 			select {
 			case <-p.exited:
 			case <-time.After(reopenCheck):
@@ -163,13 +163,13 @@ func (p *pump) move() {
 				p.lost = p.lost || failed(err)
 				p.out.Close()
 			}
-			return // at its end the output is closed when the leader is reaped
+			return // an output that has ended is closed when the leader is reaped
 		}
 		seen += int64(n)
 		switch {
 		case ph == finishing && (n == 0 || seen >= p.owedNow()):
-			// Empty, or all that it held when it was told to finish was read:
-			// a process that got away may write for ever.
+			// The output is empty, or everything was read that it held when the phase
+			// began: a process that got away may write for ever.
 			return
 		case ph == draining && p.quiet >= 0:
 			drained += time.Since(now) - blocked
@@ -180,8 +180,8 @@ func (p *pump) move() {
 	}
 }
 
-// failed reports whether an output ended by an error of the system, and so perhaps before
-// its end.
+// failed reports whether an output ended by an error of the system, and so perhaps
+// before its end.
 func failed(err error) bool {
 	var sys *os.SyscallError
 	return errors.As(err, &sys)
@@ -216,8 +216,9 @@ func (p *pump) current() pumpPhase {
 	return p.phase
 }
 
-// attendance is how often a pump that has always something to read lets the runtime look at the
-// network (see package poll).
+// attendance is how often a pump that never has to wait lets the runtime look at the
+// network (see package poll). More often at a terminal, where the answer to a
+// Ctrl-C has to get through.
 func (p *pump) attendance() time.Duration {
 	if p.reopens {
 		return 300 * time.Microsecond
@@ -225,9 +226,9 @@ func (p *pump) attendance() time.Duration {
 	return 5 * time.Millisecond
 }
 
-// read reads once into the stream. It reports how long it waited for the window.
-// Only data needs a window: the end is found also when there is none, by reading
-// one byte ahead.
+// read reads once into the stream. It reports how long it waited for the window. If
+// the window is closed, it reads one byte ahead: so the end of output, which needs
+// no window, is found all the same.
 func (p *pump) read() (n int, blocked time.Duration, err error) {
 	if !p.hasAhead && p.log.Full() {
 		n, err = p.out.TryRead(p.ahead[:])

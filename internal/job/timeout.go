@@ -9,9 +9,9 @@ import (
 // A timeout bounds the time that a command runs.
 type timeout struct {
 	job     *Job
-	first   *time.Timer // for the shorter one of the client's time and the server's maximum
-	maximum *time.Timer // for the server's maximum, where the client's time is shorter
-	rest    *time.Timer // for the wait for output, once the command has ended
+	first   *time.Timer // of the client's time or the server's maximum, the shorter one
+	maximum *time.Timer // of the server's maximum, if the client's time is shorter
+	settle  *time.Timer // of the wait for output after the command has ended
 }
 
 // startTimeout starts the timers.
@@ -22,7 +22,7 @@ func (j *Job) startTimeout() *timeout {
 		return t
 	}
 	ends := func(after time.Duration, reason string) *time.Timer {
-		return j.after("timeout", j.left(after), func() { j.End(reason) })
+		return j.after("timeout", j.remaining(after), func() { j.End(reason) })
 	}
 	if servers {
 		t.first = ends(d, proto.ReasonMaxTimeout)
@@ -37,22 +37,22 @@ func (j *Job) startTimeout() *timeout {
 	return t
 }
 
-// left is what is left of a time that began with the command's.
-func (j *Job) left(d time.Duration) time.Duration { return max(d-time.Since(j.began), 0) }
+// remaining is how much of a time remains that began with the command.
+func (j *Job) remaining(d time.Duration) time.Duration { return max(d-time.Since(j.began), 0) }
 
-// exited says that the command has ended, and so in time. What is left of the
-// time bounds the wait for the output of its descendants.
+// exited says that the command has ended, and so in time. The remaining time bounds
+// the wait for the output of its descendants.
 func (t *timeout) exited() {
 	if t.first != nil {
 		t.first.Stop()
 		d, _ := t.job.cfg.Times.Timeout.Least()
-		t.rest = t.job.after("settle", t.job.left(d), t.job.settle)
+		t.settle = t.job.after("settle", t.job.remaining(d), t.job.settle)
 	}
 }
 
 // stop stops the timers.
 func (t *timeout) stop() {
-	for _, timer := range []*time.Timer{t.first, t.maximum, t.rest} {
+	for _, timer := range []*time.Timer{t.first, t.maximum, t.settle} {
 		if timer != nil {
 			timer.Stop()
 		}
