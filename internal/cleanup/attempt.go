@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// maxStarting bounds the starts that are under way at the same time, maxStartingEach
-// those of one who asks for them, so that nobody has all places. A start takes less
-// than a millisecond, unless it hangs: at a file system that does not answer, a lease
-// that somebody holds on the program.
+// maxStarting bounds the starts that are under way at the same time,
+// maxStartingEach those of one who asks for them, so that nobody has all
+// places. A start takes less than a millisecond, unless it hangs: at a file
+// system that does not answer, a lease that somebody holds on the program.
 const (
 	maxStarting     = 16
 	maxStartingEach = maxStarting * 3 / 4
 )
 
-// starting are the places of starts, of all Cleaners. A start that hangs keeps its
-// place, and a thread, until it ends after all.
+// starting are the places of starts, of all Cleaners. A start that hangs keeps
+// its place, and a thread, until it ends after all.
 var starting = places{of: map[string]int{}, freed: make(chan struct{})}
 
 type places struct {
@@ -53,8 +53,8 @@ func (p *places) give(who string) {
 	p.freed = make(chan struct{})
 }
 
-// await takes a place when there is one. One that is taken becomes free at once, or
-// not for long.
+// await takes a place when there is one. One that is taken becomes free at
+// once, or not for long.
 func (p *places) await(ctx context.Context, who string) error {
 	const patience = 2 * time.Second
 	var late <-chan time.Time
@@ -81,8 +81,9 @@ func (p *places) await(ctx context.Context, who string) error {
 	}
 }
 
-// An attempt is one start. It runs on a goroutine of its own, since it touches what
-// the client has named: a path can hang for ever, and then the thread with it.
+// An attempt is one start. It runs on a goroutine of its own, since it touches
+// what the client has named: a path can hang for ever, and then the thread with
+// it.
 type attempt struct {
 	mu     sync.Mutex
 	state  attemptState
@@ -97,9 +98,9 @@ const (
 	attemptLost              // it was given up, and nothing may be started any more
 )
 
-// begin says that a process is about to be started, which cancel ends. It returns
-// false if it is too late for that. cancel returns ErrTooLate if what it could not
-// end is known never to run, else ErrMayHaveRun.
+// begin says that a process is about to be started, which cancel ends. It
+// returns false if it is too late for that. cancel returns ErrTooLate if what
+// it could not end is known never to run, else ErrMayHaveRun.
 func (a *attempt) begin(cancel func() error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -135,8 +136,8 @@ func (a *attempt) giveUp() (err error, done bool) {
 }
 
 // run calls start on a goroutine of its own. When ctx is done it gives up, and
-// returns an error that wraps ErrTooLate or ErrMayHaveRun and the cause of ctx; what
-// start returns after that is handed to discard, which says which of them.
+// returns an error that wraps ErrTooLate or ErrMayHaveRun and the cause of ctx;
+// what start returns after that is handed to discard, which says which of them.
 func (a *attempt) run(ctx context.Context, who string, start func() (*Group, error), discard func(*Group) error) (*Group, error) {
 	if err := starting.await(ctx, who); err != nil {
 		return nil, err

@@ -20,8 +20,8 @@ import (
 	"wsexec/internal/proctab"
 )
 
-// cgroupPrefix begins the name of the cgroup of a Cleaner, which is below that of
-// its process.
+// cgroupPrefix begins the name of the cgroup of a Cleaner, which is below that
+// of its process.
 const cgroupPrefix = "wsexec-server."
 
 // cgroups is the cgroup of a Cleaner, below which each command has one.
@@ -34,8 +34,8 @@ type cgroups struct {
 	last atomic.Int64
 }
 
-// newCgroups makes the cgroup, proves that commands can be started and ended in it, and sweeps those that dead servers
-// have left.
+// newCgroups makes the cgroup, proves that commands can be started and ended in
+// it, and sweeps those that dead servers have left.
 func newCgroups(log func(string, ...any)) (*cgroups, error) {
 	own, err := ownCgroup()
 	if err != nil {
@@ -44,11 +44,12 @@ func newCgroups(log func(string, ...any)) (*cgroups, error) {
 	sweep(own, log)
 	removeLeaves(own)
 	c := &cgroups{own: own, home: own}
-	// Of two that come at once, one may sweep what the other has made and not locked yet.
+	// Of two that come at once, one may sweep what the other has made and not
+	// locked yet.
 	for try := 0; c.lock == nil; try++ {
 		path := filepath.Join(own, fmt.Sprintf("%s%d-%d", cgroupPrefix, os.Getpid(), time.Now().UnixNano()))
-		// For us alone: who can open the directory can lock it, and then the next
-		// server takes it for a living one's.
+		// For us alone: who can open the directory can lock it, and then the
+		// next server takes it for a living one's.
 		if err := os.Mkdir(path, 0o700); err != nil {
 			return nil, err
 		}
@@ -71,8 +72,8 @@ func newCgroups(log func(string, ...any)) (*cgroups, error) {
 	return c, nil
 }
 
-// ownCgroup returns the directory of the cgroup (v2) that this process is in, also where that is mounted beside those of
-// version 1.
+// ownCgroup returns the directory of the cgroup (v2) that this process is in,
+// also where that is mounted beside those of version 1.
 func ownCgroup() (string, error) {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -92,7 +93,8 @@ func ownCgroup() (string, error) {
 		return "", err
 	}
 	for line := range strings.Lines(string(b)) {
-		// 36 35 98:0 /root /mountpoint options … - cgroup2 source options (man 5 proc_pid_mountinfo)
+		// 36 35 98:0 /root /mountpoint options … - cgroup2 source options (man
+		// 5 proc_pid_mountinfo)
 		f := strings.Fields(line)
 		sep := strings.Index(line, " - cgroup2 ")
 		if sep < 0 || len(f) < 5 {
@@ -117,8 +119,8 @@ func unescape(s string) string {
 
 var errLocked = errors.New("the server that made it lives")
 
-// lockCgroup opens a cgroup's directory and locks it. That no process of a dead server can hold the lock is because the
-// descriptor is closed on exec.
+// lockCgroup opens a cgroup's directory and locks it. That no process of a dead
+// server can hold the lock is because the descriptor is closed on exec.
 func lockCgroup(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -283,8 +285,8 @@ func (c *cgroups) forkByParent(a *attempt, k *kin, cmd *procgroup.Command) (*lea
 	return l, nil
 }
 
-// cancelIn kills what is being started in a cgroup, and returns ErrTooLate if what
-// is still there then is known not to have run.
+// cancelIn kills what is being started in a cgroup, and returns ErrTooLate if
+// what is still there then is known not to have run.
 func cancelIn(dir string) error {
 	killCgroup(dir)
 	pids, err := cgroupPids(dir)
@@ -294,8 +296,8 @@ func cancelIn(dir string) error {
 	return ErrTooLate
 }
 
-// remove removes the cgroup of the Cleaner, and ends what is left in it. It returns
-// what does not end.
+// remove removes the cgroup of the Cleaner, and ends what is left in it. It
+// returns what does not end.
 func (c *cgroups) remove() []proctab.Process {
 	left, _ := endCgroup(c.path)
 	c.lock.Close()
@@ -319,7 +321,8 @@ func (s *cgroupScope) others() ([]proctab.Process, error) {
 	if s.holds(s.leader) {
 		return ps, err
 	}
-	// A login has moved it to a cgroup of its own (su - with pam_systemd): what it left is not here.
+	// A login has moved it to a cgroup of its own (su - with pam_systemd): what
+	// it left is not here.
 	more, serr := session(s.leader).others()
 	for _, p := range more {
 		if !slices.Contains(ps, p) {
@@ -333,13 +336,14 @@ func (s *cgroupScope) signal(p proctab.Process, sig syscall.Signal) {
 	proctab.SignalIf(p.Pid, sig, func() bool { return s.holds(p.Pid) || !s.holds(s.leader) && session(s.leader).holds(p.Pid) })
 }
 
-// holds reports whether a process is in the cgroup or one below. Of one that has ended it tells where it was.
+// holds reports whether a process is in the cgroup or one below. Of one that
+// has ended it tells where it was.
 func (s *cgroupScope) holds(pid int) bool {
 	return inCgroup(pid, s.dir)
 }
 
-// inCgroup reports whether a process is in the cgroup of a server, or of one of its
-// commands, or below.
+// inCgroup reports whether a process is in the cgroup of a server, or of one of
+// its commands, or below.
 func inCgroup(pid int, dir string) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	name := dir[max(strings.LastIndex(dir, "/"+cgroupPrefix), 0):]
@@ -362,14 +366,14 @@ func (s *cgroupScope) release(leave bool) []proctab.Process {
 	return left
 }
 
-// killCgroup kills everything in a cgroup and those below, also what is being made
-// meanwhile (cgroup.kill, Linux 5.14), but for what killMembers is for.
+// killCgroup kills everything in a cgroup and those below, also what is being
+// made meanwhile (cgroup.kill, Linux 5.14), but for what killMembers is for.
 func killCgroup(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 }
 
-// permit gives a cgroup of ours the modes back that a command of our user can have
-// taken from it.
+// permit gives a cgroup of ours the modes back that a command of our user can
+// have taken from it.
 func permit(dir string) {
 	os.Chmod(dir, 0o700)
 	for _, file := range []string{"cgroup.events", "cgroup.freeze", "cgroup.kill", "cgroup.procs", "cgroup.threads"} {
@@ -383,11 +387,11 @@ func permit(dir string) {
 	}
 }
 
-// killMembers kills the members of a cgroup and those below one by one. It is for
-// what cgroup.kill passes over: a process whose first thread has ended, since the
-// kernel sends the signal by way of that (seen with Linux 6.18), and all of them
-// where the command has made the cgroup a threaded one, whose cgroup.kill cannot
-// be written (cgroup_kill_write in kernel/cgroup/cgroup.c).
+// killMembers kills the members of a cgroup and those below one by one. It is
+// for what cgroup.kill passes over: a process whose first thread has ended,
+// since the kernel sends the signal by way of that (seen with Linux 6.18), and
+// all of them where the command has made the cgroup a threaded one, whose
+// cgroup.kill cannot be written (cgroup_kill_write in kernel/cgroup/cgroup.c).
 func killMembers(dir string) {
 	ps, _ := cgroupMembers(dir)
 	for _, p := range ps {
@@ -420,7 +424,8 @@ func endCgroup(dir string) ([]proctab.Process, error) {
 		if err == nil || errors.Is(err, unix.EOPNOTSUPP) {
 			err = rerr
 		}
-		// EBUSY until the last has ended, ENODEV while somebody else removes it.
+		// EBUSY until the last has ended, ENODEV while somebody else removes
+		// it.
 		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENODEV) || !rest.more() {
 			left, lerr := cgroupMembers(dir)
 			if lerr != nil || len(left) == 0 {
@@ -484,8 +489,8 @@ func cgroupMembers(dir string) ([]proctab.Process, error) {
 	return ps, err
 }
 
-// cgroupPids lists the processes of one cgroup, or in a threaded one those of its
-// threads (Documentation/admin-guide/cgroup-v2.rst, "Threads").
+// cgroupPids lists the processes of one cgroup, or in a threaded one those of
+// its threads (Documentation/admin-guide/cgroup-v2.rst, "Threads").
 func cgroupPids(dir string) (pids []int, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	threaded := errors.Is(err, unix.EOPNOTSUPP)

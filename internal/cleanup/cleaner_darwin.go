@@ -9,10 +9,12 @@ import (
 	"wsexec/internal/procgroup"
 )
 
-// A Cleaner knows how to find everything that a command has started: here, by the Unix session.
+// A Cleaner knows how to find everything that a command has started: here, by
+// the Unix session.
 type Cleaner struct{}
 
-// NewCleaner makes a Cleaner. Of the ways there are, only [ByAuto] is possible here.
+// NewCleaner makes a Cleaner. Of the ways there are, only [ByAuto] is possible
+// here.
 func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error) {
 	if way != ByAuto {
 		return nil, fmt.Errorf("clean-up %q is for Linux; here there is %q", way, ByAuto)

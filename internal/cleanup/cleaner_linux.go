@@ -14,7 +14,8 @@ import (
 	"wsexec/internal/proctab"
 )
 
-// A Cleaner knows how to find everything that a command has started. The zero Cleaner does it by the Unix session.
+// A Cleaner knows how to find everything that a command has started. The zero
+// Cleaner does it by the Unix session.
 type Cleaner struct {
 	way     string // ByCgroup, ByWalk or ""
 	why     error  // with ByAuto, why not the way before
@@ -22,7 +23,9 @@ type Cleaner struct {
 	guard   *guard
 }
 
-// NewCleaner makes the Cleaner of this process that works in the given way. log gets what happens later, in words for the operator. This process must call [Helper] at its beginning.
+// NewCleaner makes the Cleaner of this process that works in the given way. log
+// gets what happens later, in words for the operator. This process must call
+// [Helper] at its beginning.
 func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error) {
 	switch way {
 	case ByWalk, ByCgroup, ByAuto:
@@ -55,8 +58,8 @@ func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error)
 	return newWalk(err, log)
 }
 
-// newWalk makes a Cleaner that works by walk, as no other way was possible for that
-// reason.
+// newWalk makes a Cleaner that works by walk, as no other way was possible for
+// that reason.
 func newWalk(why error, log func(string, ...any)) (*Cleaner, error) {
 	g, err := newGuard("", log)
 	if err != nil {
@@ -80,8 +83,8 @@ func (c *Cleaner) Way() string {
 func (c *Cleaner) FindsAll() bool { return c.way != "" }
 
 // Close ends what belongs to the Cleaner, and everything that is still in its
-// cgroup. What cannot be ended is left to the guard process. All groups must have
-// been reaped.
+// cgroup. What cannot be ended is left to the guard process. All groups must
+// have been reaped.
 func (c *Cleaner) Close() {
 	if c.guard == nil {
 		return
@@ -138,8 +141,9 @@ const (
 	probeName  = "wsexec-probe"
 )
 
-// Helper has to be called first of all by a program that makes a Cleaner. A process that is one of a Cleaner's helpers,
-// which are that program under another name, does its work there and does not return from it.
+// Helper has to be called first of all by a program that makes a Cleaner. A
+// process that is one of a Cleaner's helpers, which are that program under
+// another name, does its work there and does not return from it.
 func Helper() {
 	switch os.Args[0] {
 	case guardName:
@@ -153,18 +157,19 @@ func Helper() {
 	syscall.Exit(0) // nothing is to be tidied up
 }
 
-// startHelper starts this binary under another name, in a session of its own so that no terminal's signal reaches it. Its
-// descriptors are files, from 0 on.
+// startHelper starts this binary under another name, in a session of its own so
+// that no terminal's signal reaches it. Its descriptors are files, from 0 on.
 func startHelper(sys syscall.SysProcAttr, files []uintptr, args ...string) (*ownChild, error) {
 	sys.Setsid = true
-	// By this name it is the file that runs, also when another has taken its place. Nothing in the environment is for it.
+	// By this name it is the file that runs, also when another has taken its
+	// place. Nothing in the environment is for it.
 	return forkOwn(func() (*procgroup.Child, error) {
 		return procgroup.Fork("/proc/self/exe", args, &syscall.ProcAttr{Dir: "/", Files: files, Sys: &sys})
 	})
 }
 
-// deafen makes signals that are meant for the server, or for everything in its cgroup, do nothing here: who cleans up
-// must be the last to go.
+// deafen makes signals that are meant for the server, or for everything in its
+// cgroup, do nothing here: who cleans up must be the last to go.
 func deafen() {
 	unheard := make(chan os.Signal, 1)
 	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP} {

@@ -42,7 +42,8 @@ func cleaners(t *testing.T, f func(t *testing.T, c *Cleaner)) {
 	}
 }
 
-// marked lists the living processes that have mark as their last argument, and are what they are to become.
+// marked lists the living processes that have mark as their last argument, and
+// are what they are to become.
 func marked(t testing.TB, mark string) (pids []int) {
 	t.Helper()
 	ps, err := proctab.List()
@@ -57,8 +58,8 @@ func marked(t testing.TB, mark string) (pids []int) {
 	return pids
 }
 
-// startStranger starts a process that is nobody's command. It is our child, so it
-// has to be known as one, or it would be taken for an orphan of a command's.
+// startStranger starts a process that is nobody's command. It is our child, so
+// it has to be known as one, or it would be taken for an orphan of a command's.
 func startStranger(cmd *exec.Cmd) error {
 	_, err := forkOwn(func() (*procgroup.Child, error) {
 		if err := cmd.Start(); err != nil {
@@ -69,7 +70,8 @@ func startStranger(cmd *exec.Cmd) error {
 	return err
 }
 
-// outputOf runs a program that is nobody's command, and returns all that it says.
+// outputOf runs a program that is nobody's command, and returns all that it
+// says.
 func outputOf(cmd *exec.Cmd) ([]byte, error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -86,7 +88,8 @@ func scopeOf(g *Group) scope { return g.whole.scope.(*familyScope).scope }
 // newMark is a number of seconds that nobody else sleeps.
 func newMark() string { return fmt.Sprintf("1000.%09d", rand.N(1_000_000_000)) }
 
-// forker goes on for ever, each generation a process in a session of its own whose parent has ended.
+// forker goes on for ever, each generation a process in a session of its own
+// whose parent has ended.
 const forker = `import os, signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 while True:
@@ -173,7 +176,8 @@ func TestNothingEscapes(t *testing.T) {
 	})
 }
 
-// Reap alone ends what there is: whoever does not care what it was gets no less.
+// Reap alone ends what there is: whoever does not care what it was gets no
+// less.
 func TestReapEndsEverything(t *testing.T) {
 	cleaners(t, func(t *testing.T, c *Cleaner) {
 		for name, e := range escapes() {
@@ -189,7 +193,8 @@ func TestReapEndsEverything(t *testing.T) {
 	})
 }
 
-// Whoever asks for it can leave something running, which then belongs to nobody here.
+// Whoever asks for it can leave something running, which then belongs to nobody
+// here.
 func TestReapAndLeave(t *testing.T) {
 	for _, way := range []string{ByCgroup, ByWalk} {
 		c, err := NewCleaner(way, quiet)
@@ -214,8 +219,8 @@ func TestReapAndLeave(t *testing.T) {
 	}
 }
 
-// The program that starts commands is killed: what it had started ends, also when it was the guard or the parents that
-// were killed before.
+// The program that starts commands is killed: what it had started ends, also
+// when it was the guard or the parents that were killed before.
 func TestKilledServer(t *testing.T) {
 	for _, way := range []string{ByCgroup, ByWalk} {
 		for _, how := range []string{"", "guard"} {
@@ -281,7 +286,8 @@ func TestKilledServer(t *testing.T) {
 }
 
 func init() {
-	// serve WAY MARK: starts commands that leave things running, and prints its cgroup
+	// serve WAY MARK: starts commands that leave things running, and prints its
+	// cgroup
 	helpers["serve"] = func(args []string) {
 		c, err := NewCleaner(args[0], quiet)
 		if err != nil {
@@ -303,7 +309,8 @@ func init() {
 	}
 }
 
-// A parent process that is killed takes its command along, and no status is made up.
+// A parent process that is killed takes its command along, and no status is
+// made up.
 func TestKilledParent(t *testing.T) {
 	c, err := NewCleaner(ByWalk, quiet)
 	if err != nil {
@@ -325,7 +332,8 @@ func TestKilledParent(t *testing.T) {
 	}
 }
 
-// A command that stopped its parent process had made a session that nothing could end, the server's own end included.
+// A command that stopped its parent process had made a session that nothing
+// could end, the server's own end included.
 func TestStoppedParent(t *testing.T) {
 	c, err := NewCleaner(ByWalk, quiet)
 	if err != nil {
@@ -346,7 +354,8 @@ func TestStoppedParent(t *testing.T) {
 	proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
 }
 
-// A command whose first act is to stop its parent process had started, but Start said that it could not.
+// A command whose first act is to stop its parent process had started, but
+// Start said that it could not.
 func TestStoppedStart(t *testing.T) {
 	c, err := NewCleaner(ByWalk, quiet)
 	if err != nil {
@@ -379,8 +388,9 @@ func TestStoppedStart(t *testing.T) {
 	}
 }
 
-// A parent process that was killed after its command had ended left the others, and its number, which could be a
-// stranger's by then, was still asked for descendants.
+// A parent process that was killed after its command had ended left the others,
+// and its number, which could be a stranger's by then, was still asked for
+// descendants.
 func TestKilledParentOfZombie(t *testing.T) {
 	c, err := NewCleaner(ByWalk, quiet)
 	if err != nil {
@@ -437,8 +447,8 @@ func TestStoppedGuard(t *testing.T) {
 	}
 }
 
-// A parent process that waits for what it cannot kill, another user's or in an uninterruptible sleep, had looked for it a
-// thousand times a second.
+// A parent process that waits for what it cannot kill, another user's or in an
+// uninterruptible sleep, had looked for it a thousand times a second.
 func TestParentRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, began := reaper{killing: true}, time.Now()
@@ -451,7 +461,8 @@ func TestParentRests(t *testing.T) {
 	})
 }
 
-// A cgroup that may not be ended was tried to be for two seconds, and one whose path looks like a pattern was not found.
+// A cgroup that may not be ended was tried to be for two seconds, and one whose
+// path looks like a pattern was not found.
 func TestSweepForeign(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own := filepath.Join(t.TempDir(), `wsexec@a\x2db.service`)
@@ -471,8 +482,8 @@ func TestSweepForeign(t *testing.T) {
 	})
 }
 
-// Processes that cannot be moved, to be left running, were tried without a rest for two seconds: in a bubble's time, for
-// ever.
+// Processes that cannot be moved, to be left running, were tried without a rest
+// for two seconds: in a bubble's time, for ever.
 func TestMoveNowhere(t *testing.T) {
 	c, err := NewCleaner(ByCgroup, quiet)
 	if err != nil {
@@ -489,7 +500,8 @@ func TestMoveNowhere(t *testing.T) {
 	g.Reap()
 }
 
-// A command that is moved to another cgroup, as a login does with itself, was lost with what it left behind.
+// A command that is moved to another cgroup, as a login does with itself, was
+// lost with what it left behind.
 func TestMovedCommand(t *testing.T) {
 	c, err := NewCleaner(ByCgroup, quiet)
 	if err != nil {
@@ -520,7 +532,8 @@ func TestMovedCommand(t *testing.T) {
 	}
 }
 
-// What a server that is dead has left is ended when another begins, and what belongs to a living one is not.
+// What a server that is dead has left is ended when another begins, and what
+// belongs to a living one is not.
 func TestSweep(t *testing.T) {
 	alive, err := NewCleaner(ByCgroup, quiet)
 	if err != nil {
@@ -575,8 +588,8 @@ func TestEveryWay(t *testing.T) {
 	}
 }
 
-// Where the pids controller is delegated, a command that makes processes without end
-// has a limit of its own, below the server's.
+// Where the pids controller is delegated, a command that makes processes
+// without end has a limit of its own, below the server's.
 func TestPidsOfACommand(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("takes root, to make a cgroup with a limit")
@@ -620,8 +633,8 @@ func TestPidsOfACommand(t *testing.T) {
 	}
 }
 
-// A Cleaner that was closed while something in its cgroup did not end left that to the
-// guard, which took its program for dead and killed that, too.
+// A Cleaner that was closed while something in its cgroup did not end left that
+// to the guard, which took its program for dead and killed that, too.
 func TestAbandonedGuard(t *testing.T) {
 	c, err := NewCleaner(ByCgroup, quiet)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package cleanup starts commands in a way that nothing of them escapes: everything
-// that a command has started is found, and ended with it.
+// Package cleanup starts commands in a way that nothing of them escapes:
+// everything that a command has started is found, and ended with it.
 //
 //	cleanup.Helper()                         // first of all, in main
 //	c, err := cleanup.NewCleaner(cleanup.ByAuto, log)
@@ -19,15 +19,15 @@
 //
 // No way is the only one. This process is the reaper of orphans as well
 // (PR_SET_CHILD_SUBREAPER, man 2 prctl): whatever has left its cgroup, its Unix
-// session and its environment, or has killed its parent process, becomes a child of
-// this one with the death of its own parent, and is ended with its session. A mark
-// that all of them inherit (see mark) tells them from others, also for the guard
-// process that ends everything if this one is killed, and for the next server if
-// that is killed, too. Only what asks another daemon to start something (at, cron,
-// systemd-run) gets away.
+// session and its environment, or has killed its parent process, becomes a
+// child of this one with the death of its own parent, and is ended with its
+// session. A mark that all of them inherit (see mark) tells them from others,
+// also for the guard process that ends everything if this one is killed, and
+// for the next server if that is killed, too. Only what asks another daemon to
+// start something (at, cron, systemd-run) gets away.
 //
-// Starts are bounded, in time and in number: nothing that a client names can hold
-// the server up.
+// Starts are bounded, in time and in number: nothing that a client names can
+// hold the server up.
 package cleanup
 
 import (
@@ -69,7 +69,8 @@ type State struct {
 	Parent  int    // the number of its parent process; 0: it has none
 }
 
-// CleanerState is a Cleaner as it is written down. Its descriptors go beside it.
+// CleanerState is a Cleaner as it is written down. Its descriptors go beside
+// it.
 type CleanerState struct {
 	Way     string
 	Why     string          // why not by cgroup

@@ -25,8 +25,8 @@ import (
 	"wsexec/internal/proctest"
 )
 
-// An escape is a way in which a command can try to leave something behind: a shell
-// script. In it
+// An escape is a way in which a command can try to leave something behind: a
+// shell script. In it
 //
 //	MARK   is the argument by which what is left is found
 //	AWAY   is a cgroup.procs file outside of the session's cgroup, where there is one
@@ -157,8 +157,9 @@ func trick(t testing.TB) string {
 	return program
 }
 
-// bearing lists the processes that are alive, by the kernel's word for the whole of
-// them, and have mark among their arguments. One in a vfork bears its parent's.
+// bearing lists the processes that are alive, by the kernel's word for the
+// whole of them, and have mark among their arguments. One in a vfork bears its
+// parent's.
 func bearing(t testing.TB, mark string) (pids []int) {
 	t.Helper()
 	dirs, err := os.ReadDir("/proc")
@@ -170,8 +171,8 @@ func bearing(t testing.TB, mark string) (pids []int) {
 		if err != nil {
 			continue
 		}
-		// A process whose first thread has ended has no command line, but its other
-		// threads have.
+		// A process whose first thread has ended has no command line, but its
+		// other threads have.
 		tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 		for _, task := range tasks {
 			dir := fmt.Sprintf("/proc/%d/task/%s/", pid, task.Name())
@@ -308,8 +309,9 @@ func (w *warden) read(t testing.TB) string {
 }
 
 func init() {
-	// warden WAY: prints its cgroup; then for each line that it reads, a script,
-	// it runs that, says "runs", and at the line "end" says how it ended.
+	// warden WAY: prints its cgroup; then for each line that it reads, a
+	// script, it runs that, says "runs", and at the line "end" says how it
+	// ended.
 	helpers["warden"] = func(args []string) {
 		c, err := NewCleaner(args[0], func(msg string, args ...any) { fmt.Fprintln(os.Stderr, append([]any{"warden:", msg}, args...)...) })
 		if err != nil {
@@ -348,10 +350,10 @@ func init() {
 	}
 }
 
-// What a command tried to leave behind, in each of the ways that it could: 0 are left
-// when the session has ended, when the server was killed, and when the next server
-// has begun after server and guard were killed at once. What was left before: see the
-// lower half of wayOut.
+// What a command tried to leave behind, in each of the ways that it could: 0
+// are left when the session has ended, when the server was killed, and when the
+// next server has begun after server and guard were killed at once. What was
+// left before: see the lower half of wayOut.
 func TestNoWayOut(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("takes root, to be an ordinary user as well")
@@ -450,8 +452,8 @@ func adoptedBy(pid int) (kids []int) {
 	})
 }
 
-// killHelpers kills a server and its helpers as at once as can be: none of them gets
-// to run in between.
+// killHelpers kills a server and its helpers as at once as can be: none of them
+// gets to run in between.
 func killHelpers(t testing.TB, server int) {
 	t.Helper()
 	all := []int{server}
@@ -471,8 +473,8 @@ func killHelpers(t testing.TB, server int) {
 	}
 }
 
-// A server that was started in another time namespace took all others for dead, since
-// they had started at another time, and killed them and their commands.
+// A server that was started in another time namespace took all others for dead,
+// since they had started at another time, and killed them and their commands.
 func TestOtherTimeNamespace(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("takes root, to make a time namespace")
@@ -507,8 +509,8 @@ type countingScope struct {
 
 func (s *countingScope) signal(p proctab.Process, sig syscall.Signal) { s.n++; s.scope.signal(p, sig) }
 
-// Each process that a command had left got TERM twice, by its cgroup and by its mark,
-// which many programs take for more than one.
+// Each process that a command had left got TERM twice, by its cgroup and by its
+// mark, which many programs take for more than one.
 func TestOneTermEach(t *testing.T) {
 	cleaners(t, func(t *testing.T, c *Cleaner) {
 		mark := newMark()

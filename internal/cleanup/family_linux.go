@@ -24,8 +24,8 @@ import (
 //   - own children, which were forked here and which somebody here waits for;
 //   - adopted ones, which belong to a session that lives, may stay, or are ended.
 //
-// When no adopted child of a session is left, dead ones included, then nothing is
-// left of it: whatever descends from it has one of them above it.
+// When no adopted child of a session is left, dead ones included, then nothing
+// is left of it: whatever descends from it has one of them above it.
 var family struct {
 	own sync.Map // children that somebody waits for, by number
 
@@ -48,11 +48,11 @@ var family struct {
 	leftPid map[int]uint64  // under mu: what may stay and cannot be marked so, with its start time
 }
 
-// How often this process looks for adopted children that have ended, or are late,
-// while there are sessions or such children: soon again while so many end that they
-// pile up, and else more and more seldom. (SIGCHLD would tell, at a tenth of what a
-// start costs the server.) Threads other than the first, which have them by
-// CLONE_PARENT alone, are looked at every lookMost.
+// How often this process looks for adopted children that have ended, or are
+// late, while there are sessions or such children: soon again while so many end
+// that they pile up, and else more and more seldom. (SIGCHLD would tell, at a
+// tenth of what a start costs the server.) Threads other than the first, which
+// have them by CLONE_PARENT alone, are looked at every lookMost.
 const (
 	lookLeast = 20 * time.Millisecond
 	lookFirst = 250 * time.Millisecond
@@ -60,8 +60,8 @@ const (
 	manyEnded = 64
 )
 
-// adopt makes this process the reaper of what commands leave, once. The number 1
-// is one in any case (man 7 pid_namespaces).
+// adopt makes this process the reaper of what commands leave, once. The number
+// 1 is one in any case (man 7 pid_namespaces).
 func adopt(log func(string, ...any)) {
 	family.once.Do(func() {
 		family.live, family.log = map[uint64]bool{}, log
@@ -79,8 +79,8 @@ func adopt(log func(string, ...any)) {
 			log("processes cannot be marked: what leaves its session and its cgroup may not be found", "error", err)
 		}
 		before = slices.DeleteFunc(before, isOwn)
-		// The number 1 gets the orphans of others, and a program that has replaced
-		// a shell (exec) that shell's children.
+		// The number 1 gets the orphans of others, and a program that has
+		// replaced a shell (exec) that shell's children.
 		family.certain = os.Getpid() != 1 && len(before) == 0
 		family.adopts = true
 		family.known = map[int]bool{}
@@ -146,8 +146,8 @@ func watchFamily() {
 	}
 }
 
-// marking is held while a child of a session is forked: this process has the mark
-// of the session for that long, since the child inherits it.
+// marking is held while a child of a session is forked: this process has the
+// mark of the session for that long, since the child inherits it.
 var marking sync.Mutex
 
 // fork forks the command of the session.
@@ -167,16 +167,17 @@ func (k *kin) fork(cmd *procgroup.Command, sys syscall.SysProcAttr) (*ownChild, 
 	return c, err
 }
 
-// end says that the session is over: what is adopted of it from now on is ended.
+// end says that the session is over: what is adopted of it from now on is
+// ended.
 func (k kin) end() {
 	family.mu.Lock()
 	delete(family.live, k.session)
 	family.mu.Unlock()
 }
 
-// strays lists the living adopted children of the session, and those that are late and
-// that nobody has waited for: they may be its. What has ended is reaped, so that none
-// means that nothing is left.
+// strays lists the living adopted children of the session, and those that are
+// late and that nobody has waited for: they may be its. What has ended is
+// reaped, so that none means that nothing is left.
 func (k kin) strays() []proctab.Process {
 	if k.session == 0 {
 		return nil
@@ -189,8 +190,8 @@ func (k kin) strays() []proctab.Process {
 	}
 	ps, restless := adopted(wanted, os.Getpid(), k.tid)
 	if len(ps) > 0 {
-		// One that was being forked when it was listed is not adopted, and may have
-		// ended meanwhile, and been reaped by who waits for it.
+		// One that was being forked when it was listed is not adopted, and may
+		// have ended meanwhile, and been reaped by who waits for it.
 		family.forking.Lock()
 		defer family.forking.Unlock()
 		ps = slices.DeleteFunc(ps, func(p proctab.Process) bool {
@@ -240,9 +241,9 @@ func (k kin) endAll() []proctab.Process {
 	}
 }
 
-// verdict says of a start whose parent process has died whether its command may have
-// run: everything that it could have started was adopted, and left is what is still
-// there and has been killed.
+// verdict says of a start whose parent process has died whether its command may
+// have run: everything that it could have started was adopted, and left is what
+// is still there and has been killed.
 func (k kin) verdict(left []proctab.Process) error {
 	family.mu.Lock()
 	ran := family.live[k.session]
@@ -257,8 +258,8 @@ func (k kin) verdict(left []proctab.Process) error {
 	return ErrTooLate
 }
 
-// maxLeft bounds what is remembered of things that were left running. Beyond that they
-// may be ended when they lose their parent.
+// maxLeft bounds what is remembered of things that were left running. Beyond
+// that they may be ended when they lose their parent.
 const maxLeft = 4096
 
 // leave lets everything in ps stay, whatever becomes of its parents. It reports
@@ -309,11 +310,11 @@ func (k kin) has(pid int) bool {
 	return ok && k.session != 0 && family.server != 0 && m == mark{family.server, k.session}
 }
 
-// adopted lists the living adopted children that wanted picks by their mark, those
-// of these threads of ours or of all. It reaps those that have ended. Where one is
-// wanted, what it has left has become ours with its death, and adopted looks again;
-// but not for ever, for one that forks and ends all the time: that is restless, and
-// listed as if it lived.
+// adopted lists the living adopted children that wanted picks by their mark,
+// those of these threads of ours or of all. It reaps those that have ended.
+// Where one is wanted, what it has left has become ours with its death, and
+// adopted looks again; but not for ever, for one that forks and ends all the
+// time: that is restless, and listed as if it lived.
 func adopted(wanted func(pid int, m mark) bool, tids ...int) (alive []proctab.Process, restless int) {
 	alive, restless, _ = adoptedCount(wanted, tids...)
 	return alive, restless
@@ -368,8 +369,8 @@ func adoptedCount(wanted func(pid int, m mark) bool, tids ...int) (alive []proct
 	}
 }
 
-// isLate reports whether an adopted child has to be ended although no session does
-// it: its own is over, or it has another mark than it was given.
+// isLate reports whether an adopted child has to be ended although no session
+// does it: its own is over, or it has another mark than it was given.
 func isLate(pid int, m mark) bool {
 	switch m.server {
 	case family.server:
@@ -420,8 +421,8 @@ func reapOne(pid int) bool {
 	return err == nil && n == pid
 }
 
-// signalAdopted signals an adopted child, and reports whether it is one. The number
-// is its own until we reap it.
+// signalAdopted signals an adopted child, and reports whether it is one. The
+// number is its own until we reap it.
 func signalAdopted(pid int, sig syscall.Signal) bool {
 	family.forking.Lock()
 	defer family.forking.Unlock()
@@ -440,8 +441,9 @@ func signalAdopted(pid int, sig syscall.Signal) bool {
 	return true
 }
 
-// look reaps adopted children that have ended, and ends those that are late. It is
-// called by the timer, and sets that again while there is something to look for.
+// look reaps adopted children that have ended, and ends those that are late. It
+// is called by the timer, and sets that again while there is something to look
+// for.
 func look() {
 	tids := []int{os.Getpid()}
 	if now := time.Now(); now.Sub(family.full) >= lookMost {
@@ -483,8 +485,8 @@ func look() {
 	family.timer.Reset(family.wait)
 }
 
-// reapOrphans reaps what ends and is nobody's. As the number 1 of its namespace this
-// process gets all orphans of that, also when it has no session.
+// reapOrphans reaps what ends and is nobody's. As the number 1 of its namespace
+// this process gets all orphans of that, also when it has no session.
 func reapOrphans() {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)

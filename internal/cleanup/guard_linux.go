@@ -14,10 +14,10 @@ import (
 	"wsexec/internal/proctab"
 )
 
-// A guard is a process beside this one that ends everything that bears this one's
-// mark, and everything in its cgroup, when this one has ended, however it did. It
-// knows that from a pipe, of which this process alone has the writing end. If the
-// guard dies itself, there is another.
+// A guard is a process beside this one that ends everything that bears this
+// one's mark, and everything in its cgroup, when this one has ended, however it
+// did. It knows that from a pipe, of which this process alone has the writing
+// end. If the guard dies itself, there is another.
 type guard struct {
 	path string // of the cgroup, "" without
 	log  func(string, ...any)
@@ -103,7 +103,8 @@ func (g *guard) run(child *ownChild) {
 	}
 }
 
-// close ends the guard, which may be stopped, or wait for what cannot be killed.
+// close ends the guard, which may be stopped, or wait for what cannot be
+// killed.
 func (g *guard) close() {
 	close(g.closing)
 	g.mu.Lock()
@@ -116,8 +117,8 @@ func (g *guard) close() {
 	<-g.ended
 }
 
-// guardWord is the size of what the guard is told: the number of a session of which
-// something may stay, or 0, see abandon.
+// guardWord is the size of what the guard is told: the number of a session of
+// which something may stay, or 0, see abandon.
 const guardWord = 8
 
 // leave tells the guard that what is marked as left of a session may stay.
@@ -132,8 +133,8 @@ func (g *guard) leave(session uint64) {
 	g.w.Write(word)
 }
 
-// abandon leaves the guard alone with what does not end in the cgroup. The server
-// lives, which it is told by a 0.
+// abandon leaves the guard alone with what does not end in the cgroup. The
+// server lives, which it is told by a 0.
 func (g *guard) abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

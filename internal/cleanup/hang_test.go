@@ -20,7 +20,8 @@ import (
 	"wsexec/internal/proctest"
 )
 
-// deadMount mounts a file system that does not answer: nobody reads its requests.
+// deadMount mounts a file system that does not answer: nobody reads its
+// requests.
 func deadMount(t testing.TB) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -45,8 +46,9 @@ func deadMount(t testing.TB) string {
 	return dir
 }
 
-// leased makes a program that nobody can run or open for as long as the test does not
-// let go of it: the kernel would break the lease after /proc/sys/fs/lease-break-time.
+// leased makes a program that nobody can run or open for as long as the test
+// does not let go of it: the kernel would break the lease after
+// /proc/sys/fs/lease-break-time.
 func leased(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
@@ -70,9 +72,10 @@ func everyWay(t *testing.T, f func(t *testing.T, c *Cleaner)) {
 	t.Run("session", func(t *testing.T) { f(t, new(Cleaner)) })
 }
 
-// A FIFO, a directory or a program of a mount that does not answer, or a lease on the
-// program, took a place for ever, and with it the end of the server; in the walk way a
-// start of over ten seconds was called failed, and ran after that.
+// A FIFO, a directory or a program of a mount that does not answer, or a lease
+// on the program, took a place for ever, and with it the end of the server; in
+// the walk way a start of over ten seconds was called failed, and ran after
+// that.
 func TestStartThatHangs(t *testing.T) {
 	everyWay(t, func(t *testing.T, c *Cleaner) {
 		dir := t.TempDir()
@@ -140,8 +143,8 @@ func TestStartThatHangs(t *testing.T) {
 	})
 }
 
-// While execve waited for a lease, or for a file system, all of the server waited for
-// its next garbage collection: the thread that forks keeps its P.
+// While execve waited for a lease, or for a file system, all of the server
+// waited for its next garbage collection: the thread that forks keeps its P.
 func TestHangingExecStopsNobody(t *testing.T) {
 	cleaners(t, func(t *testing.T, c *Cleaner) {
 		program := filepath.Join(t.TempDir(), "lease")
@@ -197,8 +200,8 @@ func hangsBelowUs(t testing.TB) bool {
 	return false
 }
 
-// One file of 8 KiB, a valid ELF header and a section table that claims to be huge,
-// took gigabytes of the server, for an error's sake.
+// One file of 8 KiB, a valid ELF header and a section table that claims to be
+// huge, took gigabytes of the server, for an error's sake.
 func TestProgramIsNotLookedInto(t *testing.T) {
 	b := make([]byte, 4<<10)
 	copy(b, "\x7fELF\x02\x01\x01")
@@ -234,8 +237,9 @@ func TestProgramIsNotLookedInto(t *testing.T) {
 	})
 }
 
-// The path was cleaned: link/.. was the directory of the link, not the parent of what
-// it points to. And /proc/self was another process's than the command's.
+// The path was cleaned: link/.. was the directory of the link, not the parent
+// of what it points to. And /proc/self was another process's than the
+// command's.
 func TestDirectoryAsTheKernelSeesIt(t *testing.T) {
 	everyWay(t, func(t *testing.T, c *Cleaner) {
 		dir := t.TempDir()
@@ -300,8 +304,8 @@ func TestNothingOfTheServers(t *testing.T) {
 	})
 }
 
-// A home directory that cannot be entered kept every command from being started,
-// though nobody had named it.
+// A home directory that cannot be entered kept every command from being
+// started, though nobody had named it.
 func TestAnyDirectory(t *testing.T) {
 	for _, dir := range []string{"/no/such/home", "/etc/passwd"} {
 		g := startBy(t, testCleaner, procgroup.Spec{Args: []string{"/bin/pwd"}, Dir: dir, AnyDir: true})
@@ -315,8 +319,8 @@ func TestAnyDirectory(t *testing.T) {
 	}
 }
 
-// More starts that hang than there are places: the others of the same user are refused,
-// and say why; another user's are started.
+// More starts that hang than there are places: the others of the same user are
+// refused, and say why; another user's are started.
 func TestManyStartsThatHang(t *testing.T) {
 	dead := deadMount(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

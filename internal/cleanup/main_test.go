@@ -22,15 +22,16 @@ import (
 	"wsexec/internal/proctest"
 )
 
-// TestMain lets the test binary play the commands that the tests start, and fails if they leave a goroutine or a child
-// behind.
+// TestMain lets the test binary play the commands that the tests start, and
+// fails if they leave a goroutine or a child behind.
 func TestMain(m *testing.M) {
 	Helper()
 	if len(os.Args) > 2 && os.Args[1] == "helper" {
 		helpers[os.Args[2]](os.Args[3:])
 		os.Exit(0)
 	}
-	// A helper is this binary: with -race each would sleep for a second at its end.
+	// A helper is this binary: with -race each would sleep for a second at its
+	// end.
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
@@ -51,7 +52,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// testCleaner is what start starts commands with: TestEveryWay runs the tests in each way.
+// testCleaner is what start starts commands with: TestEveryWay runs the tests
+// in each way.
 var testCleaner = new(Cleaner)
 
 func quiet(string, ...any) {}
@@ -71,8 +73,8 @@ func leaks() int {
 		fmt.Fprintf(os.Stderr, "goroutines left:\n%s\n", stacks)
 		return 1
 	}
-	// What is adopted is reaped in the background: the guards of servers of the tests
-	// that were killed, once they have done their work.
+	// What is adopted is reaped in the background: the guards of servers of the
+	// tests that were killed, once they have done their work.
 	for end := time.Now().Add(proctest.Bound); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		adopted(func(int, mark) bool { return false })
 		if !hasChildren() {
@@ -130,7 +132,8 @@ var helpers = map[string]func(args []string){
 			fmt.Println(fd, n&unix.O_NONBLOCK)
 		}
 	},
-	// descriptors: those that were open when it started: not close-on-exec, as all that Go opens is
+	// descriptors: those that were open when it started: not close-on-exec, as
+	// all that Go opens is
 	"descriptors": func([]string) {
 		for fd := range 1024 {
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
@@ -138,8 +141,8 @@ var helpers = map[string]func(args []string){
 			}
 		}
 	},
-	// status: plays the server; starts cat /proc/self/status and prints what that prints, then sends itself every
-	// signal that it was told to survive
+	// status: plays the server; starts cat /proc/self/status and prints what
+	// that prints, then sends itself every signal that it was told to survive
 	"status": func(args []string) {
 		g, err := new(Cleaner).Start(context.Background(), "", procgroup.Spec{Args: []string{"cat", "/proc/self/status"}, Env: os.Environ(), Dir: "/"})
 		if err != nil {

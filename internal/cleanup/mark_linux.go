@@ -18,25 +18,26 @@ import (
 // in RLIMIT_LOCKS, a resource limit that no kernel has looked at since Linux
 // 2.4.25 (man 2 getrlimit): every child inherits it over fork, exec and setsid,
 // an empty environment and another cgroup do not lose it, and a process without
-// privilege can lower its hard limit but not raise it again. `ulimit -x` shows it.
+// privilege can lower its hard limit but not raise it again. `ulimit -x` shows
+// it.
 type mark struct {
 	server  instance // the hard limit; 0: of no server
 	session uint64   // the soft limit
 }
 
-// Sessions have random numbers, which no other command can guess, from leastSession to
-// leftBit.
+// Sessions have random numbers, which no other command can guess, from
+// leastSession to leftBit.
 const (
 	unknownSession = 1 // the server itself
 	leastSession   = 1 << 32
 	leftBit        = 1 << 58 // and the session's number: it may stay, as the next server is told; and 0: a helper
 )
 
-// An instance names a server among those that run, have run and will run on this
-// machine: 3 bits for the level of nesting, as an inner server without privilege
-// can only go lower; 16 of the inode of its PID namespace, in which its number
-// means something; 22 of that number (the kernel's PID_MAX_LIMIT); and 22 of the
-// time when it started, in clock ticks.
+// An instance names a server among those that run, have run and will run on
+// this machine: 3 bits for the level of nesting, as an inner server without
+// privilege can only go lower; 16 of the inode of its PID namespace, in which
+// its number means something; 22 of that number (the kernel's PID_MAX_LIMIT);
+// and 22 of the time when it started, in clock ticks.
 type instance uint64
 
 const (
@@ -57,8 +58,8 @@ func (i instance) pid() int          { return int(uint64(i) >> pidShift & pidMas
 // somebody has set for a purpose of his own.
 func (i instance) valid() bool { return i.level() >= 1 && i.level() <= maxLevel && i.pid() > 0 }
 
-// markSelf marks this process as a server, once; what it starts inherits that. It
-// fails where a limit of somebody else's is in the way.
+// markSelf marks this process as a server, once; what it starts inherits that.
+// It fails where a limit of somebody else's is in the way.
 var markSelf = sync.OnceValues(func() (instance, error) {
 	var now unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_LOCKS, &now); err != nil {
@@ -87,8 +88,8 @@ func setSession(pid int, server instance, session uint64) error {
 	return unix.Prlimit(pid, unix.RLIMIT_LOCKS, &unix.Rlimit{Cur: session, Max: uint64(server)}, nil)
 }
 
-// readMark reads the mark of a process, a zombie included. ok is false if there is
-// no such process.
+// readMark reads the mark of a process, a zombie included. ok is false if there
+// is no such process.
 func readMark(pid int) (m mark, ok bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/limits")
 	if err != nil {
@@ -126,10 +127,10 @@ func pidNamespace() (uint64, error) {
 	return st.Ino, nil
 }
 
-// ended reports whether the server of an instance is known to have ended: its number
-// is nobody's, or that of a process with another mark. (Not by the time when that
-// started, which is another one in each time namespace.) One of another PID namespace
-// is not known.
+// ended reports whether the server of an instance is known to have ended: its
+// number is nobody's, or that of a process with another mark. (Not by the time
+// when that started, which is another one in each time namespace.) One of
+// another PID namespace is not known.
 func (i instance) ended() bool {
 	namespace, err := pidNamespace()
 	if err != nil || namespace&namespaceMask != i.namespace() {
@@ -143,10 +144,10 @@ func (i instance) ended() bool {
 	return syscall.Kill(i.pid(), 0) == syscall.ESRCH
 }
 
-// endMarked kills the processes that ours picks by their mark, until none is seen three
-// times in a row (one that forks and ends is easily missed) or killWait is over. It
-// returns what does not end, and how many it has killed. What is another user's, and so
-// not to be killed, is not waited for.
+// endMarked kills the processes that ours picks by their mark, until none is
+// seen three times in a row (one that forks and ends is easily missed) or
+// killWait is over. It returns what does not end, and how many it has killed.
+// What is another user's, and so not to be killed, is not waited for.
 func endMarked(ours func(mark) bool) (left []proctab.Process, killed int) {
 	seen := map[int]bool{}
 	for rest, none := newRest(killWait), 0; ; {

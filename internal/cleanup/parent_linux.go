@@ -21,8 +21,9 @@ import (
 	"wsexec/internal/proctab"
 )
 
-// The parent process of a command: reaper of everything that the command starts, and guard of it in one. It is this
-// program under another name, with the command's streams as 0, 1 and 2, and a socket as 3 on which
+// The parent process of a command: reaper of everything that the command
+// starts, and guard of it in one. It is this program under another name, with
+// the command's streams as 0, 1 and 2, and a socket as 3 on which
 //
 //	this process says  what to start (startRequest)
 //	the parent         started: the command's number, or the errno
@@ -68,7 +69,8 @@ type startRequest struct {
 	session   uint64 // of its mark
 }
 
-// write writes the request: each string with its length before it, each list with its number of strings.
+// write writes the request: each string with its length before it, each list
+// with its number of strings.
 func (q *startRequest) write(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	number := func(n int) { b.Write(binary.AppendUvarint(nil, uint64(n))) }
@@ -134,8 +136,8 @@ func readStartRequest(b *bufio.Reader) (*startRequest, error) {
 	return q, err
 }
 
-// wakeAfter is the time in which a parent would have started the command, if the
-// command had not stopped it first of all.
+// wakeAfter is the time in which a parent would have started the command, if
+// the command had not stopped it first of all.
 const wakeAfter = 100 * time.Millisecond
 
 // A parent is what this process knows of one.
@@ -157,8 +159,8 @@ type parent struct {
 	died bool         // pid may be a stranger's
 }
 
-// forkBelowParent starts the command by a parent process, and in the cgroup of that
-// descriptor unless it is negative.
+// forkBelowParent starts the command by a parent process, and in the cgroup of
+// that descriptor unless it is negative.
 func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*leader, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -193,9 +195,9 @@ func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*l
 	return &leader{p, p.leader, p}, nil
 }
 
-// attend waits for the end of the parent process, and reaps it. That comes when it
-// is told to end, or when our end of the socket is closed; or when what cannot be
-// killed has ended after all. Nobody waits for that.
+// attend waits for the end of the parent process, and reaps it. That comes when
+// it is told to end, or when our end of the socket is closed; or when what
+// cannot be killed has ended after all. Nobody waits for that.
 func (p *parent) attend(begun <-chan bool) {
 	if !p.child.Wait() {
 		close(p.detached)
@@ -248,8 +250,8 @@ func (p *parent) begin(a *attempt, q *startRequest) error {
 	return nil
 }
 
-// endStart kills the parent and what it has started or is about to start, and returns
-// ErrTooLate if the command is known not to have run.
+// endStart kills the parent and what it has started or is about to start, and
+// returns ErrTooLate if the command is known not to have run.
 func (p *parent) endStart() error {
 	p.mu.RLock()
 	if !p.died {
@@ -269,8 +271,8 @@ func (p *parent) endStart() error {
 	}
 }
 
-// Wait waits for the command's end: by itself, since the parent can be stopped by
-// whoever may signal it.
+// Wait waits for the command's end: by itself, since the parent can be stopped
+// by whoever may signal it.
 func (p *parent) Wait() (ended bool) {
 	switch err := p.awaitLeader(); {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -310,7 +312,8 @@ func (p *parent) wake() {
 	}
 }
 
-// Signal signals the command's group, by a descriptor, which can mean no stranger's (Linux 6.9), or by its number.
+// Signal signals the command's group, by a descriptor, which can mean no
+// stranger's (Linux 6.9), or by its number.
 func (p *parent) Signal(sig syscall.Signal) error {
 	err := error(unix.EINVAL)
 	if p.pidfd != nil {
@@ -509,7 +512,8 @@ type reaper struct {
 	wait    time.Duration // since the last time that something had ended
 }
 
-// mostWait bounds the time between two looks at what does not end: that of another user, or in an uninterruptible sleep.
+// mostWait bounds the time between two looks at what does not end: that of
+// another user, or in an uninterruptible sleep.
 const mostWait = 64 * time.Millisecond
 
 // again is when there is to be killed once more.
@@ -531,9 +535,10 @@ func (p *reaper) reapOrphans() {
 	}
 }
 
-// killOthers kills every child but the command, and reports whether one is left. The children of one that has ended
-// become ours, so that everything is killed at last. Only children are: nobody but us reaps them, so that their numbers
-// are theirs.
+// killOthers kills every child but the command, and reports whether one is
+// left. The children of one that has ended become ours, so that everything is
+// killed at last. Only children are: nobody but us reaps them, so that their
+// numbers are theirs.
 func (p *reaper) killOthers() (left bool) {
 	kids, err := proctab.Children(os.Getpid())
 	for _, pid := range kids {
@@ -548,7 +553,8 @@ func (p *reaper) killOthers() (left bool) {
 	return left || err != nil
 }
 
-// end ends everything, says the command's status, and returns when there is nothing left.
+// end ends everything, says the command's status, and returns when there is
+// nothing left.
 func (p *reaper) end() {
 	p.killing, p.wait = true, 0
 	late := time.Now().Add(killWait)
@@ -559,8 +565,8 @@ func (p *reaper) end() {
 			p.reapLeader()
 			continue
 		}
-		// children can miss some; this does not. So the status, which says that nothing is
-		// left, comes after it.
+		// children can miss some; this does not. So the status, which says that
+		// nothing is left, comes after it.
 		none := p.leader == 0 && !hasChildren()
 		if p.leader == 0 && !p.said && (none || time.Now().After(late)) {
 			p.say()

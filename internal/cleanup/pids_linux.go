@@ -13,16 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the pids controller is delegated (Documentation/admin-guide/cgroup-v2.rst,
-// "Delegation"; systemd: Delegate=yes), a command cannot make so many processes that
-// none are left for the server or for other commands.
+// Where the pids controller is delegated
+// (Documentation/admin-guide/cgroup-v2.rst, "Delegation"; systemd:
+// Delegate=yes), a command cannot make so many processes that none are left for
+// the server or for other commands.
 
-// leafPrefix begins the name of the cgroup that a server moves itself to: a cgroup
-// whose children have controllers must have no processes of its own.
+// leafPrefix begins the name of the cgroup that a server moves itself to: a
+// cgroup whose children have controllers must have no processes of its own.
 const leafPrefix = "wsexec-leaf."
 
-// limitPids bounds the processes of all commands together and of each, if it can. It
-// reports why it cannot, "" if the controller is not there at all.
+// limitPids bounds the processes of all commands together and of each, if it
+// can. It reports why it cannot, "" if the controller is not there at all.
 func (c *cgroups) limitPids() (why string) {
 	if !hasController(c.own, "cgroup.controllers") {
 		return ""
@@ -58,8 +59,8 @@ func (c *cgroups) makeLeaf() error {
 	if _, err := os.Stat(filepath.Join(c.own, "cgroup.type")); errors.Is(err, fs.ErrNotExist) {
 		return enablePids(c.own) // the root of all, which may have processes
 	}
-	// Not tried with processes in it: the kernel takes that for a threaded cgroup,
-	// and no process could be started in those below.
+	// Not tried with processes in it: the kernel takes that for a threaded
+	// cgroup, and no process could be started in those below.
 	pids, err := cgroupPids(c.own)
 	if err != nil {
 		return err

@@ -23,8 +23,8 @@ const (
 
 func newRest(d time.Duration) *rest { return &rest{until: time.Now().Add(d), wait: firstRest} }
 
-// more waits until it is worth to look again. It returns false, at once, when the
-// time is over.
+// more waits until it is worth to look again. It returns false, at once, when
+// the time is over.
 func (r *rest) more() bool {
 	if time.Now().After(r.until) {
 		return false

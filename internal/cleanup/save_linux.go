@@ -15,19 +15,19 @@ import (
 )
 
 // A running Group can be written down and read back: by Save and Restore in one
-// program, or with an exec in between, over which children stay ours. For that the
-// Cleaner is written down as well, and read back before the Groups, so that nothing
-// of theirs is taken for an orphan.
+// program, or with an exec in between, over which children stay ours. For that
+// the Cleaner is written down as well, and read back before the Groups, so that
+// nothing of theirs is taken for an orphan.
 
-// errCannotSave: a goroutine waits in a system call that nothing ends (Linux before
-// 5.3 has no pidfd), or what it waits for has just come.
+// errCannotSave: a goroutine waits in a system call that nothing ends (Linux
+// before 5.3 has no pidfd), or what it waits for has just come.
 var errCannotSave = errors.New("what waits for the end of the command cannot be stopped")
 
-// Save returns the Group as it is, and descriptors for Restore: duplicates, which are
-// close-on-exec. The owner of the Group has ended all that reads and writes its
-// streams, and calls no other method meanwhile. After Save the Group does nothing
-// any more, and the command goes on. When Save returns an error, the Group is as it
-// was.
+// Save returns the Group as it is, and descriptors for Restore: duplicates,
+// which are close-on-exec. The owner of the Group has ended all that reads and
+// writes its streams, and calls no other method meanwhile. After Save the Group
+// does nothing any more, and the command goes on. When Save returns an error,
+// the Group is as it was.
 func (g *Group) Save() (State, []int, error) {
 	w := g.whole
 	w.mu.Lock()
@@ -104,9 +104,9 @@ func dup(f *os.File) (int, error) {
 	return poll.Dup(raw)
 }
 
-// Restore makes the Group that was saved, by this Cleaner or by the one that this
-// one was restored from. It takes the descriptors over, also when it returns an
-// error.
+// Restore makes the Group that was saved, by this Cleaner or by the one that
+// this one was restored from. It takes the descriptors over, also when it
+// returns an error.
 func (c *Cleaner) Restore(s State, fds []int) (*Group, error) {
 	pid := s.Group.Pid
 	k := kin{session: s.Session, tid: s.Thread}
@@ -177,10 +177,10 @@ func (k kin) resume() {
 	watchFamily()
 }
 
-// Save returns the Cleaner as it is, and descriptors for RestoreCleaner: duplicates,
-// which are close-on-exec. All Groups have been saved or reaped, and nothing is being
-// started. After Save the Cleaner does nothing any more. When Save returns an error,
-// it is as it was.
+// Save returns the Cleaner as it is, and descriptors for RestoreCleaner:
+// duplicates, which are close-on-exec. All Groups have been saved or reaped,
+// and nothing is being started. After Save the Cleaner does nothing any more.
+// When Save returns an error, it is as it was.
 func (c *Cleaner) Save() (s CleanerState, fds []int, err error) {
 	s.Way = c.way
 	if c.why != nil {
@@ -246,9 +246,9 @@ func (g *guard) save() (GuardState, int, error) {
 	return s, fd, nil
 }
 
-// RestoreCleaner makes the Cleaner that was saved. In a program that was started by
-// an exec since, it comes before anything else of this package but Helper. It takes
-// the descriptors over.
+// RestoreCleaner makes the Cleaner that was saved. In a program that was
+// started by an exec since, it comes before anything else of this package but
+// Helper. It takes the descriptors over.
 func RestoreCleaner(s CleanerState, fds []int, log func(msg string, args ...any)) (*Cleaner, error) {
 	makeThreads()
 	for _, pid := range s.Own {

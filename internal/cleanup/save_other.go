@@ -4,7 +4,8 @@ package cleanup
 
 import "errors"
 
-// Save returns an error: only Linux has a wait for a child that can be given up.
+// Save returns an error: only Linux has a wait for a child that can be given
+// up.
 func (*Group) Save() (State, []int, error) { return State{}, nil, errors.ErrUnsupported }
 
 // Restore returns an error.

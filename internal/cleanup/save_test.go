@@ -34,14 +34,15 @@ func passed[T any](t testing.TB, v T) (w T) {
 	return w
 }
 
-// counting is a command that prints what it reads, leaves something behind, and says
-// that it was sent TERM. (bash: what dash reads ends with a signal.)
+// counting is a command that prints what it reads, leaves something behind, and
+// says that it was sent TERM. (bash: what dash reads ends with a signal.)
 func counting(mark string) []string {
 	return []string{"bash", "-c", `setsid sleep ` + mark + ` >/dev/null 2>&1 & trap 'echo term' TERM; echo up; while read x; do echo "got $x"; done; exit 7`}
 }
 
-// A command that is saved and restored, again and again, goes on as if nothing had
-// been: each byte of stdin and stdout once, signals, members, status, and its end.
+// A command that is saved and restored, again and again, goes on as if nothing
+// had been: each byte of stdin and stdout once, signals, members, status, and
+// its end.
 func TestSaveAndRestore(t *testing.T) {
 	everyWay(t, func(t *testing.T, c *Cleaner) {
 		for _, size := range []*tty.Winsize{nil, size} {

@@ -17,8 +17,8 @@ type familyScope struct {
 	proven atomic.Bool // nothing is left, and nothing can come
 }
 
-// prove says that the command had ended when others found nothing: who would start
-// something has ended, too.
+// prove says that the command had ended when others found nothing: who would
+// start something has ended, too.
 func (s *familyScope) prove() { s.proven.Store(true) }
 
 func (s *familyScope) others() ([]proctab.Process, error) {

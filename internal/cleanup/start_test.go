@@ -270,7 +270,8 @@ func TestDescriptorsBlock(t *testing.T) {
 		if got := strings.ReplaceAll(proctest.All(t, g.Stdout()), "\r", ""); got != "0 0\n1 0\n2 0\n" {
 			t.Errorf("tty %t: %q", size != nil, got)
 		}
-		// Of those that this process has opened itself, none. (Others it may have inherited.)
+		// Of those that this process has opened itself, none. (Others it may
+		// have inherited.)
 		g = start(t, procgroup.Spec{Args: helper("descriptors"), TTY: size})
 		for _, f := range strings.Fields(proctest.All(t, g.Stdout())) {
 			fd, _ := strconv.Atoi(f)
@@ -374,8 +375,8 @@ func TestTooFewDescriptors(t *testing.T) {
 					t.Errorf("limit %d: taken for the user's mistake: %v", limit, err)
 				}
 			}
-			// One of a test before may be closed meanwhile, and who reaps adopted
-			// children has some for a moment.
+			// One of a test before may be closed meanwhile, and who reaps
+			// adopted children has some for a moment.
 			proctest.Eventually(t, fmt.Sprintf("limit %d, tty %t, error %v: nothing is open that was not before", limit, size != nil, err), func() bool {
 				for n := range open() {
 					if !before[n] {
@@ -407,7 +408,8 @@ func signalField(t *testing.T, status []byte, name string) uint64 {
 	return 0
 }
 
-// A server that a script had started with & could not have its commands interrupted: they inherited SIGINT ignored.
+// A server that a script had started with & could not have its commands
+// interrupted: they inherited SIGINT ignored.
 func TestIgnoredSignalsAreDefault(t *testing.T) {
 	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap '' HUP INT QUIT USR1 TSTP TTOU 34; exec "$0" "$@"`},
 		helper("status", "1", "2", "10", "20")...)...)
@@ -480,7 +482,8 @@ func TestGroupSignalReachesGrandchildren(t *testing.T) {
 	}
 }
 
-// The zombie of the leader keeps the number, so that what it left behind can be signalled; after Reap nobody is.
+// The zombie of the leader keeps the number, so that what it left behind can be
+// signalled; after Reap nobody is.
 func TestSignalAfterExit(t *testing.T) {
 	for _, reaped := range []bool{false, true} {
 		g := start(t, procgroup.Spec{Args: sh("sleep 1000 & echo $!; exit 4")})
@@ -520,7 +523,8 @@ func TestSignalAfterExit(t *testing.T) {
 	}
 }
 
-// A zombie that its parent does not wait for can be signalled for ever, without effect.
+// A zombie that its parent does not wait for can be signalled for ever, without
+// effect.
 func TestZombieIsNoMember(t *testing.T) {
 	g := start(t, procgroup.Spec{Args: sh("sleep 0.01 & echo $!; exec sleep 1000")})
 	child, err := strconv.Atoi(strings.TrimSpace(proctest.Expect(t, g.Stdout(), "\n")))
@@ -543,8 +547,8 @@ func members(t testing.TB, g *Group) []Member {
 	return m
 }
 
-// Each job of an interactive shell has a group of its own: it was neither seen nor ended when the shell had. And only
-// what has an output open holds it.
+// Each job of an interactive shell has a group of its own: it was neither seen
+// nor ended when the shell had. And only what has an output open holds it.
 func TestJobsOfAShellAreMembers(t *testing.T) {
 	for _, size := range []*tty.Winsize{nil, size} {
 		g := start(t, procgroup.Spec{Args: sh("set -m; trap '' HUP; sleep 1000 & echo $!; sleep 1001 >/dev/null 2>&1 </dev/null & echo $!; exit 4"), TTY: size})
@@ -575,7 +579,8 @@ func TestJobsOfAShellAreMembers(t *testing.T) {
 	}
 }
 
-// Without descriptors nobody can be looked for, which is not the same as that nobody is there: processes survived.
+// Without descriptors nobody can be looked for, which is not the same as that
+// nobody is there: processes survived.
 func TestMembersWithoutDescriptors(t *testing.T) {
 	g := start(t, procgroup.Spec{Args: sh("sleep 1000 & echo up; exit 4")})
 	proctest.Expect(t, g.Stdout(), "up\n")
@@ -717,8 +722,8 @@ func TestInputEPIPE(t *testing.T) {
 	g.Reap()
 }
 
-// What a command reads after its stdin was closed must not be counted as unread: it would be given back to the file it
-// came from, and read twice.
+// What a command reads after its stdin was closed must not be counted as
+// unread: it would be given back to the file it came from, and read twice.
 func TestUnreadGoesOnAfterClose(t *testing.T) {
 	g := start(t, procgroup.Spec{Args: sh("kill -STOP $$; read x; echo $x; exec sleep 1000")})
 	in := g.Stdin()
@@ -744,7 +749,8 @@ func TestUnreadGoesOnAfterClose(t *testing.T) {
 	}
 }
 
-// The descriptor that counts must not keep the command from the end of its stdin, nor the pipe from its end.
+// The descriptor that counts must not keep the command from the end of its
+// stdin, nor the pipe from its end.
 func TestCloseIsEndOfFile(t *testing.T) {
 	g := start(t, procgroup.Spec{Args: []string{"cat"}})
 	g.Stdin().Write([]byte("all"))

@@ -15,17 +15,17 @@ import (
 	"wsexec/internal/proctab"
 )
 
-// Start starts a command of which everything can be found, or gives up when ctx is
-// done. When it returns an error, nothing runs and no descriptor is left open;
-// ErrMayHaveRun says that something may have run before. who asks for the command:
-// nobody can have all the places that there are for starts that hang.
+// Start starts a command of which everything can be found, or gives up when ctx
+// is done. When it returns an error, nothing runs and no descriptor is left
+// open; ErrMayHaveRun says that something may have run before. who asks for the
+// command: nobody can have all the places that there are for starts that hang.
 func (c *Cleaner) Start(ctx context.Context, who string, spec procgroup.Spec) (*Group, error) {
 	a := new(attempt)
 	return a.run(ctx, who, func() (*Group, error) { return c.start(a, spec) }, discard)
 }
 
-// discard ends a command that was started too late, and returns ErrTooLate if it
-// had not begun to run.
+// discard ends a command that was started too late, and returns ErrTooLate if
+// it had not begun to run.
 func discard(g *Group) error {
 	err := ErrTooLate
 	g.SignalAll(syscall.SIGKILL)
@@ -99,11 +99,12 @@ func (g *Group) ReapAndLeave() procgroup.Status {
 	return g.Reap()
 }
 
-// Members returns the living processes that the command has started, without itself. Zombies are not living. An error
-// says that they could not be looked for; there may be some then.
+// Members returns the living processes that the command has started, without
+// itself. Zombies are not living. An error says that they could not be looked
+// for; there may be some then.
 //
-// Holding is found out for the first most of them, since it is dear: of the others it
-// is false.
+// Holding is found out for the first most of them, since it is dear: of the
+// others it is false.
 func (g *Group) Members(most int) ([]Member, error) {
 	w := g.whole
 	w.mu.Lock()
@@ -132,8 +133,9 @@ func (g *Group) Members(most int) ([]Member, error) {
 	return ms, nil
 }
 
-// SignalAll sends sig to everything that Members returns, and to the leader's group at once. Processes that are made
-// meanwhile can be missed outside of that; it is called again while there are Members.
+// SignalAll sends sig to everything that Members returns, and to the leader's
+// group at once. Processes that are made meanwhile can be missed outside of
+// that; it is called again while there are Members.
 func (g *Group) SignalAll(sig syscall.Signal) error {
 	w := g.whole
 	w.mu.Lock()
@@ -155,8 +157,8 @@ func (g *Group) SignalAll(sig syscall.Signal) error {
 	return errors.Join(err, perr)
 }
 
-// Left returns, after Reap, the Members that could not be ended: another user's, or
-// in an uninterruptible sleep.
+// Left returns, after Reap, the Members that could not be ended: another
+// user's, or in an uninterruptible sleep.
 func (g *Group) Left() []Member { return g.whole.left }
 
 // A scope is everything that a command has started.
@@ -167,8 +169,8 @@ type scope interface {
 	signal(p proctab.Process, sig syscall.Signal)
 	// killAll kills as many of them as it can at once.
 	killAll()
-	// release ends what is left of them, or lets it go if leave is set, and returns
-	// what it could not end. Nothing is called any more.
+	// release ends what is left of them, or lets it go if leave is set, and
+	// returns what it could not end. Nothing is called any more.
 	release(leave bool) (left []proctab.Process)
 }
 

@@ -46,7 +46,8 @@ func TestSizeFromTheStart(t *testing.T) {
 	}
 }
 
-// The terminal's foreground group is another than the leader's where a shell does job control.
+// The terminal's foreground group is another than the leader's where a shell
+// does job control.
 func TestForegroundGroup(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
 		g := start(t, procgroup.Spec{Args: sh("set -m; trap 'echo caught' TERM QUIT; trap : INT; sh -c 'echo $$; exec sleep 1000'; echo status $?; while :; do sleep 0.01; done"), TTY: size})
@@ -63,8 +64,8 @@ func TestForegroundGroup(t *testing.T) {
 		}
 		got := proctest.Expect(t, g.Stdout(), fmt.Sprintf("status %d\r\n", 128+sig))
 		if sig == syscall.SIGTERM && !strings.Contains(got, "caught") {
-			// The job is told first, so the shell can have seen its end before. It must not have
-			// become a program without traps by then.
+			// The job is told first, so the shell can have seen its end before.
+			// It must not have become a program without traps by then.
 			got += proctest.Expect(t, g.Stdout(), "caught\r\n")
 		}
 		if caught := strings.Contains(got, "caught"); caught != (sig == syscall.SIGTERM) {

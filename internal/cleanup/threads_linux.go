@@ -15,17 +15,17 @@ import (
 )
 
 // spareThreads is how many threads are made ahead. Go ends the program where it
-// needs a thread and cannot make one (newosproc in runtime/os_linux.go), as at a
-// limit of processes that a command has reached; it never gives up those that it
-// has made. A server needs one for each system call that waits: the starts, of
-// which there are maxStarting, and as many for all else.
+// needs a thread and cannot make one (newosproc in runtime/os_linux.go), as at
+// a limit of processes that a command has reached; it never gives up those that
+// it has made. A server needs one for each system call that waits: the starts,
+// of which there are maxStarting, and as many for all else.
 const spareThreads = 2 * maxStarting
 
 // helperThreads is how many a helper makes.
 const helperThreads = 2
 
-// makeThreads makes them, once; but no more than half of what may still be made,
-// since commands need some, too.
+// makeThreads makes them, once; but no more than half of what may still be
+// made, since commands need some, too.
 var makeThreads = sync.OnceFunc(func() { spare(min(spareThreads, processesLeft()/2)) })
 
 // spare makes n threads, all at the same time, and lets go of them.
@@ -43,8 +43,8 @@ func spare(n int) {
 	done.Wait()
 }
 
-// processesLeft is how many processes and threads this one and what it starts may
-// have in addition to those there are, as far as that is known.
+// processesLeft is how many processes and threads this one and what it starts
+// may have in addition to those there are, as far as that is known.
 func processesLeft() int {
 	left := 1 << 20
 	see := func(most, now int) { left = min(left, max(most-now, 0)) }
@@ -61,8 +61,9 @@ func processesLeft() int {
 	return left
 }
 
-// pidsCgroups are the cgroups that may have a limit of processes for this one: its
-// own and those above, of version 2, and of version 1 where the controller is there.
+// pidsCgroups are the cgroups that may have a limit of processes for this one:
+// its own and those above, of version 2, and of version 1 where the controller
+// is there.
 func pidsCgroups() (dirs []string) {
 	b, _ := os.ReadFile("/proc/self/cgroup")
 	for line := range strings.Lines(string(b)) {
@@ -84,7 +85,8 @@ func pidsCgroups() (dirs []string) {
 	return dirs
 }
 
-// cgroupMount is where version 2, or the pids controller of version 1, is mounted.
+// cgroupMount is where version 2, or the pids controller of version 1, is
+// mounted.
 func cgroupMount(two bool) string {
 	b, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(b)) {

@@ -19,7 +19,8 @@ func Control(raw syscall.RawConn, f func(fd int)) error {
 	return nil
 }
 
-// Dup duplicates the descriptor of a file, close-on-exec. It returns os.ErrClosed.
+// Dup duplicates the descriptor of a file, close-on-exec. It returns
+// os.ErrClosed.
 func Dup(raw syscall.RawConn) (dup int, err error) {
 	if cerr := Control(raw, func(fd int) {
 		dup, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)

@@ -40,8 +40,8 @@ func Ready(fd int, events int16) bool {
 }
 
 // call is a system call of a descriptor, a pointer and a length. The pointer
-// becomes a number in the call of RawSyscall itself: a function in between could
-// have the stack moved, and the memory with it (package unsafe, rule 4).
+// becomes a number in the call of RawSyscall itself: a function in between
+// could have the stack moved, and the memory with it (package unsafe, rule 4).
 func call(trap uintptr, fd int, p unsafe.Pointer, n uintptr) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall(trap, uintptr(fd), uintptr(p), n)

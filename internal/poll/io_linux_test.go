@@ -45,8 +45,8 @@ func TestWriteSocket(t *testing.T) {
 	}
 }
 
-// What the kernel is given by address is where it was, however deep the stack: where a
-// function between the two made it grow, it was not.
+// What the kernel is given by address is where it was, however deep the stack:
+// where a function between the two made it grow, it was not.
 func TestStackMoves(t *testing.T) {
 	r, w := pipe(t)
 	sr, sw := pipe(t)

@@ -24,8 +24,8 @@ func WriteSocket(fd int, p []byte) (int, error) {
 	return call6(unix.SYS_SENDTO, fd, unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 }
 
-// call6 is a system call of a descriptor, a pointer, which becomes a number only
-// here (see call), and four numbers.
+// call6 is a system call of a descriptor, a pointer, which becomes a number
+// only here (see call), and four numbers.
 func call6(trap uintptr, fd int, p unsafe.Pointer, c, d, e, f uintptr) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(p), c, d, e, f)

@@ -56,8 +56,8 @@ func (r *Reader) Ready() (is bool) {
 
 // TryRead reads as much as there is and p holds: one read(2) of a terminal
 // returns 4,095 bytes at most, one of a pipe as much as its writer had written,
-// while the writer goes on. TryRead never blocks and ignores the deadline; 0, nil
-// means that there is nothing now. io.EOF comes after the last byte. An
+// while the writer goes on. TryRead never blocks and ignores the deadline; 0,
+// nil means that there is nothing now. io.EOF comes after the last byte. An
 // *os.SyscallError means that some output may not have been read.
 func (r *Reader) TryRead(p []byte) (n int, err error) {
 	if cerr := Control(r.raw, func(fd int) { n, err = r.read(fd, p) }); cerr != nil {
@@ -69,11 +69,12 @@ func (r *Reader) TryRead(p []byte) (n int, err error) {
 // read returns an error only without data: the next read meets it again.
 //
 // The end of a terminal's output is EIO (man 7 pty), the second in a row. The
-// first can overtake the last output: n_tty_read in drivers/tty/n_tty.c waits for
-// the worker that brings the output, and only then asks whether the other side is
-// closed; output that is written between the two, before the close, is still with
-// the worker. (Seen with 17 of 19,200 commands on a loaded machine, Linux 6.18.)
-// A read that begins after an EIO waits for the worker with the other side closed.
+// first can overtake the last output: n_tty_read in drivers/tty/n_tty.c waits
+// for the worker that brings the output, and only then asks whether the other
+// side is closed; output that is written between the two, before the close, is
+// still with the worker. (Seen with 17 of 19,200 commands on a loaded machine,
+// Linux 6.18.) A read that begins after an EIO waits for the worker with the
+// other side closed.
 func (r *Reader) read(fd int, p []byte) (n int, err error) {
 	closed := false
 	for n < len(p) {
@@ -103,8 +104,8 @@ func (r *Reader) Buffered() (n int) {
 	return n
 }
 
-// SetReadDeadline bounds the Wait that is under way and those after it. The zero
-// time is no bound.
+// SetReadDeadline bounds the Wait that is under way and those after it. The
+// zero time is no bound.
 func (r *Reader) SetReadDeadline(t time.Time) error {
 	if r.waiter.SetDeadline(t) != nil {
 		return os.ErrClosed
@@ -112,8 +113,8 @@ func (r *Reader) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// Close ends Wait. The command's next write to the pipe gets SIGPIPE or EPIPE; a
-// terminal is hung up.
+// Close ends Wait. The command's next write to the pipe gets SIGPIPE or EPIPE;
+// a terminal is hung up.
 func (r *Reader) Close() error {
 	r.close()
 	return nil

@@ -100,11 +100,11 @@ func polledFile(fd int, name string) (*os.File, error) {
 }
 
 // Wait calls try until try returns true: at once, and then each time that the
-// file may have become ready. It returns os.ErrDeadlineExceeded, or os.ErrClosed
-// when the file or the Waiter is closed.
+// file may have become ready. It returns os.ErrDeadlineExceeded, or
+// os.ErrClosed when the file or the Waiter is closed.
 //
-// try runs on the stack of the caller of Wait, not below the runtime's functions:
-// so that stack stays small while it waits.
+// try runs on the stack of the caller of Wait, not below the runtime's
+// functions: so that stack stays small while it waits.
 func (w *Waiter) Wait(try func(fd int) bool) error {
 	w.try = try
 	defer func() { w.try = nil }()
@@ -137,8 +137,8 @@ func (w *Waiter) Sleep() error {
 
 // armOrTake is called by the runtime first to look for an event, and again when
 // there may be one. An armed instance is read before it is armed again: arming
-// discards an event that has come meanwhile, and an event that nobody reads keeps
-// the instance readable.
+// discards an event that has come meanwhile, and an event that nobody reads
+// keeps the instance readable.
 func (w *Waiter) armOrTake(epoll uintptr) (ready bool) {
 	if w.armed {
 		w.armed = !takeEvent(int(epoll))
@@ -162,6 +162,6 @@ func takeEvent(epoll int) bool {
 // Close ends a wait. The file stays open.
 func (w *Waiter) Close() { w.instance.Close() }
 
-// SetDeadline bounds the wait that is under way and those after it. The zero time
-// is no bound.
+// SetDeadline bounds the wait that is under way and those after it. The zero
+// time is no bound.
 func (w *Waiter) SetDeadline(t time.Time) error { return w.instance.SetReadDeadline(t) }

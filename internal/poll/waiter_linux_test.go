@@ -81,8 +81,8 @@ func TestWaiterIsQuiet(t *testing.T) {
 	}
 }
 
-// A wait that a deadline had ended left the instance armed. The next wait armed it
-// again, and lost the event that had come between its try and its arming.
+// A wait that a deadline had ended left the instance armed. The next wait armed
+// it again, and lost the event that had come between its try and its arming.
 func TestWaiterAfterDeadline(t *testing.T) {
 	wt, _, w := waiterOfPipe(t)
 	wt.SetDeadline(time.Now().Add(time.Millisecond))
@@ -118,8 +118,8 @@ func TestWaiterMakesNoGarbage(t *testing.T) {
 	}
 }
 
-// Sleep ends with the deadline, not with data; the data is not lost for the Wait
-// that follows.
+// Sleep ends with the deadline, not with data; the data is not lost for the
+// Wait that follows.
 func TestSleep(t *testing.T) {
 	wt, _, w := waiterOfPipe(t)
 	w.WriteString("x")

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// NewFile makes a file of fd, which becomes non-blocking. If NewFile fails, fd is
-// closed.
+// NewFile makes a file of fd, which becomes non-blocking. If NewFile fails, fd
+// is closed.
 func NewFile(fd int, name string) (*os.File, error) {
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		syscall.Close(fd)
@@ -41,8 +41,8 @@ func NewWaiter(f *os.File, d Direction) (*Waiter, error) {
 }
 
 // Wait calls try until try returns true: at once, and then each time that the
-// file may have become ready. It returns os.ErrDeadlineExceeded, or os.ErrClosed
-// when the file is closed.
+// file may have become ready. It returns os.ErrDeadlineExceeded, or
+// os.ErrClosed when the file is closed.
 func (w *Waiter) Wait(try func(fd int) bool) error {
 	do := w.raw.Read
 	if w.d == Writable {
@@ -57,8 +57,8 @@ func (w *Waiter) Sleep() error { return w.Wait(func(int) bool { return false }) 
 // Close does nothing: closing the file ends a wait.
 func (*Waiter) Close() {}
 
-// SetDeadline bounds the wait that is under way and those after it. The zero time
-// is no bound.
+// SetDeadline bounds the wait that is under way and those after it. The zero
+// time is no bound.
 func (w *Waiter) SetDeadline(t time.Time) error {
 	if w.d == Writable {
 		return w.f.SetWriteDeadline(t)

@@ -18,8 +18,8 @@ type Child struct {
 // Signal signals the child's process group.
 func (c *Child) Signal(sig syscall.Signal) error { return syscall.Kill(-c.Pid, sig) }
 
-// Reap waits for the child, which has ended, and takes its status. The code is -1
-// if somebody else has reaped it.
+// Reap waits for the child, which has ended, and takes its status. The code is
+// -1 if somebody else has reaped it.
 func (c *Child) Reap() Status {
 	var ws syscall.WaitStatus
 	for {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Fork starts a program as a child of this process. The signal mask stays the one
-// that this process was started with: x/sys has no way to set it here.
+// Fork starts a program as a child of this process. The signal mask stays the
+// one that this process was started with: x/sys has no way to set it here.
 func Fork(path string, args []string, attr *syscall.ProcAttr) (*Child, error) {
 	pid, err := syscall.ForkExec(path, args, attr)
 	if err != nil {
@@ -22,8 +22,8 @@ func (c *Child) Wait() (ended bool) {
 	return true
 }
 
-// waitExit blocks in kqueue, not in waitid: that returns for a stopped process too, although asked for WEXITED
-// (https://go.dev/issue/19314).
+// waitExit blocks in kqueue, not in waitid: that returns for a stopped process
+// too, although asked for WEXITED (https://go.dev/issue/19314).
 func waitExit(pid int) {
 	kq, err := unix.Kqueue()
 	if err != nil {

@@ -27,8 +27,8 @@ func Fork(path string, args []string, attr *syscall.ProcAttr) (*Child, error) {
 	return c, nil
 }
 
-// OfPid returns the Child of that number: one of this process, from before it was
-// saved.
+// OfPid returns the Child of that number: one of this process, from before it
+// was saved.
 func OfPid(pid int) *Child {
 	c := &Child{Pid: pid}
 	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
@@ -37,7 +37,8 @@ func OfPid(pid int) *Child {
 	return c
 }
 
-// watch has the runtime's poller watch the child, so that no thread waits for each.
+// watch has the runtime's poller watch the child, so that no thread waits for
+// each.
 func (c *Child) watch(pidfd int) {
 	switch {
 	case pidfd < 0: // Linux before 5.2, or a kernel that only looks like one
@@ -48,8 +49,8 @@ func (c *Child) watch(pidfd int) {
 	}
 }
 
-// Wait blocks until the child has ended, and leaves the zombie. It returns false if
-// Detach has made it give up.
+// Wait blocks until the child has ended, and leaves the zombie. It returns
+// false if Detach has made it give up.
 func (c *Child) Wait() (ended bool) {
 	if c.pidfd == nil {
 		return waitExit(c.Pid, 0)
@@ -65,8 +66,8 @@ func (c *Child) Wait() (ended bool) {
 	return err == nil || waitExit(c.Pid, 0)
 }
 
-// CanDetach reports whether Detach works: a Wait without a pidfd is a system call
-// that nothing ends but the child (Linux before 5.3).
+// CanDetach reports whether Detach works: a Wait without a pidfd is a system
+// call that nothing ends but the child (Linux before 5.3).
 func (c *Child) CanDetach() bool { return c.pidfd != nil }
 
 // Detach makes Wait give up, now or later. The child is left as it is.
@@ -74,8 +75,9 @@ func (c *Child) Detach() { c.pidfd.SetReadDeadline(time.Unix(1, 0)) }
 
 var usePidfd = true // false in a test of the way without
 
-// waitExit reports whether the child has ended; without WNOHANG it waits for that. The pidfd only wakes us: the question
-// is put by number, which is the child's until it is reaped, and which kernels before 5.4 understand as well.
+// waitExit reports whether the child has ended; without WNOHANG it waits for
+// that. The pidfd only wakes us: the question is put by number, which is the
+// child's until it is reaped, and which kernels before 5.4 understand as well.
 func waitExit(pid, flags int) bool {
 	for {
 		var info unix.Siginfo
@@ -89,9 +91,11 @@ func waitExit(pid, flags int) bool {
 	}
 }
 
-// withEmptyMask calls f on a thread that blocks no signals. ForkExec saves the mask of the thread that calls it and
-// gives it to the child, and Go's threads keep what the process was started with. A signal that was blocked and is
-// pending is delivered to us then, as it would be whenever the runtime unblocks one for signal.Notify.
+// withEmptyMask calls f on a thread that blocks no signals. ForkExec saves the
+// mask of the thread that calls it and gives it to the child, and Go's threads
+// keep what the process was started with. A signal that was blocked and is
+// pending is delivered to us then, as it would be whenever the runtime unblocks
+// one for signal.Notify.
 func withEmptyMask(f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -105,8 +109,9 @@ func withEmptyMask(f func() error) error {
 
 func cloexecPipe(p *[2]int) error { return unix.Pipe2(p[:], unix.O_CLOEXEC) }
 
-// openMeter opens a pipe once more, for reading, by its writing end: only to ask it FIONREAD when that is closed. Now
-// that the writing ends with it, a reader more keeps nobody from an end of file or EPIPE.
+// openMeter opens a pipe once more, for reading, by its writing end: only to
+// ask it FIONREAD when that is closed. Now that the writing ends with it, a
+// reader more keeps nobody from an end of file or EPIPE.
 func openMeter(fd int) int {
 	m, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -115,8 +120,9 @@ func openMeter(fd int) int {
 	return m
 }
 
-// sealDescriptors marks every descriptor from 3 on close-on-exec. Go opens its own that way; this is for those that were
-// inherited. Kernels before 5.11 do not know how, and are left alone.
+// sealDescriptors marks every descriptor from 3 on close-on-exec. Go opens its
+// own that way; this is for those that were inherited. Kernels before 5.11 do
+// not know how, and are left alone.
 func sealDescriptors() {
 	unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC)
 }

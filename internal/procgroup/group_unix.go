@@ -17,11 +17,11 @@ import (
 	"wsexec/internal/tty"
 )
 
-// A Process is the process that leads a group, in the hands of whoever has started
-// it.
+// A Process is the process that leads a group, in the hands of whoever has
+// started it.
 type Process interface {
-	// Wait blocks until the process has ended, and leaves the zombie. It returns
-	// false if it was made to give up before (see Group.Save).
+	// Wait blocks until the process has ended, and leaves the zombie. It
+	// returns false if it was made to give up before (see Group.Save).
 	Wait() (ended bool)
 	// Signal signals its process group. ESRCH: the group is gone.
 	Signal(sig syscall.Signal) error
@@ -54,11 +54,12 @@ func newGroup(dir string) *Group {
 	return &Group{dir: dir, exited: make(chan struct{}), watched: make(chan struct{})}
 }
 
-// Pid returns the number of the leader, which is the group's and the session's as well.
+// Pid returns the number of the leader, which is the group's and the session's
+// as well.
 func (g *Group) Pid() int { return g.pid }
 
-// Dir returns the directory that the command was started in: Spec.Dir, or / (see
-// Spec.AnyDir).
+// Dir returns the directory that the command was started in: Spec.Dir, or /
+// (see Spec.AnyDir).
 func (g *Group) Dir() string { return g.dir }
 
 // Stdin returns the command's stdin, nil with a terminal.
@@ -101,7 +102,8 @@ func (g *Group) Stdout() *poll.Reader {
 // Stderr returns the command's stderr, nil with a terminal or with Spec.Merge.
 func (g *Group) Stderr() *poll.Reader { return g.stderr }
 
-// Exited returns a channel that is closed when the leader has ended. Its zombie is kept until Reap.
+// Exited returns a channel that is closed when the leader has ended. Its zombie
+// is kept until Reap.
 func (g *Group) Exited() <-chan struct{} { return g.exited }
 
 // OutputNames returns the outputs of the command by the names that /proc/PID/fd
@@ -126,8 +128,9 @@ func (g *Group) OutputNames() (names []string) {
 	return names
 }
 
-// Signal sends sig, and no other, to the group. With a terminal INT, QUIT and TSTP go to the terminal's foreground
-// group, as the keys do, the others to the leader's group and, if it is another, the foreground group. A group that is
+// Signal sends sig, and no other, to the group. With a terminal INT, QUIT and
+// TSTP go to the terminal's foreground group, as the keys do, the others to the
+// leader's group and, if it is another, the foreground group. A group that is
 // gone, or was reaped, is no error.
 func (g *Group) Signal(sig syscall.Signal) error {
 	g.mu.Lock()
@@ -139,7 +142,8 @@ func (g *Group) Signal(sig syscall.Signal) error {
 		fg := g.tty.Foreground()
 		switch sig {
 		case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP:
-			// TIOCSIG, not kill: the kernel holds the group itself, so there is no moment for its number to change hands.
+			// TIOCSIG, not kill: the kernel holds the group itself, so there is
+			// no moment for its number to change hands.
 			if fg > 1 && g.tty.Signal(sig) == nil {
 				return nil
 			}
@@ -165,7 +169,8 @@ func (g *Group) SignalGroup(sig syscall.Signal) error {
 	return g.kill(g.pid, sig)
 }
 
-// kill signals a process group. The caller holds mu and knows that the number is ours.
+// kill signals a process group. The caller holds mu and knows that the number
+// is ours.
 func (g *Group) kill(pgid int, sig syscall.Signal) error {
 	if pgid <= 1 {
 		// kill(-1) is everybody, kill(0) is ourselves.
@@ -186,13 +191,15 @@ func (g *Group) kill(pgid int, sig syscall.Signal) error {
 	return fmt.Errorf("signal %d to process group %d: %w", int(sig), pgid, err)
 }
 
-// inSession reports whether the process group pgid is one of the session sid. A terminal can name a foreground group
-// that has ended, and whose number has been given away since.
+// inSession reports whether the process group pgid is one of the session sid. A
+// terminal can name a foreground group that has ended, and whose number has
+// been given away since.
 func inSession(pgid, sid int) bool {
 	if s, err := unix.Getsid(pgid); err == nil && s == sid {
 		return true
 	}
-	// The leader of the group may have gone before the others, as in `true | sleep 9`.
+	// The leader of the group may have gone before the others, as in `true |
+	// sleep 9`.
 	ps, _ := proctab.List()
 	return slices.ContainsFunc(ps, func(p proctab.Process) bool { return p.Pgrp == pgid && p.Sid == sid })
 }
@@ -203,8 +210,9 @@ func groupLives(pgid int) bool {
 	return err != nil || slices.ContainsFunc(ps, func(p proctab.Process) bool { return p.Pgrp == pgid })
 }
 
-// Hangup does what the loss of the line does. A terminal is closed: the kernel sends HUP and CONT to the leader and the
-// foreground group, and every further use of the terminal fails (man 4 tty, man 3 termios). With pipes the group is
+// Hangup does what the loss of the line does. A terminal is closed: the kernel
+// sends HUP and CONT to the leader and the foreground group, and every further
+// use of the terminal fails (man 4 tty, man 3 termios). With pipes the group is
 // sent HUP and CONT; the pipes stay.
 func (g *Group) Hangup() error {
 	if g.tty != nil {
@@ -214,7 +222,8 @@ func (g *Group) Hangup() error {
 	return errors.Join(g.Signal(syscall.SIGHUP), g.Signal(syscall.SIGCONT))
 }
 
-// Resize sets the size of the terminal; the kernel sends WINCH to the foreground group when it differs.
+// Resize sets the size of the terminal; the kernel sends WINCH to the
+// foreground group when it differs.
 func (g *Group) Resize(size tty.Winsize) error {
 	if g.tty == nil {
 		return errors.New("resize: the command has no terminal")
@@ -222,9 +231,10 @@ func (g *Group) Resize(size tty.Winsize) error {
 	return g.tty.Resize(size)
 }
 
-// Reap waits for the leader's exit, takes its status, and closes what is left of the
-// streams: output that nobody has read is lost. From then on Signal does nothing.
-// Every call returns the same. Of a Group that was saved the code is -1.
+// Reap waits for the leader's exit, takes its status, and closes what is left
+// of the streams: output that nobody has read is lost. From then on Signal does
+// nothing. Every call returns the same. Of a Group that was saved the code is
+// -1.
 func (g *Group) Reap() Status {
 	<-g.watched
 	g.mu.Lock()

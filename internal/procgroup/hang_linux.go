@@ -10,12 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execve can hang: at a file system that does not answer, at a lease on the program
-// (man 2 fcntl), at what a program names as its interpreter. A thread of ours that
-// waits for it, as syscall.ForkExec lets one, keeps its P, and the next garbage
-// collection waits for that with all of the server. So a command is started by this
-// process only where nothing of that can be in the way, as nearly always; else by a
-// parent process of its own, which takes a third longer.
+// execve can hang: at a file system that does not answer, at a lease on the
+// program (man 2 fcntl), at what a program names as its interpreter. A thread
+// of ours that waits for it, as syscall.ForkExec lets one, keeps its P, and the
+// next garbage collection waits for that with all of the server. So a command
+// is started by this process only where nothing of that can be in the way, as
+// nearly always; else by a parent process of its own, which takes a third
+// longer.
 
 // answering are the file systems of this machine alone, by the numbers of man 2
 // statfs: they answer as long as their disk does.
@@ -25,9 +26,9 @@ var answering = []int64{
 	unix.ISOFS_SUPER_MAGIC, unix.PROC_SUPER_MAGIC, 0x2FC12FC1 /* ZFS */, 0xCA451A4E, /* bcachefs */
 }
 
-// MayHang reports whether execve of the command may. If not, release is to be called
-// once that is over: until then the program and its interpreters are open, and nobody
-// can take a lease on a file that is open.
+// MayHang reports whether execve of the command may. If not, release is to be
+// called once that is over: until then the program and its interpreters are
+// open, and nobody can take a lease on a file that is open.
 func (c *Command) MayHang() (release func(), may bool) {
 	var held []int
 	release = func() {
@@ -68,7 +69,8 @@ func (c *Command) MayHang() (release func(), may bool) {
 const headSize = 2 << 10
 
 // openAnswering opens a regular file on a file system of this machine, without
-// waiting for anybody's lease, and reads its beginning into b. fd is -1 if it is none.
+// waiting for anybody's lease, and reads its beginning into b. fd is -1 if it
+// is none.
 func openAnswering(path string, b []byte) (fd int, head []byte) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -87,10 +89,10 @@ func openAnswering(path string, b []byte) (fd int, head []byte) {
 	return fd, b[:n]
 }
 
-// isPlainELF reports whether the beginning of a file is that of a program for this
-// machine as linkers write them: its program headers follow the header, and its
-// dynamic linker, if it has one, is named there and is one of the system's. All
-// others take the long way; nothing is read that is not in head.
+// isPlainELF reports whether the beginning of a file is that of a program for
+// this machine as linkers write them: its program headers follow the header,
+// and its dynamic linker, if it has one, is named there and is one of the
+// system's. All others take the long way; nothing is read that is not in head.
 func isPlainELF(head []byte) bool {
 	const (
 		headerSize, entrySize = 64, 56 // of ELF64, elf(5)

@@ -35,13 +35,14 @@ func newInput(f *os.File) *Input {
 	return i
 }
 
-// Write blocks until all of p is in the pipe. It returns early with syscall.EPIPE
-// when nobody is left to read it, with os.ErrClosed after Close, and with
-// os.ErrDeadlineExceeded after Kick; n is then exactly what is in the pipe.
+// Write blocks until all of p is in the pipe. It returns early with
+// syscall.EPIPE when nobody is left to read it, with os.ErrClosed after Close,
+// and with os.ErrDeadlineExceeded after Kick; n is then exactly what is in the
+// pipe.
 //
-// It calls write(2) itself because os.File.Write kills the process upon EPIPE on a
-// descriptor numbered 1 or 2, which ours is if the server was started with those
-// closed.
+// It calls write(2) itself because os.File.Write kills the process upon EPIPE
+// on a descriptor numbered 1 or 2, which ours is if the server was started with
+// those closed.
 func (i *Input) Write(p []byte) (n int, err error) {
 	write := func(fd int) bool {
 		for n < len(p) {
@@ -80,8 +81,8 @@ func (i *Input) Write(p []byte) (n int, err error) {
 // descriptor is free.
 const withoutWaiter = 10 * time.Millisecond
 
-// wait calls try until it returns true, first at once and then when there may be
-// room. It returns os.ErrDeadlineExceeded when it is to be called again, and
+// wait calls try until it returns true, first at once and then when there may
+// be room. It returns os.ErrDeadlineExceeded when it is to be called again, and
 // os.ErrClosed.
 func (i *Input) wait(try func(fd int) bool) error {
 	i.mu.Lock()
@@ -174,7 +175,8 @@ func (i *Input) release() {
 	}
 }
 
-// save returns the Input as it is, and a duplicate of its descriptor, -1 for none.
+// save returns the Input as it is, and a duplicate of its descriptor, -1 for
+// none.
 func (i *Input) save() (s InputState, fd int, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// All of this file touches what a client has named, which can hang. It is called by
-// an attempt only.
+// All of this file touches what a client has named, which can hang. It is
+// called by an attempt only.
 
 // enterable is dir, or with anyDir / if dir cannot be entered.
 func enterable(dir string, anyDir bool) (string, error) {
@@ -27,8 +27,8 @@ func enterable(dir string, anyDir bool) (string, error) {
 	return dir, err
 }
 
-// checkDir is done ahead of the start because the errno that comes out of a fork does not say whether chdir or execve
-// failed.
+// checkDir is done ahead of the start because the errno that comes out of a
+// fork does not say whether chdir or execve failed.
 func checkDir(dir string) error {
 	if !filepath.IsAbs(dir) {
 		return fmt.Errorf("%w %q: not an absolute path", ErrBadDirectory, dir)
@@ -74,7 +74,8 @@ func lookPath(name string, env []string, dir string) (string, error) {
 		if err == nil {
 			return p, nil
 		}
-		// As execvp: what cannot be run is passed over, and reported if nothing better comes.
+		// As execvp: what cannot be run is passed over, and reported if nothing
+		// better comes.
 		if unusable == nil && errors.Is(err, ErrNotExecutable) {
 			unusable = err
 		}
@@ -107,8 +108,8 @@ func checkExecutable(path, dir string) error {
 	return nil
 }
 
-// within is a path as the command in dir means it. It is not cleaned: "x/../y" must
-// fail where x is missing, as it does in the kernel.
+// within is a path as the command in dir means it. It is not cleaned: "x/../y"
+// must fail where x is missing, as it does in the kernel.
 func within(dir, path string) string {
 	for _, cwd := range []string{"/proc/self/cwd", "/proc/thread-self/cwd"} { // the command's, not ours
 		if rest, ok := strings.CutPrefix(path, cwd); ok && (rest == "" || rest[0] == '/') {
@@ -121,8 +122,8 @@ func within(dir, path string) string {
 	return dir + "/" + path
 }
 
-// ofProcess reports whether a path means something else in each process: what it is
-// looked up in here is not the command.
+// ofProcess reports whether a path means something else in each process: what
+// it is looked up in here is not the command.
 func ofProcess(path string) bool {
 	path = filepath.Clean(path) + "/"
 	return strings.HasPrefix(path, "/proc/self/") || strings.HasPrefix(path, "/proc/thread-self/")
@@ -149,7 +150,8 @@ func execError(c *Command, err error) error {
 		if xerr := checkExecutable(path, c.Dir); xerr != nil {
 			return xerr
 		}
-		// The file is there and may be run, so the errno is about what it needs to run.
+		// The file is there and may be run, so the errno is about what it needs
+		// to run.
 		if interp := interpreter(within(c.Dir, path)); interp != "" {
 			return fmt.Errorf("%q: %w: its interpreter %q: %v", path, ErrNotExecutable, interp, err)
 		}
@@ -174,10 +176,10 @@ func execError(c *Command, err error) error {
 	return fmt.Errorf("%q: %w: %v", path, ErrNotExecutable, err)
 }
 
-// interpreter returns what a script asks the kernel to run it with: the first word
-// after #! (man 2 execve: 255 bytes at most). "" if there is none. A program is not
-// looked into: debug/elf is not hardened against hostile files, as its documentation
-// says, and one of 8 KiB can ask it for gigabytes.
+// interpreter returns what a script asks the kernel to run it with: the first
+// word after #! (man 2 execve: 255 bytes at most). "" if there is none. A
+// program is not looked into: debug/elf is not hardened against hostile files,
+// as its documentation says, and one of 8 KiB can ask it for gigabytes.
 func interpreter(file string) string {
 	// NONBLOCK: the file may be another by now, a FIFO that waits for a writer.
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
@@ -193,7 +195,8 @@ func interpreter(file string) string {
 	if !ok {
 		return ""
 	}
-	// Blank and tab only: "#!/bin/sh\r" asks for a file named sh\r, and that is what the user has to see.
+	// Blank and tab only: "#!/bin/sh\r" asks for a file named sh\r, and that is
+	// what the user has to see.
 	word, _, _ := strings.Cut(strings.TrimLeft(strings.TrimRight(rest, "\n"), " \t"), " ")
 	word, _, _ = strings.Cut(word, "\t")
 	return word

@@ -1,6 +1,6 @@
 // Package procgroup starts a command in a session and process group of its own,
-// with a terminal or with pipes, and gives back the group: its streams, its signals,
-// its end.
+// with a terminal or with pipes, and gives back the group: its streams, its
+// signals, its end.
 //
 //	cmd, err := procgroup.Prepare(spec)   // errors.Is: ErrNotFound, ErrNotExecutable, ErrBadDirectory
 //	child, err := cmd.Fork(attr)          // or a process of the caller's own; else: cmd.Failed(err)
@@ -9,18 +9,20 @@
 //	<-g.Exited()                          // the leader has ended; its zombie still holds pid and pgid
 //	status := g.Reap()                    // last
 //
-// The number of a process group can be given to a stranger as soon as its leader is
-// reaped and the group is empty. So the leader's exit is watched without reaping,
-// and Reap and Signal exclude each other: no signal ever reaches a process that is
-// not ours. A Group must be reaped, and nobody in the process may call wait4(-1).
+// The number of a process group can be given to a stranger as soon as its
+// leader is reaped and the group is empty. So the leader's exit is watched
+// without reaping, and Reap and Signal exclude each other: no signal ever
+// reaches a process that is not ours. A Group must be reaped, and nobody in the
+// process may call wait4(-1).
 //
 // Package cleanup finds and ends everything that a command has started.
 //
-// All methods may be called from several goroutines at once, except that an output
-// has one reader and an Input one writer at a time.
+// All methods may be called from several goroutines at once, except that an
+// output has one reader and an Input one writer at a time.
 //
-// Linux is what it is written for; darwin does the same with less precision (see
-// tty.Keyboard.Feed and ResetSignals). On other systems there are no Groups.
+// Linux is what it is written for; darwin does the same with less precision
+// (see tty.Keyboard.Feed and ResetSignals). On other systems there are no
+// Groups.
 package procgroup
 
 import (
@@ -31,15 +33,18 @@ import (
 	"wsexec/internal/tty"
 )
 
-// What Start can find wrong with a command before it runs. Found with errors.Is; the text of the error that wraps one
-// names the thing and what is wrong with it, in words for the user who asked for the command.
+// What Start can find wrong with a command before it runs. Found with
+// errors.Is; the text of the error that wraps one names the thing and what is
+// wrong with it, in words for the user who asked for the command.
 var (
 	// ErrNotFound: there is no such command (a shell's status 127).
 	ErrNotFound = errors.New("command not found")
-	// ErrNotExecutable: it is there but cannot be run (a shell's status 126): no execute permission, a directory, not
-	// a program, its interpreter is missing, or the arguments are too long for the kernel.
+	// ErrNotExecutable: it is there but cannot be run (a shell's status 126):
+	// no execute permission, a directory, not a program, its interpreter is
+	// missing, or the arguments are too long for the kernel.
 	ErrNotExecutable = errors.New("not executable")
-	// ErrBadDirectory: Spec.Dir is not an absolute path of a directory that can be entered.
+	// ErrBadDirectory: Spec.Dir is not an absolute path of a directory that can
+	// be entered.
 	ErrBadDirectory = errors.New("bad working directory")
 )
 
@@ -53,29 +58,34 @@ func (e *NotInPathError) Unwrap() error { return ErrNotFound }
 
 // Spec says what to start. Strings hold any bytes but NUL.
 type Spec struct {
-	// Args is the command and its arguments; they reach it unchanged. Args[0] without a slash is looked up in the PATH
-	// of Env, not of this process, as execvp(3) does (an unset PATH is /bin:/usr/bin, an empty entry is Dir). A
+	// Args is the command and its arguments; they reach it unchanged. Args[0]
+	// without a slash is looked up in the PATH of Env, not of this process, as
+	// execvp(3) does (an unset PATH is /bin:/usr/bin, an empty entry is Dir). A
 	// relative path and a relative entry of PATH are relative to Dir.
 	Args []string
-	// Env is the complete environment, "K=V" each. Of two PATHs the first counts, as with getenv(3).
+	// Env is the complete environment, "K=V" each. Of two PATHs the first
+	// counts, as with getenv(3).
 	Env []string
-	// Dir is the working directory, absolute. With AnyDir, a directory that cannot
-	// be entered is /: nobody has asked for it by name.
+	// Dir is the working directory, absolute. With AnyDir, a directory that
+	// cannot be entered is /: nobody has asked for it by name.
 	Dir    string
 	AnyDir bool
-	// TTY, if not nil, asks for a terminal, which has this size before the command starts. Otherwise: pipes.
+	// TTY, if not nil, asks for a terminal, which has this size before the
+	// command starts. Otherwise: pipes.
 	TTY *tty.Winsize
-	// Modes are those of the terminal before the command starts, by their opcodes (see package termios). Those that are
-	// not named, or that the system does not have, are the system's, but for IUTF8, which is then set.
+	// Modes are those of the terminal before the command starts, by their
+	// opcodes (see package termios). Those that are not named, or that the
+	// system does not have, are the system's, but for IUTF8, which is then set.
 	Modes map[uint8]uint32
-	// Merge lets one pipe serve stdout and stderr, which keeps their order. A terminal always does.
+	// Merge lets one pipe serve stdout and stderr, which keeps their order. A
+	// terminal always does.
 	Merge bool
 }
 
 // Status is how the leader of a group ended.
 type Status struct {
-	// Code is the exit code, if Signal is 0. It is -1 if it was lost, because something else in this process reaped
-	// the leader.
+	// Code is the exit code, if Signal is 0. It is -1 if it was lost, because
+	// something else in this process reaped the leader.
 	Code int
 	// Signal is what killed it, 0 if it exited.
 	Signal syscall.Signal

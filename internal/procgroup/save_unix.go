@@ -12,12 +12,14 @@ import (
 	"wsexec/internal/tty"
 )
 
-// Save returns the Group as it is, and duplicates of its descriptors, in an order
-// that Restore knows. detach makes the leader's Wait give up; it is called last of
-// all that can fail. When Save returns an error, the Group is as it was.
+// Save returns the Group as it is, and duplicates of its descriptors, in an
+// order that Restore knows. detach makes the leader's Wait give up; it is
+// called last of all that can fail. When Save returns an error, the Group is as
+// it was.
 //
-// The owner of the Group has ended all that reads and writes its streams. After Save
-// the Group does not touch the command any more, and its goroutine has ended.
+// The owner of the Group has ended all that reads and writes its streams. After
+// Save the Group does not touch the command any more, and its goroutine has
+// ended.
 func (g *Group) Save(detach func() error) (s State, fds []int, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -76,8 +78,8 @@ func (g *Group) Save(detach func() error) (s State, fds []int, err error) {
 	return s, fds, nil
 }
 
-// Restore makes the Group that was saved. p is its leader. The descriptors are taken
-// over, also when there is an error.
+// Restore makes the Group that was saved. p is its leader. The descriptors are
+// taken over, also when there is an error.
 func Restore(s State, fds []int, p Process) (g *Group, err error) {
 	g = newGroup(s.Dir)
 	defer func() {

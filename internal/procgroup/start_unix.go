@@ -12,8 +12,9 @@ import (
 	"wsexec/internal/tty"
 )
 
-// A Command is a command that was looked up and whose streams were made. It runs
-// once somebody forks it; then Started makes the Group, or Failed the error.
+// A Command is a command that was looked up and whose streams were made. It
+// runs once somebody forks it; then Started makes the Group, or Failed the
+// error.
 type Command struct {
 	Path      string // for execve, after the chdir to Dir
 	Args, Env []string
@@ -26,7 +27,8 @@ type Command struct {
 }
 
 // Prepare does all that comes before the fork. It touches paths that the client
-// has named, which can hang. When it returns an error, no descriptor is left open.
+// has named, which can hang. When it returns an error, no descriptor is left
+// open.
 func Prepare(spec Spec) (*Command, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
@@ -57,8 +59,9 @@ func Prepare(spec Spec) (*Command, error) {
 		return nil, err
 	}
 	for i, f := range c.theirs {
-		// Fd makes the description blocking, which is what commands expect of 0, 1
-		// and 2. (os.OpenFile, in creack/pty, had made the terminal non-blocking.)
+		// Fd makes the description blocking, which is what commands expect of
+		// 0, 1 and 2. (os.OpenFile, in creack/pty, had made the terminal
+		// non-blocking.)
 		c.Files[i] = f.Fd()
 	}
 	return c, nil
@@ -84,13 +87,14 @@ func (spec *Spec) check() error {
 	return nil
 }
 
-// Fork starts the command as a child of this process. It leads a new session and
-// process group, has default signal dispositions and an empty signal mask (see
-// ResetSignals), and 0, 1 and 2 as its descriptors, besides those that this process
-// itself was started with and nobody has marked close-on-exec. sys may ask for more.
+// Fork starts the command as a child of this process. It leads a new session
+// and process group, has default signal dispositions and an empty signal mask
+// (see ResetSignals), and 0, 1 and 2 as its descriptors, besides those that
+// this process itself was started with and nobody has marked close-on-exec. sys
+// may ask for more.
 func (c *Command) Fork(sys syscall.SysProcAttr) (*Child, error) {
-	// No Setpgid: setsid already makes the leader's group, and setpgid of a session
-	// leader fails with EPERM.
+	// No Setpgid: setsid already makes the leader's group, and setpgid of a
+	// session leader fails with EPERM.
 	sys.Setsid, sys.Setctty, sys.Ctty = true, c.TTY, 0 // Ctty: a descriptor of the child
 	return Fork(c.Path, c.Args, &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: c.Files[:], Sys: &sys})
 }
@@ -106,8 +110,8 @@ func (c *Command) Started(pid int, p Process) *Group {
 func (g *Group) lead(pid int, p Process) {
 	g.pid, g.leader = pid, p
 	go func() {
-		// Ends with the leader, for which Reap waits; or when p gives up, for which
-		// Save does.
+		// Ends with the leader, for which Reap waits; or when p gives up, for
+		// which Save does.
 		defer close(g.watched)
 		if p.Wait() {
 			close(g.exited)
@@ -115,8 +119,8 @@ func (g *Group) lead(pid int, p Process) {
 	}()
 }
 
-// Failed closes everything and says in a user's words why the command could not be
-// started: err is the errno of fork, chdir or execve, or another error.
+// Failed closes everything and says in a user's words why the command could not
+// be started: err is the errno of fork, chdir or execve, or another error.
 func (c *Command) Failed(err error) error {
 	c.Close()
 	return execError(c, err)
@@ -168,8 +172,9 @@ const (
 	pipeWeWrite
 )
 
-// newPipe makes a pipe of which only our end is non-blocking: the flag is one of the open file description, the
-// command inherits its end, and would not expect EAGAIN.
+// newPipe makes a pipe of which only our end is non-blocking: the flag is one
+// of the open file description, the command inherits its end, and would not
+// expect EAGAIN.
 func newPipe(side pipeSide) (r, w *os.File, err error) {
 	var p [2]int
 	if err := cloexecPipe(&p); err != nil {

@@ -23,7 +23,8 @@ func aPipe(t *testing.T, side pipeSide) (r, w *os.File) {
 	return r, w
 }
 
-// Where there is no descriptor left for a waiter, all is written that there is room for all the same.
+// Where there is no descriptor left for a waiter, all is written that there is
+// room for all the same.
 func TestInputWithoutWaiter(t *testing.T) {
 	r, w := aPipe(t, pipeWeWrite)
 	in := newInput(w)

@@ -13,8 +13,8 @@ import (
 // ResetSignals does nothing.
 func ResetSignals() {}
 
-// A Group cannot exist on this system, and neither can its streams. The methods are
-// here so that the packages that use them compile.
+// A Group cannot exist on this system, and neither can its streams. The methods
+// are here so that the packages that use them compile.
 type Group struct{}
 
 func (*Group) Pid() int                    { return 0 }

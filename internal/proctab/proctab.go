@@ -1,6 +1,6 @@
 // Package proctab is the system's table of processes: /proc on Linux, sysctl on
-// darwin. It lists them, follows them to their children, and signals one in a way
-// that cannot reach another that was given its number meanwhile.
+// darwin. It lists them, follows them to their children, and signals one in a
+// way that cannot reach another that was given its number meanwhile.
 package proctab
 
 import "errors"

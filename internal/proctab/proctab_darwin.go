@@ -36,5 +36,6 @@ func SignalIf(pid int, sig syscall.Signal, ours func() bool) {
 // Holds: what another process has open is not to be known here.
 func Holds(int, []string) bool { return true }
 
-// HasRun is always true: no flag here tells whether a process has called execve.
+// HasRun is always true: no flag here tells whether a process has called
+// execve.
 func HasRun(int) bool { return true }

@@ -45,8 +45,8 @@ func List() ([]Process, error) {
 }
 
 // Read reads what there is to know of a process. ok is false if it does not
-// live. One whose first thread has ended (pthread_exit in main) is a zombie by the
-// letter of its state, and lives as long as it has another thread.
+// live. One whose first thread has ended (pthread_exit in main) is a zombie by
+// the letter of its state, and lives as long as it has another thread.
 func Read(pid int) (p Process, ok bool, err error) {
 	st, err := readStat(pid)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH) || err == errStat {
@@ -56,8 +56,9 @@ func Read(pid int) (p Process, ok bool, err error) {
 	return st.Process, err == nil && lives, err
 }
 
-// HasRun reports whether a child may have come through execve. For one that has not,
-// also if it has ended, the kernel says so: PF_FORKNOEXEC in include/linux/sched.h.
+// HasRun reports whether a child may have come through execve. For one that has
+// not, also if it has ended, the kernel says so: PF_FORKNOEXEC in
+// include/linux/sched.h.
 func HasRun(pid int) bool {
 	const forkNoExec = 0x40
 	st, err := readStat(pid)
@@ -96,9 +97,9 @@ func readStat(pid int) (stat, error) {
 	return st, err
 }
 
-// parseStat reads "pid (comm) state ppid pgrp session …" of man 5 proc_pid_stat. A
-// process chooses its comm, which can hold blanks and parentheses; no later field
-// does, so the last parenthesis ends it.
+// parseStat reads "pid (comm) state ppid pgrp session …" of man 5
+// proc_pid_stat. A process chooses its comm, which can hold blanks and
+// parentheses; no later field does, so the last parenthesis ends it.
 func parseStat(b []byte) (st stat, err error) {
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 0 || end < open {
@@ -128,8 +129,8 @@ func parseStat(b []byte) (st stat, err error) {
 
 var errStat = errors.New("a stat that is no process's")
 
-// SignalIf signals one process if ours says that it is one of ours: held by a pidfd while that is asked, its number cannot
-// become a stranger's in between.
+// SignalIf signals one process if ours says that it is one of ours: held by a
+// pidfd while that is asked, its number cannot become a stranger's in between.
 func SignalIf(pid int, sig syscall.Signal, ours func() bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == unix.ENOSYS { // Linux before 5.3
@@ -147,8 +148,8 @@ func SignalIf(pid int, sig syscall.Signal, ours func() bool) {
 	}
 }
 
-// KillGroupIf kills a process and all of its group if ours says that it is one of ours:
-// a group is within a Unix session, which a command has begun.
+// KillGroupIf kills a process and all of its group if ours says that it is one
+// of ours: a group is within a Unix session, which a command has begun.
 func KillGroupIf(pid int, ours func() bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -164,9 +165,10 @@ func KillGroupIf(pid int, ours func() bool) {
 	}
 }
 
-// Holds reports whether a process has one of these files open, by the names that
-// /proc/PID/fd gives them; also if that cannot be known. It reads those names alone:
-// to stat a file would ask the file system that it is on, which may not answer.
+// Holds reports whether a process has one of these files open, by the names
+// that /proc/PID/fd gives them; also if that cannot be known. It reads those
+// names alone: to stat a file would ask the file system that it is on, which
+// may not answer.
 func Holds(pid int, files []string) bool {
 	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
 	d, err := os.Open(dir)

@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// Children lists the children of a process, zombies included, of all of its threads. One that loses its parent meanwhile
-// may be missed (man 5 proc_tid_children).
+// Children lists the children of a process, zombies included, of all of its
+// threads. One that loses its parent meanwhile may be missed (man 5
+// proc_tid_children).
 func Children(pid int) ([]int, error) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/task/"
 	d, err := os.Open(dir)
@@ -50,7 +51,8 @@ func ThreadChildren(tid int) (pids []int) {
 	return pids
 }
 
-// Descendants lists the living descendants of a process. One that loses its parent meanwhile may be missed.
+// Descendants lists the living descendants of a process. One that loses its
+// parent meanwhile may be missed.
 func Descendants(root int) ([]Process, error) {
 	var ps []Process
 	for todo := []int{root}; len(todo) > 0; todo = todo[1:] {

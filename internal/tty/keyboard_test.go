@@ -19,8 +19,9 @@ import (
 	"wsexec/internal/termios"
 )
 
-// A new terminal has the modes that it is given, all before the command starts; the others are the kernel's, but for
-// IUTF8. It had none of the client's: é was erased by half.
+// A new terminal has the modes that it is given, all before the command starts;
+// the others are the kernel's, but for IUTF8. It had none of the client's: é
+// was erased by half.
 func TestModesFromTheStart(t *testing.T) {
 	modes := func(m map[uint8]uint32) string {
 		g := start(t, m, []string{"stty", "-a"})
@@ -69,9 +70,10 @@ func feed(t *testing.T, g *command, p string) {
 	}
 }
 
-// full types p, which must be more than the terminal takes, and returns what is left of it. p has lines of 100 bytes at
-// most. The terminal stays full: a refusal counts only when the line discipline, too, is full, since until then the
-// kernel's worker goes on making room.
+// full types p, which must be more than the terminal takes, and returns what is
+// left of it. p has lines of 100 bytes at most. The terminal stays full: a
+// refusal counts only when the line discipline, too, is full, since until then
+// the kernel's worker goes on making room.
 func full(t *testing.T, g *command, p string) string {
 	t.Helper()
 	proctest.Eventually(t, "the terminal is full", func() bool {
@@ -92,7 +94,8 @@ func full(t *testing.T, g *command, p string) string {
 	return p
 }
 
-// settle waits until the line discipline counts n unread bytes, and makes the keyboard forget that it wrote them just now.
+// settle waits until the line discipline counts n unread bytes, and makes the
+// keyboard forget that it wrote them just now.
 func settle(t *testing.T, g *command, n int) {
 	t.Helper()
 	got := 0
@@ -103,7 +106,8 @@ func settle(t *testing.T, g *command, n int) {
 	g.Keyboard().keys.Recent = 0
 }
 
-// noMore checks that nothing comes of what is in the terminal but what the helper answers to a last line.
+// noMore checks that nothing comes of what is in the terminal but what the
+// helper answers to a last line.
 func noMore(t *testing.T, g *command) {
 	t.Helper()
 	feed(t, g, "last\n")
@@ -166,14 +170,16 @@ func TestInterruptIsTyped(t *testing.T) {
 	}
 }
 
-// A ^C behind input that is not read must come through: it was stuck for as long as the program did not read.
+// A ^C behind input that is not read must come through: it was stuck for as
+// long as the program did not read.
 func TestInterruptBehindUnreadInput(t *testing.T) {
 	lines := strings.Repeat(strings.Repeat("x", 99)+"\n", 300)
 	long := strings.Repeat("y", 4500)
 	for _, c := range []struct {
 		name  string
 		modes []string
-		// what is typed first, without a break or as far as the terminal takes it; then the rest of it and ^C
+		// what is typed first, without a break or as far as the terminal takes
+		// it; then the rest of it and ^C
 		before  string
 		settled int // if not 0: ^C comes late, when the line discipline counts this
 	}{
@@ -212,7 +218,8 @@ func TestInterruptBehindUnreadInput(t *testing.T) {
 	}
 }
 
-// Whatever is in the terminal: one ^C is one signal, and what follows it is read.
+// Whatever is in the terminal: one ^C is one signal, and what follows it is
+// read.
 func TestInterruptOnce(t *testing.T) {
 	for _, mode := range []string{"canon", "cbreak"} {
 		for _, n := range []int{0, 1, 3900, 3967, 3968, 4000, 4094, 4095, 4096, 5000, 8000} {
@@ -242,7 +249,8 @@ func TestSeveralInterrupts(t *testing.T) {
 	}
 }
 
-// With NOFLSH the signal comes at once, once, and nothing but the character itself is left out.
+// With NOFLSH the signal comes at once, once, and nothing but the character
+// itself is left out.
 func TestInterruptWithNOFLSH(t *testing.T) {
 	g := typist(t, "noflsh")
 	lines := strings.Repeat(strings.Repeat("x", 99)+"\n", 300)
@@ -299,7 +307,8 @@ func TestInterruptWithNOFLSH(t *testing.T) {
 	}
 }
 
-// With ISIG off ^C is data, also when the terminal is full: nothing is dropped, nothing signalled.
+// With ISIG off ^C is data, also when the terminal is full: nothing is dropped,
+// nothing signalled.
 func TestInterruptIsDataInRawMode(t *testing.T) {
 	want := strings.Repeat("abc\x03\x1c\x1adef", 3000)
 	for _, late := range []bool{false, true} {
@@ -412,8 +421,9 @@ func TestEOF(t *testing.T) {
 	}
 }
 
-// A partial line needs two: with one the program would read the line and wait for ever; a line needs one: a second would
-// end the next program's input as well.
+// A partial line needs two: with one the program would read the line and wait
+// for ever; a line needs one: a second would end the next program's input as
+// well.
 func TestEOFTimes(t *testing.T) {
 	for _, typed := range []string{"", "line\n", "partial"} {
 		g := start(t, nil, sh("stty -echo; echo go; cat; echo .; cat; echo ,"))
@@ -431,7 +441,8 @@ func TestEOFTimes(t *testing.T) {
 	}
 }
 
-// While nobody reads, the end is there once: the next mode would make bytes of more, and of one that comes too early.
+// While nobody reads, the end is there once: the next mode would make bytes of
+// more, and of one that comes too early.
 func TestEOFIsSaidWhenTheRestIsRead(t *testing.T) {
 	for _, typed := range []string{"", "line\n"} {
 		g := start(t, nil, sh("stty -echo; echo go; read go; stty raw; echo raw; exec od -An -tx1 -v -w1"))
@@ -451,8 +462,9 @@ func TestEOFIsSaidWhenTheRestIsRead(t *testing.T) {
 	}
 }
 
-// A line editor has another mode than raw, and what a byte 4 is for it is its own to say: here readline's, in which it is
-// the end. Not for ever: where the line is not empty it is another key.
+// A line editor has another mode than raw, and what a byte 4 is for it is its
+// own to say: here readline's, in which it is the end. Not for ever: where the
+// line is not empty it is another key.
 func TestEOFOfLineEditor(t *testing.T) {
 	for mode, want := range map[string]int{
 		"-icanon -echo -icrnl lnext undef":       maxEditorEnds,
@@ -549,7 +561,8 @@ func TestKick(t *testing.T) {
 	}
 }
 
-// A long line that waits behind short ones is typed as room comes, whenever the kernel tells of it (see recheck).
+// A long line that waits behind short ones is typed as room comes, whenever the
+// kernel tells of it (see recheck).
 func TestRoomIsNoticed(t *testing.T) {
 	for range 5 {
 		g := typist(t)
@@ -579,8 +592,10 @@ func TestRoomIsNoticed(t *testing.T) {
 func TestFeedNobody(t *testing.T) {
 	g := start(t, nil, []string{"true"})
 	<-g.exited
-	// The kernel takes what is typed at a terminal that no process has open, until it is full (of lines: of one line it
-	// drops what is too much). Then a writer that waited for room would spin: poll says at once that it is hung up.
+	// The kernel takes what is typed at a terminal that no process has open,
+	// until it is full (of lines: of one line it drops what is too much). Then
+	// a writer that waited for room would spin: poll says at once that it is
+	// hung up.
 	for n, total := 1, 0; n > 0; total += n {
 		var err error
 		if n, err = g.Keyboard().Feed([]byte("012345678\n")); n == 0 && err != syscall.EIO || total > 1<<20 {

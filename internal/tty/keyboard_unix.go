@@ -17,8 +17,8 @@ import (
 	"wsexec/internal/termios"
 )
 
-// A Keyboard types at a terminal. One goroutine at a time may call Feed, EOF and
-// WaitWritable; Kick and Close may be called beside them.
+// A Keyboard types at a terminal. One goroutine at a time may call Feed, EOF
+// and WaitWritable; Kick and Close may be called beside them.
 type Keyboard struct {
 	file *os.File
 	raw  syscall.RawConn
@@ -42,27 +42,27 @@ func newKeyboard(t *Terminal, f *os.File) *Keyboard {
 }
 
 // Feed types p at the terminal. It never blocks. It returns how many bytes of p
-// are done with: written, or dropped by an interrupt; the caller offers the others
-// again. 0, nil means that the terminal takes nothing now: WaitWritable. p should
-// be everything that waits to be typed, because the interrupt characters are
-// looked for in it.
+// are done with: written, or dropped by an interrupt; the caller offers the
+// others again. 0, nil means that the terminal takes nothing now: WaitWritable.
+// p should be everything that waits to be typed, because the interrupt
+// characters are looked for in it.
 //
-// An interrupt character (VINTR, VQUIT, VSUSP of the terminal, where ISIG is set)
-// is normally typed as any other: the kernel's line discipline makes a signal of
-// it, echoes it, and drops unread input and output. But where a program does not
-// read, the line discipline has no room, and the character is stuck behind the
-// unread input. So if there may be such input before it, the signal is sent with
-// TIOCSIG, and unless NOFLSH is set everything typed before the character is
-// dropped, as the line discipline does it. Never both the character and the
-// signal. With NOFLSH the signal is sent at once, once, and the character is left
-// out when its turn comes.
+// An interrupt character (VINTR, VQUIT, VSUSP of the terminal, where ISIG is
+// set) is normally typed as any other: the kernel's line discipline makes a
+// signal of it, echoes it, and drops unread input and output. But where a
+// program does not read, the line discipline has no room, and the character is
+// stuck behind the unread input. So if there may be such input before it, the
+// signal is sent with TIOCSIG, and unless NOFLSH is set everything typed before
+// the character is dropped, as the line discipline does it. Never both the
+// character and the signal. With NOFLSH the signal is sent at once, once, and
+// the character is left out when its turn comes.
 //
 // Where TIOCGPTPEER is missing (darwin, Linux before 4.13), only input that the
 // terminal has refused counts as being in the way.
 //
 // The error is os.ErrClosed when the terminal or the Keyboard is closed,
-// syscall.EIO when no process has the terminal open. (The kernel may take bytes all
-// the same, which nobody reads then.)
+// syscall.EIO when no process has the terminal open. (The kernel may take bytes
+// all the same, which nobody reads then.)
 func (k *Keyboard) Feed(p []byte) (n int, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -78,14 +78,14 @@ func (k *Keyboard) Feed(p []byte) (n int, err error) {
 // EOF tells the program that reads the terminal that the input has ended, after
 // everything was fed. It says so once. The caller calls it again for as long as
 // the input is at its end: as with a file, each read is to find the end. In
-// canonical mode that is the VEOF character, at the start of a line once, otherwise
-// twice (the first only ends the read, man 3 termios). A line editor is sent the
-// character, too. In other modes there is no way to say it.
+// canonical mode that is the VEOF character, at the start of a line once,
+// otherwise twice (the first only ends the read, man 3 termios). A line editor
+// is sent the character, too. In other modes there is no way to say it.
 //
 // said is false when nothing was said: because of the mode, or since what was
-// typed before, which may be the last VEOF, was not read yet. A VEOF that is still
-// there when the mode changes would be read as a byte, NUL. (Where TIOCGPTPEER is
-// missing that is not known, and the end is said once.)
+// typed before, which may be the last VEOF, was not read yet. A VEOF that is
+// still there when the mode changes would be read as a byte, NUL. (Where
+// TIOCGPTPEER is missing that is not known, and the end is said once.)
 func (k *Keyboard) EOF() (said bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -97,9 +97,10 @@ func (k *Keyboard) EOF() (said bool, err error) {
 
 // recheck bounds a wait for room in the terminal. The kernel wakes the master's
 // writer when a reader has drained the line discipline. That is just before the
-// worker has run that refills the line discipline from the buffer behind it, where
-// our room is (n_tty_check_unthrottle in drivers/tty/n_tty.c). The kernel does not
-// repeat it: the news of room can come too early to be true, and then not again.
+// worker has run that refills the line discipline from the buffer behind it,
+// where our room is (n_tty_check_unthrottle in drivers/tty/n_tty.c). The kernel
+// does not repeat it: the news of room can come too early to be true, and then
+// not again.
 const recheck = 250 * time.Millisecond
 
 // withoutWaiter is how often room is looked for where no Waiter can be made: no
@@ -109,9 +110,9 @@ const withoutWaiter = 10 * time.Millisecond
 // longAgo, as a deadline, ends a wait.
 var longAgo = time.Unix(1, 0)
 
-// WaitWritable blocks until the terminal takes more or is gone, or Kick is called;
-// then it returns nil. It returns os.ErrClosed after Close of the Keyboard or the
-// terminal.
+// WaitWritable blocks until the terminal takes more or is gone, or Kick is
+// called; then it returns nil. It returns os.ErrClosed after Close of the
+// Keyboard or the terminal.
 func (k *Keyboard) WaitWritable() error {
 	for {
 		k.mu.Lock()
@@ -195,20 +196,24 @@ type keys struct {
 }
 
 const (
-	// queueFull is where unread input may have begun to block what is behind. The line discipline holds 4,095 bytes
-	// (N_TTY_BUF_SIZE-1); the rest of a page is left for what it is that we do not know exactly. Too low costs the echo
-	// of a ^C now and then, too high its effect.
+	// queueFull is where unread input may have begun to block what is behind.
+	// The line discipline holds 4,095 bytes (N_TTY_BUF_SIZE-1); the rest of a
+	// page is left for what it is that we do not know exactly. Too low costs
+	// the echo of a ^C now and then, too high its effect.
 	queueFull = 4095 - 127
-	// settleTime is how long what was written may be on its way from the terminal's buffer to the line discipline,
-	// where FIONREAD sees it. The kernel's worker does it at once when it gets a CPU.
+	// settleTime is how long what was written may be on its way from the
+	// terminal's buffer to the line discipline, where FIONREAD sees it. The
+	// kernel's worker does it at once when it gets a CPU.
 	settleTime = 100 * time.Millisecond
-	// typedWindow is more than a terminal can hold, 4,095 bytes in the line discipline and 8 to 12 KiB behind it.
+	// typedWindow is more than a terminal can hold, 4,095 bytes in the line
+	// discipline and 8 to 12 KiB behind it.
 	typedWindow = 16 << 10
 )
 
 func (k *keys) feed(fd int, p []byte) (n int, err error) {
 	for n < len(p) {
-		// Each time: the program may have changed it. The master returns the slave's (man 4 tty_ioctl).
+		// Each time: the program may have changed it. The master returns the
+		// slave's (man 4 tty_ioctl).
 		t, err := termios.Load(fd)
 		if err != nil {
 			return n, syscall.EIO
@@ -220,7 +225,8 @@ func (k *keys) feed(fd int, p []byte) (n int, err error) {
 		if err != nil || sig == 0 {
 			return n, err
 		}
-		// p[n+at] is an interrupt character, and at bytes before it found no room.
+		// p[n+at] is an interrupt character, and at bytes before it found no
+		// room.
 		if at == 0 {
 			if len(k.Signalled) > 0 && k.Signalled[0] == k.Taken {
 				k.drop(1)
@@ -239,7 +245,8 @@ func (k *keys) feed(fd int, p []byte) (n int, err error) {
 			}
 		}
 		if t.Lflag&unix.NOFLSH == 0 {
-			// Flushed first: a shell that the signal wakes must not find the lines that were to be dropped.
+			// Flushed first: a shell that the signal wakes must not find the
+			// lines that were to be dropped.
 			flushInput(fd)
 			if err := k.signal(sig); err != nil {
 				return n, os.NewSyscallError("ioctl TIOCSIG", err)
@@ -259,8 +266,8 @@ func (k *keys) feed(fd int, p []byte) (n int, err error) {
 	return n, nil
 }
 
-// signalAll sends, under NOFLSH, the signal of every interrupt character in p, from the one at index at on, that has
-// not been sent yet.
+// signalAll sends, under NOFLSH, the signal of every interrupt character in p,
+// from the one at index at on, that has not been sent yet.
 func (k *keys) signalAll(t *unix.Termios, p []byte, at int) error {
 	for i := at; i < len(p); {
 		pos := k.Taken + int64(i)
@@ -311,8 +318,9 @@ func (k *keys) put(fd int, t *unix.Termios, p []byte) (int, error) {
 	return n, writeError(fd, n, err)
 }
 
-// writeError judges a write that came short by the bytes that were written. A terminal that no process has open takes
-// bytes until it is full; then there is nothing to wait for, and poll would not wait.
+// writeError judges a write that came short by the bytes that were written. A
+// terminal that no process has open takes bytes until it is full; then there is
+// nothing to wait for, and poll would not wait.
 func writeError(fd, n int, err error) error {
 	switch {
 	case err == unix.EIO, n == 0 && poll.Ready(fd, 0):
@@ -356,9 +364,10 @@ func (k *keys) flushed() {
 	k.Line, k.Longest = 0, [2]int{}
 }
 
-// jammed guesses whether a byte written now would wait in the terminal's buffer because the line discipline is full.
-// What it holds is known from FIONREAD, except that in canonical mode that counts whole lines only, and without
-// what is still on its way.
+// jammed guesses whether a byte written now would wait in the terminal's buffer
+// because the line discipline is full. What it holds is known from FIONREAD,
+// except that in canonical mode that counts whole lines only, and without what
+// is still on its way.
 func (k *keys) jammed(fd int, t *unix.Termios) bool {
 	if k.Refused {
 		return true
@@ -373,7 +382,8 @@ func (k *keys) jammed(fd int, t *unix.Termios) bool {
 	}
 	if t.Lflag&unix.ICANON != 0 {
 		if queued == 0 && recent == 0 {
-			// Only a partial line: however long, the rest is dropped and interrupts are seen.
+			// Only a partial line: however long, the rest is dropped and
+			// interrupts are seen.
 			return false
 		}
 		queued += max(k.Longest[0], k.Longest[1])
@@ -381,8 +391,9 @@ func (k *keys) jammed(fd int, t *unix.Termios) bool {
 	return queued+recent >= queueFull
 }
 
-// maxEditorEnds bounds how often a line editor is told, which takes the character for another key where its line is not empty.
-// bash with IGNOREEOF wants it eleven times (man 1 bash).
+// maxEditorEnds bounds how often a line editor is told, which takes the
+// character for another key where its line is not empty. bash with IGNOREEOF
+// wants it eleven times (man 1 bash).
 const maxEditorEnds = 12
 
 func (k *keys) eof(fd int) (said bool, err error) {
@@ -414,16 +425,19 @@ func (k *keys) eof(fd int) (said bool, err error) {
 	return true, nil
 }
 
-// lineEditor reports whether a line editor has set the modes: readline (rltty.c), which bash, python3, gdb and others
-// read their lines with, or zsh's. It takes keys one by one, has the VEOF character mean the end of input at the start of
-// a line, and does the quoting itself, for which it takes VLNEXT away (that means nothing outside of canonical mode, so
-// nobody else has a reason to; only less does it too, and keeps ICRNL). Other programs without ICANON are after bytes.
+// lineEditor reports whether a line editor has set the modes: readline
+// (rltty.c), which bash, python3, gdb and others read their lines with, or
+// zsh's. It takes keys one by one, has the VEOF character mean the end of input
+// at the start of a line, and does the quoting itself, for which it takes
+// VLNEXT away (that means nothing outside of canonical mode, so nobody else has
+// a reason to; only less does it too, and keeps ICRNL). Other programs without
+// ICANON are after bytes.
 func lineEditor(t *unix.Termios) bool {
 	return t.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) == unix.ISIG && t.Iflag&unix.ICRNL == 0 && t.Cc[unix.VLNEXT] == termios.Vdisable
 }
 
-// interruptAfter returns the index of the first interrupt character in p[from:] and its signal, or len(p) and 0. quoted
-// says whether p[from] is quoted.
+// interruptAfter returns the index of the first interrupt character in p[from:]
+// and its signal, or len(p) and 0. quoted says whether p[from] is quoted.
 func interruptAfter(t *unix.Termios, p []byte, from int, quoted bool) (int, syscall.Signal) {
 	for from < len(p) {
 		at := len(p)
@@ -449,7 +463,8 @@ var interruptIndexes = [...]int{unix.VINTR, unix.VQUIT, unix.VSUSP}
 
 // interruptSignal returns the signal that the line discipline makes of c, or 0.
 func interruptSignal(t *unix.Termios, c byte) syscall.Signal {
-	// With EXTPROC (man 4 tty_ioctl) the other side of the line does the work, and the kernel passes everything on.
+	// With EXTPROC (man 4 tty_ioctl) the other side of the line does the work,
+	// and the kernel passes everything on.
 	if t.Lflag&unix.ISIG == 0 || t.Lflag&unix.EXTPROC != 0 || c == termios.Vdisable {
 		return 0
 	}
@@ -464,8 +479,9 @@ func interruptSignal(t *unix.Termios, c byte) syscall.Signal {
 	return 0
 }
 
-// quotes reports whether the byte after p is quoted by VLNEXT (^V), which counts in canonical mode with IEXTEN. first
-// says whether the first byte of p is (with none in p: the byte after).
+// quotes reports whether the byte after p is quoted by VLNEXT (^V), which
+// counts in canonical mode with IEXTEN. first says whether the first byte of p
+// is (with none in p: the byte after).
 func quotes(t *unix.Termios, p []byte, first bool) bool {
 	c := t.Cc[unix.VLNEXT]
 	if t.Lflag&unix.ICANON == 0 || t.Lflag&unix.IEXTEN == 0 || c == termios.Vdisable {

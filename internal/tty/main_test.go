@@ -23,7 +23,8 @@ func TestMain(m *testing.M) {
 		readTerminal(os.Args[2:])
 		return
 	}
-	// Each typist is this binary: with -race it would sleep for a second at its end.
+	// Each typist is this binary: with -race it would sleep for a second at its
+	// end.
 	if os.Getenv("GORACE") == "" {
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
@@ -71,8 +72,8 @@ func (c *command) wait() int {
 
 func sh(script string) []string { return []string{"/bin/sh", "-c", script} }
 
-// readTerminal sets the terminal's modes, says ready, and reads nothing
-// until it got a signal or "read" is among the modes. Then it prints what it reads,
+// readTerminal sets the terminal's modes, says ready, and reads nothing until
+// it got a signal or "read" is among the modes. Then it prints what it reads,
 // quoted, until end of file.
 func readTerminal(args []string) {
 	sigs := make(chan os.Signal, 16)

@@ -4,10 +4,12 @@ import "golang.org/x/sys/unix"
 
 func number(int) int { return -1 }
 
-// queuedInput: there is no TIOCGPTPEER, and FIONREAD of the master is the other direction.
+// queuedInput: there is no TIOCGPTPEER, and FIONREAD of the master is the other
+// direction.
 func queuedInput(int) (n int, ok bool) { return 0, false }
 
 func inputWaits(int) (waits, known bool) { return false, false }
 
-// flushInput drops what was typed and not read. Unlike on Linux, the master's ioctl acts on the one terminal there is.
+// flushInput drops what was typed and not read. Unlike on Linux, the master's
+// ioctl acts on the one terminal there is.
 func flushInput(master int) { unix.IoctlSetPointerInt(master, unix.TIOCFLUSH, 1) } // FREAD, <sys/fcntl.h>

@@ -15,8 +15,9 @@ func number(master int) int {
 	return n
 }
 
-// openPeer opens the command's side of the terminal, for the moment. By the master (Linux 4.13), since the name under
-// /dev/pts means another terminal in another mount namespace.
+// openPeer opens the command's side of the terminal, for the moment. By the
+// master (Linux 4.13), since the name under /dev/pts means another terminal in
+// another mount namespace.
 func openPeer(master int) (fd int, err error) {
 	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER,
 		unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC)
@@ -26,7 +27,8 @@ func openPeer(master int) (fd int, err error) {
 	return int(n), nil
 }
 
-// queuedInput returns how many bytes typed at the terminal the line discipline holds unread.
+// queuedInput returns how many bytes typed at the terminal the line discipline
+// holds unread.
 func queuedInput(master int) (n int, ok bool) {
 	fd, err := openPeer(master)
 	if err != nil {
@@ -37,8 +39,8 @@ func queuedInput(master int) (n int, ok bool) {
 	return n, err == nil
 }
 
-// inputWaits reports whether a read of the terminal would return at once: with what was typed, or with an end, which
-// FIONREAD does not count.
+// inputWaits reports whether a read of the terminal would return at once: with
+// what was typed, or with an end, which FIONREAD does not count.
 func inputWaits(master int) (waits, known bool) {
 	fd, err := openPeer(master)
 	if err != nil {
@@ -56,7 +58,8 @@ func flushInput(master int) {
 		err = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
 	}
 	if err != nil {
-		// The master's output is what the line discipline has not taken yet: better than nothing.
+		// The master's output is what the line discipline has not taken yet:
+		// better than nothing.
 		unix.IoctlSetInt(master, unix.TCFLSH, unix.TCOFLUSH)
 	}
 }

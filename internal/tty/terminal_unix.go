@@ -23,8 +23,8 @@ type Terminal struct {
 }
 
 // Open makes a terminal of that size and with those modes, and returns the
-// command's side of it, too. Of modes that are not named the system's apply, but
-// for IUTF8, which is then set.
+// command's side of it, too. Of modes that are not named the system's apply,
+// but for IUTF8, which is then set.
 func Open(size Winsize, modes map[uint8]uint32) (t *Terminal, command *os.File, err error) {
 	master, command, err := pty.Open()
 	if err != nil {
@@ -93,8 +93,8 @@ func (t *Terminal) Output() *poll.Reader { return t.output }
 // Keyboard returns the terminal's keyboard.
 func (t *Terminal) Keyboard() *Keyboard { return t.keyboard }
 
-// Resize sets the terminal's size. If that changes it, the kernel sends WINCH to
-// the foreground group. After Close it returns os.ErrClosed.
+// Resize sets the terminal's size. If that changes it, the kernel sends WINCH
+// to the foreground group. After Close it returns os.ErrClosed.
 func (t *Terminal) Resize(size Winsize) error {
 	var err error
 	if cerr := poll.Control(t.raw, func(fd int) {
@@ -108,8 +108,8 @@ func (t *Terminal) Resize(size Winsize) error {
 	return nil
 }
 
-// Foreground returns the terminal's foreground process group. It is 0 if there is
-// none: the session leader has ended, or the terminal is closed.
+// Foreground returns the terminal's foreground process group. It is 0 if there
+// is none: the session leader has ended, or the terminal is closed.
 func (t *Terminal) Foreground() (pgid int) {
 	poll.Control(t.raw, func(fd int) {
 		if n, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err == nil {
@@ -119,9 +119,9 @@ func (t *Terminal) Foreground() (pgid int) {
 	return pgid
 }
 
-// Signal sends INT, QUIT or TSTP to the foreground group, whatever the terminal's
-// modes are. The kernel holds the group meanwhile (TIOCSIG): its number cannot
-// become another group's.
+// Signal sends INT, QUIT or TSTP to the foreground group, whatever the
+// terminal's modes are. The kernel holds the group meanwhile (TIOCSIG): its
+// number cannot become another group's.
 func (t *Terminal) Signal(sig syscall.Signal) error {
 	var err error
 	if cerr := poll.Control(t.raw, func(fd int) { err = unix.IoctlSetInt(fd, unix.TIOCSIG, int(sig)) }); cerr != nil {
@@ -143,9 +143,9 @@ func (t *Terminal) Number() (n int) {
 // (man 4 tty, man 3 termios).
 func (t *Terminal) Close() { t.output.Close() }
 
-// Save returns the Terminal as it is, and a duplicate of its descriptor. No method
-// is under way or called any more. The Terminal stays open until Close, which does
-// not hang up: there is the duplicate.
+// Save returns the Terminal as it is, and a duplicate of its descriptor. No
+// method is under way or called any more. The Terminal stays open until Close,
+// which does not hang up: there is the duplicate.
 func (t *Terminal) Save() (s State, fd int, err error) {
 	fd, err = poll.Dup(t.raw)
 	k := t.keyboard
