@@ -41,15 +41,6 @@ type escape struct {
 }
 
 var wayOut = map[string]escape{
-	"background":    {script: "sleep MARK &", n: 1},
-	"nohup":         {script: "nohup sleep MARK >/dev/null 2>&1 &", n: 1},
-	"setsid":        {script: "setsid sleep MARK &", n: 1},
-	"double fork":   {script: "(setsid sh -c 'sleep MARK & exec sleep MARK' &) &", n: 2},
-	"env -i":        {script: "env -i setsid -f /bin/sleep MARK", n: 1},
-	"ignores":       {script: "(trap '' HUP INT TERM; exec setsid sleep MARK) &", n: 1},
-	"stopped":       {script: "setsid sh -c 'kill -STOP $$; exec sleep MARK' MARK &", n: 1},
-	"job":           {script: "set -m; sleep MARK &", n: 1},
-	"storm":         {script: "i=0; while [ $i -lt 50 ]; do setsid sleep MARK & i=$((i+1)); done", n: 50},
 	"forks forever": {script: "python3 -c \"$FORKER\" MARK & ", n: 1},
 	// Those that got away from at least one way, when this was written.
 	"first thread ended":          {script: "$TRICK thread MARK &", n: 1},
@@ -189,6 +180,12 @@ func bearing(t testing.TB, mark string) (pids []int) {
 		}
 	}
 	return pids
+}
+
+func init() {
+	for _, e := range proctest.Escapes {
+		wayOut[e.Name] = escape{script: e.Script, n: e.N}
+	}
 }
 
 // A warden is a server of the tests': a process of its own, in the way that the

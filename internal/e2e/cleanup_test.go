@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"wsexec/internal/proctest"
 )
 
 // The processes that a command leaves behind end with its session, however they
@@ -51,20 +53,8 @@ func needCgroup(t testing.TB) {
 	t.Skipf("no cgroup v2 can be made here: %v", err)
 }
 
-// escapes are ways to get away; each starts n "sleep $A".
-var escapes = []struct {
-	name, script string
-	n            int
-}{
-	{"background", "sleep $A &", 1},
-	{"nohup", "nohup sleep $A >nohup.out 2>&1 &", 1},
-	{"setsid", "setsid sleep $A </dev/null >/dev/null 2>&1 &", 1},
-	{"double fork", "(setsid sh -c 'sleep $A & exec sleep $A' </dev/null >/dev/null 2>&1 &) &", 2},
-	{"env -i", "env -i setsid -f sleep $A </dev/null >/dev/null 2>&1", 1},
-	{"ignoring signals", "(trap '' HUP INT TERM; exec setsid sleep $A </dev/null >/dev/null 2>&1) &", 1},
-	{"job", "set -m; sleep $A &", 1},
-	{"storm", "i=0; while [ $i -lt 200 ]; do setsid sleep $A </dev/null >/dev/null 2>&1 & i=$((i+1)); done", 200},
-}
+// escape is the script of an escape whose MARK is $A.
+func escape(e proctest.Escape) string { return strings.ReplaceAll(e.Script, "MARK", "$A") }
 
 func TestNothingEscapes(t *testing.T) {
 	t.Parallel()
@@ -73,19 +63,19 @@ func TestNothingEscapes(t *testing.T) {
 		bystander := uniqueSleep()
 		b := s.background(t, "sh", "-c", "setsid sleep "+bystander+" & exec sleep 1000000")
 		awaitSleepers(t, 1, bystander)
-		for _, e := range escapes {
+		for _, e := range proctest.Escapes {
 			for _, tty := range []string{"-T", "-t"} {
 				arg := uniqueSleep()
 				status := filepath.Join(s.dir, "status")
 				// It goes on when all are there.
 				c := s.background(t, "-q", tty, "--status-file", status, "-e", "A="+arg, "sh", "-c",
-					e.script+"\n"+fmt.Sprintf("while [ $(pgrep -xfc \"sleep $A\") -lt %d ]; do sleep 0.01; done; exit 9", e.n))
+					escape(e)+"\n"+fmt.Sprintf("while [ $(pgrep -xfc \"sleep $A\") -lt %d ]; do sleep 0.01; done; exit 9", e.N))
 				r := c.wait(t, patience)
 				if left := sleepers(arg); len(left) > 0 {
-					t.Errorf("%s %s: there is still %v", e.name, tty, left)
+					t.Errorf("%s %s: there is still %v", e.Name, tty, left)
 				}
 				if r.status != 9 {
-					t.Errorf("%s %s: %v, want status 9", e.name, tty, r)
+					t.Errorf("%s %s: %v, want status 9", e.Name, tty, r)
 				}
 				var st struct {
 					LeftBehind []struct{ Name string } `json:"left_behind"`
@@ -96,7 +86,7 @@ func TestNothingEscapes(t *testing.T) {
 				}
 				// With a terminal its hangup has ended some of them before.
 				if err != nil || tty == "-T" && len(st.LeftBehind) == 0 {
-					t.Errorf("%s %s: status file %s, %v; want what was left behind", e.name, tty, b, err)
+					t.Errorf("%s %s: status file %s, %v; want what was left behind", e.Name, tty, b, err)
 				}
 			}
 		}
@@ -152,15 +142,15 @@ func TestKilledServerLeavesNothing(t *testing.T) {
 		s := startServer(t, "--cleanup", way)
 		var args []string
 		var clients []*client
-		for _, e := range escapes[:7] {
+		for _, e := range proctest.Escapes[:7] {
 			for _, tty := range []string{"-T", "-t"} {
 				arg := uniqueSleep()
 				args = append(args, arg)
-				clients = append(clients, s.background(t, "-q", "--linger", "500ms", tty, "-e", "A="+arg, "sh", "-c", e.script+"\nexec sleep $A"))
+				clients = append(clients, s.background(t, "-q", "--linger", "500ms", tty, "-e", "A="+arg, "sh", "-c", escape(e)+"\nexec sleep $A"))
 			}
 		}
 		for i, arg := range args {
-			awaitSleepers(t, 1+escapes[i/2].n, arg)
+			awaitSleepers(t, 1+proctest.Escapes[i/2].N, arg)
 		}
 		s.cmd.Process.Kill()
 		s.waitExit(t, patience)

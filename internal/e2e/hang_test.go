@@ -14,39 +14,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// deadMount mounts a FUSE file system whose requests have no reader: it never
-// answers.
-func deadMount(t testing.TB) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("takes root, to mount")
-	}
-	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Skip("no FUSE here:", err)
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("wsexec-test", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", dev)); err != nil {
-		unix.Close(dev)
-		t.Skip("no FUSE here:", err)
-	}
-	t.Cleanup(func() {
-		unix.Close(dev) // which ends what waits for an answer
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
+	"wsexec/internal/proctest"
+)
 
 // A start that hung at a FIFO or on a dead mount kept its place for ever. Its
 // client reported a lost connection, and in the end that it is not known
 // whether the command ran.
 func TestStartThatHangs(t *testing.T) {
 	t.Parallel()
-	dead := deadMount(t)
+	dead := proctest.DeadMount(t)
 	s := startServer(t, "--start-timeout", "500ms", "--max-sessions", "2")
 	fifo := filepath.Join(s.dir, "fifo")
 	if err := unix.Mkfifo(fifo, 0o755); err != nil {
@@ -70,7 +47,7 @@ func TestStartThatHangs(t *testing.T) {
 // and some of the other commands were not killed.
 func TestServerEndsWhileStartsHang(t *testing.T) {
 	t.Parallel()
-	dead := deadMount(t)
+	dead := proctest.DeadMount(t)
 	for _, twice := range []bool{false, true} {
 		t.Run(fmt.Sprintf("twice=%t", twice), func(t *testing.T) {
 			s := startServer(t, "--start-timeout", "1h", "--kill-after", "1s")
@@ -355,7 +332,7 @@ func TestHomeThatCannotBeEntered(t *testing.T) {
 func TestLeftoverOnADeadMount(t *testing.T) {
 	need(t, "python3")
 	t.Parallel()
-	dead := deadMount(t)
+	dead := proctest.DeadMount(t)
 	s := startServer(t)
 	arg := uniqueSleep()
 	r := s.run(t, "-q", "sh", "-c", `python3 -c 'import os,sys

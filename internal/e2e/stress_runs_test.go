@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctest"
 )
 
 // The kinds of runs of the stress suite.
@@ -44,28 +46,31 @@ var kinds = []struct {
 	{"a start that hangs", 1, (*trial).hangs},
 }
 
-// leftovers are lines of shell that leave a process behind, which sleeps for
-// %s. The server ends each, wherever it went. AWAY is a cgroup.procs file
-// outside of the session's cgroup.
-var leftovers = []string{
-	`sleep %s &`,
-	`(sleep %s &)`,
-	`sleep %s | cat &`,
-	`sleep %s >/dev/null 2>&1 </dev/null &`,
-	`nohup sleep %s >/dev/null 2>&1 </dev/null &`,
-	`sleep %s & kill -STOP $!`,
-	`(set -m; sleep %s &)`,
-	`(trap "" TERM HUP INT; exec sleep %s) &`,
-	`setsid sleep %s &`,
-	`(setsid setsid sleep %s >/dev/null 2>&1 </dev/null &)`,
-	`env -i setsid nohup sleep %s >/dev/null 2>&1 </dev/null &`,
-	`setsid sh -c 'sleep %s & kill -STOP $!; wait' &`,
-	`sh -c 'echo 0 >AWAY; exec sleep %s' &`,
-	`(sh -c 'echo 0 >AWAY; exec setsid env -i sleep %s' >/dev/null 2>&1 </dev/null &)`,
-	`unshare --fork --pid sleep %s >/dev/null 2>&1 &`,
+// leftovers are lines of shell that leave a process behind, which sleeps for MARK.
+// The server ends each, wherever it went. AWAY is a cgroup.procs file outside of
+// the session's cgroup.
+var leftovers = append([]string{
+	`(sleep MARK &)`,
+	`sleep MARK | cat &`,
+	`sleep MARK & kill -STOP $!`,
+	`(setsid setsid sleep MARK >/dev/null 2>&1 </dev/null &)`,
+	`env -i setsid nohup sleep MARK >/dev/null 2>&1 </dev/null &`,
+	`sh -c 'echo 0 >AWAY; exec sleep MARK' &`,
+	`(sh -c 'echo 0 >AWAY; exec setsid env -i sleep MARK' >/dev/null 2>&1 </dev/null &)`,
+	`unshare --fork --pid sleep MARK >/dev/null 2>&1 &`,
 	`python3 -c 'import ctypes, threading, time
-threading.Thread(target=time.sleep, args=(1000,)).start(); ctypes.CDLL(None).pthread_exit(0)' %s >/dev/null 2>&1 &`,
-	`setsid sh -c 'trap "" TERM; while :; do setsid sleep %s & sleep 0.02; done' >/dev/null 2>&1 &`,
+threading.Thread(target=time.sleep, args=(1000,)).start(); ctypes.CDLL(None).pthread_exit(0)' MARK >/dev/null 2>&1 &`,
+	`setsid sh -c 'trap "" TERM; while :; do setsid sleep MARK & sleep 0.02; done' >/dev/null 2>&1 &`,
+}, simpleLeftovers()...)
+
+// simpleLeftovers are those of one process that any command can try.
+func simpleLeftovers() (lines []string) {
+	for _, e := range proctest.Escapes {
+		if e.N == 1 {
+			lines = append(lines, e.Script)
+		}
+	}
+	return lines
 }
 
 // A trial is one run of a round.
@@ -958,9 +963,9 @@ func (x *trial) background() {
 	for range 1 + x.rnd.IntN(3) {
 		arg := uniqueSleep()
 		args = append(args, arg)
-		how := strings.ReplaceAll(leftovers[x.rnd.IntN(len(leftovers))], "AWAY", away)
+		how := strings.NewReplacer("AWAY", away, "MARK", arg).Replace(leftovers[x.rnd.IntN(len(leftovers))])
 		x.Logf("leftover: %s", how)
-		fmt.Fprintf(&script, how+"\n", arg)
+		script.WriteString(how + "\n")
 	}
 	fmt.Fprintf(&script, "echo main; exit %d", status)
 	tty := x.tty(3)
