@@ -193,9 +193,9 @@ func (e *eventsTest) event() {
 
 // progress is what the job does.
 func (e *eventsTest) progress() {
-	switch x := e.x; x.state {
+	switch x := e.x; x.stateNow() {
 	case running, ending:
-		if e.rnd.IntN(3) == 0 || x.state == ending {
+		if e.rnd.IntN(3) == 0 || x.stateNow() == ending {
 			code := 0
 			e.exit = &proto.Exit{Code: &code}
 			x.Reached(job.Exited, nil)
@@ -301,7 +301,7 @@ func inAnyOrder(t *testing.T, seed uint64) {
 	for e.step = range 60 {
 		e.event()
 		e.check()
-		if x.state == forgotten && e.rnd.IntN(4) == 0 {
+		if x.stateNow() == forgotten && e.rnd.IntN(4) == 0 {
 			break
 		}
 	}
@@ -309,7 +309,7 @@ func inAnyOrder(t *testing.T, seed uint64) {
 		v.drop()
 	}
 	// In the end nothing is left.
-	if x.state < ended && e.exit == nil {
+	if x.stateNow() < ended && e.exit == nil {
 		e.what = "the end"
 		x.end(proto.ReasonHangup)
 		e.check()
@@ -319,9 +319,15 @@ func inAnyOrder(t *testing.T, seed uint64) {
 	}
 	time.Sleep(3 * x.srv.cfg.MaxLinger)
 	e.check()
-	if x.state != forgotten {
-		e.failf("%v, long after nobody has it", x.state)
+	if x.stateNow() != forgotten {
+		e.failf("%v, long after nobody has it", x.stateNow())
 	}
 	close(e.pipes.done)
 	x.srv.http.Close()
+}
+
+func (x *session) stateNow() state {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.state
 }

@@ -19,7 +19,7 @@ type session struct {
 	key
 	srv     *Server
 	number  uint64   // of all sessions of this server, in the order of their starts
-	sum     startSum // to tell the same start from another
+	sum     startSum // of the start; a start that comes again has the same
 	name    string
 	argv    [][]byte // for lists
 	argvCut bool     // argv is not all of it
@@ -40,7 +40,7 @@ type session struct {
 	exit    *proto.Exit // how the session ended, once it has
 	seat    seat
 	timer   *time.Timer // runs while the session lingers
-	expired bool        // it has lingered for its time since somebody had it
+	expired bool        // it has lingered for its time since a client had it
 }
 
 // newSession makes the session of the client of o. Any other client, even one that
