@@ -30,7 +30,8 @@ type places struct {
 	freed chan struct{}  // closed when the next place becomes free
 }
 
-// take takes a place, or returns what is closed when it is worth to try again.
+// take takes a place. If it cannot, again is closed when the next place is
+// free.
 func (p *places) take(who string) (ok bool, again <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -53,8 +54,8 @@ func (p *places) give(who string) {
 	p.freed = make(chan struct{})
 }
 
-// await takes a place when there is one. One that is taken becomes free at
-// once, or not for long.
+// await takes a place, and waits for one if it must: either a place becomes
+// free soon, or the starts hang.
 func (p *places) await(ctx context.Context, who string) error {
 	const patience = 2 * time.Second
 	var late <-chan time.Time
@@ -94,13 +95,13 @@ type attemptState int
 
 const (
 	attemptRuns attemptState = iota
-	attemptDone              // it has a result, which counts
-	attemptLost              // it was given up, and nothing may be started any more
+	attemptDone              // it has a result, which is returned
+	attemptLost              // it was given up: nothing may be started any more
 )
 
-// begin says that a process is about to be started, which cancel ends. It
-// returns false if it is too late for that. cancel returns ErrTooLate if what
-// it could not end is known never to run, else ErrMayHaveRun.
+// begin announces a process that is about to be started, and how to end it. It
+// returns false if the attempt was given up. cancel returns ErrTooLate if the
+// process is certain never to run the command, else ErrMayHaveRun.
 func (a *attempt) begin(cancel func() error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

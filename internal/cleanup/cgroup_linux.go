@@ -175,7 +175,7 @@ func sweep(own string, log func(string, ...any)) {
 
 // sweepMarked ends what servers that are dead have left anywhere.
 func sweepMarked(log func(string, ...any)) {
-	left, n := endMarked(func(m mark) bool { return m.session&leftBit == 0 && m.server != 0 && m.server.ended() })
+	left, n := endMarked(func(m mark) bool { return m.session&stayBit == 0 && m.server != 0 && m.server.ended() })
 	if len(left) > 0 {
 		log("processes that a server had left do not end", "running", names(left))
 	}
@@ -406,7 +406,7 @@ func endCgroup(dir string) ([]proctab.Process, error) {
 	if unix.Rmdir(dir) == nil {
 		return nil, nil
 	}
-	for rest := newRest(killWait); ; {
+	for pace := newPace(killWait); ; {
 		err := killCgroup(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
@@ -426,7 +426,7 @@ func endCgroup(dir string) ([]proctab.Process, error) {
 		}
 		// EBUSY until the last has ended, ENODEV while somebody else removes
 		// it.
-		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENODEV) || !rest.more() {
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENODEV) || !pace.again() {
 			left, lerr := cgroupMembers(dir)
 			if lerr != nil || len(left) == 0 {
 				left = append(left, proctab.Process{Name: "unknown, in " + dir})
@@ -543,7 +543,7 @@ func eachCgroup(dir string, f func(dir string) error) error {
 
 // moveProcesses moves the processes of a cgroup and those below to another.
 func moveProcesses(from, to string) {
-	for rest := newRest(killWait); ; { // they may go on to fork
+	for pace := newPace(killWait); ; { // they may go on to fork
 		ps, err := cgroupMembers(from)
 		if err != nil || len(ps) == 0 {
 			return
@@ -553,7 +553,7 @@ func moveProcesses(from, to string) {
 			err := os.WriteFile(filepath.Join(to, "cgroup.procs"), []byte(strconv.Itoa(p.Pid)), 0)
 			moved = moved || err == nil || errors.Is(err, unix.ESRCH)
 		}
-		if !moved || !rest.more() {
+		if !moved || !pace.again() {
 			return // it is not allowed, or they fork faster
 		}
 	}

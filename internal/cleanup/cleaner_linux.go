@@ -24,7 +24,7 @@ type Cleaner struct {
 }
 
 // NewCleaner makes the Cleaner of this process that works in the given way. log
-// gets what happens later, in words for the operator. This process must call
+// gets what happens later, for the operator to read. This process must call
 // [Helper] at its beginning.
 func NewCleaner(way string, log func(msg string, args ...any)) (*Cleaner, error) {
 	switch way {
@@ -108,7 +108,7 @@ func (c *Cleaner) fork(a *attempt, cmd *procgroup.Command) (*leader, error) {
 		return nil, err
 	}
 	if c.way != "" {
-		offer(l.pid)
+		raiseOOMScore(l.pid)
 	}
 	if k.session != 0 {
 		l.scope = &familyScope{scope: l.scope, kin: k, guard: c.guard}
@@ -168,12 +168,12 @@ func startHelper(sys syscall.SysProcAttr, files []uintptr, args ...string) (*own
 	})
 }
 
-// deafen makes signals that are meant for the server, or for everything in its
+// surviveSignals makes signals that are meant for the server, or for everything in its
 // cgroup, do nothing here: who cleans up must be the last to go.
-func deafen() {
-	unheard := make(chan os.Signal, 1)
+func surviveSignals() {
+	ignored := make(chan os.Signal, 1)
 	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP} {
-		signal.Notify(unheard, sig)
+		signal.Notify(ignored, sig)
 	}
 }
 

@@ -493,7 +493,7 @@ func TestMoveNowhere(t *testing.T) {
 	g := startBy(t, c, procgroup.Spec{Args: []string{"cat"}})
 	nowhere := t.TempDir() + "/gone"
 	synctest.Test(t, func(*testing.T) { moveProcesses(scopeOf(g).(*cgroupScope).dir, nowhere) })
-	if st := proctab.State(g.Pid()); st == 0 || st == 'Z' {
+	if st := proctest.State(g.Pid()); st == 0 || st == 'Z' {
 		t.Error("the command has ended")
 	}
 	g.Signal(syscall.SIGKILL)
@@ -652,11 +652,10 @@ func TestAbandonedGuard(t *testing.T) {
 		_, err := os.Stat(c.cgroups.path)
 		return os.IsNotExist(err)
 	})
-	c.guard.mu.Lock()
-	guardPid := c.guard.child.Pid
-	c.guard.mu.Unlock()
 	proctest.Eventually(t, "the guard has ended", func() bool {
-		return guardPid == 0 || syscall.Kill(guardPid, 0) != nil || proctab.State(guardPid) == 'Z'
+		c.guard.mu.Lock()
+		defer c.guard.mu.Unlock()
+		return c.guard.child == nil
 	})
 	if len(marked(t, mark)) != 1 {
 		t.Error("another's command was ended")

@@ -8,23 +8,23 @@
 //	g.Members(n); g.SignalAll(sig)           // what the command has left behind
 //	status := g.Reap()                       // ends what is left
 //
-// A Cleaner knows what a command has started in one of three ways:
+// A Cleaner finds what a command has started in one of three ways:
 //
-//   - cgroup: each command is started in a cgroup (v2) of its own. A process of a
-//     user who may make cgroups, as the server's must, may also leave it.
+//   - cgroup: each command is started in a cgroup (v2) of its own. The server's
+//     user may make cgroups there, so a command of that user may leave its own.
 //   - walk: each command has a small parent process that is the reaper of all its
 //     orphaned descendants, so that they are found by walking down from it. It ends
-//     them all when told to, and also when this process is killed.
+//     them all when this process says so or is killed.
 //   - session: the Unix session that the command leads. What calls setsid escapes.
 //
 // No way is the only one. This process is the reaper of orphans as well
-// (PR_SET_CHILD_SUBREAPER, man 2 prctl): whatever has left its cgroup, its Unix
-// session and its environment, or has killed its parent process, becomes a
-// child of this one with the death of its own parent, and is ended with its
-// session. A mark that all of them inherit (see mark) tells them from others,
-// also for the guard process that ends everything if this one is killed, and
-// for the next server if that is killed, too. Only what asks another daemon to
-// start something (at, cron, systemd-run) gets away.
+// (PR_SET_CHILD_SUBREAPER, man 2 prctl): a process that has left its cgroup, its
+// Unix session and its environment, or has killed its parent process, becomes a
+// child of this one when its own parent dies, and is ended with its session. All
+// of them inherit a mark (see mark). By the mark the guard process ends them if
+// this process is killed, and the next server if the guard is killed as well. A
+// command gets away only by a daemon that it asks to start something (at, cron,
+// systemd-run).
 //
 // Starts are bounded, in time and in number: nothing that a client names can
 // hold the server up.
@@ -72,15 +72,15 @@ type State struct {
 // CleanerState is a Cleaner as it is written down. Its descriptors go beside
 // it.
 type CleanerState struct {
-	Way     string
-	Why     string          // why not by cgroup
-	Cgroup  *CgroupState    // nil without
-	Guard   *GuardState     // nil without
-	Certain bool            // every orphan that this process adopts comes from a command
-	Own     []int           // children that are no orphans
-	Live    map[uint64]bool // sessions that have not ended, and whether a process of theirs that was reaped had run
-	Left    []uint64        // sessions of which something may stay
-	LeftPid map[int]uint64  // processes that may stay, and when they started
+	Way         string
+	Why         string          // why not by cgroup
+	Cgroup      *CgroupState    // nil without
+	Guard       *GuardState     // nil without
+	Certain     bool            // every orphan that this process adopts comes from a command
+	Own         []int           // children that are no orphans
+	Live        map[uint64]bool // sessions that have not ended, and whether a process of theirs that was reaped had run
+	Stays       []uint64        // sessions of which something may stay
+	StayingPids map[int]uint64  // processes that may stay, and when they started
 }
 
 // CgroupState is the cgroup of a CleanerState.
@@ -92,6 +92,6 @@ type CgroupState struct {
 
 // GuardState is the guard process of a CleanerState.
 type GuardState struct {
-	Pid  int
-	Left []byte // what it was told of sessions of which something may stay
+	Pid   int
+	Stays []byte // the sessions of which something may stay, as they were sent to it
 }

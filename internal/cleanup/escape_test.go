@@ -383,7 +383,7 @@ func TestNoWayOut(t *testing.T) {
 	}
 }
 
-// leave lets a command of a server try one way out.
+// letStay lets a command of a server try one way out.
 func leave(t *testing.T, e escape, way, delegated, when, program string) {
 	w := newWarden(t, way, delegated)
 	mark := newMark()

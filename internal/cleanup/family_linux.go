@@ -17,42 +17,51 @@ import (
 	"wsexec/internal/proctab"
 )
 
-// family knows the children of this process. It is a child subreaper (man 2
-// prctl): what a command starts and what then loses its parent becomes a child
-// of ours, whichever cgroup, Unix session or environment it has. So there are
+// family is the table of this process's children. The process is a child
+// subreaper (man 2 prctl): a descendant of a command that loses its parent
+// becomes its child, in whichever cgroup, Unix session or environment it is. So
+// there are
 //
-//   - own children, which were forked here and which somebody here waits for;
-//   - adopted ones, which belong to a session that lives, may stay, or are ended.
+//   - own children, which this process has forked and which a goroutine waits for;
+//   - adopted children, which belong to a session: the session lives, or they may
+//     stay, or they are ended.
 //
-// When no adopted child of a session is left, dead ones included, then nothing
-// is left of it: whatever descends from it has one of them above it.
+// A session of which no adopted child remains, dead ones included, has no process
+// at all: every descendant has an adopted child above it.
 var family struct {
-	own sync.Map // children that somebody waits for, by number
+	own sync.Map // own children, by number
 
 	// Held for reading while a child is forked and entered, for writing while
 	// adopted ones are reaped.
 	forking sync.RWMutex
 
+	// Set once.
 	once    sync.Once
-	adopts  bool     // this process is a subreaper, and knows its children
+	adopts  bool     // this process is a subreaper, and can list its children
 	server  instance // of this process; 0: it has no mark
 	certain bool     // every adopted child comes from a command
-	mu      sync.Mutex
-	live    map[uint64]bool // sessions that have not ended, and whether something of theirs that was reaped here had come through execve
 	log     func(string, ...any)
-	timer   *time.Timer     // under mu: until the next look; nil: there is none
-	wait    time.Duration   // of it
-	full    time.Time       // when all threads were looked at
-	known   map[int]bool    // under mu: late ones that were waited for once
-	left    map[uint64]bool // under mu: sessions of which something may stay
-	leftPid map[int]uint64  // under mu: what may stay and cannot be marked so, with its start time
+
+	// Of the goroutine that looks.
+	wait time.Duration // until the next look
+	full time.Time     // when all threads were looked at last
+
+	mu    sync.Mutex
+	timer *time.Timer // until the next look; nil: there is none
+	// Sessions that have not ended. The value: a process of theirs that was reaped
+	// here had come through execve.
+	live        map[uint64]bool
+	unkillable  map[int]bool    // processes whose session has ended, and that were killed and waited for in vain
+	staying     map[uint64]bool // sessions of which something may stay
+	stayingPids map[int]uint64  // processes that may stay and cannot be marked so, with their start times
 }
 
-// How often this process looks for adopted children that have ended, or are
-// late, while there are sessions or such children: soon again while so many end
-// that they pile up, and else more and more seldom. (SIGCHLD would tell, at a
-// tenth of what a start costs the server.) Threads other than the first, which
-// have them by CLONE_PARENT alone, are looked at every lookMost.
+// A look is for adopted children that have ended, and for late ones: their
+// session has ended before them. Looks come while there are sessions or adopted
+// children, soon again while manyEnded or more end between two, and else more and
+// more seldom. (SIGCHLD would be an event for them, at a tenth of what a start
+// costs the server.) Threads other than the first, which have adopted children by
+// CLONE_PARENT alone, are looked at every lookMost.
 const (
 	lookLeast = 20 * time.Millisecond
 	lookFirst = 250 * time.Millisecond
@@ -65,7 +74,7 @@ const (
 func adopt(log func(string, ...any)) {
 	family.once.Do(func() {
 		family.live, family.log = map[uint64]bool{}, log
-		family.left, family.leftPid = map[uint64]bool{}, map[int]uint64{}
+		family.staying, family.stayingPids = map[uint64]bool{}, map[int]uint64{}
 		before, err := proctab.Children(os.Getpid())
 		if err != nil {
 			log("children cannot be listed: what leaves its session and its cgroup is not found", "error", err)
@@ -83,7 +92,7 @@ func adopt(log func(string, ...any)) {
 		// replaced a shell (exec) that shell's children.
 		family.certain = os.Getpid() != 1 && len(before) == 0
 		family.adopts = true
-		family.known = map[int]bool{}
+		family.unkillable = map[int]bool{}
 		if os.Getpid() == 1 {
 			go reapOrphans() // as long as the program
 		}
@@ -95,7 +104,7 @@ func isOwn(pid int) bool {
 	return ok
 }
 
-// An ownChild is a child that somebody here waits for.
+// An ownChild is a child that a goroutine of this process waits for.
 type ownChild struct{ *procgroup.Child }
 
 // forkOwn calls fork, which starts such a child.
@@ -132,7 +141,7 @@ func newKin() kin {
 	}
 	family.mu.Lock()
 	defer family.mu.Unlock()
-	k := kin{session: leastSession + rand.Uint64N(leftBit-leastSession)}
+	k := kin{session: leastSession + rand.Uint64N(stayBit-leastSession)}
 	family.live[k.session] = false
 	watchFamily()
 	return k
@@ -186,7 +195,7 @@ func (k kin) strays() []proctab.Process {
 	// kernel/exit.c), which in Go lives as long as the program.
 	own := mark{family.server, k.session}
 	wanted := func(pid int, m mark) bool {
-		return m == own && m.server != 0 || isLate(pid, m) && !isKnown(pid)
+		return m == own && m.server != 0 || isLate(pid, m) && !isUnkillable(pid)
 	}
 	ps, restless := adopted(wanted, os.Getpid(), k.tid)
 	if len(ps) > 0 {
@@ -205,19 +214,19 @@ func (k kin) strays() []proctab.Process {
 	return ps
 }
 
-func isKnown(pid int) bool {
+func isUnkillable(pid int) bool {
 	family.mu.Lock()
 	defer family.mu.Unlock()
-	return family.known[pid]
+	return family.unkillable[pid]
 }
 
-// know notes late ones that do not end: nobody else waits for them.
-func know(ps []proctab.Process) {
+// noteUnkillable notes late processes that do not end: no session waits for them.
+func noteUnkillable(ps []proctab.Process) {
 	family.mu.Lock()
 	defer family.mu.Unlock()
 	for _, p := range ps {
-		if !family.known[p.Pid] {
-			family.known[p.Pid] = true
+		if !family.unkillable[p.Pid] {
+			family.unkillable[p.Pid] = true
 			family.log("a process whose session has ended does not end", "name", p.Name, "pid", p.Pid)
 		}
 	}
@@ -226,7 +235,7 @@ func know(ps []proctab.Process) {
 // endAll kills what is adopted of the session until there is none, but for what
 // cannot be killed, which it returns.
 func (k kin) endAll() []proctab.Process {
-	for rest := newRest(killWait); ; {
+	for pace := newPace(killWait); ; {
 		left := k.strays()
 		for _, p := range left {
 			signalAdopted(p.Pid, syscall.SIGKILL)
@@ -234,8 +243,8 @@ func (k kin) endAll() []proctab.Process {
 		if len(left) == 0 {
 			return nil
 		}
-		if !rest.more() {
-			know(left)
+		if !pace.again() {
+			noteUnkillable(left)
 			return left
 		}
 	}
@@ -260,31 +269,31 @@ func (k kin) verdict(left []proctab.Process) error {
 
 // maxLeft bounds what is remembered of things that were left running. Beyond
 // that they may be ended when they lose their parent.
-const maxLeft = 4096
+const maxStaying = 4096
 
-// leave lets everything in ps stay, whatever becomes of its parents. It reports
-// whether something had to be told so.
-func (k kin) leave(ps []proctab.Process) (changed bool) {
+// letStay lets everything in ps stay, whatever becomes of its parents. It reports
+// whether a process was newly allowed to.
+func (k kin) letStay(ps []proctab.Process) (changed bool) {
 	if k.session == 0 {
 		return false
 	}
 	family.mu.Lock()
 	defer family.mu.Unlock()
-	if len(family.left) < maxLeft {
-		family.left[k.session] = true
+	if len(family.staying) < maxStaying {
+		family.staying[k.session] = true
 	}
 	for _, p := range ps {
 		m, ok := readMark(p.Pid)
 		switch {
 		case !ok:
 		case family.server != 0 && m.server == family.server:
-			if m.session != leftBit|k.session {
-				changed = setSession(p.Pid, family.server, leftBit|k.session) == nil || changed
+			if m.session != stayBit|k.session {
+				changed = setSession(p.Pid, family.server, stayBit|k.session) == nil || changed
 			}
 		default: // it has a mark of its own, or none
 			start, err := proctab.StartTime(p.Pid)
-			if err == nil && family.leftPid[p.Pid] != start && len(family.leftPid) < maxLeft {
-				family.leftPid[p.Pid], changed = start, true
+			if err == nil && family.stayingPids[p.Pid] != start && len(family.stayingPids) < maxStaying {
+				family.stayingPids[p.Pid], changed = start, true
 			}
 		}
 	}
@@ -294,8 +303,8 @@ func (k kin) leave(ps []proctab.Process) (changed bool) {
 // mayStay reports whether a process was left running.
 func mayStay(pid int, m mark) bool {
 	family.mu.Lock()
-	marked := m.server == family.server && m.session&leftBit != 0 && family.left[m.session&^leftBit]
-	start, was := family.leftPid[pid]
+	marked := m.server == family.server && m.session&stayBit != 0 && family.staying[m.session&^stayBit]
+	start, was := family.stayingPids[pid]
 	family.mu.Unlock()
 	if marked || !was {
 		return marked
@@ -459,13 +468,13 @@ func look() {
 		return false
 	}, tids...)
 	for _, p := range late {
-		if signalAdopted(p.Pid, syscall.SIGKILL) && !isKnown(p.Pid) {
+		if signalAdopted(p.Pid, syscall.SIGKILL) && !isUnkillable(p.Pid) {
 			family.log("killed a process whose session had ended", "name", p.Name, "pid", p.Pid)
 		}
 	}
 	if len(late) == 0 {
 		family.mu.Lock()
-		clear(family.known)
+		clear(family.unkillable)
 		family.mu.Unlock()
 	}
 	family.mu.Lock()

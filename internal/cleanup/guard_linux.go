@@ -28,11 +28,11 @@ type guard struct {
 	mu    sync.Mutex
 	w     *os.File  // nil when closed
 	child *ownChild // nil when it is reaped
-	left  []byte    // what it was told by leave
+	stays []byte    // what letStay has sent to it, for the next guard
 }
 
 // guardRest is the least time from one guard to the next.
-const guardRest = time.Second
+const guardPause = time.Second
 
 func newGuard(path string, log func(string, ...any)) (*guard, error) {
 	g := &guard{path: path, log: log, closing: make(chan struct{}), ended: make(chan struct{})}
@@ -63,7 +63,7 @@ func (g *guard) start() (*ownChild, error) {
 		return nil, err
 	}
 	g.w, g.child = w, f
-	w.Write(g.left)
+	w.Write(g.stays)
 	return f, nil
 }
 
@@ -71,7 +71,7 @@ func (g *guard) start() (*ownChild, error) {
 func (g *guard) run(child *ownChild) {
 	defer close(g.ended)
 	for {
-		next := time.After(guardRest)
+		next := time.After(guardPause)
 		if child != nil {
 			if !child.Wait() {
 				return // detached
@@ -117,53 +117,53 @@ func (g *guard) close() {
 	<-g.ended
 }
 
-// guardWord is the size of what the guard is told: the number of a session of
+// guardMessage is the size of a message to the guard: the number of a session of
 // which something may stay, or 0, see abandon.
-const guardWord = 8
+const guardMessage = 8
 
-// leave tells the guard that what is marked as left of a session may stay.
-func (g *guard) leave(session uint64) {
+// letStay tells the guard that what is marked as left of a session may stay.
+func (g *guard) letStay(session uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.w == nil || len(g.left) >= maxLeft*guardWord { // which fits into the pipe
+	if g.w == nil || len(g.stays) >= maxStaying*guardMessage { // which fits into the pipe
 		return
 	}
-	word := binary.BigEndian.AppendUint64(nil, session)
-	g.left = append(g.left, word...)
-	g.w.Write(word)
+	message := binary.BigEndian.AppendUint64(nil, session)
+	g.stays = append(g.stays, message...)
+	g.w.Write(message)
 }
 
 // abandon leaves the guard alone with what does not end in the cgroup. The
-// server lives, which it is told by a 0.
+// server lives: the message 0 says so.
 func (g *guard) abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.w.Write(make([]byte, guardWord))
+	g.w.Write(make([]byte, guardMessage))
 	g.w.Close()
 	g.w = nil // and there is no other guard
 }
 
 // guardMain is the guard process. Its stderr is the server's.
 func guardMain(path string) {
-	deafen()
+	surviveSignals()
 	unix.CloseRange(3, 1<<31-1, 0)
 	spare(helperThreads)
 	server := ownMark().server
 	if server != 0 {
-		setSession(0, server, leftBit)
+		setSession(0, server, stayBit)
 	}
 	stay := map[uint64]bool{}
-	for word := make([]byte, guardWord); ; {
-		if _, err := io.ReadFull(os.Stdin, word); err != nil {
+	for message := make([]byte, guardMessage); ; {
+		if _, err := io.ReadFull(os.Stdin, message); err != nil {
 			break // the server has ended
 		}
-		if session := binary.BigEndian.Uint64(word); session != 0 {
-			stay[leftBit|session] = true
+		if session := binary.BigEndian.Uint64(message); session != 0 {
+			stay[stayBit|session] = true
 		} else {
 			server = 0 // it lives, see abandon
 		}
 	}
-	for said := false; ; time.Sleep(killWait) {
+	for reported := false; ; time.Sleep(killWait) {
 		var left []proctab.Process
 		var err error
 		if path != "" {
@@ -176,10 +176,10 @@ func guardMain(path string) {
 		if err == nil && len(left) == 0 {
 			return
 		}
-		if !said { // something is in an uninterruptible sleep, and is killed when it wakes up
-			said = true
+		if !reported { // something is in an uninterruptible sleep, and is killed when it wakes up
+			reported = true
 			fmt.Fprintf(os.Stderr, "wsexec-server: the server has died, and what it had started does not end: %s\n", names(left))
-			closeStdio() // whoever reads the server's words need not wait for that
+			closeStdio() // the reader of the server's stderr need not wait for that
 		}
 	}
 }

@@ -30,7 +30,7 @@ type mark struct {
 const (
 	unknownSession = 1 // the server itself
 	leastSession   = 1 << 32
-	leftBit        = 1 << 58 // and the session's number: it may stay, as the next server is told; and 0: a helper
+	stayBit        = 1 << 58 // and the session's number: it may stay, which the next server sees; and 0: a helper
 )
 
 // An instance names a server among those that run, have run and will run on
@@ -150,7 +150,7 @@ func (i instance) ended() bool {
 // What is another user's, and so not to be killed, is not waited for.
 func endMarked(ours func(mark) bool) (left []proctab.Process, killed int) {
 	seen := map[int]bool{}
-	for rest, none := newRest(killWait), 0; ; {
+	for pace, none := newPace(killWait), 0; ; {
 		ps, err := proctab.List()
 		if err != nil {
 			return nil, killed
@@ -175,7 +175,7 @@ func endMarked(ours func(mark) bool) (left []proctab.Process, killed int) {
 				return ok && ours(m)
 			})
 		}
-		if none >= 3 || len(seen) == 0 && none > 0 || !rest.more() {
+		if none >= 3 || len(seen) == 0 && none > 0 || !pace.again() {
 			return left, killed
 		}
 	}

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// moreLikely is how much a command's oom_score_adj is above the server's: where
+// oomExtra is how much a command's oom_score_adj is above the server's: where
 // memory is short the kernel ends a command, which is one session, rather than
 // the server, which is all of them (man 5 proc_pid_oom_score_adj; it goes up to
 // 1000). To raise it takes no privilege.
-const moreLikely = 100
+const oomExtra = 100
 
 // ownScore is that of this process, read once.
 var ownScore = sync.OnceValue(func() int {
@@ -25,11 +25,11 @@ var ownScore = sync.OnceValue(func() int {
 	return n
 })
 
-// offer makes a command the one to go where memory is short. What it had
+// raiseOOMScore makes a command the one to go where memory is short. What it had
 // started before that, in the time of a few system calls, stays as the server
 // is.
-func offer(pid int) {
-	score := min(ownScore()+moreLikely, 1000)
+func raiseOOMScore(pid int) {
+	score := min(ownScore()+oomExtra, 1000)
 	if score <= ownScore() {
 		return
 	}

@@ -21,31 +21,31 @@ import (
 	"wsexec/internal/proctab"
 )
 
-// The parent process of a command: reaper of everything that the command
-// starts, and guard of it in one. It is this program under another name, with
-// the command's streams as 0, 1 and 2, and a socket as 3 on which
+// The parent process of a command reaps everything that the command starts, and
+// guards it. It is this program under another name, with the command's streams
+// as 0, 1 and 2, and a socket as 3, over which go, in this order,
 //
-//	this process says  what to start (startRequest)
-//	the parent         started: the command's number, or the errno
-//	the parent         exited: the command has ended and is a zombie
-//	this process       one byte: kill (everything but the zombie, until there is nothing), end (the same until there is
-//	                   nothing, then reap the command and say its status) or leave (reap it and say its status)
-//	the parent         the status, and ends
+//	from this process  a startRequest
+//	from the parent    msgStarted, or msgFailed
+//	from the parent    msgExited: the command has ended and is a zombie
+//	from this process  orderKill, any number of them
+//	from this process  orderEnd or orderLeave
+//	from the parent    msgStatus; then it ends
 //
-// When the socket closes it kills everything and ends.
+// When the socket closes, the parent kills everything and ends.
 
 const (
-	toKill  = 'k'
-	toEnd   = 'e'
-	toLeave = 'l'
+	orderKill  = 'k' // kill all but the command, until there are none
+	orderEnd   = 'e' // the same, then reap the command
+	orderLeave = 'l' // reap the command
 )
 
 // A message of the parent's is one of these letters and a number.
 const (
-	saysStarted = 's' // the number of the command
-	saysFailed  = 'f' // the errno
-	saysExited  = 'x'
-	saysStatus  = 'w' // as of wait4
+	msgStarted = 's' // the number of the command
+	msgFailed  = 'f' // the errno
+	msgExited  = 'x'
+	msgStatus  = 'w' // as of wait4
 )
 
 const messageSize = 9
@@ -142,15 +142,15 @@ const wakeAfter = 100 * time.Millisecond
 
 // A parent is what this process knows of one.
 type parent struct {
-	pid    int
-	leader int
-	kin    kin
-	cancel func() error // endStart, once: its first answer counts
-	child  *ownChild    // the parent process
-	pidfd  *os.File     // of the leader, nil if there is none
-	sock   *os.File
-	told   atomic.Bool      // it was told to end, or has died before that
-	status procgroup.Status // set by release
+	pid      int
+	leader   int
+	kin      kin
+	cancel   func() error // endStart, once: its first answer counts
+	child    *ownChild    // the parent process
+	pidfd    *os.File     // of the leader, nil if there is none
+	sock     *os.File
+	released atomic.Bool      // it was sent orderEnd or orderLeave, or has died before that
+	status   procgroup.Status // set by release
 
 	ended    chan struct{} // closed when the parent has ended, and what it had left was ended
 	detached chan struct{} // closed when attend has given up, see detach
@@ -195,9 +195,10 @@ func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*l
 	return &leader{p, p.leader, p}, nil
 }
 
-// attend waits for the end of the parent process, and reaps it. That comes when
-// it is told to end, or when our end of the socket is closed; or when what
-// cannot be killed has ended after all. Nobody waits for that.
+// attend waits for the end of the parent process, and reaps it. The parent ends
+// at orderEnd or orderLeave, or when our end of the socket is closed; with a
+// process that cannot be killed, when that has ended after all. Nobody waits
+// for attend.
 func (p *parent) attend(begun <-chan bool) {
 	if !p.child.Wait() {
 		close(p.detached)
@@ -208,7 +209,7 @@ func (p *parent) attend(begun <-chan bool) {
 	p.died = true
 	p.child.Reap()
 	p.mu.Unlock()
-	if <-begun && !p.told.Swap(true) {
+	if <-begun && !p.released.Swap(true) {
 		p.kin.endAll()
 	}
 }
@@ -241,9 +242,9 @@ func (p *parent) begin(a *attempt, q *startRequest) error {
 	case err != nil:
 		// It has died: killed by cancel, or by the command.
 		return p.cancel()
-	case kind == saysFailed:
+	case kind == msgFailed:
 		return syscall.Errno(n)
-	case kind != saysStarted:
+	case kind != msgStarted:
 		return errNoHelper
 	}
 	p.leader = int(n)
@@ -258,14 +259,14 @@ func (p *parent) endStart() error {
 		syscall.Kill(p.pid, syscall.SIGKILL)
 	}
 	p.mu.RUnlock()
-	for rest := newRest(killWait); ; {
+	for pace := newPace(killWait); ; {
 		p.mu.RLock()
 		died := p.died
 		p.mu.RUnlock()
 		if died { // and what it had started is ours
 			return p.kin.verdict(p.kin.endAll())
 		}
-		if !rest.more() {
+		if !pace.again() {
 			return ErrMayHaveRun
 		}
 	}
@@ -278,7 +279,7 @@ func (p *parent) Wait() (ended bool) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return false // detached
 	case err != nil:
-		if kind, _, err := readMessage(p.sock); err != nil || kind != saysExited {
+		if kind, _, err := readMessage(p.sock); err != nil || kind != msgExited {
 			<-p.ended
 		}
 	}
@@ -357,20 +358,20 @@ func (p *parent) signal(o proctab.Process, sig syscall.Signal) {
 func (p *parent) killAll() {
 	p.wake()
 	p.sock.SetWriteDeadline(time.Now().Add(killWait))
-	p.sock.Write([]byte{toKill})
+	p.sock.Write([]byte{orderKill})
 }
 
 func (p *parent) release(leave bool) (left []proctab.Process) {
-	word := byte(toEnd)
+	order := byte(orderEnd)
 	if leave {
-		word = toLeave
+		order = orderLeave
 	}
 	p.wake()
 	p.sock.SetDeadline(time.Now().Add(2 * killWait))
-	first := !p.told.Swap(true)
-	_, err := p.sock.Write([]byte{word})
-	for kind, n := byte(0), uint64(0); err == nil && kind != saysStatus; {
-		if kind, n, err = readMessage(p.sock); err == nil && kind == saysStatus {
+	first := !p.released.Swap(true)
+	_, err := p.sock.Write([]byte{order})
+	for kind, n := byte(0), uint64(0); err == nil && kind != msgStatus; {
+		if kind, n, err = readMessage(p.sock); err == nil && kind == msgStatus {
 			p.status = procgroup.StatusOf(syscall.WaitStatus(n))
 		}
 	}
@@ -397,7 +398,7 @@ func (p *parent) release(leave bool) (left []proctab.Process) {
 
 // parentMain is the parent process.
 func parentMain() {
-	deafen()
+	surviveSignals()
 	sock := os.NewFile(3, "server")
 	unix.CloseOnExec(3)
 	in := bufio.NewReader(sock)
@@ -409,7 +410,7 @@ func parentMain() {
 		unix.CloseOnExec(4)
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		sock.Write(message(saysFailed, uint64(err.(syscall.Errno))))
+		sock.Write(message(msgFailed, uint64(err.(syscall.Errno))))
 		return
 	}
 	spare(helperThreads) // before there is a command that could take them
@@ -427,16 +428,16 @@ func parentMain() {
 		unix.Close(4)
 	}
 	if server != 0 {
-		setSession(0, server, leftBit)
+		setSession(0, server, stayBit)
 	}
 	if err != nil {
 		errno := syscall.EIO
 		errors.As(err, &errno)
-		sock.Write(message(saysFailed, uint64(errno)))
+		sock.Write(message(msgFailed, uint64(errno)))
 		return
 	}
 	closeStdio()
-	sock.Write(message(saysStarted, uint64(f.Pid)))
+	sock.Write(message(msgStarted, uint64(f.Pid)))
 	p := &reaper{leader: f.Pid, sock: sock, orphans: orphans}
 
 	exited := make(chan struct{})
@@ -444,15 +445,15 @@ func parentMain() {
 		f.Wait()
 		close(exited)
 	}()
-	words := make(chan byte)
+	orders := make(chan byte)
 	go func() {
 		for {
-			word, err := in.ReadByte()
+			order, err := in.ReadByte()
 			if err != nil {
-				close(words)
+				close(orders)
 				return
 			}
-			words <- word
+			orders <- order
 		}
 	}()
 	gone := exited
@@ -463,17 +464,17 @@ func parentMain() {
 			p.reapOrphans()
 		case <-gone:
 			gone = nil
-			sock.Write(message(saysExited, 0))
-		case word := <-words: // 0 when the socket has closed
-			switch word {
-			case toKill:
+			sock.Write(message(msgExited, 0))
+		case order := <-orders: // 0 when the socket has closed
+			switch order {
+			case orderKill:
 				p.killing, p.wait = true, 0
-			case toLeave:
+			case orderLeave:
 				p.reapOrphans()
 				p.reapLeader()
-				p.say()
+				p.sendStatus()
 				return
-			case toEnd:
+			case orderEnd:
 				p.end()
 				return
 			default:
@@ -503,13 +504,13 @@ func closeStdio() {
 
 // A reaper is the state of the parent process.
 type reaper struct {
-	leader  int                // 0 when it is reaped
-	status  syscall.WaitStatus // of it, then
-	said    bool
-	sock    *os.File
-	orphans chan os.Signal
-	killing bool
-	wait    time.Duration // since the last time that something had ended
+	leader     int                // 0 when it is reaped
+	status     syscall.WaitStatus // of it, then
+	statusSent bool
+	sock       *os.File
+	orphans    chan os.Signal
+	killing    bool
+	wait       time.Duration // since the last time that something had ended
 }
 
 // mostWait bounds the time between two looks at what does not end: that of
@@ -568,8 +569,8 @@ func (p *reaper) end() {
 		// children can miss some; this does not. So the status, which says that
 		// nothing is left, comes after it.
 		none := p.leader == 0 && !hasChildren()
-		if p.leader == 0 && !p.said && (none || time.Now().After(late)) {
-			p.say()
+		if p.leader == 0 && !p.statusSent && (none || time.Now().After(late)) {
+			p.sendStatus()
 		}
 		if none {
 			return
@@ -592,10 +593,10 @@ func (p *reaper) reapLeader() {
 	p.leader = 0
 }
 
-// say says the status of the command, which is reaped.
-func (p *reaper) say() {
-	p.said = true
-	p.sock.Write(message(saysStatus, uint64(p.status)))
+// sendStatus sends the status of the command, which is reaped.
+func (p *reaper) sendStatus() {
+	p.statusSent = true
+	p.sock.Write(message(msgStatus, uint64(p.status)))
 }
 
 // hasChildren reports whether this process has any, zombies included.

@@ -217,9 +217,9 @@ func (c *Cleaner) Save() (s CleanerState, fds []int, err error) {
 		family.timer.Stop()
 		family.timer = nil
 	}
-	s.Certain, s.Live, s.LeftPid = family.certain, maps.Clone(family.live), maps.Clone(family.leftPid)
-	for session := range family.left {
-		s.Left = append(s.Left, session)
+	s.Certain, s.Live, s.StayingPids = family.certain, maps.Clone(family.live), maps.Clone(family.stayingPids)
+	for session := range family.staying {
+		s.Stays = append(s.Stays, session)
 	}
 	return s, fds, nil
 }
@@ -236,7 +236,7 @@ func (g *guard) save() (GuardState, int, error) {
 		g.mu.Unlock()
 		return GuardState{}, -1, err
 	}
-	s := GuardState{Pid: g.child.Pid, Left: slices.Clone(g.left)}
+	s := GuardState{Pid: g.child.Pid, Stays: slices.Clone(g.stays)}
 	g.child.Detach()
 	g.w.Close()
 	g.w = nil // if it has died meanwhile, no other is started
@@ -260,11 +260,11 @@ func RestoreCleaner(s CleanerState, fds []int, log func(msg string, args ...any)
 	for session, ran := range s.Live {
 		family.live[session] = ran
 	}
-	for _, session := range s.Left {
-		family.left[session] = true
+	for _, session := range s.Stays {
+		family.staying[session] = true
 	}
-	for pid, start := range s.LeftPid {
-		family.leftPid[pid] = start
+	for pid, start := range s.StayingPids {
+		family.stayingPids[pid] = start
 	}
 	watchFamily()
 	family.mu.Unlock()
@@ -293,7 +293,7 @@ func RestoreCleaner(s CleanerState, fds []int, log func(msg string, args ...any)
 		if err != nil {
 			return nil, err
 		}
-		g := &guard{log: log, closing: make(chan struct{}), ended: make(chan struct{}), w: w, left: s.Guard.Left}
+		g := &guard{log: log, closing: make(chan struct{}), ended: make(chan struct{}), w: w, stays: s.Guard.Stays}
 		if s.Cgroup != nil {
 			g.path = s.Cgroup.Path
 		}

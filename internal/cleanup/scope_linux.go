@@ -13,12 +13,12 @@ import (
 type familyScope struct {
 	scope
 	kin    kin
-	guard  *guard      // to be told what may stay; nil: there is none
+	guard  *guard      // hears which session may leave something; nil: there is none
 	proven atomic.Bool // nothing is left, and nothing can come
 }
 
-// prove says that the command had ended when others found nothing: who would
-// start something has ended, too.
+// prove notes that others found nothing after the command had ended: no process is
+// left that could start another.
 func (s *familyScope) prove() { s.proven.Store(true) }
 
 func (s *familyScope) others() ([]proctab.Process, error) {
@@ -59,13 +59,13 @@ func (s *familyScope) release(leave bool) (left []proctab.Process) {
 		}
 		return merge(left, s.kin.endAll()...)
 	}
-	// What is forked meanwhile inherits either number.
-	for told, rest := false, newRest(killWait); ; told = true {
+	// Again, for what was forked meanwhile: it inherits the old mark or the new.
+	for first, pace := true, newPace(killWait); ; first = false {
 		ps, _ := s.others()
-		if !told && len(ps) > 0 && s.guard != nil {
-			s.guard.leave(s.kin.session)
+		if first && len(ps) > 0 && s.guard != nil {
+			s.guard.letStay(s.kin.session)
 		}
-		if len(ps) == 0 || !s.kin.leave(ps) || !rest.more() {
+		if len(ps) == 0 || !s.kin.letStay(ps) || !pace.again() {
 			break
 		}
 	}

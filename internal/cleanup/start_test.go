@@ -21,7 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsexec/internal/procgroup"
-	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 	"wsexec/internal/tty"
 )
@@ -518,7 +517,7 @@ func TestSignalAfterExit(t *testing.T) {
 		}
 		// Nothing that was sent KILL stops.
 		syscall.Kill(child, syscall.SIGSTOP)
-		proctest.Eventually(t, "what was left behind stops, alive", func() bool { return proctab.State(child) == 'T' })
+		proctest.Eventually(t, "what was left behind stops, alive", func() bool { return proctest.State(child) == 'T' })
 		syscall.Kill(child, syscall.SIGKILL)
 	}
 }
@@ -531,7 +530,7 @@ func TestZombieIsNoMember(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proctest.Eventually(t, "the child is a zombie", func() bool { return proctab.State(child) == 'Z' })
+	proctest.Eventually(t, "the child is a zombie", func() bool { return proctest.State(child) == 'Z' })
 	if m := members(t, g); len(m) != 0 {
 		t.Errorf("members %v", m)
 	}

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
 )
 
@@ -29,7 +28,7 @@ func TestHangupOfStopped(t *testing.T) {
 	defer func() { usePidfd = true }()
 	for _, usePidfd = range []bool{true, false} {
 		g := start(t, Spec{Args: sh("kill -STOP $$; exit 1")})
-		proctest.Eventually(t, "it has stopped", func() bool { return proctab.State(g.Pid()) == 'T' })
+		proctest.Eventually(t, "it has stopped", func() bool { return proctest.State(g.Pid()) == 'T' })
 		select {
 		case <-g.Exited():
 			t.Error("stopped is taken for ended")

@@ -17,8 +17,7 @@ import (
 	"wsexec/internal/tty"
 )
 
-// A Process is the process that leads a group, in the hands of whoever has
-// started it.
+// A Process is the process that leads a group, as its starter handles it.
 type Process interface {
 	// Wait blocks until the process has ended, and leaves the zombie. It
 	// returns false if it was made to give up before (see Group.Save).

@@ -13,7 +13,7 @@ import (
 )
 
 // A Command is a command that was looked up and whose streams were made. It
-// runs once somebody forks it; then Started makes the Group, or Failed the
+// runs once it is forked; then Started makes the Group, or Failed the
 // error.
 type Command struct {
 	Path      string // for execve, after the chdir to Dir

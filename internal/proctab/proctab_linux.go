@@ -71,13 +71,6 @@ func StartTime(pid int) (uint64, error) {
 	return st.start, err
 }
 
-// State is the state of a process, by the letter of man 5 proc_pid_stat; 0 if
-// there is no such process.
-func State(pid int) byte {
-	st, _ := readStat(pid)
-	return st.state
-}
-
 // A stat is what /proc/PID/stat says of a process.
 type stat struct {
 	Process

@@ -30,14 +30,14 @@ type Keyboard struct {
 	keys   keys
 
 	// Of EOF, which is called again and again: made once.
-	typeEOF func(fd uintptr)
-	said    bool
-	saidErr error
+	typeEOF  func(fd uintptr)
+	eofTyped bool
+	eofErr   error
 }
 
 func newKeyboard(t *Terminal, f *os.File) *Keyboard {
 	k := &Keyboard{file: f, raw: t.raw, keys: keys{signal: t.Signal}}
-	k.typeEOF = func(fd uintptr) { k.said, k.saidErr = k.keys.eof(int(fd)) }
+	k.typeEOF = func(fd uintptr) { k.eofTyped, k.eofErr = k.keys.eof(int(fd)) }
 	return k
 }
 
@@ -75,24 +75,24 @@ func (k *Keyboard) Feed(p []byte) (n int, err error) {
 	return n, err
 }
 
-// EOF tells the program that reads the terminal that the input has ended, after
-// everything was fed. It says so once. The caller calls it again for as long as
-// the input is at its end: as with a file, each read is to find the end. In
-// canonical mode that is the VEOF character, at the start of a line once,
-// otherwise twice (the first only ends the read, man 3 termios). A line editor
-// is sent the character, too. In other modes there is no way to say it.
+// EOF types the end of the input, after everything was fed; once. The caller
+// calls it again for as long as the input is at its end: as with a file, each
+// read is to find the end. In canonical mode that is the VEOF character, at the
+// start of a line once, otherwise twice (the first only ends the read, man 3
+// termios). A line editor is sent the character, too. In other modes there is
+// no way to say it.
 //
-// said is false when nothing was said: because of the mode, or since what was
+// typed is false when nothing was typed: because of the mode, or since what was
 // typed before, which may be the last VEOF, was not read yet. A VEOF that is
 // still there when the mode changes would be read as a byte, NUL. (Where
-// TIOCGPTPEER is missing that is not known, and the end is said once.)
-func (k *Keyboard) EOF() (said bool, err error) {
+// TIOCGPTPEER is missing that is not known, and the end is typed once.)
+func (k *Keyboard) EOF() (typed bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed || k.raw.Control(k.typeEOF) != nil {
 		return false, os.ErrClosed
 	}
-	return k.said, k.saidErr
+	return k.eofTyped, k.eofErr
 }
 
 // recheck bounds a wait for room in the terminal. The kernel wakes the master's
@@ -391,12 +391,12 @@ func (k *keys) jammed(fd int, t *unix.Termios) bool {
 	return queued+recent >= queueFull
 }
 
-// maxEditorEnds bounds how often a line editor is told, which takes the
-// character for another key where its line is not empty. bash with IGNOREEOF
-// wants it eleven times (man 1 bash).
+// maxEditorEnds bounds how often the end is typed for a line editor, which
+// takes the character for another key where its line is not empty. bash with
+// IGNOREEOF wants it eleven times (man 1 bash).
 const maxEditorEnds = 12
 
-func (k *keys) eof(fd int) (said bool, err error) {
+func (k *keys) eof(fd int) (typed bool, err error) {
 	t, err := termios.Load(fd)
 	if err != nil || poll.Ready(fd, 0) {
 		return false, syscall.EIO
