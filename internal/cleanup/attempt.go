@@ -11,9 +11,9 @@ import (
 )
 
 // maxStarting bounds the starts that are under way at the same time,
-// maxStartingEach those of one who asks for them, so that nobody has all
-// places. A start takes less than a millisecond, unless it hangs: at a file
-// system that does not answer, a lease that somebody holds on the program.
+// maxStartingEach those of one requester: others find a place even if all of
+// his starts hang. A start takes less than a millisecond, unless it hangs: at a
+// file system that does not answer, or at a lease on the program.
 const (
 	maxStarting     = 16
 	maxStartingEach = maxStarting * 3 / 4
@@ -26,29 +26,29 @@ var starting = places{of: map[string]int{}, freed: make(chan struct{})}
 type places struct {
 	mu    sync.Mutex
 	taken int
-	of    map[string]int // the same, by who asked
+	of    map[string]int // the same, by requester
 	freed chan struct{}  // closed when the next place becomes free
 }
 
 // take takes a place. If it cannot, again is closed when the next place is
 // free.
-func (p *places) take(who string) (ok bool, again <-chan struct{}) {
+func (p *places) take(requester string) (ok bool, again <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.taken >= maxStarting || p.of[who] >= maxStartingEach {
+	if p.taken >= maxStarting || p.of[requester] >= maxStartingEach {
 		return false, p.freed
 	}
 	p.taken++
-	p.of[who]++
+	p.of[requester]++
 	return true, nil
 }
 
-func (p *places) give(who string) {
+func (p *places) give(requester string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.taken--
-	if p.of[who]--; p.of[who] == 0 {
-		delete(p.of, who)
+	if p.of[requester]--; p.of[requester] == 0 {
+		delete(p.of, requester)
 	}
 	close(p.freed)
 	p.freed = make(chan struct{})
@@ -56,11 +56,11 @@ func (p *places) give(who string) {
 
 // await takes a place, and waits for one if it must: either a place becomes
 // free soon, or the starts hang.
-func (p *places) await(ctx context.Context, who string) error {
+func (p *places) await(ctx context.Context, requester string) error {
 	const patience = 2 * time.Second
 	var late <-chan time.Time
 	for {
-		ok, again := p.take(who)
+		ok, again := p.take(requester)
 		if ok {
 			return nil
 		}
@@ -76,7 +76,7 @@ func (p *places) await(ctx context.Context, who string) error {
 		case <-late:
 		}
 		p.mu.Lock()
-		n, all := p.of[who], p.taken
+		n, all := p.of[requester], p.taken
 		p.mu.Unlock()
 		return fmt.Errorf("%w: %d starts hang already, %d of them yours, at files or directories that do not answer", ErrTooLate, all, n)
 	}
@@ -139,8 +139,8 @@ func (a *attempt) giveUp() (err error, done bool) {
 // run calls start on a goroutine of its own. When ctx is done it gives up, and
 // returns an error that wraps ErrTooLate or ErrMayHaveRun and the cause of ctx;
 // what start returns after that is handed to discard, which says which of them.
-func (a *attempt) run(ctx context.Context, who string, start func() (*Group, error), discard func(*Group) error) (*Group, error) {
-	if err := starting.await(ctx, who); err != nil {
+func (a *attempt) run(ctx context.Context, requester string, start func() (*Group, error), discard func(*Group) error) (*Group, error) {
+	if err := starting.await(ctx, requester); err != nil {
 		return nil, err
 	}
 	type result struct {
@@ -149,7 +149,7 @@ func (a *attempt) run(ctx context.Context, who string, start func() (*Group, err
 	}
 	done := make(chan result, 1)
 	go func() { // not waited for: it may hang for ever
-		defer starting.give(who)
+		defer starting.give(requester)
 		g, err := start()
 		if !a.finish() && err == nil {
 			g, err = nil, discard(g)

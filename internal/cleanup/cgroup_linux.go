@@ -44,12 +44,12 @@ func newCgroups(log func(string, ...any)) (*cgroups, error) {
 	sweep(own, log)
 	removeLeaves(own)
 	c := &cgroups{own: own, home: own}
-	// Of two that come at once, one may sweep what the other has made and not
-	// locked yet.
+	// Of two servers that begin at once, one may sweep the cgroup that the
+	// other has made and not locked yet.
 	for try := 0; c.lock == nil; try++ {
 		path := filepath.Join(own, fmt.Sprintf("%s%d-%d", cgroupPrefix, os.Getpid(), time.Now().UnixNano()))
-		// For us alone: who can open the directory can lock it, and then the
-		// next server takes it for a living one's.
+		// For us alone: a user who can open the directory can lock it, and then
+		// the next server takes it for a living server's.
 		if err := os.Mkdir(path, 0o700); err != nil {
 			return nil, err
 		}

@@ -168,8 +168,8 @@ func startHelper(sys syscall.SysProcAttr, files []uintptr, args ...string) (*own
 	})
 }
 
-// surviveSignals makes signals that are meant for the server, or for everything in its
-// cgroup, do nothing here: who cleans up must be the last to go.
+// surviveSignals makes signals that are meant for the server, or for everything
+// in its cgroup, do nothing here: a helper must outlive what it ends.
 func surviveSignals() {
 	ignored := make(chan os.Signal, 1)
 	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP} {

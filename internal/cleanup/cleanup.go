@@ -18,13 +18,13 @@
 //   - session: the Unix session that the command leads. What calls setsid escapes.
 //
 // No way is the only one. This process is the reaper of orphans as well
-// (PR_SET_CHILD_SUBREAPER, man 2 prctl): a process that has left its cgroup, its
-// Unix session and its environment, or has killed its parent process, becomes a
-// child of this one when its own parent dies, and is ended with its session. All
-// of them inherit a mark (see mark). By the mark the guard process ends them if
-// this process is killed, and the next server if the guard is killed as well. A
-// command gets away only by a daemon that it asks to start something (at, cron,
-// systemd-run).
+// (PR_SET_CHILD_SUBREAPER, man 2 prctl): a process that has left its cgroup,
+// its Unix session and its environment, or has killed its parent process,
+// becomes a child of this one when its own parent dies, and is ended with its
+// session. All of them inherit a mark (see mark). By the mark the guard process
+// ends them if this process is killed, and the next server if the guard is
+// killed as well. A command gets away only by a daemon that it asks to start
+// something (at, cron, systemd-run).
 //
 // Starts are bounded, in time and in number: nothing that a client names can
 // hold the server up.

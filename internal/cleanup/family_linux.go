@@ -26,8 +26,8 @@ import (
 //   - adopted children, which belong to a session: the session lives, or they may
 //     stay, or they are ended.
 //
-// A session of which no adopted child remains, dead ones included, has no process
-// at all: every descendant has an adopted child above it.
+// A session of which no adopted child remains, dead ones included, has no
+// process at all: every descendant has an adopted child above it.
 var family struct {
 	own sync.Map // own children, by number
 
@@ -48,8 +48,8 @@ var family struct {
 
 	mu    sync.Mutex
 	timer *time.Timer // until the next look; nil: there is none
-	// Sessions that have not ended. The value: a process of theirs that was reaped
-	// here had come through execve.
+	// Sessions that have not ended. The value: a process of theirs that was
+	// reaped here had come through execve.
 	live        map[uint64]bool
 	unkillable  map[int]bool    // processes whose session has ended, and that were killed and waited for in vain
 	staying     map[uint64]bool // sessions of which something may stay
@@ -58,10 +58,10 @@ var family struct {
 
 // A look is for adopted children that have ended, and for late ones: their
 // session has ended before them. Looks come while there are sessions or adopted
-// children, soon again while manyEnded or more end between two, and else more and
-// more seldom. (SIGCHLD would be an event for them, at a tenth of what a start
-// costs the server.) Threads other than the first, which have adopted children by
-// CLONE_PARENT alone, are looked at every lookMost.
+// children, soon again while manyEnded or more end between two, and else more
+// and more seldom. (SIGCHLD would be an event for them, at a tenth of what a
+// start costs the server.) Threads other than the first, which have adopted
+// children by CLONE_PARENT alone, are looked at every lookMost.
 const (
 	lookLeast = 20 * time.Millisecond
 	lookFirst = 250 * time.Millisecond
@@ -200,7 +200,8 @@ func (k kin) strays() []proctab.Process {
 	ps, restless := adopted(wanted, os.Getpid(), k.tid)
 	if len(ps) > 0 {
 		// One that was being forked when it was listed is not adopted, and may
-		// have ended meanwhile, and been reaped by who waits for it.
+		// have ended meanwhile, and been reaped by the goroutine that forked
+		// it.
 		family.forking.Lock()
 		defer family.forking.Unlock()
 		ps = slices.DeleteFunc(ps, func(p proctab.Process) bool {
@@ -220,7 +221,8 @@ func isUnkillable(pid int) bool {
 	return family.unkillable[pid]
 }
 
-// noteUnkillable notes late processes that do not end: no session waits for them.
+// noteUnkillable notes late processes that do not end: no session waits for
+// them.
 func noteUnkillable(ps []proctab.Process) {
 	family.mu.Lock()
 	defer family.mu.Unlock()
@@ -271,8 +273,8 @@ func (k kin) verdict(left []proctab.Process) error {
 // that they may be ended when they lose their parent.
 const maxStaying = 4096
 
-// letStay lets everything in ps stay, whatever becomes of its parents. It reports
-// whether a process was newly allowed to.
+// letStay lets everything in ps stay, whatever becomes of its parents. It
+// reports whether a process was newly allowed to.
 func (k kin) letStay(ps []proctab.Process) (changed bool) {
 	if k.session == 0 {
 		return false

@@ -117,8 +117,8 @@ func (g *guard) close() {
 	<-g.ended
 }
 
-// guardMessage is the size of a message to the guard: the number of a session of
-// which something may stay, or 0, see abandon.
+// guardMessage is the size of a message to the guard: the number of a session
+// of which something may stay, or 0, see abandon.
 const guardMessage = 8
 
 // letStay tells the guard that what is marked as left of a session may stay.

@@ -25,9 +25,9 @@ var ownScore = sync.OnceValue(func() int {
 	return n
 })
 
-// raiseOOMScore makes a command the one to go where memory is short. What it had
-// started before that, in the time of a few system calls, stays as the server
-// is.
+// raiseOOMScore makes a command the one to go where memory is short. What it
+// had started before that, in the time of a few system calls, stays as the
+// server is.
 func raiseOOMScore(pid int) {
 	score := min(ownScore()+oomExtra, 1000)
 	if score <= ownScore() {

@@ -272,8 +272,8 @@ func (p *parent) endStart() error {
 	}
 }
 
-// Wait waits for the command's end: by itself, since the parent can be stopped
-// by whoever may signal it.
+// Wait waits for the command's end: by itself, since the command can have
+// stopped the parent.
 func (p *parent) Wait() (ended bool) {
 	switch err := p.awaitLeader(); {
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -17,8 +17,8 @@ type familyScope struct {
 	proven atomic.Bool // nothing is left, and nothing can come
 }
 
-// prove notes that others found nothing after the command had ended: no process is
-// left that could start another.
+// prove notes that others found nothing after the command had ended: no process
+// is left that could start another.
 func (s *familyScope) prove() { s.proven.Store(true) }
 
 func (s *familyScope) others() ([]proctab.Process, error) {
@@ -59,7 +59,8 @@ func (s *familyScope) release(leave bool) (left []proctab.Process) {
 		}
 		return merge(left, s.kin.endAll()...)
 	}
-	// Again, for what was forked meanwhile: it inherits the old mark or the new.
+	// Again, for what was forked meanwhile: it inherits the old mark or the
+	// new.
 	for first, pace := true, newPace(killWait); ; first = false {
 		ps, _ := s.others()
 		if first && len(ps) > 0 && s.guard != nil {

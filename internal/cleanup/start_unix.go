@@ -15,13 +15,13 @@ import (
 	"wsexec/internal/proctab"
 )
 
-// Start starts a command of which everything can be found, or gives up when ctx
-// is done. When it returns an error, nothing runs and no descriptor is left
-// open; ErrMayHaveRun says that something may have run before. who asks for the
-// command: nobody can have all the places that there are for starts that hang.
-func (c *Cleaner) Start(ctx context.Context, who string, spec procgroup.Spec) (*Group, error) {
+// Start starts a command, or gives up when ctx is done. When it returns an
+// error, nothing runs and no descriptor is left open; ErrMayHaveRun says that
+// something may have run before. The starts of one requester that hang do not
+// keep others from starting.
+func (c *Cleaner) Start(ctx context.Context, requester string, spec procgroup.Spec) (*Group, error) {
 	a := new(attempt)
-	return a.run(ctx, who, func() (*Group, error) { return c.start(a, spec) }, discard)
+	return a.run(ctx, requester, func() (*Group, error) { return c.start(a, spec) }, discard)
 }
 
 // discard ends a command that was started too late, and returns ErrTooLate if

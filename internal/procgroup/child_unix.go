@@ -19,7 +19,7 @@ type Child struct {
 func (c *Child) Signal(sig syscall.Signal) error { return syscall.Kill(-c.Pid, sig) }
 
 // Reap waits for the child, which has ended, and takes its status. The code is
-// -1 if somebody else has reaped it.
+// -1 if it was reaped elsewhere in this process.
 func (c *Child) Reap() Status {
 	var ws syscall.WaitStatus
 	for {

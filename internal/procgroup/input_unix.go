@@ -36,9 +36,9 @@ func newInput(f *os.File) *Input {
 }
 
 // Write blocks until all of p is in the pipe. It returns early with
-// syscall.EPIPE when nobody is left to read it, with os.ErrClosed after Close,
-// and with os.ErrDeadlineExceeded after Kick; n is then exactly what is in the
-// pipe.
+// syscall.EPIPE when no process is left to read it, with os.ErrClosed after
+// Close, and with os.ErrDeadlineExceeded after Kick; n is then exactly what is
+// in the pipe.
 //
 // It calls write(2) itself because os.File.Write kills the process upon EPIPE
 // on a descriptor numbered 1 or 2, which ours is if the server was started with

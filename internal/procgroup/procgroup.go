@@ -12,8 +12,8 @@
 // The number of a process group can be given to a stranger as soon as its
 // leader is reaped and the group is empty. So the leader's exit is watched
 // without reaping, and Reap and Signal exclude each other: no signal ever
-// reaches a process that is not ours. A Group must be reaped, and nobody in the
-// process may call wait4(-1).
+// reaches a process that is not ours. A Group must be reaped, and this process
+// must not call wait4(-1) anywhere.
 //
 // Package cleanup finds and ends everything that a command has started.
 //
@@ -67,7 +67,7 @@ type Spec struct {
 	// counts, as with getenv(3).
 	Env []string
 	// Dir is the working directory, absolute. With AnyDir, a directory that
-	// cannot be entered is /: nobody has asked for it by name.
+	// cannot be entered is /: the client has not named it.
 	Dir    string
 	AnyDir bool
 	// TTY, if not nil, asks for a terminal, which has this size before the

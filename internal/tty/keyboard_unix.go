@@ -196,10 +196,10 @@ type keys struct {
 }
 
 const (
-	// queueFull is where unread input may have begun to block what is behind.
-	// The line discipline holds 4,095 bytes (N_TTY_BUF_SIZE-1); the rest of a
-	// page is left for what it is that we do not know exactly. Too low costs
-	// the echo of a ^C now and then, too high its effect.
+	// queueFull is how much unread input may block the input behind it. The
+	// line discipline holds 4,095 bytes (N_TTY_BUF_SIZE-1). This is a guess on
+	// the safe side of that: if it is too low, an occasional ^C is signalled
+	// without being echoed; if too high, a ^C can get stuck.
 	queueFull = 4095 - 127
 	// settleTime is how long what was written may be on its way from the
 	// terminal's buffer to the line discipline, where FIONREAD sees it. The

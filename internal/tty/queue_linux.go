@@ -15,9 +15,9 @@ func number(master int) int {
 	return n
 }
 
-// openPeer opens the command's side of the terminal, for the moment. By the
-// master (Linux 4.13), since the name under /dev/pts means another terminal in
-// another mount namespace.
+// openPeer opens the command's side of the terminal, for one system call. It
+// does so by the master (Linux 4.13): the name under /dev/pts means another
+// terminal in another mount namespace.
 func openPeer(master int) (fd int, err error) {
 	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER,
 		unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC)
