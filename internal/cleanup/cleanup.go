@@ -1,12 +1,12 @@
 // Package cleanup starts commands in a way that nothing of them escapes:
 // everything that a command has started is found, and ended with it.
 //
-//	cleanup.Helper()                         // first of all, in main
+//	cleanup.Helper()                    // first of all, in main
 //	c, err := cleanup.NewCleaner(cleanup.ByAuto, log)
-//	g, err := c.Start(ctx, who, spec)        // errors.Is: those of procgroup; ErrTooLate, ErrMayHaveRun
+//	g, err := c.Start(ctx, who, spec)   // ErrTooLate, ErrMayHaveRun, those of procgroup
 //	<-g.Exited()
-//	g.Members(n); g.SignalAll(sig)           // what the command has left behind
-//	status := g.Reap()                       // ends what is left
+//	g.Members(n); g.SignalAll(sig)      // what the command has left behind
+//	status := g.Reap()                  // ends what is left
 //
 // A Cleaner finds what a command has started in one of three ways:
 //

@@ -291,7 +291,7 @@ func TestNothingOfTheServers(t *testing.T) {
 // started, though nobody had named it.
 func TestAnyDirectory(t *testing.T) {
 	for _, dir := range []string{"/no/such/home", "/etc/passwd"} {
-		g := startBy(t, testCleaner, procgroup.Spec{Args: []string{"/bin/pwd"}, Dir: dir, AnyDir: true})
+		g := startBy(t, testCleaner, procgroup.Spec{Args: []string{"/bin/pwd"}, Dir: dir, OrRoot: true})
 		if got := proctest.All(t, g.Stdout()); got != "/\n" || g.Dir() != "/" {
 			t.Errorf("%s: it runs in %q, said to be %q", dir, got, g.Dir())
 		}

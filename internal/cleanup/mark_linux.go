@@ -25,12 +25,19 @@ type mark struct {
 	session uint64   // the soft limit
 }
 
-// Sessions have random numbers, which no other command can guess, from
-// leastSession to leftBit.
+// The soft limit of a process says what it is:
+//
+//   - unknownSession: the server, or a helper that has just been started;
+//   - a session's number: a process of that session, to be ended with it. The
+//     number is random, from leastSession to stayBit, so that no other command
+//     can guess it;
+//   - stayBit and a session's number: a process that the session has left
+//     running, to be ended by nobody;
+//   - stayBit alone: a helper of the server's, see guardMain and parentMain.
 const (
-	unknownSession = 1 // the server itself
+	unknownSession = 1
 	leastSession   = 1 << 32
-	stayBit        = 1 << 58 // and the session's number: it may stay, which the next server sees; and 0: a helper
+	stayBit        = 1 << 58
 )
 
 // An instance names a server among those that run, have run and will run on

@@ -55,7 +55,7 @@ func (c *Cleaner) start(a *attempt, spec procgroup.Spec) (*Group, error) {
 	return &Group{Group: cmd.Started(l.pid, w), whole: w}, nil
 }
 
-// A Group is a command that was started, and everything that it has started.
+// A Group is a started command and everything that it started.
 type Group struct {
 	*procgroup.Group
 	whole *whole

@@ -2,7 +2,8 @@
 // lost connections. A [Cmd] has the shape of [os/exec.Cmd]: fields that say
 // what to run and where its streams go, and Run.
 //
-//	c := client.New(client.Server{URL: "wss://host", Token: token}, &client.Start{Args: []string{"date"}})
+//	server := client.Server{URL: "wss://host", Token: token}
+//	c := client.New(server, &client.Start{Args: []string{"date"}})
 //	c.Stdout = os.Stdout
 //	result, err := c.Run(ctx)
 //

@@ -240,7 +240,8 @@ func TestFakeServer(t *testing.T) {
 func TestFakeServerIsNotAsked(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
-	// An opened of a run with pipes, a linger of 700 ms and a keepalive of 300 ms, with some members changed.
+	// An opened of a run with pipes, a linger of 700 ms and a keepalive of 300 ms,
+	// with some members changed.
 	opened := func(change string) func(c *fakeConn) {
 		return func(c *fakeConn) {
 			if !c.awaitOpen() {

@@ -12,8 +12,8 @@ import (
 // defaultPath is for a server that was started without a PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// sessionVariable has the id of the session. By it processes are found that have
-// left their parents.
+// sessionVariable tells the command the id of its session. (What a command leaves
+// behind is found by its mark, see package cleanup, and not by this.)
 const sessionVariable = "WSEXEC_SESSION_ID"
 
 // environment is the environment of a command: a few variables of the server's,

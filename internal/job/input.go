@@ -153,8 +153,8 @@ func (j *Job) feedTerminal(f *feeder, keys *tty.Keyboard) {
 const reopenCheck = 50 * time.Millisecond
 
 // reopened waits, after an error of the terminal's input, until it is worth trying
-// agakeys. EIO says that no process has the terminal open; while the command lives,
-// one may open it agakeys.
+// again. EIO says that no process has the terminal open; while the command lives,
+// one may open it again.
 func (j *Job) reopened(f *feeder, err error) bool {
 	if !errors.Is(err, syscall.EIO) {
 		return false

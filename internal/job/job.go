@@ -45,14 +45,14 @@ type Settings struct {
 	Times        Times
 }
 
-// Times bound a job. 0 is no bound, but for KillAfter, Grace and Drain.
+// Times bound a job.
 type Times struct {
 	Timeout   Limit         // of the command's run
 	Idle      Limit         // of the time in which no byte of a stream moves
-	KillAfter time.Duration // between TERM and KILL
-	Grace     time.Duration // the same, where the server ends the command of its own accord
-	Drain     time.Duration // silence after which output of descendants is complete; negative: only its end is
-	MaxDrain  time.Duration // of the wait for that output in all
+	KillAfter time.Duration // between TERM and KILL; 0: KILL at once
+	Grace     time.Duration // bounds KillAfter where the server ends the command of its own accord; 0: KILL at once
+	Drain     time.Duration // silence after which output of descendants is complete; 0: what is there; negative: only its end is
+	MaxDrain  time.Duration // of the wait for that output in all; 0: no wait
 }
 
 // A Limit is a time that a client asked for and the server's maximum beside it.

@@ -29,7 +29,7 @@ func (j *Job) start(ctx context.Context, st *proto.Start) error {
 		spec.Args = append(spec.Args, string(a))
 	}
 	if spec.Dir == "" {
-		spec.Dir, spec.AnyDir = home(), true
+		spec.Dir, spec.OrRoot = home(), true
 	} else if !filepath.IsAbs(spec.Dir) {
 		spec.Dir = home() + "/" + spec.Dir // not cleaned: link/.. is for the kernel to follow
 	}
@@ -42,7 +42,7 @@ func (j *Job) start(ctx context.Context, st *proto.Start) error {
 		return err
 	}
 	j.proc = g
-	if spec.AnyDir && g.Dir() != spec.Dir {
+	if spec.OrRoot && g.Dir() != spec.Dir {
 		j.dir = g.Dir()
 	}
 	j.began = time.Now()

@@ -58,7 +58,7 @@ func newGroup(dir string) *Group {
 func (g *Group) Pid() int { return g.pid }
 
 // Dir returns the directory that the command was started in: Spec.Dir, or /
-// (see Spec.AnyDir).
+// (see Spec.OrRoot).
 func (g *Group) Dir() string { return g.dir }
 
 // Stdin returns the command's stdin, nil with a terminal.

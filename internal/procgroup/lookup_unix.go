@@ -18,10 +18,10 @@ import (
 // All of this file touches what a client has named, which can hang. It is
 // called by an attempt only.
 
-// enterable is dir, or with anyDir / if dir cannot be entered.
-func enterable(dir string, anyDir bool) (string, error) {
+// enterable is dir, or with orRoot / if dir cannot be entered.
+func enterable(dir string, orRoot bool) (string, error) {
 	err := checkDir(dir)
-	if err != nil && anyDir && checkDir("/") == nil {
+	if err != nil && orRoot && checkDir("/") == nil {
 		return "/", nil
 	}
 	return dir, err

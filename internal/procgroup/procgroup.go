@@ -2,12 +2,12 @@
 // with a terminal or with pipes, and gives back the group: its streams, its
 // signals, its end.
 //
-//	cmd, err := procgroup.Prepare(spec)   // errors.Is: ErrNotFound, ErrNotExecutable, ErrBadDirectory
-//	child, err := cmd.Fork(attr)          // or a process of the caller's own; else: cmd.Failed(err)
-//	g := cmd.Started(child.Pid, child)
-//	g.Stdout().TryRead(p) …               // until io.EOF
-//	<-g.Exited()                          // the leader has ended; its zombie still holds pid and pgid
-//	status := g.Reap()                    // last
+//	cmd, err := procgroup.Prepare(spec) // ErrNotFound and the others below
+//	child, err := cmd.Fork(attr)        // or a process of the caller's own
+//	g := cmd.Started(child.Pid, child)  // or: err = cmd.Failed(err)
+//	g.Stdout().TryRead(p) …             // until io.EOF
+//	<-g.Exited()                        // the zombie still holds pid and pgid
+//	status := g.Reap()                  // last
 //
 // The number of a process group can be given to a stranger as soon as its
 // leader is reaped and the group is empty. So the leader's exit is watched
@@ -66,10 +66,10 @@ type Spec struct {
 	// Env is the complete environment, "K=V" each. Of two PATHs the first
 	// counts, as with getenv(3).
 	Env []string
-	// Dir is the working directory, absolute. With AnyDir, a directory that
-	// cannot be entered is /: the client has not named it.
-	Dir    string
-	AnyDir bool
+	// Dir is the working directory, absolute.
+	Dir string
+	// OrRoot starts the command in / if Dir cannot be entered.
+	OrRoot bool
 	// TTY, if not nil, asks for a terminal, which has this size before the
 	// command starts. Otherwise: pipes.
 	TTY *tty.Winsize

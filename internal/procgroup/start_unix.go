@@ -33,7 +33,7 @@ func Prepare(spec Spec) (*Command, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	dir, err := enterable(spec.Dir, spec.AnyDir)
+	dir, err := enterable(spec.Dir, spec.OrRoot)
 	if err != nil {
 		return nil, err
 	}

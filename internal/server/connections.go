@@ -137,7 +137,7 @@ type arrival struct {
 // be.
 func (s *Server) admit(p party, from string) (*arrival, string) {
 	s.mu.Lock()
-	if s.closed {
+	if s.noUpgrades {
 		s.mu.Unlock()
 		return nil, "the server is stopping"
 	}
@@ -197,15 +197,15 @@ func (s *Server) awaits(a *arrival, awaiting bool) bool {
 	defer s.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.awaiting = awaiting && !s.shut
-	return !s.shut
+	a.awaiting = awaiting && !s.noUnopened
+	return !s.noUnopened
 }
 
 // shutOpening closes the connections that wait for their open. From then on none may
 // wait.
 func (s *Server) shutOpening() {
 	s.mu.Lock()
-	s.shut = true
+	s.noUnopened = true
 	s.mu.Unlock()
 	for _, t := range s.ledger.things(unopened) {
 		a := t.(*arrival)

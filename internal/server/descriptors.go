@@ -2,9 +2,9 @@ package server
 
 import "fmt"
 
-// How many descriptors the server needs. A session with a client takes 7 or 8 (its
-// pipes or its terminal, a pidfd, its cgroup or its parent's socket, the
-// connection). One that has ended takes the connection alone.
+// How many descriptors the server needs. A session with a client takes 7 or 8: its
+// pipes or its terminal, a pidfd, its cgroup or its parent's socket, and the
+// connection. One that has ended takes the connection alone.
 const (
 	ownDescriptors     = 32 + maxTurnedAway
 	sessionDescriptors = 10
@@ -18,7 +18,7 @@ const (
 // LeastDescriptors is the least limit of descriptors that a server runs with.
 const LeastDescriptors = ownDescriptors + connectionRows*leastConnections + sessionDescriptors + endedFactor
 
-// descriptors is how many the bounds can need.
+// descriptors is how many the server needs if all bounds are met.
 func (c *Config) descriptors() int {
 	return ownDescriptors + connectionRows*c.MaxConnections + (sessionDescriptors+endedFactor)*c.MaxSessions
 }

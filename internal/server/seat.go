@@ -40,8 +40,8 @@ type claim struct {
 	takeover   bool          // holder changed
 }
 
-// empty reports whether no connection has the session, nor is about to. The first
-// one is, from the start.
+// empty reports whether no connection has the session, and none has claimed it. A
+// new session counts as taken until its first connection claims it (generation 0).
 func (s *seat) empty() bool { return s.link == nil && s.pending == 0 && s.generation > 0 }
 
 // refusal says why that connection of a client cannot have the session, if so.

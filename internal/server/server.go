@@ -136,9 +136,10 @@ type Server struct {
 	mu       sync.Mutex
 	sessions map[key]*session
 	began    uint64 // sessions that were ever started
-	stopping bool   // no session is started any more
-	closed   bool   // no connection is upgraded any more
-	shut     bool   // no connection waits for its open any more
+	// Set by Shutdown, in this order.
+	noNewSessions bool // no session is started any more
+	noUpgrades    bool // no connection is upgraded any more
+	noUnopened    bool // no connection waits for its open any more
 }
 
 // New makes a server.
@@ -201,8 +202,8 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Serve answers on a listener until Shutdown or Close. A client that can open a
-// Unix socket is let in; over TCP it has to send the token.
+// Serve answers on a listener until Shutdown. A client that can open a Unix
+// socket is let in; over TCP it has to send the token.
 func (s *Server) Serve(ln net.Listener) error {
 	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -21,7 +21,7 @@ const (
 // read are still told.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
-	s.stopping = true
+	s.noNewSessions = true
 	var all []*session
 	for _, x := range s.sessions {
 		all = append(all, x)
@@ -40,7 +40,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	stop()
 
 	s.mu.Lock()
-	s.closed = true
+	s.noUpgrades = true
 	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() {

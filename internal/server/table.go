@@ -23,7 +23,7 @@ func (s *Server) full(k key) (reason string, full bool) {
 	switch {
 	case s.sessions[k] != nil, s.ledger.recall(k) != nil:
 		return "", false // the client learns after the upgrade what became of it
-	case s.stopping:
+	case s.noNewSessions:
 		return "the server is stopping", true
 	}
 	reason = s.ledger.room(party{principal: k.principal}, liveSessions, endedSessions, remembered)
@@ -47,7 +47,7 @@ func (s *Server) session(k key, o *proto.Open, sum startSum) (x *session, create
 	if o.Start == nil {
 		return nil, false, fail(proto.CodeNotFound, "no such session", k.id)
 	}
-	if s.stopping {
+	if s.noNewSessions {
 		return nil, false, fail(proto.CodeShutdown, "the server is stopping", "")
 	}
 	for n, have := range o.Have {

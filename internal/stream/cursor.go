@@ -117,10 +117,10 @@ func (c *Cursor) unpin() {
 
 // For the link.
 
-// NextGap reports that the bytes that the receiver would get next, up to off,
-// were trimmed. It reports nothing while the receiver grants no data, so that
-// all that is trimmed until then is one gap. More bytes may be trimmed before
-// Next is called, which then returns nothing.
+// NextGap reports where sending continues if the bytes due next were trimmed.
+// It reports that only while the window is open, so that successive trims make
+// one gap. More bytes may be trimmed before Next is called, which then returns
+// nothing.
 func (c *Cursor) NextGap() (off int64, ok bool) {
 	c.log.mu.Lock()
 	defer c.log.mu.Unlock()

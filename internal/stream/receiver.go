@@ -324,11 +324,15 @@ func (r *Receiver) Begin(off int64, w Window) {
 	r.mu.Unlock()
 }
 
-// ReplaceSender prepares for another sender, which goes on with bytes of its
-// own behind those that the destination has in its hands. If the stream's end
-// has not been reached, it is forgotten. If it has, the new sender is told to
-// stop; or, with reopen, the stream is open again all the same. ReplaceSender
-// reports whether Next has returned io.EOF and will return data again. Only
+// ReplaceSender is called when another sender takes the stream over. That one
+// goes on with bytes of its own, behind those that the destination has in its
+// hands. The end that the older sender has sent
+//
+//   - is forgotten if the destination has not consumed everything before it;
+//   - is forgotten with reopen, too, unless the stream was stopped;
+//   - stands otherwise, and the new sender is told to stop.
+//
+// again says that Next has returned io.EOF and will return data again. Only
 // without a connection.
 func (r *Receiver) ReplaceSender(reopen bool) (again bool) {
 	r.mu.Lock()

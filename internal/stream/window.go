@@ -10,8 +10,9 @@ import "time"
 // A window that Grows is for much data over a long path. Each time a whole
 // window has come in, it doubles if the destination was without data at some
 // moment meanwhile, and halves if half of it or more was waiting all the time.
-// Data that comes in bursts waits, too, although the path is what limits. After
-// a pause the window begins again.
+// Less than half is no reason to halve: data that arrives in bursts waits for
+// the destination, although the path is slower than that. After a pause the
+// window begins again.
 type Window struct {
 	Min, Max int64
 	Grows    bool
