@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -202,7 +203,7 @@ func init() {
 		}
 		log := func(msg string, args ...any) { fmt.Fprintln(os.Stderr, append([]any{msg}, args...)...) }
 		line := func(g *Group) string { // of output
-			r := bufio.NewReader(proctest.Reader(g.Stdout()))
+			r := bufio.NewReader(iotest.OneByteReader(proctest.Reader(g.Stdout()))) // not a byte of the next
 			s, err := r.ReadString('\n')
 			fail(err)
 			return s
