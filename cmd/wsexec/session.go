@@ -271,3 +271,15 @@ func (s *session) report(r *client.Result, err error) outcome {
 	}
 	return o
 }
+
+// sessionFlags are the flags of every command with a session.
+func sessionFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "server"},
+		&cli.StringFlag{Name: "token-file"},
+		&cli.StringFlag{Name: "status-file"},
+		&cli.StringFlag{Name: "escape", Value: "~"},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}},
+	}
+}

@@ -94,7 +94,7 @@ func newTransport(opts DialOptions) *transport {
 			try = func(ctx context.Context) (net.Conn, error) { return tcpDialer.DialContext(ctx, network, addr) }
 		}
 		if opts.Every > 0 {
-			try = beside(try, opts.Every, opts.Go)
+			try = dialParallel(try, opts.Every, opts.Go)
 		}
 		return try(ctx)
 	}

@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"wsexec/internal/cleanup"
@@ -41,15 +40,6 @@ func startError(err error) *proto.Error {
 		return e
 	}
 	return fail(proto.CodeInternal, "the command could not be started", err.Error())
-}
-
-// short cuts s to what a line of the log takes.
-func short(s string) string {
-	const most = 256 // bytes
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
 // statuses are the exit statuses of errors; of all others it is 125.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"io"
@@ -91,4 +92,27 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, p party, _ ke
 		next = `,"next":"` + s.cursor(xs[len(xs)-1].number) + `"`
 	}
 	io.WriteString(w, "]"+next+"}\n")
+}
+
+// maxListed bounds what a list has of a command's arguments, in bytes; each argument
+// counts for listedCost more than its length.
+const (
+	maxListed  = 4 << 10
+	listedCost = 8
+)
+
+// clipArgv copies as much of a command's arguments as a list has, and reports
+// whether some is missing.
+func clipArgv(argv [][]byte) (clipped [][]byte, cut bool) {
+	rest := maxListed
+	for _, a := range argv {
+		if rest -= listedCost; rest < 0 {
+			return clipped, true
+		}
+		clipped = append(clipped, bytes.Clone(a[:min(len(a), rest)]))
+		if rest -= len(a); rest < 0 {
+			return clipped, true
+		}
+	}
+	return clipped, false
 }

@@ -3,8 +3,8 @@
 //
 //   - http.go: the resources, and who may use them. requestcheck.go: which requests
 //     nobody may make.
-//   - connections.go, opening.go: a connection from accept to the session that it
-//     opens.
+//   - connections.go, arrival.go, opening.go: a connection from accept to the
+//     session that it opens.
 //   - session.go: one session. What runs is its job (package job); how far it has
 //     come is in state.go, who has it in seat.go, when it is given up in linger.go,
 //     what a panic ends in panic.go.

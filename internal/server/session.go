@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -310,4 +311,13 @@ func (x *session) info() proto.Info {
 		Argv: x.argv, ArgvTruncated: x.argvCut, TTY: x.tty, Started: x.created,
 		Attached: x.seat.link != nil, Detached: x.seat.detached, Exit: x.exit,
 	}
+}
+
+// short cuts s to what a line of the log takes.
+func short(s string) string {
+	const most = 256 // bytes
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -36,27 +35,4 @@ func sumOf(st *proto.Start) (sum startSum) {
 		}
 	}
 	return startSum(h.Sum(nil))
-}
-
-// maxListed bounds what a list has of a command's arguments, in bytes; each argument
-// counts for listedCost more than its length.
-const (
-	maxListed  = 4 << 10
-	listedCost = 8
-)
-
-// clipArgv copies as much of a command's arguments as a list has, and reports
-// whether some is missing.
-func clipArgv(argv [][]byte) (clipped [][]byte, cut bool) {
-	rest := maxListed
-	for _, a := range argv {
-		if rest -= listedCost; rest < 0 {
-			return clipped, true
-		}
-		clipped = append(clipped, bytes.Clone(a[:min(len(a), rest)]))
-		if rest -= len(a); rest < 0 {
-			return clipped, true
-		}
-	}
-	return clipped, false
 }

@@ -70,7 +70,7 @@ func (w *way) dial(ctx context.Context) (net.Conn, error) {
 
 // A connection that hangs does not hold up the next; the first that is made
 // counts, and nothing is left of the others.
-func TestBeside(t *testing.T) {
+func TestDialParallel(t *testing.T) {
 	const (
 		every = 250 * time.Millisecond
 		never = time.Hour
@@ -102,7 +102,7 @@ func TestBeside(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				begin := time.Now()
-				c, err := beside(w.dial, every, nil)(ctx)
+				c, err := dialParallel(w.dial, every, nil)(ctx)
 				took := time.Since(begin)
 				if tt.winner >= 0 && (err != nil || c.(closing).n != tt.winner) || tt.winner < 0 && err != errRefused {
 					t.Fatalf("got %v, %v; want connection %d", c, err, tt.winner)
@@ -111,8 +111,8 @@ func TestBeside(t *testing.T) {
 					t.Errorf("it took %v, want %v to %v", took, tt.took[0], tt.took[1])
 				}
 				w.mu.Lock()
-				if w.most > maxBeside && !tt.deaf {
-					t.Errorf("%d hung at once, want at most %d", w.most, maxBeside)
+				if w.most > maxParallel && !tt.deaf {
+					t.Errorf("%d hung at once, want at most %d", w.most, maxParallel)
 				}
 				for i := 1; i < len(w.began); i++ {
 					if d := w.began[i].Sub(w.began[i-1]); d < every/2 || d > every {
@@ -139,14 +139,14 @@ func TestBeside(t *testing.T) {
 }
 
 // Giving up ends all tries at once.
-func TestBesideGivenUp(t *testing.T) {
+func TestDialParallelGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &way{takes: func(int) time.Duration { return time.Hour }}
 		reason := errors.New("reason")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, reason)
 		defer cancel()
 		begin := time.Now()
-		if c, err := beside(w.dial, time.Second, nil)(ctx); c != nil || err != reason || time.Since(begin) != 10*time.Second {
+		if c, err := dialParallel(w.dial, time.Second, nil)(ctx); c != nil || err != reason || time.Since(begin) != 10*time.Second {
 			t.Errorf("got %v, %v after %v", c, err, time.Since(begin))
 		}
 		synctest.Wait()

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// maxBeside bounds the connections that beside makes at the same time.
-const maxBeside = 4
+// maxParallel bounds the connections that dialParallel makes at the same time.
+const maxParallel = 4
 
-// beside returns a Dialer that calls dial, and calls it again beside a call
+// dialParallel returns a Dialer that calls dial, and calls it again beside a call
 // that hangs, after at least half of every: TCP repeats the first packet of a
 // connection only after a second (RFC 6298 §2.1), however soon the network is
 // back. Before a fifth call it gives up the second, and never the first: on a
 // long path the others might not last long enough.
-func beside(dial Dialer, every time.Duration, start func(func())) Dialer {
+func dialParallel(dial Dialer, every time.Duration, start func(func())) Dialer {
 	if start == nil {
 		start = func(f func()) { go f() }
 	}
@@ -29,7 +29,7 @@ func beside(dial Dialer, every time.Duration, start func(func())) Dialer {
 		first := make(chan result)
 		var hanging []context.CancelFunc
 		for {
-			if len(hanging) == maxBeside {
+			if len(hanging) == maxParallel {
 				hanging[1]()
 				hanging = append(hanging[:1], hanging[2:]...)
 			}

@@ -1,0 +1,104 @@
+package server
+
+import (
+	"sync"
+
+	"wsexec/internal/link"
+)
+
+// An arrival is a connection that is about to be upgraded, or was, and that no
+// session has yet.
+type arrival struct {
+	srv *Server
+	party
+	from string // the peer's address
+
+	mu       sync.Mutex
+	conn     *link.Conn // nil before the upgrade
+	dropped  bool       // it is closed for a newer one
+	awaiting bool       // a goroutine waits for its open
+}
+
+// admit enters a connection that is about to be upgraded, or says why that cannot
+// be.
+func (s *Server) admit(p party, from string) (*arrival, string) {
+	s.mu.Lock()
+	if s.noUpgrades {
+		s.mu.Unlock()
+		return nil, "the server is stopping"
+	}
+	s.conns.Add(1)
+	s.mu.Unlock()
+	a := &arrival{srv: s, party: p, from: from}
+	if no := a.enter(); no != "" {
+		s.conns.Done()
+		return nil, no
+	}
+	return a, ""
+}
+
+// enter enters the arrival as unopened, and leave removes the entry. Both may be
+// called again.
+func (a *arrival) enter() string { return a.srv.ledger.enter(a.party, unopened, a, true, a.drop) }
+
+func (a *arrival) leave() { a.srv.ledger.leave(a) }
+
+// closed says that an upgraded connection is closed. It is called once.
+func (a *arrival) closed() {
+	if a.way == overTCP {
+		<-a.srv.tcp
+	}
+	a.srv.conns.Done()
+}
+
+// drop closes the connection for a newer one.
+func (a *arrival) drop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dropped = true
+	if a.conn != nil {
+		go a.conn.Close() // which may wait for a read under way
+	}
+}
+
+// upgraded notes the connection, and reports whether it was not dropped before.
+func (a *arrival) upgraded(c *link.Conn) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conn = c
+	return !a.dropped
+}
+
+// isDropped reports whether the connection was closed for a newer one.
+func (a *arrival) isDropped() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.dropped
+}
+
+// awaits notes whether a goroutine waits for the open of the connection. It reports
+// false after shutOpening.
+func (s *Server) awaits(a *arrival, awaiting bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.awaiting = awaiting && !s.noUnopened
+	return !s.noUnopened
+}
+
+// shutOpening closes the connections that wait for their open. From then on none may
+// wait.
+func (s *Server) shutOpening() {
+	s.mu.Lock()
+	s.noUnopened = true
+	s.mu.Unlock()
+	for _, t := range s.ledger.things(unopened) {
+		a := t.(*arrival)
+		a.mu.Lock()
+		if a.awaiting {
+			go a.conn.Close() // which may wait for a read under way
+		}
+		a.mu.Unlock()
+	}
+}
