@@ -15,9 +15,9 @@ type events struct {
 
 	mu          sync.Mutex
 	lossTimer   *time.Timer // until the loss of a connection is worth a line; nil: none is lost
-	lossShown   bool        // the line about the loss stands on the terminal, or was said
+	lossShown   bool        // the line about the loss stands on the terminal, or was written
 	latest      stdio.Line  // the last line about the connection
-	dropped     [3]int64    // bytes of each stream of which nothing was said yet
+	dropped     [3]int64    // bytes of each stream of which nothing was written yet
 	droppedLine stdio.Line  // the last line about them
 }
 
@@ -50,8 +50,8 @@ func (ev *events) gap(e client.Gap) {
 	same := e.FD == 2 || stdio.SameFile(e.FD, 2)
 	ev.mu.Lock()
 	ev.dropped[e.FD] += e.N
-	said := same || ev.droppedLine.Written()
-	if said {
+	written := same || ev.droppedLine.Written()
+	if written {
 		ev.sayDropped()
 	}
 	line := ev.droppedLine
@@ -59,7 +59,7 @@ func (ev *events) gap(e client.Gap) {
 	switch {
 	case same:
 		line.Wait()
-	case said:
+	case written:
 		line.WaitFor(briefly)
 	}
 }
@@ -121,7 +121,7 @@ func (ev *events) back(e client.Back) {
 	}
 }
 
-// finish takes the line about a loss back, and says what was not said yet.
+// finish takes the line about a loss back, and says what was not written yet.
 func (ev *events) finish() {
 	ev.mu.Lock()
 	defer ev.mu.Unlock()

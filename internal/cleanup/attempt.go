@@ -58,22 +58,22 @@ func (p *places) give(requester string) {
 // free soon, or the starts hang.
 func (p *places) await(ctx context.Context, requester string) error {
 	const patience = 2 * time.Second
-	var late <-chan time.Time
+	var timeout <-chan time.Time
 	for {
 		ok, again := p.take(requester)
 		if ok {
 			return nil
 		}
-		if late == nil {
+		if timeout == nil {
 			t := time.NewTimer(patience)
 			defer t.Stop()
-			late = t.C
+			timeout = t.C
 		}
 		select {
 		case <-again:
 			continue
 		case <-ctx.Done():
-		case <-late:
+		case <-timeout:
 		}
 		p.mu.Lock()
 		n, all := p.of[requester], p.taken
@@ -166,8 +166,8 @@ func (a *attempt) run(ctx context.Context, requester string, start func() (*Grou
 		r := <-done
 		return r.g, r.err
 	}
-	late := time.NewTimer(killWait)
-	defer late.Stop()
+	timeout := time.NewTimer(killWait)
+	defer timeout.Stop()
 	var err error
 	select {
 	case r := <-done:
@@ -175,7 +175,7 @@ func (a *attempt) run(ctx context.Context, requester string, start func() (*Grou
 		if !errors.Is(err, ErrTooLate) && !errors.Is(err, ErrMayHaveRun) {
 			return nil, err // it could not have been started in any case
 		}
-	case <-late.C: // not even killing helps; a signal that waits lets nothing run
+	case <-timeout.C: // not even killing helps; a signal that waits lets nothing run
 		err, _ = a.giveUp()
 	}
 	return nil, fmt.Errorf("%w: %w", err, context.Cause(ctx))

@@ -26,7 +26,7 @@ const helperThreads = 2
 
 // makeThreads makes them, once; but no more than half of what may still be
 // made, since commands need some, too.
-var makeThreads = sync.OnceFunc(func() { spare(min(spareThreads, processesLeft()/2)) })
+var makeThreads = sync.OnceFunc(func() { spare(min(spareThreads, freeProcesses()/2)) })
 
 // spare makes n threads, all at the same time, and lets go of them.
 func spare(n int) {
@@ -43,11 +43,11 @@ func spare(n int) {
 	done.Wait()
 }
 
-// processesLeft is how many processes and threads this one and what it starts
+// freeProcesses is how many processes and threads this one and what it starts
 // may have in addition to those there are, as far as that is known.
-func processesLeft() int {
-	left := 1 << 20
-	see := func(most, now int) { left = min(left, max(most-now, 0)) }
+func freeProcesses() int {
+	free := 1 << 20
+	see := func(most, now int) { free = min(free, max(most-now, 0)) }
 	var r unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NPROC, &r) == nil && os.Getuid() != 0 && r.Cur < 1<<20 {
 		see(int(r.Cur), threadsOf(os.Getuid()))
@@ -58,7 +58,7 @@ func processesLeft() int {
 			see(most, now)
 		}
 	}
-	return left
+	return free
 }
 
 // pidsCgroups are the cgroups that may have a limit of processes for this one:

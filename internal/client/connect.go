@@ -70,11 +70,11 @@ func (c *connector) connect(ctx context.Context) error {
 // dial makes a connection within limit; beside is [link.DialOptions].Every. A
 // failure before the command was ever asked for is final.
 func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn *link.Conn, err error) {
-	late := fmt.Errorf("no answer within %v", limit.Round(time.Millisecond))
+	timeout := fmt.Errorf("no answer within %v", limit.Round(time.Millisecond))
 	if limit < connectTimeout {
-		late = shortTry{late}
+		timeout = shortTry{timeout}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, timeout)
 	defer cancel()
 	var resp *http.Response
 	server := c.s.cmd.Server

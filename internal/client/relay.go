@@ -209,12 +209,12 @@ func (o *output) writeNow(p []byte) int {
 // haltOutputs ends all writing, and waits for a Write that is under way. The
 // link then sends how much was written, and the next client goes on there.
 func (r *relay) haltOutputs() {
-	late := time.NewTimer(writeTimeout)
-	defer late.Stop()
+	timeout := time.NewTimer(writeTimeout)
+	defer timeout.Stop()
 	for _, o := range r.outputs {
 		select {
 		case <-o.writing.Close():
-		case <-late.C:
+		case <-timeout.C:
 			return
 		}
 	}

@@ -37,11 +37,11 @@ func (i *idleness) await(limit time.Duration, isFull func() bool, done <-chan st
 		if isFull() {
 			i.moved()
 		}
-		rest := limit - i.lasts()
-		if rest <= 0 {
+		remaining := limit - i.lasts()
+		if remaining <= 0 {
 			return true
 		}
-		t.Reset(rest)
+		t.Reset(remaining)
 	}
 }
 

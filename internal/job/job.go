@@ -112,7 +112,7 @@ type Job struct {
 	started   chan struct{}   // closed when the command was started, or could not be
 	ending    chan struct{}   // closed when the job is told to end
 	urgent    chan struct{}   // closed when the server ends it of its own accord
-	cut       chan struct{}   // closed when nobody waits for output any more
+	abandoned chan struct{}   // closed when nobody waits for output any more
 
 	// Set before started is closed, and constant then.
 	proc *cleanup.Group // nil if the command could not be started
@@ -152,7 +152,7 @@ func newJob(cfg Config) *Job {
 		started:   make(chan struct{}),
 		ending:    make(chan struct{}),
 		urgent:    make(chan struct{}),
-		cut:       make(chan struct{}),
+		abandoned: make(chan struct{}),
 	}
 }
 
@@ -244,13 +244,13 @@ func (j *Job) End(reason string) {
 	j.noteEnd(reason)
 	switch reason {
 	case proto.ReasonHangup, proto.ReasonLinger:
-		j.Cut() // nobody is there to read
+		j.AbandonOutput() // nobody is there to read
 	case proto.ReasonShutdown:
 		// The server's grace counts, however long the client asked for: a service
 		// manager would otherwise kill the server at last, and all would stay.
 		j.after("shutdown", min(j.cfg.Times.KillAfter, j.cfg.Times.Grace), func() {
 			j.killGroup()
-			j.after("shutdown", time.Second, j.Cut)
+			j.after("shutdown", time.Second, j.AbandonOutput)
 		})
 	}
 }
@@ -283,11 +283,11 @@ func isServers(reason string) bool {
 	return false
 }
 
-// Cut stops the wait for output to be read. It ends no command.
-func (j *Job) Cut() {
+// AbandonOutput stops the wait for output to be read. It ends no command.
+func (j *Job) AbandonOutput() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	closeOnce(j.cut)
+	closeOnce(j.abandoned)
 }
 
 // closeOnce closes a channel that is only ever closed. The lock of the channel's
@@ -312,7 +312,7 @@ func isClosed(c <-chan struct{}) bool {
 // earlier End.
 func (j *Job) Kill() {
 	j.killGroup()
-	j.Cut()
+	j.AbandonOutput()
 }
 
 // killGroup kills the command and its process group.
@@ -331,7 +331,7 @@ func (j *Job) Bury() {
 	j.buried = true
 	j.mu.Unlock()
 	j.noteEnd(proto.CodeInternal)
-	j.Cut()
+	j.AbandonOutput()
 	// However the rest goes, the owner learns of the end.
 	defer j.reach(Ended)
 	defer j.reach(Swept)
@@ -345,7 +345,7 @@ func (j *Job) Bury() {
 	j.reach(Swept)
 	j.reach(Ended)
 	for _, s := range j.Out {
-		s.Abort(errCut)
+		s.Abort(errAbandoned)
 	}
 	j.Stdin.Abort(errBuried)
 }

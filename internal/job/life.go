@@ -106,7 +106,7 @@ func (j *Job) endOutputs() (lost bool) {
 		p.finish()
 		select {
 		case <-p.done:
-		case <-j.cut:
+		case <-j.abandoned:
 			p.abort()
 			<-p.done
 		}
@@ -157,7 +157,7 @@ func (j *Job) terminate() {
 	t := time.NewTimer(j.cfg.Times.KillAfter)
 	defer t.Stop()
 	urgent := j.urgent
-	for late := false; !late; {
+	for expired := false; !expired; {
 		select {
 		case <-j.proc.Exited():
 			return
@@ -165,7 +165,7 @@ func (j *Job) terminate() {
 			urgent = nil
 			t.Reset(min(j.cfg.Times.KillAfter-time.Since(began), j.cfg.Times.Grace))
 		case <-t.C:
-			late = true
+			expired = true
 		}
 	}
 	j.killLeader()

@@ -56,7 +56,7 @@ func newPump(i int, o *poll.Reader, log *stream.Log, quiet time.Duration, tty bo
 	return &pump{i: i, out: o, log: log, quiet: quiet, reopens: tty, moved: moved, exited: make(chan struct{}), atRest: make(chan struct{})}
 }
 
-var errCut = errors.New("nobody reads the output any more")
+var errAbandoned = errors.New("nobody reads the output any more")
 
 // drain says that the leader has exited.
 func (p *pump) drain() {
@@ -92,7 +92,7 @@ func (p *pump) finish() {
 }
 
 // abort ends the stream where it is, of a pump that was told to finish.
-func (p *pump) abort() { p.log.Abort(errCut) }
+func (p *pump) abort() { p.log.Abort(errAbandoned) }
 
 // suspend makes the pump return without ending the stream.
 func (p *pump) suspend() {
@@ -245,7 +245,7 @@ func (p *pump) read() (n int, blocked time.Duration, err error) {
 	buf, err := p.log.Buffer()
 	blocked = time.Since(before)
 	if err != nil {
-		p.lost = errors.Is(err, errCut) && p.hasMore()
+		p.lost = errors.Is(err, errAbandoned) && p.hasMore()
 		return 0, blocked, err
 	}
 	n = 0

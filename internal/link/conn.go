@@ -129,8 +129,8 @@ func (c *Conn) ReadControl(max int64, d time.Duration) (any, error) {
 // Errors of room are returned unchanged.
 func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 	c.ws.SetReadLimit(-1) // at a limit the library would close before the peer gets our error
-	late := time.Now().Add(d)
-	c.net.SetReadDeadline(late)
+	deadline := time.Now().Add(d)
+	c.net.SetReadDeadline(deadline)
 	defer c.net.SetReadDeadline(time.Time{})
 	typ, r, err := c.ws.Reader(context.Background())
 	if err != nil {
@@ -153,7 +153,7 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 			discard()
 			return nil, err
 		}
-		c.net.SetReadDeadline(late.Add(time.Since(began)))
+		c.net.SetReadDeadline(deadline.Add(time.Since(began)))
 		// In pieces: a slice that grows is in memory twice meanwhile.
 		for size <= max {
 			p := make([]byte, min(pieceSize, max+1-size))

@@ -301,8 +301,8 @@ func TestFailedWriteLosesNoLastWord(t *testing.T) {
 				cc.out.w = cc.net.Conn
 				e := newEnd(cc, true, 1000)
 				e.link.cfg.Control = func(m any) error {
-					if word, ok := m.(*proto.Error); ok {
-						return word // as a client's does
+					if refusal, ok := m.(*proto.Error); ok {
+						return refusal // as a client's does
 					}
 					return nil
 				}
@@ -314,11 +314,11 @@ func TestFailedWriteLosesNoLastWord(t *testing.T) {
 					go sc.WriteControl(&proto.Error{Code: proto.CodeReplaced, Title: "replaced", Status: 125}, time.Second)
 				}
 				err := <-e.done
-				var word *proto.Error
+				var refusal *proto.Error
 				if took := time.Since(began); took > 3*time.Second {
 					t.Errorf("took %v", took)
 				}
-				if last && !errors.As(err, &word) {
+				if last && !errors.As(err, &refusal) {
 					t.Errorf("ended with %v, want the server's error", err)
 				}
 				if !last && !errors.Is(err, errDeaf) {
@@ -426,7 +426,7 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// The last word arrives although the other side is sending all the time:
+// The last message arrives although the other side is sending all the time:
 // closing at once loses it, since TCP resets a connection that is closed with
 // bytes unread (10 of 10 with CloseNow).
 func TestFailIsHeard(t *testing.T) {

@@ -30,9 +30,9 @@ var answering = []int64{
 // called once that is over: until then the program and its interpreters are
 // open, and nobody can take a lease on a file that is open.
 func (c *Command) MayHang() (release func(), may bool) {
-	var held []int
+	var opened []int
 	release = func() {
-		for _, fd := range held {
+		for _, fd := range opened {
 			unix.Close(fd)
 		}
 	}
@@ -42,12 +42,12 @@ func (c *Command) MayHang() (release func(), may bool) {
 	}
 	var buf [headSize]byte
 	const most = 5 // scripts deep: BINPRM_BUF_SIZE and exec_binprm in fs/exec.c
-	for name := c.Path; len(held) <= most; {
+	for name := c.Path; len(opened) <= most; {
 		fd, head := openAnswering(within(c.Dir, name), buf[:])
 		if fd < 0 {
 			break
 		}
-		held = append(held, fd)
+		opened = append(opened, fd)
 		if !bytes.HasPrefix(head, []byte("#!")) {
 			if isPlainELF(head) {
 				return release, false

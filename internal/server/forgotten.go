@@ -32,15 +32,15 @@ type span struct {
 	others       []uint64
 }
 
-// A goneWhy says why a session was forgotten.
-type goneWhy uint64
+// A forgetReason says why a session was forgotten.
+type forgetReason uint64
 
 const (
-	byAcknowledgement goneWhy = iota // its client has everything
-	byTime                           // no client came back in time
-	byFailure                        // its command could not be started
+	byAcknowledgement forgetReason = iota // its client has everything
+	byTime                                // no client came back in time
+	byFailure                             // its command could not be started
 	byPanic
-	goneWhys
+	forgetReasons
 )
 
 const (
@@ -60,23 +60,23 @@ const (
 
 // What a client gets that asks for a forgotten session.
 var (
-	goneUnread  = fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
-	goneRead    = fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
-	goneFailure = fail(proto.CodeGone, "the session is gone", "nothing was run; why not is forgotten")
+	errGoneUnread  = fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
+	errGoneRead    = fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
+	errGoneFailure = fail(proto.CodeGone, "the session is gone", "nothing was run; why not is forgotten")
 )
 
 var pastSeed = maphash.MakeSeed()
 
-// hashOf is the hash of an id, with room for a goneWhy.
+// hashOf is the hash of an id, with room for a forgetReason.
 func hashOf(id string) uint64 {
-	return maphash.String(pastSeed, id) / uint64(goneWhys) * uint64(goneWhys)
+	return maphash.String(pastSeed, id) / uint64(forgetReasons) * uint64(forgetReasons)
 }
 
 func (p *past) len() int { return p.n }
 
 // add remembers an id for d. failure is why the command of one that goes byFailure
 // could not be started.
-func (p *past) add(id string, why goneWhy, failure *proto.Error, d time.Duration) {
+func (p *past) add(id string, why forgetReason, failure *proto.Error, d time.Duration) {
 	now := time.Now()
 	p.purge(now, d)
 	var s *span
@@ -123,21 +123,21 @@ func (p *past) answer(id string, d time.Duration) *proto.Error {
 	for i := len(p.spans) - 1; i >= 0; i-- {
 		for _, ids := range [][]uint64{p.spans[i].others, p.spans[i].acknowledged} {
 			at, _ := slices.BinarySearch(ids, h)
-			if at == len(ids) || ids[at]/uint64(goneWhys) != h/uint64(goneWhys) {
+			if at == len(ids) || ids[at]/uint64(forgetReasons) != h/uint64(forgetReasons) {
 				continue
 			}
-			switch h = ids[at]; goneWhy(h % uint64(goneWhys)) {
+			switch h = ids[at]; forgetReason(h % uint64(forgetReasons)) {
 			case byAcknowledgement:
-				return goneRead
+				return errGoneRead
 			case byFailure:
 				if f := p.failures[h]; f != nil {
 					return f
 				}
-				return goneFailure
+				return errGoneFailure
 			case byPanic:
 				return errInternal
 			}
-			return goneUnread
+			return errGoneUnread
 		}
 	}
 	return nil

@@ -74,20 +74,20 @@ const (
 type rowBound struct {
 	each, all int // of one party, and of all that come the same way
 	idle      int // of one party's idle entries, see surplus
-	goes      expendable
+	evicts    eviction
 	// What a refused party reads: a sentence with a number, and the flag that raises
 	// the bound.
 	eachWords, allWords string
 	eachFlag, allFlag   string
 }
 
-// expendable says which entries of a row are dropped for a new one.
-type expendable int
+// eviction says which entries of a row are dropped for a new one.
+type eviction int
 
 const (
-	neverGoes  expendable = iota // none
-	idleGoes                     // idle ones
-	oldestGoes                   // all
+	evictNone   eviction = iota // none
+	evictIdle                   // idle ones
+	evictOldest                 // all
 )
 
 // An account is what one party has.
@@ -147,8 +147,8 @@ func (l *ledger) add(a *account, r row, n int) {
 	}
 }
 
-// over says which bound n more of a row would exceed, "" if none. l.mu is held.
-func (l *ledger) over(a *account, r row, n int) string {
+// exceeded says which bound n more of a row would exceed, "" if none. l.mu is held.
+func (l *ledger) exceeded(a *account, r row, n int) string {
 	b := &l.bounds[r]
 	switch {
 	case b.all > 0 && l.all[a.way][r]+n > b.all:
@@ -166,11 +166,11 @@ func (l *ledger) room(p party, rs ...row) string {
 	a := l.account(p)
 	defer l.tidy(a)
 	for _, r := range rs {
-		if r == remembered && l.over(a, r, 1) != "" {
+		if r == remembered && l.exceeded(a, r, 1) != "" {
 			a.past.forgetAcknowledged(time.Now())
 			l.count(a)
 		}
-		if no := l.over(a, r, 1); no != "" {
+		if no := l.exceeded(a, r, 1); no != "" {
 			return no
 		}
 	}
@@ -183,7 +183,7 @@ func (l *ledger) take(p party, r row, n int) string {
 	defer l.mu.Unlock()
 	a := l.account(p)
 	defer l.tidy(a)
-	no := l.over(a, r, n)
+	no := l.exceeded(a, r, n)
 	if no == "" {
 		l.add(a, r, n)
 	}
@@ -235,7 +235,7 @@ func (l *ledger) serveQueue(r row) {
 		var next *list.Element
 		for e := l.queues[r].Front(); e != nil; e = e.Next() {
 			w := e.Value.(*waiter)
-			if l.over(w.of, r, w.n) == "" && (next == nil || w.of.n[r] < next.Value.(*waiter).of.n[r]) {
+			if l.exceeded(w.of, r, w.n) == "" && (next == nil || w.of.n[r] < next.Value.(*waiter).of.n[r]) {
 				next = e
 			}
 		}
@@ -257,19 +257,19 @@ func (l *ledger) enter(p party, r row, thing any, idle bool, drop func()) string
 		panic(fmt.Sprintf("server: internal error: %T is entered twice", thing))
 	}
 	a := l.account(p)
-	gone, no := l.makeRoom(a, r)
+	evicted, no := l.makeRoom(a, r)
 	if no == "" {
 		e := &entry{row: r, of: a, thing: thing, drop: drop}
 		l.entries[thing] = e
 		l.add(a, r, 1)
-		if idle || l.bounds[r].goes == oldestGoes {
+		if idle || l.bounds[r].evicts == evictOldest {
 			l.idleLocked(e)
 		}
 	}
 	l.tidy(a)
 	l.mu.Unlock()
-	if gone != nil {
-		gone.drop()
+	if evicted != nil {
+		evicted.drop()
 	}
 	return no
 }
@@ -286,7 +286,7 @@ func (l *ledger) move(thing any, p party, r row) string {
 	a := l.account(p)
 	wasIdle := e.idle != nil
 	l.busyLocked(e) // so that it is not dropped for itself
-	gone, no := l.makeRoom(a, r)
+	evicted, no := l.makeRoom(a, r)
 	if no != "" && wasIdle {
 		l.idleLocked(e)
 	}
@@ -296,14 +296,14 @@ func (l *ledger) move(thing any, p party, r row) string {
 		e := &entry{row: r, of: a, thing: thing, drop: drop}
 		l.entries[thing] = e
 		l.add(a, r, 1)
-		if l.bounds[r].goes == oldestGoes {
+		if l.bounds[r].evicts == evictOldest {
 			l.idleLocked(e)
 		}
 	}
 	l.tidy(a)
 	l.mu.Unlock()
-	if gone != nil {
-		gone.drop()
+	if evicted != nil {
+		evicted.drop()
 	}
 	return no
 }
@@ -351,7 +351,7 @@ func (l *ledger) remove(e *entry) {
 func (l *ledger) busy(thing any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e := l.entries[thing]; e != nil && l.bounds[e.row].goes != oldestGoes {
+	if e := l.entries[thing]; e != nil && l.bounds[e.row].evicts != evictOldest {
 		l.busyLocked(e)
 	}
 }
@@ -381,15 +381,15 @@ func (l *ledger) idleLocked(e *entry) {
 
 // makeRoom removes the entry that has to be dropped for one more of a row, if any,
 // or says why there is no room. l.mu is held.
-func (l *ledger) makeRoom(a *account, r row) (gone *entry, no string) {
+func (l *ledger) makeRoom(a *account, r row) (evicted *entry, no string) {
 	b := &l.bounds[r]
-	no = l.over(a, r, 1)
-	if no == "" || b.goes == neverGoes {
+	no = l.exceeded(a, r, 1)
+	if no == "" || b.evicts == evictNone {
 		return nil, no
 	}
 	most := a.n[r] + 1
 	if f := a.idle[r].Front(); f != nil {
-		gone = f.Value.(*entry)
+		evicted = f.Value.(*entry)
 	}
 	if b.each == 0 || a.n[r] < b.each {
 		for _, other := range l.accounts {
@@ -400,16 +400,16 @@ func (l *ledger) makeRoom(a *account, r row) (gone *entry, no string) {
 			e := f.Value.(*entry)
 			// A party that has as many as a would have loses none to a, unless a has
 			// none at all. Then the oldest of all such parties' entries is dropped.
-			if other.n[r] > most || gone == nil && a.n[r] == 0 || gone != nil && gone.of != a && e.since < gone.since {
-				gone, most = e, other.n[r]
+			if other.n[r] > most || evicted == nil && a.n[r] == 0 || evicted != nil && evicted.of != a && e.since < evicted.since {
+				evicted, most = e, other.n[r]
 			}
 		}
 	}
-	if gone == nil {
+	if evicted == nil {
 		return nil, no
 	}
-	l.remove(gone)
-	return gone, ""
+	l.remove(evicted)
+	return evicted, ""
 }
 
 // surplus returns the thing of a party that has been idle for longest, if the party
@@ -441,7 +441,7 @@ func (l *ledger) things(r row) []any {
 
 // remember remembers the id of a forgotten session. That there is room for it was
 // asked when the session began.
-func (l *ledger) remember(k key, why goneWhy, failure *proto.Error) {
+func (l *ledger) remember(k key, why forgetReason, failure *proto.Error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(party{principal: k.principal})

@@ -18,11 +18,11 @@ import (
 // testBounds are small ones: of a row in which the oldest goes, one in which the idle
 // go, one that waits, and of sessions.
 func testBounds() (b [rows]rowBound) {
-	b[strangers] = rowBound{all: 6, goes: oldestGoes, allWords: "%d strangers", allFlag: "--max-connections"}
-	b[connections] = rowBound{each: 4, all: 6, goes: idleGoes, eachWords: "%d of yours", allWords: "%d of all", eachFlag: "--each", allFlag: "--all"}
+	b[strangers] = rowBound{all: 6, evicts: evictOldest, allWords: "%d strangers", allFlag: "--max-connections"}
+	b[connections] = rowBound{each: 4, all: 6, evicts: evictIdle, eachWords: "%d of yours", allWords: "%d of all", eachFlag: "--each", allFlag: "--all"}
 	b[openBytes] = rowBound{each: 2, all: 3, eachWords: "%d", allWords: "%d"}
 	b[liveSessions] = rowBound{each: 2, all: 3, eachWords: "%d live of yours", allWords: "all %d", eachFlag: "--each", allFlag: "--all"}
-	b[endedSessions] = rowBound{each: 4, idle: 2, goes: idleGoes, eachWords: "%d ended of yours", eachFlag: "--each"}
+	b[endedSessions] = rowBound{each: 4, idle: 2, evicts: evictIdle, eachWords: "%d ended of yours", eachFlag: "--each"}
 	return b
 }
 
@@ -297,7 +297,7 @@ func TestPastOfABusyHour(t *testing.T) {
 		const seconds, rate = 3600, 100
 		for s := range seconds {
 			for i := range rate {
-				l.remember(key{"b", fmt.Sprintf("%d-%d", s, i)}, goneWhy(i%2), nil)
+				l.remember(key{"b", fmt.Sprintf("%d-%d", s, i)}, forgetReason(i%2), nil)
 			}
 			time.Sleep(time.Second)
 		}
@@ -315,7 +315,7 @@ func TestPastOfABusyHour(t *testing.T) {
 		}
 		for s := 0; s < seconds; s += 97 {
 			for i := range rate {
-				if w, want := l.recall(key{"b", fmt.Sprintf("%d-%d", s, i)}), [2]*proto.Error{goneRead, goneUnread}[i%2]; w != want {
+				if w, want := l.recall(key{"b", fmt.Sprintf("%d-%d", s, i)}), [2]*proto.Error{errGoneRead, errGoneUnread}[i%2]; w != want {
 					t.Fatalf("id %d-%d: %v, want %v", s, i, w, want)
 				}
 			}
@@ -361,7 +361,7 @@ func TestPastIsFull(t *testing.T) {
 			t.Errorf("after %v: %q", acknowledgedFor, no)
 		}
 		for i := range 500 {
-			if l.recall(key{"a", fmt.Sprint("untold", i)}) != goneUnread {
+			if l.recall(key{"a", fmt.Sprint("untold", i)}) != errGoneUnread {
 				t.Fatalf("untold%d is forgotten", i)
 			}
 		}
@@ -373,12 +373,12 @@ func TestPastIsFull(t *testing.T) {
 
 func TestWhyASessionIsNoMore(t *testing.T) {
 	var p past
-	word := fail(proto.CodeNotExecutable, "no", "")
+	refusal := fail(proto.CodeNotExecutable, "no", "")
 	for i := range pastFailures + 1 {
-		p.add(fmt.Sprint("failed", i), byFailure, word, time.Hour)
+		p.add(fmt.Sprint("failed", i), byFailure, refusal, time.Hour)
 	}
 	p.add("panic", byPanic, nil, time.Hour)
-	for id, want := range map[string]*proto.Error{"failed0": goneFailure, "failed1": word, "panic": errInternal, "other": nil} {
+	for id, want := range map[string]*proto.Error{"failed0": errGoneFailure, "failed1": refusal, "panic": errInternal, "other": nil} {
 		if got := p.answer(id, time.Hour); got != want {
 			t.Errorf("%s: %v, want %v", id, got, want)
 		}
@@ -398,13 +398,13 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"session.seat.replaced":       "maxReplaced of each session",
 		"session.ready":               "a signal",
 		"session.seat.superseded":     "a signal",
-		"session.seat.left":           "a signal",
+		"session.seat.released":       "a signal",
 		"session.job.ended":           "a signal",
 		"session.job.suspended":       "a signal",
 		"session.job.started":         "a signal",
 		"session.job.ending":          "a signal",
 		"session.job.urgent":          "a signal",
-		"session.job.cut":             "a signal",
+		"session.job.abandoned":       "a signal",
 		"session.job.feeder.stop":     "a signal",
 		"session.job.feeder.done":     "a signal",
 		"session.job.pumps":           "one for each output",

@@ -16,14 +16,14 @@ const (
 func (c *Config) bounds() [rows]rowBound {
 	const sessions, user, conns, memory = "--max-sessions", "--max-sessions-per-user", "--max-connections", "--open-memory"
 	return [rows]rowBound{
-		strangers: {all: c.MaxConnections, goes: oldestGoes, allWords: "%d connections have no authentication", allFlag: conns},
+		strangers: {all: c.MaxConnections, evicts: evictOldest, allWords: "%d connections have no authentication", allFlag: conns},
 		connections: {
 			each: c.MaxConnections, eachWords: "%d connections of yours have a request under way", eachFlag: conns,
-			all: c.MaxConnections, allWords: "%d connections have a request under way", allFlag: conns, goes: idleGoes,
+			all: c.MaxConnections, allWords: "%d connections have a request under way", allFlag: conns, evicts: evictIdle,
 		},
 		unopened: {
 			each: c.MaxConnections, eachWords: "%d connections of yours wait for their open", eachFlag: conns,
-			all: c.MaxConnections, allWords: "%d connections wait for their open", allFlag: conns, goes: oldestGoes,
+			all: c.MaxConnections, allWords: "%d connections wait for their open", allFlag: conns, evicts: evictOldest,
 		},
 		// At least one of the largest.
 		openBytes: {
@@ -43,7 +43,7 @@ func (c *Config) bounds() [rows]rowBound {
 		endedSessions: {
 			each: endedFactor * c.MaxSessionsPerUser, eachWords: "%d sessions of yours have ended whose clients have not read all", eachFlag: user,
 			all: endedFactor * c.MaxSessions, allWords: "%d sessions have ended whose clients have not read all", allFlag: sessions,
-			idle: c.MaxSessionsPerUser, goes: idleGoes,
+			idle: c.MaxSessionsPerUser, evicts: evictIdle,
 		},
 		remembered: {each: maxPast, eachWords: "the ids of %d sessions of yours have to be remembered for as long as a start of one can be on its way", eachFlag: "shorter --max-linger"},
 		lists: {

@@ -39,8 +39,8 @@ func TestSessionsPerUser(t *testing.T) {
 	eventually(t, func() bool { l := list(t, sock); return len(l) == 1 && l[0].State == "ended" })
 	for range 3 {
 		run(t, at(sock), command("true"), nil, io.Discard)
-		var word *client.Error
-		if _, err := newCmd(at(sock), command("/does/not/exist")).Run(context.Background()); !errors.As(err, &word) || word.Status != 127 {
+		var refusal *client.Error
+		if _, err := newCmd(at(sock), command("/does/not/exist")).Run(context.Background()); !errors.As(err, &refusal) || refusal.Status != 127 {
 			t.Errorf("a command that is not there: %v", err)
 		}
 	}

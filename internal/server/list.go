@@ -103,16 +103,16 @@ const (
 
 // clipArgv copies as much of a command's arguments as a list has, and reports
 // whether some is missing.
-func clipArgv(argv [][]byte) (clipped [][]byte, cut bool) {
-	rest := maxListed
+func clipArgv(argv [][]byte) (listed [][]byte, clipped bool) {
+	free := maxListed
 	for _, a := range argv {
-		if rest -= listedCost; rest < 0 {
-			return clipped, true
+		if free -= listedCost; free < 0 {
+			return listed, true
 		}
-		clipped = append(clipped, bytes.Clone(a[:min(len(a), rest)]))
-		if rest -= len(a); rest < 0 {
-			return clipped, true
+		listed = append(listed, bytes.Clone(a[:min(len(a), free)]))
+		if free -= len(a); free < 0 {
+			return listed, true
 		}
 	}
-	return clipped, false
+	return listed, false
 }

@@ -106,13 +106,13 @@ func TestPanic(t *testing.T) {
 				}()
 				_, err := c.Run(context.Background())
 				outW.Close()
-				var word *client.Error
+				var refusal *client.Error
 				if errors.Is(err, client.ErrGivenUp) {
 					// Whoever comes back is told.
 					eventually(t, func() bool { return strings.Contains(log.String(), "level=ERROR msg=panic") })
 					_, err = (&client.Cmd{Server: at(sock), ID: c.ID}).Run(context.Background())
 				}
-				if !errors.As(err, &word) || word.Code != proto.CodeInternal || word.Status != 125 {
+				if !errors.As(err, &refusal) || refusal.Code != proto.CodeInternal || refusal.Status != 125 {
 					t.Errorf("the client of the session got %v, want internal", err)
 				}
 				other.echo(t, "meanwhile")
@@ -138,7 +138,7 @@ func TestPanic(t *testing.T) {
 				// It is not started again by a client that knows nothing of it.
 				again := newCmd(at(sock), &st)
 				again.ID = c.ID
-				if _, err := again.Run(context.Background()); !errors.As(err, &word) || word.Code != proto.CodeInternal {
+				if _, err := again.Run(context.Background()); !errors.As(err, &refusal) || refusal.Code != proto.CodeInternal {
 					t.Errorf("the same start again: %v, want internal", err)
 				}
 				if l := log.String(); strings.Count(l, "level=ERROR msg=panic") != 1 || !strings.Contains(l, "injected in "+tt.work) || !strings.Contains(l, "panic_test.go") {

@@ -22,7 +22,7 @@ type seat struct {
 
 	superseded chan struct{} // closed when there is a claim newer than the newest, or none is of use
 	link       *link.Link    // of the connection that has the session; nil: none
-	left       chan struct{} // closed when nothing of link touches the session
+	released   chan struct{} // closed when nothing of link touches the session
 }
 
 // maxReplaced bounds the clients that a seat remembers, of 26 bytes each. A
@@ -36,7 +36,7 @@ type claim struct {
 	generation int
 	superseded chan struct{} // closed when there is a newer claim
 	older      *link.Link    // of the connection that has to leave; nil: none
-	left       chan struct{} // closed when it has
+	released   chan struct{} // closed when it has
 	takeover   bool          // holder changed
 }
 
@@ -70,7 +70,7 @@ func (s *seat) claim(client string, try int) *claim {
 	s.pending++
 	s.giveUp()
 	s.superseded = make(chan struct{})
-	return &claim{s.generation, s.superseded, s.link, s.left, takeover}
+	return &claim{s.generation, s.superseded, s.link, s.released, takeover}
 }
 
 // giveUp makes the newest claim stop waiting.
@@ -99,7 +99,7 @@ func (c *claim) wait() {
 		c.older.Close(errors.New("the client has a newer connection"))
 	}
 	select {
-	case <-c.left:
+	case <-c.released:
 	case <-c.superseded:
 	}
 }
@@ -179,7 +179,7 @@ func (x *session) occupy(c *claim, l *link.Link, o *proto.Open) (*proto.Opened, 
 		x.job.Reopen()
 		x.seat.newHolder, x.seat.detached = false, false
 	}
-	x.seat.link, x.seat.left = l, make(chan struct{})
+	x.seat.link, x.seat.released = l, make(chan struct{})
 	x.expired = false
 	x.setDrop()
 	opened := x.attachStreams(l, o)
@@ -219,8 +219,8 @@ func (x *session) attachStreams(l *link.Link, o *proto.Open) *proto.Opened {
 
 // depart leaves the seat, whose connection was closed with err.
 func (x *session) depart(err error) {
-	left, st := x.detachStreams()
-	close(left)
+	released, st := x.detachStreams()
+	close(released)
 	if st == ended {
 		x.srv.boundEnded(x.principal)
 	}
@@ -230,7 +230,7 @@ func (x *session) depart(err error) {
 }
 
 // detachStreams takes the streams off their link and empties the seat.
-func (x *session) detachStreams() (left chan struct{}, st state) {
+func (x *session) detachStreams() (released chan struct{}, st state) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, s := range x.job.Out {
@@ -241,7 +241,7 @@ func (x *session) detachStreams() (left chan struct{}, st state) {
 	x.seat.link = nil
 	x.setDrop()
 	x.linger()
-	return x.seat.left, x.state
+	return x.seat.released, x.state
 }
 
 // setDrop says whether output that nobody reads goes, or the command waits. x.mu is

@@ -135,8 +135,8 @@ func TestNotStartedIsLoggedOnce(t *testing.T) {
 		var log bytes.Buffer
 		srv, sock, _ := start(t, server.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 		_, err := newCmd(at(sock), tt.start).Run(context.Background())
-		var word *client.Error
-		if !errors.As(err, &word) || word.Code != tt.code {
+		var refusal *client.Error
+		if !errors.As(err, &refusal) || refusal.Code != tt.code {
 			t.Errorf("%s: %v", tt.code, err)
 		}
 		srv.Shutdown(context.Background()) // all that was to be logged is
@@ -256,8 +256,8 @@ func TestFull(t *testing.T) {
 	// One that cannot be started gives its place back, too.
 	for range 3 {
 		_, err = newCmd(s, command("/does/not/exist")).Run(context.Background())
-		var word *client.Error
-		if !errors.As(err, &word) || word.Code != proto.CodeCommandNotFound || word.Status != 127 {
+		var refusal *client.Error
+		if !errors.As(err, &refusal) || refusal.Code != proto.CodeCommandNotFound || refusal.Status != 127 {
 			t.Errorf("missing command: %v", err)
 		}
 	}
@@ -373,8 +373,8 @@ func TestLinger(t *testing.T) {
 	again := newCmd(at(sock), st)
 	again.ID = c.ID
 	_, err := again.Run(context.Background())
-	var word *client.Error
-	if !errors.As(err, &word) || word.Code != proto.CodeGone {
+	var refusal *client.Error
+	if !errors.As(err, &refusal) || refusal.Code != proto.CodeGone {
 		t.Errorf("start with the id of a session that was given up: %v, want gone", err)
 	}
 }
@@ -393,7 +393,7 @@ func TestStartWithOffsetIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := c.ReadControl(time.Minute)
-	if word, ok := m.(*proto.Error); !ok || word.Code != proto.CodeBadOffset {
+	if refusal, ok := m.(*proto.Error); !ok || refusal.Code != proto.CodeBadOffset {
 		t.Errorf("got %#v, %v; want bad-offset", m, err)
 	}
 	if list, err := sessions(at(sock)); err != nil || len(list) != 0 {

@@ -18,17 +18,17 @@ import (
 // has it.
 type session struct {
 	key
-	srv     *Server
-	number  uint64   // of all sessions of this server, in the order of their starts
-	sum     startSum // of the start; a start that comes again has the same
-	name    string
-	argv    [][]byte // for lists
-	argvCut bool     // argv is not all of it
-	tty     bool
-	onFull  string
-	created time.Time
-	times   times
-	job     *job.Job
+	srv         *Server
+	number      uint64   // of all sessions of this server, in the order of their starts
+	sum         startSum // of the start; a start that comes again has the same
+	name        string
+	argv        [][]byte // for lists
+	argvClipped bool     // argv is not all of it
+	tty         bool
+	onFull      string
+	created     time.Time
+	times       times
+	job         *job.Job
 
 	ready chan struct{} // closed when the command was started, or could not be
 
@@ -54,7 +54,7 @@ func newSession(s *Server, k key, o *proto.Open, sum startSum) *session {
 		ready: make(chan struct{}),
 		seat:  seat{holder: o.Client, detached: st.Detach},
 	}
-	x.argv, x.argvCut = clipArgv(st.Argv)
+	x.argv, x.argvClipped = clipArgv(st.Argv)
 	x.job = job.New(job.Config{
 		Settings: job.Settings{TTY: x.tty, LeaveRunning: st.LeaveRunning, Window: s.cfg.Window, Times: x.times.Times},
 		ID:       k.id, For: k.principal, Cleaner: s.cfg.Cleaner, Log: s.cfg.Log.With("session", k.id), Owner: x,
@@ -273,7 +273,7 @@ func (x *session) forgetAbandoned() bool {
 
 // forgetIf forgets the session if may says so, which is called with x.mu. first
 // reports whether it had not been forgotten before.
-func (x *session) forgetIf(why goneWhy, may func() bool) (first, ok bool) {
+func (x *session) forgetIf(why forgetReason, may func() bool) (first, ok bool) {
 	l, first, ok := x.setForgotten(may)
 	if first {
 		x.srv.remove(x, why, nil)
@@ -308,7 +308,7 @@ func (x *session) info() proto.Info {
 	defer x.mu.Unlock()
 	return proto.Info{
 		ID: x.id, Name: x.name, State: x.state.String(), PID: x.job.Pid(),
-		Argv: x.argv, ArgvTruncated: x.argvCut, TTY: x.tty, Started: x.created,
+		Argv: x.argv, ArgvTruncated: x.argvClipped, TTY: x.tty, Started: x.created,
 		Attached: x.seat.link != nil, Detached: x.seat.detached, Exit: x.exit,
 	}
 }

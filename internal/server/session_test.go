@@ -189,14 +189,14 @@ func TestLongName(t *testing.T) {
 	for _, n := range []int{200, 5000} {
 		name := strings.Repeat("n", n)
 		_, err := newCmd(at(sock), command(name)).Run(context.Background())
-		var word *client.Error
-		if !errors.As(err, &word) || word.Status != 127 && word.Status != 126 {
+		var refusal *client.Error
+		if !errors.As(err, &refusal) || refusal.Status != 127 && refusal.Status != 126 {
 			t.Errorf("a command with a name of %d bytes: %.200v; want 127 or 126", n, err)
 		}
 		st := command("true")
 		st.Dir = []byte("/" + name)
 		_, err = newCmd(at(sock), st).Run(context.Background())
-		if !errors.As(err, &word) || word.Code != proto.CodeBadDirectory {
+		if !errors.As(err, &refusal) || refusal.Code != proto.CodeBadDirectory {
 			t.Errorf("a directory with a name of %d bytes: %.200v; want bad-directory", n, err)
 		}
 	}
@@ -434,8 +434,8 @@ func TestTerminalAfterTheEndOfStdin(t *testing.T) {
 	if err != nil || !strings.Contains(out.String(), "got hello") {
 		t.Errorf("%+v, %v: %q", r, err, &out)
 	}
-	var word *client.Error
-	if err := <-over; !errors.As(err, &word) || word.Code != proto.CodeReplaced {
+	var refusal *client.Error
+	if err := <-over; !errors.As(err, &refusal) || refusal.Code != proto.CodeReplaced {
 		t.Errorf("the first client ended with %v", err)
 	}
 }

@@ -94,7 +94,7 @@ func (s *Server) vacate(x *session) {
 // remove takes a session out of the table and remembers its id, so that its start
 // does not run again. failure is why the command of one that goes byFailure could
 // not be started.
-func (s *Server) remove(x *session, why goneWhy, failure *proto.Error) {
+func (s *Server) remove(x *session, why forgetReason, failure *proto.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[x.key] != x {

@@ -95,13 +95,13 @@ func Create(name string, limit time.Duration, waiting func()) (*os.File, error) 
 		f, err := os.OpenFile(name, os.O_WRONLY|unix.O_NOCTTY, 0)
 		opened <- result{f, err}
 	})
-	late := time.After(limit)
+	timeout := time.After(limit)
 	long := time.After(noticeable)
 	for {
 		select {
 		case r := <-opened:
 			return r.f, r.err
-		case <-late:
+		case <-timeout:
 			return nil, &fs.PathError{Op: "open", Path: name, Err: ErrNoReader}
 		case <-long:
 			waiting()
