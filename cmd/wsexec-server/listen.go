@@ -115,17 +115,17 @@ func (ls *listeners) unix(path string) (err error) {
 	if err := trust.Dir(path[:strings.LastIndexByte(path, '/')+1]); err != nil {
 		return listenError("unix:"+path, remedy(err, "name another with --listen"))
 	}
-	taken := fmt.Errorf("cannot listen on unix:%s: another server is listening there", path)
-	held, ours, err := lock(path + ".lock")
+	inUse := fmt.Errorf("cannot listen on unix:%s: another server is listening there", path)
+	lockFile, ours, err := lock(path + ".lock")
 	if err != nil {
 		return listenError("unix:"+path, remedy(err, "name another with --listen"))
 	}
 	if !ours {
-		return taken
+		return inUse
 	}
 	defer func() {
 		if err != nil {
-			unlock(held)
+			unlock(lockFile)
 		}
 	}()
 	if st, err := os.Lstat(path); err == nil {
@@ -139,7 +139,7 @@ func (ls *listeners) unix(path string) (err error) {
 		c, err := net.Dial("unix", path)
 		if err == nil {
 			c.Close()
-			return taken
+			return inUse
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return listenError("unix:"+path, err)
@@ -155,7 +155,7 @@ func (ls *listeners) unix(path string) (err error) {
 	if err != nil {
 		return listenError("unix:"+path, err)
 	}
-	u := &unixListener{UnixListener: l.(*net.UnixListener), lock: held}
+	u := &unixListener{UnixListener: l.(*net.UnixListener), lock: lockFile}
 	u.SetUnlinkOnClose(false) // Close does it, if it is ours
 	if u.file, err = os.Lstat(path); err != nil {
 		u.UnixListener.Close()

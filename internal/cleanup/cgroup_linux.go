@@ -163,10 +163,10 @@ func sweep(own string, log func(string, ...any)) {
 		if ps, err := cgroupMembers(dir); err == nil {
 			n = len(ps)
 		}
-		left, err := endCgroup(dir)
+		survivors, err := endCgroup(dir)
 		lock.Close()
-		if len(left) > 0 {
-			log("processes that a server had left do not end", "cgroup", dir, "running", names(left), "error", err)
+		if len(survivors) > 0 {
+			log("processes that a server had left do not end", "cgroup", dir, "running", names(survivors), "error", err)
 			continue
 		}
 		log("swept a cgroup that a server had left", "cgroup", dir, "processes", n, "error", err)
@@ -175,9 +175,9 @@ func sweep(own string, log func(string, ...any)) {
 
 // sweepMarked ends what servers that are dead have left anywhere.
 func sweepMarked(log func(string, ...any)) {
-	left, n := endMarked(func(m mark) bool { return m.session&stayBit == 0 && m.server != 0 && m.server.ended() })
-	if len(left) > 0 {
-		log("processes that a server had left do not end", "running", names(left))
+	survivors, n := endMarked(func(m mark) bool { return m.session&stayBit == 0 && m.server != 0 && m.server.ended() })
+	if len(survivors) > 0 {
+		log("processes that a server had left do not end", "running", names(survivors))
 	}
 	if n > 0 {
 		log("ended what a server had left", "processes", n)
@@ -299,9 +299,9 @@ func cancelIn(dir string) error {
 // remove removes the cgroup of the Cleaner, and ends what is left in it. It
 // returns what does not end.
 func (c *cgroups) remove() []proctab.Process {
-	left, _ := endCgroup(c.path)
+	survivors, _ := endCgroup(c.path)
 	c.lock.Close()
-	return left
+	return survivors
 }
 
 // cgroupScope is what is in one cgroup and those below it.
@@ -362,8 +362,8 @@ func (s *cgroupScope) release(leave bool) []proctab.Process {
 	if leave {
 		moveProcesses(s.dir, s.all.home)
 	}
-	left, _ := endCgroup(s.dir)
-	return left
+	survivors, _ := endCgroup(s.dir)
+	return survivors
 }
 
 // killCgroup kills everything in a cgroup and those below, also what is being
@@ -427,11 +427,11 @@ func endCgroup(dir string) ([]proctab.Process, error) {
 		// EBUSY until the last has ended, ENODEV while somebody else removes
 		// it.
 		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENODEV) || !pace.again() {
-			left, lerr := cgroupMembers(dir)
-			if lerr != nil || len(left) == 0 {
-				left = append(left, proctab.Process{Name: "unknown, in " + dir})
+			survivors, lerr := cgroupMembers(dir)
+			if lerr != nil || len(survivors) == 0 {
+				survivors = append(survivors, proctab.Process{Name: "unknown, in " + dir})
 			}
-			return left, err
+			return survivors, err
 		}
 	}
 }

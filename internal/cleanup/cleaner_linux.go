@@ -90,8 +90,8 @@ func (c *Cleaner) Close() {
 		return
 	}
 	if c.cgroups != nil {
-		if left := c.cgroups.remove(); len(left) > 0 {
-			c.guard.log("left to the guard, since it does not end", "running", names(left))
+		if survivors := c.cgroups.remove(); len(survivors) > 0 {
+			c.guard.log("left to the guard, since it does not end", "running", names(survivors))
 			c.guard.abandon()
 			return
 		}

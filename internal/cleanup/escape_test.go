@@ -219,8 +219,8 @@ func delegatedCgroup(t testing.TB) string {
 		}
 	}
 	t.Cleanup(func() {
-		if left, err := endCgroup(dir); err != nil {
-			t.Errorf("the delegated cgroup stays: %v %v", left, err)
+		if survivors, err := endCgroup(dir); err != nil {
+			t.Errorf("the delegated cgroup stays: %v %v", survivors, err)
 		}
 	})
 	return filepath.Join(dir, "server")
@@ -341,7 +341,7 @@ func init() {
 			g.SignalAll(syscall.SIGTERM)
 			g.SignalAll(syscall.SIGCONT)
 			st := g.Reap()
-			fmt.Println("ended", st.Code, int(st.Signal), g.Left())
+			fmt.Println("ended", st.Code, int(st.Signal), g.Survivors())
 		}
 		c.Close()
 	}
@@ -413,7 +413,7 @@ func leave(t *testing.T, e escape, way, delegated, when, program string) {
 			t.Errorf("a stranger was ended: %v", err)
 		}
 	}()
-	left := func() []int {
+	survivors := func() []int {
 		return slices.DeleteFunc(bearing(t, mark), func(pid int) bool { return pid == stranger.Process.Pid })
 	}
 	switch when {
@@ -424,17 +424,17 @@ func leave(t *testing.T, e escape, way, delegated, when, program string) {
 				t.Errorf("the session: %s, want nothing left", line)
 			}
 		}
-		if pids := left(); len(pids) > 0 {
+		if pids := survivors(); len(pids) > 0 {
 			t.Errorf("%v are left when the session has ended (%s)", pids, line)
 		}
 		proctest.Eventually(t, "the server has no children but its guard", func() bool { return len(adoptedBy(w.cmd.Process.Pid)) == 0 })
 	case "guard":
 		w.cmd.Process.Kill()
-		proctest.Eventually(t, "nothing is left by the guard", func() bool { return len(left()) == 0 })
+		proctest.Eventually(t, "nothing is left by the guard", func() bool { return len(survivors()) == 0 })
 	case "sweep":
 		killHelpers(t, w.cmd.Process.Pid)
 		next := newWarden(t, way, delegated)
-		proctest.Eventually(t, "nothing is left by the next server", func() bool { return len(left()) == 0 })
+		proctest.Eventually(t, "nothing is left by the next server", func() bool { return len(survivors()) == 0 })
 		next.in.Close()
 		next.cmd.Wait()
 	}

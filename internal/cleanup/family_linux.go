@@ -238,24 +238,24 @@ func noteUnkillable(ps []proctab.Process) {
 // cannot be killed, which it returns.
 func (k kin) endAll() []proctab.Process {
 	for pace := newPace(killWait); ; {
-		left := k.strays()
-		for _, p := range left {
+		strays := k.strays()
+		for _, p := range strays {
 			signalAdopted(p.Pid, syscall.SIGKILL)
 		}
-		if len(left) == 0 {
+		if len(strays) == 0 {
 			return nil
 		}
 		if !pace.again() {
-			noteUnkillable(left)
-			return left
+			noteUnkillable(strays)
+			return strays
 		}
 	}
 }
 
 // verdict says of a start whose parent process has died whether its command may
-// have run: everything that it could have started was adopted, and left is what
-// is still there and has been killed.
-func (k kin) verdict(left []proctab.Process) error {
+// have run. Everything that it could have started was adopted and killed;
+// unended is what has not ended by that.
+func (k kin) verdict(unended []proctab.Process) error {
 	family.mu.Lock()
 	ran := family.live[k.session]
 	family.mu.Unlock()
@@ -263,7 +263,7 @@ func (k kin) verdict(left []proctab.Process) error {
 		ran = ran || m.server == family.server && m.session < leastSession && proctab.HasRun(pid)
 		return false
 	}, os.Getpid(), k.tid)
-	if ran || k.session == 0 || family.server == 0 || slices.ContainsFunc(left, func(p proctab.Process) bool { return proctab.HasRun(p.Pid) }) {
+	if ran || k.session == 0 || family.server == 0 || slices.ContainsFunc(unended, func(p proctab.Process) bool { return proctab.HasRun(p.Pid) }) {
 		return ErrMayHaveRun
 	}
 	return ErrTooLate

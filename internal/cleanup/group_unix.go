@@ -31,10 +31,10 @@ type leader struct {
 // started.
 type whole struct {
 	*leader
-	mu     sync.Mutex // between the signals and the reaping
-	leave  bool       // Reap lets the members live on
-	reaped bool       // Reap has begun: no number is ours any more
-	left   []Member   // set by Reap
+	mu        sync.Mutex // between the signals and the reaping
+	leave     bool       // Reap lets the members live on
+	reaped    bool       // Reap has begun: no number is ours any more
+	survivors []Member   // set by Reap
 }
 
 // Reap ends the members and takes the leader's status.
@@ -43,7 +43,7 @@ func (w *whole) Reap() procgroup.Status {
 	w.reaped = true
 	w.mu.Unlock()
 	for _, p := range w.scope.release(w.leave) {
-		w.left = append(w.left, Member{Pid: p.Pid, Name: p.Name})
+		w.survivors = append(w.survivors, Member{Pid: p.Pid, Name: p.Name})
 	}
 	return w.leader.Reap()
 }
@@ -116,9 +116,9 @@ func (g *Group) SignalAll(sig syscall.Signal) error {
 	return errors.Join(err, perr)
 }
 
-// Left returns, after Reap, the Members that could not be ended: another
+// Survivors returns, after Reap, the Members that could not be ended: another
 // user's, or in an uninterruptible sleep.
-func (g *Group) Left() []Member { return g.whole.left }
+func (g *Group) Survivors() []Member { return g.whole.survivors }
 
 // A scope is everything that a command has started.
 type scope interface {
@@ -130,7 +130,7 @@ type scope interface {
 	killAll()
 	// release ends what is left of them, or lets it go if leave is set, and
 	// returns what it could not end. Nothing is called any more.
-	release(leave bool) (left []proctab.Process)
+	release(leave bool) (survivors []proctab.Process)
 }
 
 // session is the scope of the Unix session that a leader of that number leads.
@@ -158,9 +158,9 @@ func (s session) killAll() {
 	}
 }
 
-func (s session) release(leave bool) (left []proctab.Process) {
+func (s session) release(leave bool) (survivors []proctab.Process) {
 	if !leave {
-		left, _ = s.others()
+		survivors, _ = s.others()
 	}
-	return left
+	return survivors
 }

@@ -164,21 +164,21 @@ func guardMain(path string) {
 		}
 	}
 	for reported := false; ; time.Sleep(killWait) {
-		var left []proctab.Process
+		var survivors []proctab.Process
 		var err error
 		if path != "" {
-			left, err = endCgroup(path)
+			survivors, err = endCgroup(path)
 		}
 		if server != 0 {
 			more, _ := endMarked(func(m mark) bool { return m.server == server && !stay[m.session] })
-			left = append(left, more...)
+			survivors = append(survivors, more...)
 		}
-		if err == nil && len(left) == 0 {
+		if err == nil && len(survivors) == 0 {
 			return
 		}
 		if !reported { // something is in an uninterruptible sleep, and is killed when it wakes up
 			reported = true
-			fmt.Fprintf(os.Stderr, "wsexec-server: the server has died, and what it had started does not end: %s\n", names(left))
+			fmt.Fprintf(os.Stderr, "wsexec-server: the server has died, and what it had started does not end: %s\n", names(survivors))
 			closeStdio() // the reader of the server's stderr need not wait for that
 		}
 	}

@@ -61,12 +61,12 @@ func (i instance) level() int        { return int(i >> levelShift) }
 func (i instance) namespace() uint64 { return uint64(i) >> namespaceShift & namespaceMask }
 func (i instance) pid() int          { return int(uint64(i) >> pidShift & pidMask) }
 
-// valid reports whether a hard limit can be an instance: not none, and not what
-// somebody has set for a purpose of his own.
+// valid reports whether a hard limit can be an instance: not none, and not a
+// limit that was set for a purpose of its own.
 func (i instance) valid() bool { return i.level() >= 1 && i.level() <= maxLevel && i.pid() > 0 }
 
 // markSelf marks this process as a server, once; what it starts inherits that.
-// It fails where a limit of somebody else's is in the way.
+// It fails where a lower limit is in the way.
 var markSelf = sync.OnceValues(func() (instance, error) {
 	var now unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_LOCKS, &now); err != nil {
@@ -113,7 +113,7 @@ func readMark(pid int) (m mark, ok bool) {
 	}
 	hard, err := strconv.ParseUint(string(f[1]), 10, 64)
 	if err != nil || !instance(hard).valid() {
-		return mark{}, true // "unlimited", or somebody's
+		return mark{}, true // "unlimited", or a limit that is no mark
 	}
 	soft, err := strconv.ParseUint(string(f[0]), 10, 64)
 	return mark{server: instance(hard), session: soft}, err == nil
@@ -153,22 +153,22 @@ func (i instance) ended() bool {
 
 // endMarked kills the processes that ours picks by their mark, until none is
 // seen three times in a row (one that forks and ends is easily missed) or
-// killWait is over. It returns what does not end, and how many it has killed.
+// killWait is up. It returns what does not end, and how many it has killed.
 // What is another user's, and so not to be killed, is not waited for.
-func endMarked(ours func(mark) bool) (left []proctab.Process, killed int) {
+func endMarked(ours func(mark) bool) (survivors []proctab.Process, killed int) {
 	seen := map[int]bool{}
 	for pace, none := newPace(killWait), 0; ; {
 		ps, err := proctab.List()
 		if err != nil {
 			return nil, killed
 		}
-		left = left[:0]
+		survivors = survivors[:0]
 		none++
 		for _, p := range ps {
 			if m, ok := readMark(p.Pid); !ok || p.Pid == os.Getpid() || !ours(m) {
 				continue
 			}
-			left = append(left, p)
+			survivors = append(survivors, p)
 			if syscall.Kill(p.Pid, 0) == syscall.EPERM {
 				continue
 			}
@@ -183,7 +183,7 @@ func endMarked(ours func(mark) bool) (left []proctab.Process, killed int) {
 			})
 		}
 		if none >= 3 || len(seen) == 0 && none > 0 || !pace.again() {
-			return left, killed
+			return survivors, killed
 		}
 	}
 }

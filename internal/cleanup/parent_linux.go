@@ -361,7 +361,7 @@ func (p *parent) killAll() {
 	p.sock.Write([]byte{orderKill})
 }
 
-func (p *parent) release(leave bool) (left []proctab.Process) {
+func (p *parent) release(leave bool) (survivors []proctab.Process) {
 	order := byte(orderEnd)
 	if leave {
 		order = orderLeave
@@ -385,13 +385,13 @@ func (p *parent) release(leave bool) (left []proctab.Process) {
 		}
 	}
 	if !leave {
-		left, _ = p.others() // what it waits for is in an uninterruptible sleep, or another user's
+		survivors, _ = p.others() // what it waits for is in an uninterruptible sleep, or another user's
 	}
 	p.sock.Close()
 	if p.pidfd != nil {
 		p.pidfd.Close()
 	}
-	return left
+	return survivors
 }
 
 // ---- in the parent process
@@ -456,14 +456,14 @@ func parentMain() {
 			orders <- order
 		}
 	}()
-	gone := exited
+	leaderExited := exited
 	for {
 		select {
 		case <-orphans:
 			p.wait = 0
 			p.reapOrphans()
-		case <-gone:
-			gone = nil
+		case <-leaderExited:
+			leaderExited = nil
 			sock.Write(message(msgExited, 0))
 		case order := <-orders: // 0 when the socket has closed
 			switch order {
@@ -536,11 +536,11 @@ func (p *reaper) reapOrphans() {
 	}
 }
 
-// killOthers kills every child but the command, and reports whether one is
-// left. The children of one that has ended become ours, so that everything is
+// killOthers kills every child but the command, and reports whether one lives
+// on. The children of one that has ended become ours, so that everything is
 // killed at last. Only children are: nobody but us reaps them, so that their
 // numbers are theirs.
-func (p *reaper) killOthers() (left bool) {
+func (p *reaper) killOthers() (alive bool) {
 	kids, err := proctab.Children(os.Getpid())
 	for _, pid := range kids {
 		if pid == p.leader {
@@ -548,28 +548,28 @@ func (p *reaper) killOthers() (left bool) {
 		}
 		syscall.Kill(pid, syscall.SIGKILL)
 		if n, _ := syscall.Wait4(pid, nil, syscall.WNOHANG, nil); n != pid {
-			left = true
+			alive = true
 		}
 	}
-	return left || err != nil
+	return alive || err != nil
 }
 
 // end ends everything, says the command's status, and returns when there is
 // nothing left.
 func (p *reaper) end() {
 	p.killing, p.wait = true, 0
-	late := time.Now().Add(killWait)
+	deadline := time.Now().Add(killWait)
 	syscall.Kill(p.leader, syscall.SIGKILL) // has ended, but when the server has
 	for {
-		left := p.killOthers()
-		if p.leader != 0 && (!left || time.Now().After(late)) {
+		alive := p.killOthers()
+		if p.leader != 0 && (!alive || time.Now().After(deadline)) {
 			p.reapLeader()
 			continue
 		}
 		// children can miss some; this does not. So the status, which says that
 		// nothing is left, comes after it.
 		none := p.leader == 0 && !hasChildren()
-		if p.leader == 0 && !p.statusSent && (none || time.Now().After(late)) {
+		if p.leader == 0 && !p.statusSent && (none || time.Now().After(deadline)) {
 			p.sendStatus()
 		}
 		if none {

@@ -236,7 +236,7 @@ func init() {
 				<-g.Exited()
 				m, err := g.Members(10)
 				fail(err)
-				fmt.Println(i, len(m), g.Reap(), g.Left())
+				fmt.Println(i, len(m), g.Reap(), g.Survivors())
 			}
 			c.Close()
 			return

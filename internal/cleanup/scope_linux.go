@@ -50,14 +50,14 @@ func (s *familyScope) killAll() {
 	}
 }
 
-func (s *familyScope) release(leave bool) (left []proctab.Process) {
+func (s *familyScope) release(leave bool) (survivors []proctab.Process) {
 	defer s.kin.end()
 	if !leave {
-		left = s.scope.release(false)
+		survivors = s.scope.release(false)
 		if s.proven.Load() {
-			return left
+			return survivors
 		}
-		return merge(left, s.kin.endAll()...)
+		return merge(survivors, s.kin.endAll()...)
 	}
 	// Again, for what was forked meanwhile: it inherits the old mark or the
 	// new.
@@ -96,8 +96,8 @@ func (s bothScopes) killAll() {
 }
 
 func (s bothScopes) release(leave bool) []proctab.Process {
-	left := s[0].release(leave)
-	return merge(left, s[1].release(leave)...)
+	survivors := s[0].release(leave)
+	return merge(survivors, s[1].release(leave)...)
 }
 
 // merge adds those of more to ps that are not there.

@@ -43,4 +43,4 @@ type Group struct{ *procgroup.Group }
 func (*Group) Members(int) ([]Member, error)  { return nil, errUnsupported }
 func (*Group) SignalAll(syscall.Signal) error { return errUnsupported }
 func (*Group) ReapAndLeave() procgroup.Status { return procgroup.Status{Code: -1} }
-func (*Group) Left() []Member                 { return nil }
+func (*Group) Survivors() []Member            { return nil }

@@ -36,7 +36,7 @@ type Start struct {
 	// end. They are given up when nothing has come for Drain; negative: at
 	// their end.
 	Drain *time.Duration
-	// OnFull is what happens to output that nobody reads.
+	// OnFull is what happens to output that no client reads.
 	OnFull string
 	// LeaveRunning keeps the server from ending what the command leaves behind.
 	LeaveRunning bool

@@ -147,8 +147,8 @@ func (j *Job) feedTerminal(f *feeder, keys *tty.Keyboard) {
 	j.Stdin.Stop()
 }
 
-// reopenCheck is how often a terminal that nobody has open is looked at; no
-// event tells that it was opened.
+// reopenCheck is how often a terminal that no process has open is looked at: there
+// is no event for its opening.
 const reopenCheck = 50 * time.Millisecond
 
 // reopened waits, after an error of the terminal's input, until it is worth trying

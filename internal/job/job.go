@@ -112,7 +112,7 @@ type Job struct {
 	started   chan struct{}   // closed when the command was started, or could not be
 	ending    chan struct{}   // closed when the job is told to end
 	urgent    chan struct{}   // closed when the server ends it of its own accord
-	abandoned chan struct{}   // closed when nobody waits for output any more
+	abandoned chan struct{}   // closed when output has no reader to wait for any more
 
 	// Set before started is closed, and constant then.
 	proc *cleanup.Group // nil if the command could not be started
@@ -244,7 +244,7 @@ func (j *Job) End(reason string) {
 	j.noteEnd(reason)
 	switch reason {
 	case proto.ReasonHangup, proto.ReasonLinger:
-		j.AbandonOutput() // nobody is there to read
+		j.AbandonOutput() // no client reads it
 	case proto.ReasonShutdown:
 		// The server's grace counts, however long the client asked for: a service
 		// manager would otherwise kill the server at last, and all would stay.

@@ -35,11 +35,11 @@ func (j *Job) leftovers(leave bool) []proto.Process {
 	if err != nil {
 		j.cfg.Log.Warn("cannot look for what the command left behind, ending it blindly", "error", err)
 	}
-	left := []proto.Process{}
+	leftovers := []proto.Process{}
 	for _, m := range members[:min(len(members), maxLeftBehind)] {
-		left = append(left, proto.Process{PID: m.Pid, Name: m.Name, Holding: m.Holding, Running: leave})
+		leftovers = append(leftovers, proto.Process{PID: m.Pid, Name: m.Name, Holding: m.Holding, Running: leave})
 	}
-	return left
+	return leftovers
 }
 
 // endLeftovers ends the processes that the command has left behind, while their

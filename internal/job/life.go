@@ -17,7 +17,7 @@ import (
 //  3. The descendants that are left are ended, while output is still read.
 //  4. Each output ends.
 //  5. The leader is reaped.
-//  6. The exit is told.
+//  6. The owner gets the exit.
 func (j *Job) life() {
 	timeout := j.startTimeout()
 	defer timeout.stop()
@@ -124,7 +124,7 @@ func (j *Job) reap(exit *proto.Exit, leave bool) (lost bool) {
 	} else {
 		status = j.proc.Reap()
 	}
-	for _, m := range j.proc.Left() {
+	for _, m := range j.proc.Survivors() {
 		if !slices.ContainsFunc(exit.LeftBehind, func(p proto.Process) bool { return p.PID == m.Pid && p.Running }) {
 			exit.LeftBehind = append(exit.LeftBehind, proto.Process{PID: m.Pid, Name: m.Name, Running: true})
 		}

@@ -18,8 +18,8 @@ func Main(m *testing.M) { os.Exit(Run(m)) }
 func Run(m *testing.M) int {
 	status := m.Run()
 	if status == 0 {
-		if left := leftover(); left != "" {
-			fmt.Fprintf(os.Stderr, "leak: goroutines left over:\n\n%s\n", left)
+		if leaked := leftover(); leaked != "" {
+			fmt.Fprintf(os.Stderr, "leak: goroutines left over:\n\n%s\n", leaked)
 			status = 1
 		}
 	}
@@ -33,18 +33,18 @@ const settle = 5 * time.Second
 func leftover() string {
 	deadline := time.Now().Add(settle)
 	for {
-		var left []string
+		var leaked []string
 		for i, g := range strings.Split(stacks(), "\n\n") {
 			if i == 0 || harmless(g) {
 				continue // the first is ours
 			}
-			left = append(left, g)
+			leaked = append(leaked, g)
 		}
-		if len(left) == 0 {
+		if len(leaked) == 0 {
 			return ""
 		}
 		if time.Now().After(deadline) {
-			return strings.Join(left, "\n\n")
+			return strings.Join(leaked, "\n\n")
 		}
 		time.Sleep(10 * time.Millisecond) // there is nothing to wait on: a goroutine tells nobody that it ends
 	}

@@ -108,7 +108,7 @@ type OutputState int
 const (
 	OutputNone   OutputState = iota // a terminal's, or stderr with Spec.Merge
 	OutputOpen                      // its descriptor goes beside the State
-	OutputClosed                    // nobody wants it
+	OutputClosed                    // it was closed
 )
 
 // InputState is an Input as it is written down.

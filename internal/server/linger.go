@@ -6,7 +6,7 @@ import (
 	"wsexec/internal/proto"
 )
 
-// A session lingers while nobody has it. When that has lasted for its linger time,
+// A session lingers while no client has it. When that has lasted for its linger time,
 // it is ended, and forgotten once it has ended. A session whose client has detached
 // does not linger while its command runs; from then on it does, for the server's
 // maximum.
@@ -40,7 +40,7 @@ func (x *session) linger() {
 	}
 }
 
-// expire gives the session up, if nobody came since that generation.
+// expire gives the session up, if no client came since that generation.
 func (x *session) expire(generation int) {
 	if !x.setExpired(generation) {
 		return

@@ -27,7 +27,7 @@ type refusal struct {
 	title, detail string
 }
 
-// check says why a request is refused that nobody may make, nil if it is not one.
+// check says why a request is refused to every client, nil if it is not.
 func (s *Server) check(r *http.Request) *refusal {
 	for name, values := range r.Header {
 		if len(values) > 1 && (slices.Contains(once, name) || strings.HasPrefix(name, "Sec-Websocket-")) {

@@ -107,7 +107,7 @@ func (c *claim) wait() {
 var replaced = fail(proto.CodeReplaced, "another client has taken the session over", "")
 
 // attach gives the session to l. A client that is refused changes nothing, unless
-// the client before it has gone on while it was told to leave.
+// the client before it has gone on while it was being replaced.
 func (x *session) attach(l *link.Link, o *proto.Open, sum startSum) (*proto.Opened, *proto.Error) {
 	c, e := x.claim(o, sum)
 	if e != nil {
@@ -199,8 +199,8 @@ func (x *session) attachStreams(l *link.Link, o *proto.Open) *proto.Opened {
 	x.job.Stdin.SetBound(o.Window)
 	for i, s := range x.job.Out {
 		n := uint8(proto.Stdout + i)
-		have, known := o.Have[n]
-		if !known {
+		have, given := o.Have[n]
+		if !given {
 			kept, _ := s.Position()
 			have = proto.Position{Offset: kept, Limit: kept}
 		}
@@ -244,8 +244,8 @@ func (x *session) detachStreams() (released chan struct{}, st state) {
 	return x.seat.released, x.state
 }
 
-// setDrop says whether output that nobody reads goes, or the command waits. x.mu is
-// held.
+// setDrop says whether output without a reader is dropped, or the command waits.
+// x.mu is held.
 func (x *session) setDrop() {
 	away := x.seat.detached && x.seat.link == nil
 	drop, keep := x.onFull == proto.OnFullDrop || x.onFull == "" && away, x.srv.cfg.Window

@@ -1,8 +1,8 @@
 // Package server runs commands for clients that come and go. It is the HTTP
 // handler of wsexec-server, the table of sessions, and their limits.
 //
-//   - http.go: the resources, and who may use them. requestcheck.go: which requests
-//     nobody may make.
+//   - http.go: the resources, and which clients may use them. requestcheck.go: the
+//     requests that no client may make.
 //   - connections.go, arrival.go, opening.go: a connection from accept to the
 //     session that it opens.
 //   - session.go: one session. What runs is its job (package job); how far it has

@@ -103,8 +103,8 @@ func (x *session) Reached(p job.Phase, exit *proto.Exit) {
 	case job.Exited:
 		x.follow(running, ending)
 	case job.Swept:
-		// Before anybody is told of the end, and though the client may never read the
-		// output: a client that knows of the end can have the place.
+		// Before the client gets the exit, and whether or not it ever reads the output:
+		// a client that knows of the end can have the place.
 		x.srv.vacate(x)
 	case job.Ended:
 		defer x.srv.lives.Done()
@@ -191,7 +191,7 @@ func (x *session) serve(c *link.Conn, o *proto.Open, sum startSum, created bool,
 	return nil
 }
 
-// relay runs the link of a client that was told opened, if err is nil.
+// relay runs the link of a client that has got opened, if err is nil.
 func (x *session) relay(c *link.Conn, l *link.Link, err error, done func()) {
 	defer done()
 	ok := x.survives("relay", func() {
@@ -265,7 +265,7 @@ func (x *session) acknowledge() bool {
 // forget takes the session out of the table, whatever its state is.
 func (x *session) forget() { x.forgetIf(byTime, func() bool { return true }) }
 
-// forgetAbandoned forgets the session if it has ended and nobody has it.
+// forgetAbandoned forgets the session if it has ended and no client has it.
 func (x *session) forgetAbandoned() bool {
 	first, _ := x.forgetIf(byTime, func() bool { return x.state == ended && x.seat.empty() })
 	return first

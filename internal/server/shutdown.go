@@ -16,9 +16,9 @@ const (
 )
 
 // Shutdown ends every session in order: TERM, CONT, after its kill-after KILL. It
-// tells the clients that are attached how their sessions ended, and returns when
-// nothing is left. When ctx is done, it kills every session at once; clients that
-// read are still told.
+// sends each attached client its session's exit, and returns when no command runs.
+// When ctx is done, it kills every session at once; clients that read still get the
+// exit.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	s.noNewSessions = true

@@ -8,8 +8,8 @@ type state int
 
 const (
 	starting  state = iota // the command is being started
-	running                // the command runs, and nothing has told it to end
-	ending                 // it was told to end, or has; descendants and output are dealt with
+	running                // the command runs, and is not being ended
+	ending                 // the command is being ended, or has ended; its descendants and output are next
 	ended                  // how it ended is known, and waits to be acknowledged
 	forgotten              // out of the table: acknowledged, given up, not started, or failed
 )

@@ -19,7 +19,7 @@ import (
 // a pipe wakes up.
 type Input struct {
 	term     *Terminal
-	tookTerm func()       // called by a Read that has made the terminal raw
+	onRaw    func()       // called by a Read that has made the terminal raw
 	reopened *poll.Waiter // of the file that was opened once more; nil: none
 	wake     [2]int       // without reopened: a pipe; a byte in it makes a Read look around
 	keys     bool         // the terminal gave single keys when this program started
@@ -33,10 +33,10 @@ type Input struct {
 	bytesTaken int64 // read from a regular file
 }
 
-// NewInput makes the one Input of the program. It calls tookTerm when a Read has
+// NewInput makes the one Input of the program. It calls onRaw when a Read has
 // found this program in the foreground again and made the terminal raw.
-func NewInput(term *Terminal, tookTerm func()) *Input {
-	in := &Input{term: term, tookTerm: tookTerm, wake: [2]int{-1, -1}}
+func NewInput(term *Terminal, onRaw func()) *Input {
+	in := &Input{term: term, onRaw: onRaw, wake: [2]int{-1, -1}}
 	var st unix.Stat_t
 	if unix.Fstat(0, &st) == nil {
 		in.regular = st.Mode&unix.S_IFMT == unix.S_IFREG
@@ -89,7 +89,7 @@ func (in *Input) Read(p []byte) (n int, err error) {
 func (in *Input) readReopened(p []byte) (n int, err error) {
 	foreign := in.foreign()
 	if !foreign {
-		in.takeTerminal()
+		in.makeRaw()
 	}
 	if !in.setDeadline(foreign) {
 		return 0, io.ErrClosedPipe
@@ -140,7 +140,7 @@ func (in *Input) readPolled(p []byte) (int, error) {
 	if in.foreign() {
 		fds[0].Fd, timeout = -1, int(foreignCheck/time.Millisecond)
 	} else {
-		in.takeTerminal()
+		in.makeRaw()
 	}
 	if _, err := unix.Poll(fds, timeout); err != nil {
 		return 0, err
@@ -154,9 +154,9 @@ func (in *Input) readPolled(p []byte) (int, error) {
 	return in.readNow(p)
 }
 
-func (in *Input) takeTerminal() {
-	if taken, _ := in.term.take(); taken {
-		in.tookTerm()
+func (in *Input) makeRaw() {
+	if changed, _ := in.term.makeRaw(); changed {
+		in.onRaw()
 	}
 }
 

@@ -4,10 +4,10 @@ package stdio
 
 import "golang.org/x/sys/unix"
 
-// WatchReaders calls gone for stdout (1) or stderr (2) as soon as its reader has
-// gone, until stop is called. A write would find that out only with the next
-// output.
-func WatchReaders(gone func(fd int)) (stop func()) {
+// WatchReaders calls closed for stdout (1) or stderr (2) as soon as its last reader
+// has closed it, until stop is called. A write would find that out only with the
+// next output.
+func WatchReaders(closed func(fd int)) (stop func()) {
 	var wake [2]int
 	var fds []unix.PollFd
 	var numbers []int
@@ -38,7 +38,7 @@ func WatchReaders(gone func(fd int)) (stop func()) {
 			for i := range fds[:last] {
 				if fds[i].Fd >= 0 && fds[i].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 { // HUP: a socket whose peer closed
 					fds[i].Fd = -1 // poll ignores it from now on
-					gone(numbers[i])
+					closed(numbers[i])
 				}
 			}
 		}

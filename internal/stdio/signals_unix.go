@@ -56,7 +56,7 @@ func (t *Terminal) resume(stdin *Input, s Session) {
 		return
 	}
 	t.continued()
-	t.take()
+	t.makeRaw()
 	if t.PTY() {
 		s.Resize()
 	}

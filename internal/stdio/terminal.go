@@ -51,16 +51,16 @@ func (t *Terminal) Raw() error {
 	t.mu.Lock()
 	t.wanted = true
 	t.mu.Unlock()
-	_, err := t.take()
+	_, err := t.makeRaw()
 	return err
 }
 
 // IsRaw reports whether the terminal is raw: Ctrl-C is a key then, no signal.
 func IsRaw() bool { return raw.Load() }
 
-// take makes the terminal raw if that is wanted, it is not, and this program is in
+// makeRaw makes the terminal raw if that is wanted, it is not, and this program is in
 // the foreground. It reports whether it did so.
-func (t *Terminal) take() (taken bool, err error) {
+func (t *Terminal) makeRaw() (changed bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.wanted || t.restored || raw.Load() || inBackground(0) {
@@ -77,11 +77,11 @@ func (t *Terminal) take() (taken bool, err error) {
 	return true, nil
 }
 
-// suspend restores the modes until the next take.
+// suspend restores the modes until the next makeRaw.
 func (t *Terminal) suspend() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.giveBack()
+	t.restoreModes()
 }
 
 // continued notes that a shell may have reset the modes: what stopped this program
@@ -92,7 +92,7 @@ func (t *Terminal) continued() {
 	raw.Store(false)
 }
 
-func (t *Terminal) giveBack() {
+func (t *Terminal) restoreModes() {
 	if t.saved == nil {
 		return
 	}
@@ -108,7 +108,7 @@ func (t *Terminal) giveBack() {
 func (t *Terminal) Restore() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.giveBack()
+	t.restoreModes()
 	t.restored = true
 }
 
