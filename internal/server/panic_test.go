@@ -70,7 +70,9 @@ func TestPanic(t *testing.T) {
 			t.Run(fmt.Sprintf("%s,tty=%v", tt.work, tty), func(t *testing.T) {
 				var log logBuffer
 				var once sync.Once
-				srv, sock, _ := start(t, server.Config{MaxSessions: 2, MaxDrain: 100 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil))})
+				// The drain lasts for longer than the timeout of settle: the command would
+				// otherwise end, and leave its process, beside that panic.
+				srv, sock, _ := start(t, server.Config{MaxSessions: 2, MaxDrain: 500 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil))})
 				srv.Inject(func(name, work string) {
 					if name == "victim" && work == tt.work {
 						once.Do(func() { panic("injected in " + work) })
