@@ -96,7 +96,7 @@ func flagError(err error) error {
 	return err
 }
 
-// serve runs the server until it is told to end.
+// serve runs the server until a signal ends it.
 func serve(o *options) error {
 	log := newLogWriter(os.Stderr)
 	defer log.flush()

@@ -102,8 +102,8 @@ func (ev *events) sayLost(e client.Lost) {
 	}
 }
 
-// back takes the line about a loss back, or says that the loss is over, before the
-// output goes on.
+// back takes the line about a loss back, or says that there is a connection again,
+// before the output goes on.
 func (ev *events) back(e client.Back) {
 	ev.mu.Lock()
 	ev.stopLossTimer()

@@ -176,7 +176,7 @@ func (k *kin) fork(cmd *procgroup.Command, sys syscall.SysProcAttr) (*ownChild, 
 	return c, err
 }
 
-// end says that the session is over: what is adopted of it from now on is
+// end says that the session has ended: what is adopted of it from now on is
 // ended.
 func (k kin) end() {
 	family.mu.Lock()
@@ -381,7 +381,7 @@ func adoptedCount(wanted func(pid int, m mark) bool, tids ...int) (alive []proct
 }
 
 // isLate reports whether an adopted child has to be ended although no session
-// does it: its own is over, or it has another mark than it was given.
+// does it: its own has ended, or it has another mark than it was given.
 func isLate(pid int, m mark) bool {
 	switch m.server {
 	case family.server:

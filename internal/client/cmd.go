@@ -42,8 +42,8 @@ type Cmd struct {
 	// Stdout and Stderr get the command's output; nil discards it. A Write that
 	// fails ends the stream: the command then writes to a closed pipe. Run
 	// returns the failure as a [*LocalError], unless it is [io.ErrClosedPipe]
-	// or EPIPE: the reader has gone. An [Output] writes less instead of
-	// waiting.
+	// or EPIPE: the pipe has no reader any more. An [Output] writes less
+	// instead of waiting.
 	Stdout, Stderr io.Writer
 	// Size is that of the local terminal, for a session with one. See Resize.
 	Size *Winsize
@@ -132,7 +132,7 @@ func (c *Cmd) spawn(f func()) {
 	}
 }
 
-// after calls f on a goroutine of its own when d is over.
+// after calls f on a goroutine of its own after d.
 func (c *Cmd) after(d time.Duration, f func()) { time.AfterFunc(d, func() { c.spawn(f) }) }
 
 func (c *Cmd) event(e Event) {

@@ -176,7 +176,7 @@ const (
 
 // feedEOF gives each reader of a terminal the end of input, until the command has
 // exited or stdin goes on with another client. It returns false when the terminal
-// is gone.
+// takes no input any more.
 func (j *Job) feedEOF(f *feeder, keys *tty.Keyboard) bool {
 	t := time.NewTimer(eofCheckMin) // one, since this goes on for as long as the job
 	defer t.Stop()

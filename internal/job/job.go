@@ -1,7 +1,7 @@
 // Package job runs one command and keeps its streams, from the start of the
 // command to its exit. It knows no connection and no table of sessions: its
 // [Owner] connects the streams to a client, says when the command is to end, and
-// is told how far the job has come.
+// learns how far the job has come.
 //
 //	j := job.New(cfg)             // the streams exist: j.Stdin, j.Signals, j.Out
 //	err := j.Start(ctx, start)    // the command runs, or why it does not
@@ -110,7 +110,7 @@ type Job struct {
 	ended     <-chan struct{} // closed when the goroutine of the command's life has returned
 	suspended chan struct{}   // closed when the job is being written down
 	started   chan struct{}   // closed when the command was started, or could not be
-	ending    chan struct{}   // closed when the job is told to end
+	ending    chan struct{}   // closed by the first End
 	urgent    chan struct{}   // closed when the server ends it of its own accord
 	abandoned chan struct{}   // closed when output has no reader to wait for any more
 
@@ -120,7 +120,7 @@ type Job struct {
 
 	mu     sync.Mutex
 	phase  Phase
-	reason string      // why the job was told to end, if its command had not ended
+	reason string      // of the first End, if the command had not ended by then
 	buried bool        // something of the job has panicked
 	feeder *feeder     // the newest
 	exit   *proto.Exit // set before Ended
@@ -207,7 +207,7 @@ func (j *Job) reach(p Phase) bool {
 	return later
 }
 
-// IsEnding reports whether the job was told to end.
+// IsEnding reports whether End was called.
 func (j *Job) IsEnding() bool { return isClosed(j.ending) }
 
 // Pid is the number of the command's process, 0 before it was started.
@@ -332,7 +332,7 @@ func (j *Job) Bury() {
 	j.mu.Unlock()
 	j.noteEnd(proto.CodeInternal)
 	j.AbandonOutput()
-	// However the rest goes, the owner learns of the end.
+	// Also if something below panics, the owner learns of the end.
 	defer j.reach(Ended)
 	defer j.reach(Swept)
 	<-j.started

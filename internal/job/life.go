@@ -82,7 +82,7 @@ func (j *Job) settle() {
 	}
 }
 
-// drain waits until output is complete, or the job is told to end.
+// drain waits until output is complete, or End was called.
 func (j *Job) drain() {
 	for _, p := range j.pumps {
 		p.drain()

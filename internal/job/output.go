@@ -91,7 +91,7 @@ func (p *pump) finish() {
 	p.out.SetReadDeadline(time.Now())
 }
 
-// abort ends the stream where it is, of a pump that was told to finish.
+// abort ends the stream where it is. It comes after finish.
 func (p *pump) abort() { p.log.Abort(errAbandoned) }
 
 // suspend makes the pump return without ending the stream.
@@ -103,8 +103,8 @@ func (p *pump) suspend() {
 	p.log.Abort(errSuspended)
 }
 
-// run moves output until that ends, or the pump is told to finish, and ends the
-// stream, unless the pump was suspended.
+// run moves output until that ends, or finish was called, and ends the stream,
+// unless the pump was suspended.
 func (p *pump) run() {
 	defer func() {
 		if p.current() != suspended {
@@ -115,7 +115,7 @@ func (p *pump) run() {
 	p.move()
 }
 
-// move reads until the output ends or the pump is told to finish.
+// move reads until the output ends or finish was called.
 func (p *pump) move() {
 	var drained time.Duration // since the leader's exit, without the time at a full window
 	var seen int64            // bytes read in the present phase

@@ -22,7 +22,8 @@ type Process interface {
 	// Wait blocks until the process has ended, and leaves the zombie. It
 	// returns false if it was made to give up before (see Group.Save).
 	Wait() (ended bool)
-	// Signal signals its process group. ESRCH: the group is gone.
+	// Signal signals its process group. ESRCH: there is no such
+	// group any more.
 	Signal(sig syscall.Signal) error
 	// Reap takes the status of the process, which has ended.
 	Reap() Status
@@ -158,7 +159,7 @@ func (g *Group) Signal(sig syscall.Signal) error {
 }
 
 // SignalGroup sends sig to the leader's group alone, whatever the terminal's
-// foreground group is. A group that is gone, or was reaped, is no error.
+// foreground group is. A group that has ended, or was reaped, is no error.
 func (g *Group) SignalGroup(sig syscall.Signal) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

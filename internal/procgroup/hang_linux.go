@@ -27,8 +27,8 @@ var answering = []int64{
 }
 
 // MayHang reports whether execve of the command may. If not, release is to be
-// called once that is over: until then the program and its interpreters are
-// open, and nobody can take a lease on a file that is open.
+// called after the execve: until then the program and its interpreters are open,
+// and no process can take a lease on a file that is open.
 func (c *Command) MayHang() (release func(), may bool) {
 	var opened []int
 	release = func() {

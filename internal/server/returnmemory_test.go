@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Memory is given back once after a burst of starts, and not before that is over, nor for a
+// Memory is given back once after a burst of starts, not during it, and not for a
 // few starts.
 func TestReturnMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"time"
+
 	"wsexec/internal/proto"
 )
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+
 	"wsexec/internal/proto"
 )
 

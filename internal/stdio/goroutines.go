@@ -7,7 +7,7 @@ import "time"
 // the terminal raw.
 func Go(f func()) { go guard(f) }
 
-// After calls f on a goroutine of its own when d is over.
+// After calls f on a goroutine of its own after d.
 func After(d time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(d, func() { guard(f) })
 }

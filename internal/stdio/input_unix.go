@@ -72,7 +72,7 @@ func (in *Input) Read(p []byte) (n int, err error) {
 		case err == unix.EINTR, err == unix.EAGAIN:
 			continue
 		case err == unix.EIO && in.terminal:
-			return 0, io.EOF // the terminal is gone
+			return 0, io.EOF // the terminal has hung up
 		case err == unix.EBADF:
 			return 0, io.EOF // open for writing only: GNU nohup gives such a /dev/null
 		case err != nil:

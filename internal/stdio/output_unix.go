@@ -22,7 +22,7 @@ type Output struct {
 	piece       int // at most so many bytes in one write(2)
 	try         func(fd int, p []byte) (int, error)
 	nonBlocking bool // try never waits
-	terminal    bool // when it was made: one that is gone is none any more
+	terminal    bool // at the start: a terminal that has hung up is none any more
 }
 
 // terminalPiece is how much is written at once to a terminal that has room. The

@@ -75,7 +75,7 @@ func (c *Cursor) Attach(off, limit int64, wake func()) error {
 	return nil
 }
 
-// Detach ends the connection: the link is gone and makes no more calls.
+// Detach ends the connection: the link makes no more calls.
 func (c *Cursor) Detach() {
 	c.log.mu.Lock()
 	defer c.log.mu.Unlock()

@@ -384,7 +384,7 @@ func (r *Receiver) SetMax(n int64) {
 	r.mu.Unlock()
 }
 
-// Detach ends the connection: the link is gone and makes no more calls. What
+// Detach ends the connection: the link makes no more calls. What
 // was received and not handed out is forgotten; the sender has it.
 func (r *Receiver) Detach() {
 	r.mu.Lock()

@@ -144,7 +144,8 @@ func wantBlame(t *testing.T, err error, dir, at string, owner bool) {
 	}
 }
 
-// What is not there, or no directory, is told as by open(2), of the path that was asked for.
+// The error of a path that does not exist, or goes through a file, is that of
+// open(2), and names the path that was asked for.
 func TestNotThere(t *testing.T) {
 	dir := plant(t, []node{
 		{path: "d/", mode: 0o700, uid: os.Getuid()}, {path: "f", mode: 0o600, uid: os.Getuid()},
