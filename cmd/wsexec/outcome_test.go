@@ -242,7 +242,7 @@ func TestConnectFailure(t *testing.T) {
 		{"no answer", client.ConnectError{URL: "wss://h", Err: get(context.DeadlineExceeded)}, "0 cannot reach the server at wss://h: context deadline exceeded | check the address in --server or WSEXEC_SERVER"},
 		{"closed", client.ConnectError{URL: "ws://h", Err: get(io.EOF)}, "0 cannot reach the server at ws://h: EOF"},
 		{"no TLS", client.ConnectError{URL: "wss://h", Err: get(http.ErrSchemeMismatch)}, "0 cannot reach the server at wss://h: what answers there does not speak TLS | is it --server ws://h?"},
-		{"TLS", client.ConnectError{URL: "ws://h", Err: get(fmt.Errorf("broken: %w", malformed))}, "0 cannot reach the server at ws://h: what answers there may speak TLS: broken: malformed HTTP response \"\\x15\\x03\\x01\" | is it --server wss://h?"},
+		{"TLS", client.ConnectError{URL: "ws://h", Err: get(&client.NotHTTPError{Err: fmt.Errorf("broken: %w", malformed)})}, "0 cannot reach the server at ws://h: what answers there may speak TLS: broken: malformed HTTP response \"\\x15\\x03\\x01\" | is it --server wss://h?"},
 		{"TLS of Go", client.ConnectError{URL: "ws://h", Status: 400, Err: errors.New("x")}, "0 cannot reach the server at ws://h: what answers there may speak TLS: HTTP status 400 | is it --server wss://h?"},
 		{"redirected", client.ConnectError{URL: "ws://h", Status: 301, Location: "https://h/", Err: errors.New("x")}, "0 ws://h redirects to https://h/ (HTTP status 301) | is it --server wss://h?"},
 		{"redirected elsewhere", client.ConnectError{URL: "ws://h", Status: 302, Location: "https://x/", Err: errors.New("x")}, "0 ws://h redirects to https://x/ (HTTP status 302)"},

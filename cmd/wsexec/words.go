@@ -12,7 +12,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -481,6 +480,7 @@ func unreachable(e *client.ConnectError, own string) (message, bool) {
 	scheme, rest, _ := strings.Cut(where, ":")
 	secure := scheme == "wss" || scheme == "https"
 	var proxy *client.ProxyError
+	var other *client.NotHTTPError
 	switch {
 	case errors.As(e.Err, &proxy):
 		variable := "HTTP_PROXY"
@@ -500,7 +500,7 @@ func unreachable(e *client.ConnectError, own string) (message, bool) {
 		return failure(fmt.Sprintf("%s redirects to %s (HTTP status %d)", where, to, e.Status), hint), true
 	case secure && (errors.Is(e.Err, http.ErrSchemeMismatch) || errors.As(e.Err, &plain)):
 		return cannot("what answers there does not speak TLS", "is it --server ws:"+rest+"?")
-	case !secure && (e.Status == http.StatusBadRequest && e.Problem == nil || e.Status == 0 && isNotHTTP(e.Err)):
+	case (scheme == "ws" || scheme == "http") && (e.Status == http.StatusBadRequest && e.Problem == nil || errors.As(e.Err, &other)):
 		why := "HTTP status 400" // of Go's own TLS servers, among others
 		if e.Status == 0 {
 			why = innermost(e.Err).Error()
@@ -510,21 +510,6 @@ func unreachable(e *client.ConnectError, own string) (message, bool) {
 		return message{}, false
 	}
 	return cannot(innermost(e.Err).Error(), reachHint(e.Err, where, own))
-}
-
-// isNotHTTP reports whether an error of a request is none of the network, nor of
-// waiting for it: then an answer came, which is no HTTP. The errors of net/http that
-// say so have no type that could be asked for.
-func isNotHTTP(err error) bool {
-	var network net.Error // also of url.Error, which has its own
-	var u *url.Error
-	if errors.As(err, &u) {
-		err = u.Err
-	}
-	var number syscall.Errno
-	return !errors.As(err, &network) && !errors.As(err, &number) &&
-		!errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) &&
-		!errors.Is(err, context.Canceled) && !errors.Is(err, fs.ErrNotExist)
 }
 
 func reachHint(err error, where, own string) string {

@@ -70,7 +70,7 @@ func (c *connector) connect(ctx context.Context) error {
 // dial makes a connection within limit; beside is [link.DialOptions].Every. A
 // failure before the command was ever asked for is final.
 func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn *link.Conn, err error) {
-	timeout := fmt.Errorf("no answer within %v", limit.Round(time.Millisecond))
+	timeout := error(noAnswerWithin(limit))
 	if limit < connectTimeout {
 		timeout = shortTry{timeout}
 	}
@@ -89,6 +89,9 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 		}
 		ce := server.connectError(resp, err)
 		if c.try == 0 || ce.Status >= 400 && ce.Status < 500 && ce.Status != http.StatusTooManyRequests && ce.Status != http.StatusRequestTimeout {
+			if c.mayHaveStarted() {
+				return fmt.Errorf("%w: %w", ErrUnknownStart, ce)
+			}
 			return ce
 		}
 		return ce.Err
@@ -182,3 +185,13 @@ func (c *connector) control(m any) error {
 	}
 	return nil
 }
+
+// noAnswerWithin is the failure of a connection that took too long.
+type noAnswerWithin time.Duration
+
+func (d noAnswerWithin) Error() string {
+	return fmt.Sprintf("no answer within %v", time.Duration(d).Round(time.Millisecond))
+}
+
+// Is makes it a [context.DeadlineExceeded].
+func (noAnswerWithin) Is(err error) bool { return err == context.DeadlineExceeded }

@@ -81,6 +81,13 @@ type ProxyError struct {
 
 func (e *ProxyError) Error() string { return (*link.ProxyError)(e).Error() }
 
+// A NotHTTPError, in the chain of a [ConnectError], is what answered and does not
+// speak HTTP.
+type NotHTTPError struct{ Err error }
+
+func (e *NotHTTPError) Error() string { return e.Err.Error() }
+func (e *NotHTTPError) Unwrap() error { return e.Err }
+
 // A LocalError is a failure of this side, as of reading or writing a local
 // stream.
 type LocalError struct {
@@ -95,11 +102,14 @@ func (e *LocalError) Unwrap() error { return e.Err }
 func translate(err error) error {
 	var final *proto.Error
 	var proxy *link.ProxyError
+	var other *link.NotHTTPError
 	switch {
 	case errors.As(err, &final):
 		return (*Error)(final)
 	case errors.As(err, &proxy):
 		return (*ProxyError)(proxy)
+	case errors.As(err, &other):
+		return &NotHTTPError{other.Err}
 	case errors.Is(err, link.ErrProtocol):
 		return fmt.Errorf("%w: %s", ErrBroken, strings.TrimPrefix(err.Error(), link.ErrProtocol.Error()+": "))
 	}

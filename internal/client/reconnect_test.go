@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -300,6 +301,25 @@ func TestTooLarge(t *testing.T) {
 		var serverErr *Error
 		if !errors.As(err, &serverErr) || serverErr.Code != CodeTooLarge || took != 0 || len(f.opens) != 0 {
 			t.Errorf("Run = %v after %v and %d opens, want too-large at once", err, took, len(f.opens))
+		}
+	})
+}
+
+// A refusal after a connection that took the open: the command may have run, which
+// the status file did not say.
+func TestRefusedAfterOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t, serve: func(int, *peer.Conn, *proto.Open) {}} // takes it, and is lost
+		f.http = func(n int, w http.ResponseWriter, _ *http.Request) bool {
+			if n > 1 {
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+			return n > 1
+		}
+		_, _, err := f.run(f.cmd())
+		var refused *ConnectError
+		if !errors.Is(err, ErrUnknownStart) || !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
+			t.Errorf("Run = %v", err)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -103,11 +104,37 @@ func newTransport(opts DialOptions) *transport {
 
 // NewTransport returns a transport for requests without an upgrade. It reaches
 // the server as Dial does. Each request has a connection of its own.
-func NewTransport(dial Dialer) http.RoundTripper { return newTransport(DialOptions{Dial: dial}) }
+func NewTransport(dial Dialer) http.RoundTripper { return plain{newTransport(DialOptions{Dial: dial})} }
+
+// plain refuses an upgrade: none was asked for, and the body of an upgraded
+// connection does not end with the request's context.
+type plain struct{ *transport }
+
+func (p plain) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := p.transport.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body.Close()
+		return nil, errors.New("what answers there upgrades a plain request")
+	}
+	return resp, err
+}
+
+// A NotHTTPError is the failure of a request that something answered which does
+// not speak HTTP.
+type NotHTTPError struct{ Err error }
+
+func (e *NotHTTPError) Error() string { return e.Err.Error() }
+func (e *NotHTTPError) Unwrap() error { return e.Err }
+
+// isNotHTTP tells the answer that is no HTTP from other failures. net/http has no
+// type for it (Go 1.26, response.go, ReadResponse).
+func isNotHTTP(err error) bool {
+	return strings.Contains(err.Error(), "malformed HTTP response") || strings.Contains(err.Error(), "malformed HTTP version")
+}
 
 // RoundTrip implements [http.RoundTripper].
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	connect := t.connect
+	connect, direct := t.connect, true
 	var socks func(*http.Request) (*url.URL, error)
 	if !t.fixed {
 		proxy, err := t.proxy(req)
@@ -116,9 +143,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		case proxy == nil:
 		case proxy.Scheme == "http", proxy.Scheme == "https":
-			connect = tunnel(connect, proxy)
+			connect, direct = tunnel(connect, proxy), false
 		default:
-			socks = http.ProxyURL(proxy)
+			socks, direct = http.ProxyURL(proxy), false
 		}
 	}
 	h := &http.Transport{
@@ -134,7 +161,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: MaxResponseHeader,
 	}
-	return h.RoundTrip(req)
+	resp, err := h.RoundTrip(req)
+	if err != nil && direct && isNotHTTP(err) {
+		err = &NotHTTPError{err}
+	}
+	return resp, err
 }
 
 // upgrades refuses an upgrade to another protocol before the library does. The

@@ -36,9 +36,9 @@ func TestResponse(t *testing.T) {
 		name, response, want string // of the error
 		status               int
 	}{
-		{"switch", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "", 101},
+		{"switch", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "upgrades a plain request", 0},
 		{"refusal", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno", "", 401},
-		{"early hints", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n", "", 101},
+		{"early hints", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "", 401},
 		{"hints for ever", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", MaxResponseHeader), "exceeded 65536 bytes", 0},
 		{"long header", "HTTP/1.1 401 Unauthorized\r\nX: " + strings.Repeat("x", 2*MaxResponseHeader) + "\r\n\r\n", "exceeded 65536 bytes", 0},
 		{"no HTTP", "\x15\x03\x01\x00\x02\x02\x16\r\n", "malformed HTTP response", 0},
@@ -50,6 +50,10 @@ func TestResponse(t *testing.T) {
 				t.Errorf("%v, want %q", err, tt.want)
 			case tt.want == "" && (err != nil || resp.StatusCode != tt.status):
 				t.Errorf("%v, %v; want status %d", resp, err, tt.status)
+			}
+			var other *NotHTTPError
+			if errors.As(err, &other) != (tt.name == "no HTTP") {
+				t.Errorf("%T", err)
 			}
 			if resp != nil {
 				resp.Body.Close()

@@ -41,10 +41,10 @@ func stop() (continued bool) {
 // A sigaction is the kernel's, whatever its layout and size here.
 type sigaction [128]byte
 
-func setAction(Action, old *sigaction) syscall.Errno {
+func setAction(action, old *sigaction) syscall.Errno {
 	const setSize = 8 // of the kernel's sigset_t, but for mips
 	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP),
-		uintptr(unsafe.Pointer(Action)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
+		uintptr(unsafe.Pointer(action)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
 	return errno
 }
 
