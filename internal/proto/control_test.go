@@ -81,7 +81,7 @@ func TestControlUnknownMembers(t *testing.T) {
 	for _, tt := range examples() {
 		more := strings.ReplaceAll(tt.json, `":{"term`, `":{"new":[{"x":null}],"term`)
 		more = strings.Replace(more, `{"argv"`, `{"new":1.5e300,"argv"`, 1)
-		more = `{"newer":{"type":"bye","rows":0},` + more[1:]
+		more = `{"newer":{"type":"bye","rows":0,"10":1e999,"1":[],"100":{}},"":{"":null},` + more[1:]
 		got, err := ParseControl([]byte(more))
 		if err != nil || !reflect.DeepEqual(got, tt.msg) {
 			t.Errorf("%s: %+v, %v", more, got, err)
@@ -130,6 +130,7 @@ func TestParseControlRefuses(t *testing.T) {
 		}
 		return `{"type":"opened","have":` + have + `,"from":` + from + rest + `}`
 	}
+	long := strings.Repeat("x", MaxControl)
 	const have, from = `{"0":[0,1],"3":[0,64]}`, `{"1":0,"2":0}`
 	for _, tt := range []struct{ msg, want string }{
 		{``, "truncated"},
@@ -200,8 +201,14 @@ func TestParseControlRefuses(t *testing.T) {
 		{open(`,"start":{"argv":["ls!"]}`), "base64"},
 		{open(`,"start":{"argv":["bHM"]}`), "base64"},
 		{open(`,"start":{"argv":"bHM="}`), "a JSON "},
-		{open(`,"start":{"argv":["bHM=",null]}`), "a null in an array"},
-		{open(`,"start":{"argv":["bHM="],"env":[null]}`), "a null in an array"},
+		{open(`,"start":{"argv":["bHM=",null]}`), `"argv" has a null`},
+		{open(`,"start":{"argv":["bHM="],"env":[null]}`), `"env" has a null`},
+		{open(`,"start":{"argv":["` + long + `",null]}`), "a null in an array"},
+		{open(`,"start":{"argv":["` + long + `"],"env":[null]}`), "a null in an array"},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"1":null}}}`), `"modes" has a null`},
+		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"1":3,"01":4}}}`), `second member "1"`},
+		{open(`,"start":{"argv":["bHM="],"argv":["cm0="]}`), `second member "argv"`},
+		{open(`,"have":{"1":[0,0],"1":[5,5]}`), `second member "1"`},
 		{open(`,"start":{"argv":["bHM="],"timeout":1.5}`), "a JSON "},
 		{open(`,"start":{"argv":["bHM="],"tty":{"term":"x","rows":1,"cols":1,"modes":{"0":0,"255":4294967295}}}`), ""},
 		{open(`,"start":{"argv":["bHM="],"tty":{"modes":{"256":0}}}`), "256"},
@@ -220,6 +227,10 @@ func TestParseControlRefuses(t *testing.T) {
 		{opened(`{"0":[0,1],"3":[0,64],"2":[0,1]}`, from, ``), "have names stream 2"},
 		{opened(`{"0":[0,1],"3":[0,64],"4":[0,1]}`, from, ``), "have names stream 4"},
 		{opened(have, `{"1":0}`, ``), "from lacks stream 2"},
+		{opened(have, `{"1":null,"2":0}`, ``), `"from" has a null`},
+		{opened(have, `{"1":7,"1":0,"2":0}`, ``), `second member "1"`},
+		{opened(have, `{"1":7,"2":0,"0001":0}`, ``), `second member "1"`},
+		{opened(have, from, `,"FROM":{"1":7}`), `second member "FROM"`}, // the maps were merged
 		{opened(have, `{"2":0}`, ``), "from lacks stream 1"},
 		{opened(have, `null`, ``), "from lacks"},
 		{opened(have, `{"1":0,"2":0,"0":0}`, ``), "from names stream 0"},
@@ -250,6 +261,21 @@ func TestParseControlRefuses(t *testing.T) {
 		{`{"type":"exit"}`, "not one of code and signal"},
 		{`{"type":"exit","code":0,"signal":9}`, "not one of code and signal"},
 		{`{"type":"exit","code":null,"signal":9}`, ""},
+		// The last of two was taken: a command that failed had succeeded.
+		{`{"type":"exit","code":7,"code":0}`, `second member "code"`},
+		{`{"type":"exit","code":7,"Code":0}`, `second member "Code"`},
+		{`{"type":"exit","code":7,"\u0063ode":0}`, `second member "code"`},
+		{`{"type":"exit","ſtdin":7,"code":0,"stdin":0}`, `second member "stdin"`},
+		{`{"type":"exit","code":0,"signal":9,"signal":0}`, `second member "signal"`},
+		{`{"type":"exit","signal":9,"signal":0}`, `second member "signal"`},
+		{`{"type":"exit","code":0,"signal":9,"signal":null,"SIGNAL":0}`, `second member "signal"`},
+		{`{"type":"exit","code":0,"reason":"hangup","REASON":""}`, `second member "REASON"`},
+		{`{"type":"error","type":"exit","code":0}`, `second member "type"`},
+		{`{"type":"error","Type":"exit","code":0}`, `second member "Type"`},
+		{`{"type":"exit","code":0,"left_behind":[{"pid":5,"name":"a"},null]}`, `"left_behind" has a null`},
+		{`{"type":"exit","code":0,"left_behind":[{"pid":5,"name":"a","Pid":6}]}`, `second member "Pid"`},
+		{`{"type":"exit","code":0,"left_behind":[{"pid":5,"name":"a"},{"pid":6,"name":"b"}]}`, ""},
+		{`{"type":"exit","code":0,"left_behind":null,"reason":null,"code_":7,"cod":7}`, ""},
 		{`{"type":"exit","code":255}`, ""},
 		{`{"type":"exit","code":256}`, "code 256"},
 		{`{"type":"exit","code":-1}`, "code -1"},
@@ -529,14 +555,15 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// FuzzParseControl: what parses marshals and parses again to the same value,
-// and the checks never panic.
+// FuzzParseControl: what parses marshals and parses again to the same value, a
+// second type in any letters is refused, and the checks never panic.
 func FuzzParseControl(f *testing.F) {
 	for _, tt := range examples() {
 		f.Add([]byte(tt.json))
 	}
 	f.Add([]byte(`{"type":"open","client":"` + someID + `","try":1,"start":{"argv":[null,""],"env":[],"dir":"","tty":{}},"have":{}}`))
 	f.Add([]byte("{\"type\":\"error\",\"title\":\"\xff<\"}"))
+	f.Add([]byte(`{"type":"exit","code":7,"Code":0,"left_behind":[null],"new":{"01":1,"1":null}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := ParseControl(b)
 		if err != nil {
@@ -547,6 +574,10 @@ func FuzzParseControl(f *testing.F) {
 		}
 		if o, ok := m.(*Open); ok && o.Start != nil {
 			o.Start.Check()
+		}
+		twice := bytes.Replace(b, []byte("{"), []byte(`{"TYPE":"exit",`), 1)
+		if m, err := ParseControl(twice); err == nil && len(twice) <= MaxControl {
+			t.Fatalf("%s parsed to %+v", twice, m)
 		}
 		first, err := Marshal(m)
 		if err != nil {
@@ -578,5 +609,27 @@ func TestControlNotUTF8(t *testing.T) {
 	}
 	if _, err := ParseControl([]byte(head + "grüße €𝄞" + tail)); err != nil {
 		t.Error(err)
+	}
+}
+
+// The walk of a message that is as bad as it can be (names), and of the two
+// that a run gets.
+func BenchmarkParseControl(b *testing.B) {
+	names := `{"type":"bye"`
+	for i := 0; len(names) < MaxControl-10; i++ {
+		names += fmt.Sprintf(`,"%x":0`, 0xa00+i)
+	}
+	for name, msg := range map[string]string{
+		"opened": `{"type":"opened","pid":4711,"resumed":true,"tty":true,"linger":300000,"keepalive":15000,"have":{"0":[1,2],"3":[0,64]},"from":{"1":3,"2":0},"crc":4294967295,"window":1048576}`,
+		"exit":   `{"type":"exit","code":0,"stdin":3}`,
+		"names":  names + "}",
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := ParseControl([]byte(msg)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

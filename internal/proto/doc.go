@@ -136,13 +136,18 @@
 // binary message is a frame. WebSocket messages may be fragmented.
 //
 //   - A member with a name that is not on this page is ignored. Names are
-//     written as on this page, each once in an object. A receiver may take a
-//     name in other letters, or the second of two, for the right one.
-//   - A type, a kind or a stream that is not on this page, a null in an array,
-//     and a message that breaks any other rule of this page are breaches. They
-//     close the connection with close code 1002 (1009 if the message is too
-//     long) and a reason, and harm no other session. A client that closes so, or
-//     gets one of these codes, does not connect again: the same would happen.
+//     written as on this page, each once in an object. Two that differ only in
+//     case, or as numbers in leading zeros, are the same name. A receiver may
+//     take a name in another case for the right one.
+//   - A type, a kind or a stream that is not on this page, a second member of
+//     the same name, a null in an array or as the value of a member whose name
+//     is a number, and a message that breaks any other rule of this page are
+//     breaches. In an open of more than 4,096 bytes a receiver may miss the
+//     second member and the null of such a member.
+//   - Breaches close the connection with close code 1002 (1009 if the message is
+//     too long) and a reason, and harm no other session. A client that closes
+//     so, or gets one of these codes, does not connect again: the same would
+//     happen.
 //   - A message that ends too early may be the trace of a peer that died (see
 //     the note at the end). It is a lost connection, closed with 1007, and the
 //     client connects again. So is a text message that is not UTF-8.

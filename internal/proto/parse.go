@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -74,6 +76,13 @@ func ParseControl(b []byte) (any, error) {
 	}
 	m := reflect.New(t).Interface()
 	err = unmarshal(b, m)
+	// Only an open is longer. It says nothing about how a command ended, and to
+	// check 4 MiB would take most of a second.
+	if err == nil && len(b) <= MaxControl {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber() // a number of an unknown member may be of any size
+		err = checkValue(d, "", true)
+	}
 	if c, ok := m.(interface{ check() error }); ok && err == nil {
 		err = c.check()
 	}
@@ -104,4 +113,50 @@ func unmarshal(b []byte, v any) error {
 	return err
 }
 
+// checkValue reads the next value of d, which belongs to member, and refuses two
+// things that [json.Unmarshal] accepts: a second member of the same name in an
+// object, where the last one would win, and a null in an array or a map by
+// numbers, which would be zero.
+func checkValue(d *json.Decoder, member string, nullable bool) error {
+	t, err := d.Token()
+	switch {
+	case err != nil:
+		return err
+	case t == nil && !nullable:
+		return fmt.Errorf("member %.40q has a null among its values", member)
+	case t == json.Delim('['):
+		for d.More() {
+			if err := checkValue(d, member, false); err != nil {
+				return err
+			}
+		}
+		_, err = d.Token()
+	case t == json.Delim('{'):
+		var names []string
+		for d.More() {
+			t, err := d.Token()
+			if err != nil {
+				return err
+			}
+			name := t.(string)
+			in, number := name, strings.Trim(name, "0123456789") == "" && name != ""
+			if number {
+				last := len(name) - 1
+				name = strings.TrimLeft(name[:last], "0") + name[last:] // 01 is 1
+				in = member
+			}
+			if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
+				return fmt.Errorf("a second member %.40q", name)
+			}
+			names = append(names, name)
+			if err := checkValue(d, in, !number); err != nil {
+				return err
+			}
+		}
+		_, err = d.Token()
+	}
+	return err
+}
+
+// errNull is the error of a null in argv or env of an open of any length.
 var errNull = errors.New("a null in an array")
