@@ -113,9 +113,9 @@ func (c *Conn) Refuse(err error) {
 type Room struct {
 	Free    int64        // length of a message that needs no room, in bytes
 	Reserve func() error // waits for room for a message of the greatest length
-	// Parse waits until a message of size bytes and that many strings may be
-	// parsed; done is called when it was.
-	Parse func(size, strings int) (done func(), _ error)
+	// Parse waits until a message of size bytes and that many strings or
+	// elements of arrays may be parsed; done is called when it was.
+	Parse func(size, elements int) (done func(), _ error)
 }
 
 // ReadControl reads one control message of at most max bytes within d.
@@ -124,9 +124,9 @@ func (c *Conn) ReadControl(max int64, d time.Duration) (any, error) {
 }
 
 // ReadOpen is ReadControl for an open. In a message longer than
-// [proto.MaxControl] each string counts for [proto.StringCost] bytes more. A
-// message longer than room.Free waits for room; that time does not count for d.
-// Errors of room are returned unchanged.
+// [proto.MaxControl] each string, or each comma if there are more, counts for
+// [proto.StringCost] bytes more. A message longer than room.Free waits for room;
+// that time does not count for d. Errors of room are returned unchanged.
 func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 	c.ws.SetReadLimit(-1) // at a limit the library would close before the peer gets our error
 	deadline := time.Now().Add(d)
@@ -177,16 +177,20 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 	if size <= proto.MaxControl {
 		return parseControl(b)
 	}
-	quotes := 0
+	quotes, commas := 0, 0
 	for _, p := range pieces {
 		quotes += bytes.Count(p, []byte{'"'})
+		commas += bytes.Count(p, []byte{','})
 	}
-	strings := quotes / 2
-	if size+int64(strings)*proto.StringCost > max {
-		return nil, fmt.Errorf("%w: %w: %d strings, and more than %d bytes", ErrProtocol, ErrTooLong, strings, max)
+	elements := quotes / 2
+	if commas > elements { // [] and null are parsed as elements of argv, too
+		elements = commas
+	}
+	if size+int64(elements)*proto.StringCost > max {
+		return nil, fmt.Errorf("%w: %w: %d strings or elements, and more than %d bytes", ErrProtocol, ErrTooLong, elements, max)
 	}
 	if room.Parse != nil {
-		done, err := room.Parse(int(size), strings)
+		done, err := room.Parse(int(size), elements)
 		if err != nil {
 			return nil, err
 		}

@@ -2,7 +2,11 @@ package link
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
+	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -26,4 +30,36 @@ func (c *Conn) ReadFrame() (proto.Frame, error) {
 		return proto.Frame{}, fmt.Errorf("%w: a control message, where a frame must come", ErrProtocol)
 	}
 	return proto.ParseFrame(b)
+}
+
+// An argv of [] or null has no quotes. It counted for nothing, and was parsed
+// into 24 bytes for each 3.
+func TestReadOpenCountsElements(t *testing.T) {
+	const elements = 10_000
+	for _, element := range []string{`""`, `"YQ=="`, `[]`, `null`} {
+		msg := []byte(`{"type":"open","client":"` + proto.NewID() + `","try":1,"start":{"argv":[` + strings.Repeat(element+",", elements-1) + element + `]}}`)
+		for _, max := range []int{len(msg) + elements*proto.StringCost/2, proto.MaxOpen} {
+			t.Run(fmt.Sprintf("%s,max=%d", element, max), func(t *testing.T) {
+				a, b := tcpPair(t)
+				client, server := connect(t, a, b)
+				go client.ws.Write(context.Background(), websocket.MessageText, msg)
+				counted := 0
+				_, err := server.ReadOpen(int64(max), time.Minute, Room{Free: 1000, Reserve: func() error { return nil }, Parse: func(size, n int) (func(), error) {
+					if size != len(msg) {
+						t.Errorf("size %d, want %d", size, len(msg))
+					}
+					counted = n
+					return func() {}, nil
+				}})
+				switch {
+				case max < proto.MaxOpen && !errors.Is(err, ErrTooLong):
+					t.Errorf("%v, want ErrTooLong", err)
+				case max == proto.MaxOpen && (counted < elements-1 || counted > elements+20):
+					t.Errorf("%d elements counted, want about %d", counted, elements)
+				case max == proto.MaxOpen && (err != nil) != (element == "null"):
+					t.Error(err)
+				}
+			})
+		}
+	}
 }

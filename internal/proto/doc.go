@@ -480,7 +480,7 @@
 //
 //   - A control message has at most 4,096 bytes.
 //   - An open has at most 4 MiB, or less if the server wants (too-large). Each
-//     string in it counts for 12 bytes more.
+//     string in it, or each comma if there are more, counts for 12 bytes more.
 //   - A frame has at most 65,546 bytes.
 //
 // # A note on truncation

@@ -23,7 +23,7 @@ const (
 	someOpen = 256 << 10
 	// An open is there three times while it is parsed (in pieces, joined, and as
 	// values), and its strings three times until the command was started (as values,
-	// as arguments, and as execve takes them). Each string costs a slice's header, a
+	// as arguments, and as execve takes them). Each element costs a slice's header, a
 	// string's header, a pointer, and at least 16 bytes for execve.
 	parsedCopies     = 3
 	parsedStringCost = 72
@@ -55,12 +55,12 @@ func (o *openRoom) reserve() error {
 
 // parse waits for room for the parsed open, and then for the turn to parse it. done
 // ends the turn.
-func (o *openRoom) parse(size, strings int) (done func(), _ error) {
+func (o *openRoom) parse(size, elements int) (done func(), _ error) {
 	r := parsingSome
 	if size > someOpen {
 		r = parsing
 	}
-	n := parsedBytesOf(size, strings)
+	n := parsedBytesOf(size, elements)
 	if !o.await(parsedBytes, n) {
 		return nil, fail(proto.CodeLimit, "too many large commands are being started", fmt.Sprintf("there was no room for another one for %v; the server's --open-memory raises the bound", o.s.cfg.OpenTimeout))
 	}
@@ -78,7 +78,7 @@ func (o *openRoom) parse(size, strings int) (done func(), _ error) {
 }
 
 // parsedBytesOf is how much an open takes at most once it is parsed.
-func parsedBytesOf(size, strings int) int { return parsedCopies*size + parsedStringCost*strings }
+func parsedBytesOf(size, elements int) int { return parsedCopies*size + parsedStringCost*elements }
 
 func (o *openRoom) await(r row, n int) bool {
 	t := time.NewTimer(o.s.cfg.OpenTimeout)
