@@ -20,15 +20,14 @@ var errBuried = errors.New("the job was given up")
 // the end of the older client's stdin. The new one begins when the older one has
 // returned, so the end cannot come after what the new client types.
 type feeder struct {
-	stop chan struct{}   // closed when there is a newer feeder, or by Save
+	stop chan struct{}   // closed when there is a newer feeder, or by Save; under Job.mu
 	done <-chan struct{} // closed when this one has returned
 }
 
-// startFeeder starts the next feeder, unless the command has exited.
+// startFeeder starts the next feeder, unless the command has exited or the job
+// is suspended. The caller holds mu.
 func (j *Job) startFeeder() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.phase >= Exited {
+	if j.phase >= Exited || isClosed(j.suspended) {
 		return
 	}
 	older := j.feeder

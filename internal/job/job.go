@@ -122,6 +122,7 @@ type Job struct {
 	phase  Phase
 	reason string      // of the first End, if the command had not ended by then
 	buried bool        // something of the job has panicked
+	saved  bool        // Save has succeeded
 	feeder *feeder     // the newest
 	exit   *proto.Exit // set before Ended
 	lost   bool        // output of a pump that had ended before Restore was thrown away
@@ -192,11 +193,11 @@ func (j *Job) after(work string, d time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(d, func() { j.guard(work, f) })
 }
 
-// reach makes p the phase, if it is a later one and the job is not suspended, and
-// tells the owner. It reports whether it did.
+// reach makes p the phase, if it is a later one, and tells the owner. It reports
+// whether it did. A suspended job stays where it is, unless it is buried.
 func (j *Job) reach(p Phase) bool {
 	j.mu.Lock()
-	later, exit := p > j.phase && !isClosed(j.suspended), j.exit
+	later, exit := p > j.phase && (j.buried || !isClosed(j.suspended)), j.exit
 	if later {
 		j.phase = p
 	}
@@ -233,6 +234,8 @@ func (j *Job) Resize(size proto.Winsize) { j.proc.Resize(tty.Winsize(size)) }
 // bytes that the command's input has taken. At a terminal that is so also after
 // the end of stdin. Only without a connection.
 func (j *Job) Reopen() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if j.Stdin.ReplaceSender(j.cfg.TTY) {
 		j.startFeeder()
 	}
@@ -241,7 +244,9 @@ func (j *Job) Reopen() {
 // End tells the job to end. The first reason counts, unless the command had ended
 // already.
 func (j *Job) End(reason string) {
-	j.noteEnd(reason)
+	if !j.noteEnd(reason) {
+		return
+	}
 	switch reason {
 	case proto.ReasonHangup, proto.ReasonLinger:
 		j.AbandonOutput() // no client reads it
@@ -255,22 +260,24 @@ func (j *Job) End(reason string) {
 	}
 }
 
-func (j *Job) noteEnd(reason string) {
+// noteEnd closes ending. It returns false if the job was saved.
+func (j *Job) noteEnd(reason string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if isClosed(j.suspended) {
-		return // the restored job finds out
+	if j.saved {
+		return false
 	}
 	if isServers(reason) {
 		closeOnce(j.urgent)
 	}
 	if isClosed(j.ending) {
-		return
+		return true
 	}
 	close(j.ending)
 	if j.phase < Exited {
 		j.reason = reason
 	}
+	return true
 }
 
 // isServers reports whether a job ends for a reason of the server's: its command
@@ -311,8 +318,8 @@ func isClosed(c <-chan struct{}) bool {
 // Kill kills the command, and cuts its output off. The reason is that of an
 // earlier End.
 func (j *Job) Kill() {
+	j.AbandonOutput() // first: it makes a Save fail that is under way
 	j.killGroup()
-	j.AbandonOutput()
 }
 
 // killGroup kills the command and its process group.
@@ -330,7 +337,9 @@ func (j *Job) Bury() {
 	j.mu.Lock()
 	j.buried = true
 	j.mu.Unlock()
-	j.noteEnd(proto.CodeInternal)
+	if !j.noteEnd(proto.CodeInternal) {
+		return
+	}
 	j.AbandonOutput()
 	// Also if something below panics, the owner learns of the end.
 	defer j.reach(Ended)

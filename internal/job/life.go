@@ -25,9 +25,11 @@ func (j *Job) life() {
 
 	select {
 	case <-j.proc.Exited():
-	case <-j.ending:
-		j.terminate()
 	case <-j.suspended:
+	case <-j.ending:
+		if !isClosed(j.suspended) { // otherwise after Save has failed
+			j.terminate()
+		}
 	}
 	if !j.reach(Exited) {
 		return // suspended
@@ -57,6 +59,10 @@ func (j *Job) life() {
 	// Only now: descendants may have read stdin until they ended. The command may
 	// also have written to its own stdin, which it can open (/dev/stdin).
 	exit.Stdin = max(j.fed.Load()-int64(j.proc.Unread()), 0)
+	if leave && !j.mayLeave() { // the job was buried meanwhile
+		leave = false
+		j.endLeftovers()
+	}
 	incomplete = j.reap(exit, leave) || incomplete
 	j.setExit(exit, incomplete)
 	j.reach(Ended)

@@ -39,9 +39,13 @@ var ErrEnding = errors.New("the command is being started or ended")
 var errSuspended = errors.New("the job is being written down")
 
 // Save writes the job down, and returns descriptors that Restore takes. No
-// connection may be attached, and no other method of the job be called meanwhile.
-// After Save the job does nothing any more, its Owner hears nothing from it, and the
-// command goes on. When Save returns an error, the job goes on.
+// connection may be attached. After Save the job does nothing any more, its Owner
+// hears nothing from it, and the command goes on. When Save returns an error, the
+// job goes on.
+//
+// End, Kill, Bury and Reopen may be called meanwhile. The first three make Save
+// fail with ErrEnding, and the job ends; State has the effect of Reopen. After Save
+// they have no effect: the restored job is the one to call.
 //
 // Each goroutine of the job stops at a point where no byte is on its way: a byte is
 // in the command, in the pipe or terminal, or in State.
@@ -49,20 +53,40 @@ func (j *Job) Save() (State, []int, error) {
 	if !j.suspend() {
 		return State{}, nil, ErrEnding
 	}
-	s := j.state()
-	if s.Exit != nil {
-		return s, nil, nil
-	}
-	g, fds, err := j.proc.Save()
+	s, fds, err := j.saveSuspended()
 	if err != nil {
-		if err := j.resume(s); err != nil {
-			panic("job: internal error: " + err.Error())
-		}
+		j.Run()
 		return State{}, nil, err
 	}
-	s.Group = &g
 	return s, fds, nil
 }
+
+// saveSuspended saves a suspended job. If it returns an error, Run must follow. It
+// holds mu all the time, so that an End comes before it or after Save.
+func (j *Job) saveSuspended() (s State, fds []int, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.buried {
+		return s, nil, ErrEnding
+	}
+	s = j.state()
+	if s.Exit == nil {
+		var g cleanup.State
+		if err = ErrEnding; !j.toldToEnd() {
+			g, fds, err = j.proc.Save()
+		}
+		if err != nil {
+			j.resume(s)
+			return s, nil, err
+		}
+		s.Group = &g
+	}
+	j.saved = true
+	return s, fds, nil
+}
+
+// toldToEnd reports whether End or Kill was called. The caller holds mu.
+func (j *Job) toldToEnd() bool { return isClosed(j.ending) || isClosed(j.abandoned) }
 
 // state is a suspended job as it is written down, without its command.
 func (j *Job) state() State {
@@ -83,36 +107,26 @@ func (j *Job) state() State {
 	return s
 }
 
-// resume makes a suspended job go on whose command could not be saved.
-func (j *Job) resume(s State) error {
-	j.mu.Lock()
+// resume makes a suspended job one that Run makes go on. The caller holds mu.
+func (j *Job) resume(s State) {
 	j.suspended, j.feeder = make(chan struct{}), nil
-	j.mu.Unlock()
 	if err := j.load(s); err != nil {
-		return err
+		panic("job: internal error: " + err.Error())
 	}
 	for _, p := range j.pumps {
 		p.out.SetReadDeadline(time.Time{}) // by which it was suspended
 	}
-	j.Run()
-	return nil
 }
 
 // suspend ends the job's goroutines, unless the job is being started or ended.
 func (j *Job) suspend() bool {
-	if !j.setSuspended() {
-		return false
-	}
-	j.mu.Lock()
-	running, f := j.phase == Running, j.feeder
-	j.mu.Unlock()
-	if !running {
-		return true
+	f, ok := j.setSuspended()
+	if f == nil {
+		return ok
 	}
 	for _, p := range j.pumps {
 		p.suspend()
 	}
-	close(f.stop)
 	j.Stdin.Abort(errSuspended)
 	if keys := j.proc.Keyboard(); keys != nil {
 		keys.Kick()
@@ -127,14 +141,22 @@ func (j *Job) suspend() bool {
 	return true
 }
 
-func (j *Job) setSuspended() bool {
+// setSuspended stops the feeder of a running job and returns it. From then on no
+// other feeder starts.
+func (j *Job) setSuspended() (f *feeder, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.buried || j.phase != Ended && (j.phase != Running || isClosed(j.ending)) {
-		return false
+	switch {
+	case j.buried:
+		return nil, false
+	case j.phase == Ended:
+		return nil, true
+	case j.phase != Running || j.feeder == nil || j.toldToEnd():
+		return nil, false
 	}
 	closeOnce(j.suspended)
-	return true
+	closeOnce(j.feeder.stop)
+	return j.feeder, true
 }
 
 // Restore makes the job that was written down as s, with the descriptors that Save

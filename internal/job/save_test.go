@@ -57,15 +57,31 @@ func count() {
 // An owner takes what a job tells.
 type owner struct {
 	ended chan *proto.Exit
+	swept func() // called before the end, if not nil
 }
 
-func newOwner() *owner { return &owner{make(chan *proto.Exit, 1)} }
+func newOwner() *owner { return &owner{ended: make(chan *proto.Exit, 1)} }
 
 func (o *owner) Guard(_ string, f func()) { f() }
 func (o *owner) Refused(error)            {}
 func (o *owner) Reached(p Phase, exit *proto.Exit) {
+	if p == Swept && o.swept != nil {
+		o.swept()
+	}
 	if p == Ended {
 		o.ended <- exit
+	}
+}
+
+// end is how the job ended, which it must do soon.
+func (o *owner) end(t *testing.T) *proto.Exit {
+	t.Helper()
+	select {
+	case exit := <-o.ended:
+		return exit
+	case <-time.After(20 * time.Second):
+		t.Fatal("the job does not end")
+		return nil
 	}
 }
 
@@ -273,9 +289,10 @@ func TestSaveRunning(t *testing.T) {
 					if !j.suspend() {
 						break
 					}
-					if err := j.resume(j.state()); err != nil {
-						t.Fatal(err)
-					}
+					j.mu.Lock()
+					j.resume(j.state())
+					j.mu.Unlock()
+					j.Run()
 					continue
 				}
 				next := written(t, j, o)
@@ -376,5 +393,181 @@ func TestSaveEnding(t *testing.T) {
 	s.Version++
 	if _, err := Restore(config(o, false, Times{}), s, nil); err == nil {
 		t.Error("a state of another version is read")
+	}
+}
+
+// An End, Kill or Bury that comes while Save is under way was lost, and the kill of a
+// shutdown hit a command that went on; a Reopen closed the feeder's stop again. Each
+// either makes Save fail, and the job ends, or comes after Save, and has no effect.
+func TestSaveMeets(t *testing.T) {
+	acts := map[string]struct {
+		act    func(*Job)
+		reason string // of the exit; "-": there is no exit
+	}{
+		"hangup":   {func(j *Job) { j.End(proto.ReasonHangup) }, proto.ReasonHangup},
+		"shutdown": {func(j *Job) { j.End(proto.ReasonShutdown) }, proto.ReasonShutdown},
+		"kill":     {(*Job).Kill, ""},
+		"bury":     {(*Job).Bury, "-"},
+		"reopen":   {func(j *Job) { j.Reopen() }, proto.ReasonHangup},
+	}
+	for name, a := range acts {
+		for _, tty := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s,tty=%v", name, tty), func(t *testing.T) {
+				seed := rand.Uint64()
+				rnd := rand.New(rand.NewPCG(seed, 0))
+				t.Logf("seed %d", seed)
+				failed, saved := 0, 0
+				for range 60 {
+					o := newOwner()
+					j := run(t, config(o, tty, Times{KillAfter: time.Second}), "", "sleep", "1000")
+					if tty { // stdin has ended, so that Reopen starts a feeder
+						_, _ = j.Stdin.Attach(func() {})
+						if err := j.Stdin.End(0, 0); err != nil {
+							t.Fatal(err)
+						}
+						j.Stdin.Detach()
+					}
+					acting, acted := make(chan struct{}), make(chan struct{})
+					before, delay := rnd.IntN(2) == 0, time.Duration(rnd.IntN(600))*time.Microsecond
+					go func() {
+						defer close(acted)
+						close(acting)
+						if !before {
+							spin(delay)
+						}
+						a.act(j)
+					}()
+					<-acting
+					if before {
+						spin(delay / 8)
+					}
+					s, fds, err := j.Save()
+					<-acted
+					if err == nil {
+						saved++
+						restored, err := Restore(config(o, tty, Times{}), s, fds)
+						if err != nil {
+							t.Fatal(err)
+						}
+						select {
+						case <-o.ended:
+							t.Fatal("the owner of a job that was saved learns of its end")
+						default:
+						}
+						restored.Run()
+						if j, old := restored, j; name == "reopen" {
+							j.End(proto.ReasonHangup)
+						} else {
+							old.End(proto.ReasonShutdown) // has no effect
+							a.act(j)
+						}
+					} else {
+						failed++
+						if name == "reopen" {
+							t.Fatal(err)
+						}
+						if !errors.Is(err, ErrEnding) && !j.hasExited() {
+							t.Fatal(err)
+						}
+					}
+					exit := o.end(t)
+					if (exit == nil) != (a.reason == "-") || exit != nil && exit.Reason != a.reason && exit.Reason != proto.ReasonIncomplete {
+						t.Fatalf("exit %+v, want reason %q", exit, a.reason)
+					}
+					if j.IsEnding() && err == nil {
+						t.Fatal("Save succeeded after an End")
+					}
+				}
+				t.Logf("Save failed %d times and succeeded %d times", failed, saved)
+			})
+		}
+	}
+}
+
+// spin waits for less than a timer can.
+func spin(d time.Duration) {
+	for began := time.Now(); time.Since(began) < d; {
+	}
+}
+
+// A command is not killed by what its old job is told after Save.
+func TestSavedJobIsInert(t *testing.T) {
+	o := newOwner()
+	j := run(t, config(o, false, Times{}), "", "sleep", "1000")
+	restored := written(t, j, o)
+	j.End(proto.ReasonShutdown)
+	j.Kill()
+	j.Bury()
+	j.Reopen()
+	select {
+	case <-restored.proc.Exited():
+		t.Error("the command has ended")
+	case exit := <-o.ended:
+		t.Errorf("the job has ended: %+v", exit)
+	case <-time.After(50 * time.Millisecond):
+	}
+	restored.Kill()
+	o.end(t)
+}
+
+// A job that was buried while its command ended left a process running that was to
+// stay, although its client got an error.
+func TestBuriedLeavesNothing(t *testing.T) {
+	o := newOwner()
+	cfg := config(o, false, Times{})
+	cfg.LeaveRunning = true
+	var j *Job
+	made := make(chan struct{})
+	o.swept = func() {
+		<-made
+		j.mu.Lock()
+		j.buried = true // which Bury does first
+		j.mu.Unlock()
+	}
+	j = run(t, cfg, "", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+	close(made)
+	p := &peer{t: t}
+	for !p.ended {
+		p.talk(j, time.Minute)
+	}
+	if exit := o.end(t); exit != nil {
+		t.Errorf("exit %+v of a job that is buried", exit)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(p.stdout.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && len(b) > 0 { // a zombie has none
+		t.Errorf("process %d runs", pid)
+		if p, err := os.FindProcess(pid); err == nil {
+			p.Kill()
+		}
+	}
+}
+
+// What comes between the stop of the job's goroutines and the end of Save was lost.
+func TestSuspendedJobEnds(t *testing.T) {
+	for name, act := range map[string]func(*Job){
+		"hangup":   func(j *Job) { j.End(proto.ReasonHangup) },
+		"shutdown": func(j *Job) { j.End(proto.ReasonShutdown) },
+		"kill":     (*Job).Kill,
+		"bury":     (*Job).Bury,
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOwner()
+			j := run(t, config(o, false, Times{}), "", "sleep", "1000")
+			if !j.suspend() {
+				t.Fatal("the job is not suspended")
+			}
+			act(j)
+			if _, _, err := j.saveSuspended(); !errors.Is(err, ErrEnding) {
+				t.Fatalf("Save: %v, want ErrEnding", err)
+			}
+			j.Run()
+			exit := o.end(t)
+			if (exit == nil) != (name == "bury") || exit != nil && name != "kill" && exit.Reason != name {
+				t.Errorf("exit %+v", exit)
+			}
+		})
 	}
 }

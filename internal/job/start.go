@@ -68,21 +68,27 @@ func (j *Job) addPump(i int) bool {
 	return true
 }
 
-// Run starts the goroutines of a job whose command was started, and has not ended
-// before Restore.
+// Run starts the goroutines of a job whose command was started. A job that had
+// ended before Restore has none, nor has one that Bury ends.
 func (j *Job) Run() {
-	if j.hasEnded() {
+	if j.isOver() {
 		return
 	}
 	for _, p := range j.pumps {
 		p.done = j.spawn("pump", p.run)
 	}
-	j.startFeeder()
+	j.startFirstFeeder()
 	j.ended = j.spawn("life", j.life)
 }
 
-func (j *Job) hasEnded() bool {
+func (j *Job) startFirstFeeder() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.phase == Ended
+	j.startFeeder()
+}
+
+func (j *Job) isOver() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.phase == Ended || j.buried
 }
