@@ -29,13 +29,3 @@ func SignalName(n int) string {
 	}
 	return signals[n].name
 }
-
-// signalNumber is the inverse of SignalName; 0 if there is no such signal.
-func signalNumber(name string) int {
-	for n, s := range signals {
-		if n > 0 && s.name == name {
-			return n
-		}
-	}
-	return 0
-}

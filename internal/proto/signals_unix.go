@@ -23,3 +23,13 @@ func LinuxSignal(s syscall.Signal) int {
 	}
 	return int(s)
 }
+
+// signalNumber is the inverse of SignalName; 0 if there is no such signal.
+func signalNumber(name string) int {
+	for n, s := range signals {
+		if n > 0 && s.name == name {
+			return n
+		}
+	}
+	return 0
+}
