@@ -70,10 +70,7 @@ func (o *openRoom) parse(size, elements int) (done func(), _ error) {
 	}
 	return func() {
 		o.s.ledger.give(o.party, r, 1)
-		if o.reserved > 0 {
-			o.s.ledger.give(o.party, openBytes, o.reserved)
-			o.reserved = 0
-		}
+		o.release(openBytes, &o.reserved)
 	}, nil
 }
 
@@ -88,11 +85,14 @@ func (o *openRoom) await(r row, n int) bool {
 
 // leave gives back all room.
 func (o *openRoom) leave() {
-	if o.reserved > 0 {
-		o.s.ledger.give(o.party, openBytes, o.reserved)
+	o.release(openBytes, &o.reserved)
+	o.release(parsedBytes, &o.parsed)
+}
+
+// release gives back n of a row.
+func (o *openRoom) release(r row, n *int) {
+	if *n > 0 {
+		o.s.ledger.give(o.party, r, *n)
 	}
-	if o.parsed > 0 {
-		o.s.ledger.give(o.party, parsedBytes, o.parsed)
-	}
-	o.reserved, o.parsed = 0, 0
+	*n = 0
 }
