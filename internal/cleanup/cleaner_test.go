@@ -136,7 +136,7 @@ func TestNothingEscapes(t *testing.T) {
 					} else {
 						g.Stdin().Close()
 					}
-					exited(t, g)
+					proctest.Exited(t, g)
 					if name != "forks forever" {
 						// Some of them die of the hangup.
 						var found []int
@@ -166,7 +166,7 @@ func TestNothingEscapes(t *testing.T) {
 						t.Errorf("another command's processes were ended, too: %d are left", n)
 					}
 					beside.Stdin().Close()
-					exited(t, beside)
+					proctest.Exited(t, beside)
 					if st := beside.Reap(); st != (procgroup.Status{Code: 8}) {
 						t.Errorf("the other command's status %+v, want code 8", st)
 					}
@@ -205,7 +205,7 @@ func TestReapAndLeave(t *testing.T) {
 		g := startBy(t, c, procgroup.Spec{Args: sh("setsid sleep " + mark + " >/dev/null 2>&1 & sleep " + mark + " >/dev/null 2>&1 & read x")})
 		proctest.Eventually(t, "both are there", func() bool { return len(marked(t, mark)) == 2 })
 		g.Stdin().Close()
-		exited(t, g)
+		proctest.Exited(t, g)
 		g.ReapAndLeave()
 		c.Close()
 		left := marked(t, mark)
@@ -325,7 +325,7 @@ func TestKilledParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	syscall.Kill(p.PPid, syscall.SIGKILL)
-	exited(t, g)
+	proctest.Exited(t, g)
 	proctest.Eventually(t, "nobody is left", func() bool { return len(marked(t, mark)) == 0 })
 	if st := g.Reap(); st != (procgroup.Status{Code: -1}) {
 		t.Errorf("status %+v, want code -1", st)
@@ -344,7 +344,7 @@ func TestStoppedParent(t *testing.T) {
 	g := startBy(t, c, procgroup.Spec{Args: sh("setsid sleep " + mark + " & kill -STOP $PPID; read x; exit 3")})
 	proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 	g.Stdin().Close()
-	exited(t, g)
+	proctest.Exited(t, g)
 	if n := len(members(t, g)); n != 1 {
 		t.Errorf("%d members, want 1", n)
 	}
@@ -382,7 +382,7 @@ func TestStoppedStart(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
-	exited(t, g)
+	proctest.Exited(t, g)
 	if st := g.Reap(); st != (procgroup.Status{Code: 3}) {
 		t.Errorf("status %+v, want code 3", st)
 	}
@@ -402,7 +402,7 @@ func TestKilledParentOfZombie(t *testing.T) {
 	proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 	p := scopeOf(g).(*parent)
 	g.Stdin().Close()
-	exited(t, g)
+	proctest.Exited(t, g)
 	syscall.Kill(p.pid, syscall.SIGKILL)
 	proctest.Eventually(t, "the parent is reaped", func() bool { return syscall.Kill(p.pid, 0) == syscall.ESRCH })
 	p.pid = os.Getpid() // the stranger
@@ -517,7 +517,7 @@ func TestMovedCommand(t *testing.T) {
 		g := startBy(t, c, procgroup.Spec{Args: sh(script)})
 		proctest.Eventually(t, "it is there", func() bool { return len(marked(t, mark)) == 1 })
 		g.Stdin().Close()
-		exited(t, g)
+		proctest.Exited(t, g)
 		if holds := scopeOf(g).(*cgroupScope).holds(g.Pid()); holds == moved {
 			t.Errorf("moved=%t: the command is in its cgroup: %t", moved, holds)
 		}

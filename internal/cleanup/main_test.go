@@ -197,13 +197,3 @@ func startBy(t testing.TB, c *Cleaner, spec procgroup.Spec) *Group {
 }
 
 func sh(script string) []string { return []string{"/bin/sh", "-c", script} }
-
-// exited waits for the leader's exit.
-func exited(t testing.TB, g *Group) {
-	t.Helper()
-	select {
-	case <-g.Exited():
-	case <-time.After(proctest.Bound):
-		t.Fatal("the command does not end")
-	}
-}

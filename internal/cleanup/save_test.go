@@ -96,7 +96,7 @@ func TestSaveAndRestore(t *testing.T) {
 					} else {
 						g.Stdin().Close()
 					}
-					exited(t, g)
+					proctest.Exited(t, g)
 					// Saved once more, after its end.
 					state, fds, err := g.Save()
 					if err != nil {
@@ -106,7 +106,7 @@ func TestSaveAndRestore(t *testing.T) {
 					} else if g, err = c.Restore(passed(t, state), fds); err != nil {
 						t.Fatal(err)
 					}
-					exited(t, g)
+					proctest.Exited(t, g)
 					if st := g.Reap(); st != (procgroup.Status{Code: 7}) {
 						t.Errorf("status %+v, want code 7", st)
 					}

@@ -491,7 +491,7 @@ func TestSignalAfterExit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exited(t, g)
+		proctest.Exited(t, g)
 		// Once it has come: between fork and exec it has the shell's name.
 		proctest.Eventually(t, "the child is sleep", func() bool { m := members(t, g); return len(m) == 1 && m[0] == (Member{child, "sleep", true}) })
 		if !reaped {
@@ -559,7 +559,7 @@ func TestJobsOfAShellAreMembers(t *testing.T) {
 			}
 			pids = append(pids, pid)
 		}
-		exited(t, g)
+		proctest.Exited(t, g)
 		proctest.Eventually(t, "both are sleep", func() bool {
 			m := members(t, g)
 			slices.SortFunc(m, func(a, b Member) int { return a.Pid - b.Pid })
@@ -583,7 +583,7 @@ func TestJobsOfAShellAreMembers(t *testing.T) {
 func TestMembersWithoutDescriptors(t *testing.T) {
 	g := start(t, procgroup.Spec{Args: sh("sleep 1000 & echo up; exit 4")})
 	proctest.Expect(t, g.Stdout(), "up\n")
-	exited(t, g)
+	proctest.Exited(t, g)
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
@@ -714,7 +714,7 @@ func TestInputEPIPE(t *testing.T) {
 	if _, err := in.Write([]byte("123456789")); err != nil {
 		t.Fatal(err)
 	}
-	exited(t, g)
+	proctest.Exited(t, g)
 	if n, err := in.Write([]byte("x")); n != 0 || err != syscall.EPIPE {
 		t.Errorf("%d, %v", n, err)
 	}

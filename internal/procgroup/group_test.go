@@ -14,7 +14,7 @@ func TestWithoutPidfd(t *testing.T) {
 	usePidfd = false
 	defer func() { usePidfd = true }()
 	g := start(t, Spec{Args: sh("exit 7")})
-	exited(t, g)
+	proctest.Exited(t, g)
 	if err := syscall.Kill(g.Pid(), 0); err != nil {
 		t.Errorf("the zombie is gone before Reap: %v", err)
 	}

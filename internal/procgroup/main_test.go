@@ -6,10 +6,8 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"time"
 
 	"wsexec/internal/leak"
-	"wsexec/internal/proctest"
 	"wsexec/internal/tty"
 )
 
@@ -40,13 +38,3 @@ func start(t testing.TB, spec Spec) *Group {
 }
 
 func sh(script string) []string { return []string{"/bin/sh", "-c", script} }
-
-// exited waits for the leader's exit.
-func exited(t testing.TB, g *Group) {
-	t.Helper()
-	select {
-	case <-g.Exited():
-	case <-time.After(proctest.Bound):
-		t.Fatal("the command does not end")
-	}
-}

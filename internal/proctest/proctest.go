@@ -64,6 +64,16 @@ func (r reader) Read(p []byte) (int, error) { return Read(r.Output, p) }
 // Reader is an io.Reader of an Output.
 func Reader(o Output) io.Reader { return reader{o} }
 
+// Exited waits for the exit of a command's leader.
+func Exited(t testing.TB, g interface{ Exited() <-chan struct{} }) {
+	t.Helper()
+	select {
+	case <-g.Exited():
+	case <-time.After(Bound):
+		t.Fatal("the command does not end")
+	}
+}
+
 // Eventually waits for what the kernel or another process will do, and for which
 // there is no event.
 func Eventually(t testing.TB, what string, ok func() bool) {
