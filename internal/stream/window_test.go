@@ -18,6 +18,7 @@ func path(t *testing.T, s sender, r *Receiver, roundTrip, until time.Duration, d
 		do func()
 	}
 	var way []message
+	chunk := NewChunk()
 	begin := time.Now()
 	from, _ := r.Position()
 	consume := func() {
@@ -47,7 +48,8 @@ func path(t *testing.T, s sender, r *Receiver, roundTrip, until time.Duration, d
 	consume()
 	for time.Since(begin) < until {
 		for {
-			off, msg, n := s.Next(NewChunk())
+			synctest.Wait() // what the source has not filled yet would not be sent now
+			off, msg, n := s.Next(chunk)
 			if n == 0 {
 				break
 			}
