@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"wsexec/internal/client"
+	"wsexec/internal/trust"
+)
+
+// How it ended. comeBack is the command that attaches to the session again.
+
+func attachAgain(w where, id string) (comeBack string) { return "wsexec attach " + w.flags() + id }
+
+func localFailure(err error) message {
+	var unsafe *trust.Error
+	var exposed *exposedError
+	hint := ""
+	switch {
+	case errors.As(err, &exposed):
+		hint = "chmod 600 " + shellWord(exposed.path)
+	case errors.As(err, &unsafe) && unsafe.Remedy() != "":
+		hint = unsafe.Remedy()
+	case errors.As(err, &unsafe):
+		hint = "name a file of your own, or set XDG_STATE_HOME to a directory of your own"
+	}
+	return failure(err.Error(), hint)
+}
+
+// serverSays is a text of the server's, marked where it looks like a hint.
+func serverSays(text string) string {
+	if strings.HasPrefix(strings.TrimSpace(text), "hint:") {
+		return fromServer(text).text
+	}
+	return text
+}
+
+func serverFailure(e *client.Error, verbose bool, comeBack string) message {
+	switch {
+	case e.Code == client.CodeNotFound:
+		return failure(serverSays(e.Error())+"; it is not known how the command ended", "")
+	case e.Code == client.CodeCommandNotFound && !verbose && e.Detail != "":
+		return failure(serverSays(e.Title), "wsexec run -v shows the PATH") // the PATH is long, and seldom wrong
+	case e.Code == client.CodeNotStarted && !e.MayHaveRun:
+		return failure(serverSays(e.Title)+"; nothing was run", "")
+	case e.Code == client.CodeReplaced:
+		return failure(serverSays(e.Error()), comeBack)
+	}
+	return failure(serverSays(e.Error()), "")
+}
+
+func hungUp(r *client.Result, err error, comeBack string) message {
+	switch {
+	case r.Until.IsZero():
+		return news(errHungUp.Error())
+	case errors.Is(err, errHungUp): // no hang-up was sent
+		return livesOn("hung up without a connection", r, comeBack)
+	}
+	return failure("hung up, but the server has not said that the command ended; the session may live until "+r.Until.Format(time.TimeOnly),
+		comeBack+" (~. there ends it)")
+}
+
+func detached(comeBack string) message { return message{unlessQuiet, "detached", comeBack} }
+
+func givenUp(r *client.Result, err error, comeBack string) message {
+	switch {
+	case errors.Is(err, client.ErrUnknownStart):
+		return failure("interrupted; it is not known whether the command ran", "")
+	case r.Until.IsZero():
+		return failure("interrupted before the command was started", "")
+	}
+	return livesOn("given up", r, comeBack)
+}
+
+func livesOn(what string, r *client.Result, comeBack string) message {
+	return failure(what+"; the session lives until "+r.Until.Format(time.TimeOnly), comeBack)
+}
+
+func lostForGood(r *client.Result, err error, now time.Time, comeBack string) message {
+	hint := ""
+	if r.Until.After(now) {
+		hint = "the session may go on; " + comeBack
+	}
+	return failure(err.Error(), hint)
+}
+
+func timedOut(reason string) message {
+	why := "--timeout is over"
+	switch reason {
+	case client.ReasonMaxTimeout:
+		why = "it ran as long as the server lets a command run (--max-timeout of wsexec-server)"
+	case client.ReasonIdle:
+		why = "nothing came from it or went to it for the time of --idle-timeout"
+	case client.ReasonMaxIdle:
+		why = "nothing came from it or went to it for as long as the server allows (--max-idle-timeout of wsexec-server)"
+	}
+	return news("the command was ended: " + why)
+}
+
+// endedByServer: the server ended the command, and not because this client asked
+// for it.
+func endedByServer(reason string) message {
+	switch reason {
+	case client.ReasonLinger:
+		reason = "nobody was connected for the time of --linger"
+	case client.ReasonHangup:
+		reason = "another client hung up"
+	}
+	return failure("the command was ended: "+reason, "")
+}
+
+func serverStopped() message { return news("the command was ended: the server is stopping") }
+
+func incompleteOutput() message {
+	return failure("the command ended, but the server could not deliver all of its output", "")
+}
+
+// leftBehind names the processes that were ended after the command, those that held
+// its output open or with -v all, and those that were not ended.
+func leftBehind(ps []client.Process, verbose bool) []message {
+	var ended, running []string
+	for _, p := range ps {
+		name := fmt.Sprintf("%s (pid %d)", p.Name, p.PID)
+		switch {
+		case p.Running:
+			running = append(running, name)
+		case p.Holding || verbose:
+			ended = append(ended, name)
+		}
+	}
+	var ms []message
+	if ended != nil {
+		m := news("ended what the command left behind: " + strings.Join(ended, ", "))
+		if verbose {
+			m.level = ifVerbose // also with -q
+		}
+		ms = append(ms, m)
+	}
+	if running != nil {
+		ms = append(ms, news("left running: "+strings.Join(running, ", ")))
+	}
+	return ms
+}
