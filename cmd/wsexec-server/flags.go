@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/cleanup"
+	"wsexec/internal/cmdline"
 	"wsexec/internal/proto"
 	"wsexec/internal/server"
 )
@@ -29,30 +33,40 @@ type options struct {
 func flags(o *options) []cli.Flag {
 	cfg := &o.server
 	return []cli.Flag{
-		list("listen", "listen on `ADDR`: HOST:PORT (port 0: any) or unix:/path (repeatable)", &o.listen, nil),
-		text("token-file", "`FILE` with the token for TCP; made if it is missing", "", &o.tokenFile),
-		&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without encryption", DisableDefaultText: true, EnvVars: variable("insecure-plaintext"), Destination: &o.plaintext},
-		list("host", "clients may call the server `NAME` over TCP, as behind a proxy; its addresses and localhost they may anyway (repeatable)", &cfg.Hosts, checkHost),
-		number("max-sessions", "at most `N` commands at a time", server.DefaultMaxSessions, "", &cfg.MaxSessions),
-		number("max-sessions-per-user", "at most `N` of them for each who may come in", 0, "as --max-sessions", &cfg.MaxSessionsPerUser),
-		number("max-connections", "at most `N` connections of each kind that have no session (an old one goes for a new one): without authentication, between requests, and that have not asked for their session yet", server.DefaultMaxConnections, "", &cfg.MaxConnections),
-		duration("open-timeout", "`TIME` for a connection's request to come, and then for what it asks for", server.DefaultOpenTimeout, &cfg.OpenTimeout),
-		duration("start-timeout", "`TIME` for a command to be found and started", server.DefaultStartTimeout, &cfg.StartTimeout),
-		size("max-header", "`BYTES` of a request's header", server.DefaultMaxHeader, maxHeader, &cfg.MaxHeader),
-		size("max-command", "`BYTES` of a command's arguments and environment as they are sent, a third more than they have; at most 4MiB", server.DefaultMaxCommand, proto.MaxOpen, &cfg.MaxCommand),
-		size("open-memory", "`BYTES` of large commands being received and started, over TCP and as many over Unix sockets", server.DefaultOpenMemory, maxMemory, &cfg.OpenMemory),
-		duration("max-linger", "`TIME` that a session may live on without a connection", server.DefaultMaxLinger, &cfg.MaxLinger),
-		duration("max-timeout", "`TIME` that a command may run", 0, &cfg.MaxTimeout),
-		duration("max-idle-timeout", "`TIME` in which no byte of a command's stdin, stdout or stderr moves", 0, &cfg.MaxIdle),
-		duration("kill-after", "`TIME` between TERM and KILL", server.DefaultKillAfter, &cfg.KillAfter),
-		duration("max-kill-after", "`TIME` between TERM and KILL that a client may ask for", server.DefaultMaxKillAfter, &cfg.MaxKillAfter),
-		duration("max-keepalive", "`TIME` in which a connection may be silent", server.DefaultMaxKeepalive, &cfg.MaxKeepalive),
-		duration("max-drain", "`TIME` that output of what a command left behind is waited for, with --drain eof", server.DefaultMaxDrain, &cfg.MaxDrain),
-		size("window", "`BYTES` kept of each stream, such as 1MiB", server.DefaultWindow, maxMemory, &cfg.Window),
-		size("history", "`BYTES` kept of each output of a detached session", server.DefaultHistory, maxMemory, &cfg.History),
-		text("cleanup", "`WAY` to find all that a command has started: cgroup (a cgroup for each), walk (a parent process for each), or auto", cleanup.ByAuto, &o.cleanup),
-		text("log-format", "`FORMAT` of the log on stderr: text or json", "text", &o.logFormat, "text", "json"),
+		list("listen", "listen on `ADDR`: HOST:PORT (port 0: any free one) or unix:/PATH (repeatable)", "your own socket", &o.listen, nil),
+		text("token-file", "read the token for TCP from `FILE`; a missing file is made", "", "in the state directory", &o.tokenFile),
+		&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without encryption", EnvVars: variable("insecure-plaintext"), Destination: &o.plaintext},
+		list("host", "accept `NAME` as the server's name over TCP, as behind a proxy; its addresses and localhost are always accepted (repeatable)", "", &cfg.Hosts, checkHost),
+		number("max-sessions", "run at most `N` commands at a time", server.DefaultMaxSessions, "", &cfg.MaxSessions),
+		number("max-sessions-per-user", "run at most `N` of them for each user", 0, "as --max-sessions", &cfg.MaxSessionsPerUser),
+		number("max-connections", "hold at most `N` connections without a session of each kind: unauthenticated, between requests, and before the first message; one more closes an old one", server.DefaultMaxConnections, "", &cfg.MaxConnections),
+		duration("open-timeout", "wait `TIME` for the HTTP request, and again for the first message", server.DefaultOpenTimeout, &cfg.OpenTimeout),
+		duration("start-timeout", "wait `TIME` until a command is found and started", server.DefaultStartTimeout, &cfg.StartTimeout),
+		size("max-header", "accept request headers of up to `BYTES`", server.DefaultMaxHeader, maxHeader, &cfg.MaxHeader),
+		size("max-command", "accept arguments and environment of up to `BYTES` in base64, which adds a third; at most 4MiB", server.DefaultMaxCommand, proto.MaxOpen, &cfg.MaxCommand),
+		size("open-memory", "use `BYTES` for large commands being received and started, over TCP; as much again over Unix sockets", server.DefaultOpenMemory, maxMemory, &cfg.OpenMemory),
+		duration("max-linger", "let a session live at most `TIME` without a connection", server.DefaultMaxLinger, &cfg.MaxLinger),
+		duration("max-timeout", "let a command run at most `TIME`", 0, &cfg.MaxTimeout),
+		duration("max-idle-timeout", "end a command when no byte of stdin, stdout or stderr has moved for `TIME`", 0, &cfg.MaxIdle),
+		duration("kill-after", "wait `TIME` between TERM and KILL", server.DefaultKillAfter, &cfg.KillAfter),
+		duration("max-kill-after", "let a client ask for at most `TIME` between TERM and KILL", server.DefaultMaxKillAfter, &cfg.MaxKillAfter),
+		duration("max-keepalive", "let a client ask for at most `TIME` between signs of life", server.DefaultMaxKeepalive, &cfg.MaxKeepalive),
+		duration("max-drain", "with --drain eof of a client, wait at most `TIME` for output of background processes", server.DefaultMaxDrain, &cfg.MaxDrain),
+		size("window", "keep `BYTES` of each stream until the other side has read them", server.DefaultWindow, maxMemory, &cfg.Window),
+		size("history", "keep `BYTES` of each output of a detached session", server.DefaultHistory, maxMemory, &cfg.History),
+		text("cleanup", "how to track a command's processes, `WAY`: cgroup (a cgroup for each session), walk (a helper process for each session) or auto", cleanup.ByAuto, "", &o.cleanup),
+		text("log-format", "write the log on stderr as `FORMAT`: text or json", "text", "", &o.logFormat, "text", "json"),
 	}
+}
+
+// flagGroups are the headings of --help and the flags below each, in their order.
+var flagGroups = []cmdline.Group{
+	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "host", "insecure-plaintext"}},
+	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "max-connections", "max-header", "max-command"}},
+	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},
+	{Heading: "Memory", Flags: []string{"window", "history", "open-memory"}},
+	{Heading: "Processes", Flags: []string{"cleanup"}},
+	{Heading: "Log and help", Flags: []string{"log-format", "version", "help"}},
 }
 
 const (
@@ -68,76 +82,97 @@ func variable(flag string) []string {
 
 func usageError(err error) error { return fmt.Errorf("%w (see wsexec-server --help)", err) }
 
-// list is a flag that may come several times. check, if not nil, says what is wrong
-// with one of its values.
-func list(name, usage string, to *[]string, check func(string) error) cli.Flag {
-	return &cli.StringSliceFlag{Name: name, Usage: usage, EnvVars: variable(name), Action: func(_ *cli.Context, values []string) error {
-		for _, v := range values {
-			if check == nil {
-				break
-			}
-			if err := check(v); err != nil {
-				return usageError(fmt.Errorf("--%s %q %w", name, v, err))
+// A value takes what a flag or its variable gives: it reads, checks and stores it.
+type value func(string) error
+
+func (set value) Set(s string) error { return set(s) }
+func (set value) String() string     { return "" }
+
+func flag(name, usage, byDefault string, set value) cli.Flag {
+	return &cli.GenericFlag{Name: name, Usage: usage, DefaultText: byDefault, EnvVars: variable(name), Value: set}
+}
+
+// list is a flag that may come several times; of the variable there is one value.
+// check, if not nil, says what is wrong with a value.
+func list(name, usage, byDefault string, to *[]string, check func(string) error) cli.Flag {
+	fromVariable := os.Getenv(variable(name)[0]) != ""
+	return flag(name, usage, byDefault, func(s string) error {
+		if check != nil {
+			if err := check(s); err != nil {
+				return err
 			}
 		}
-		*to = values
+		if fromVariable && len(*to) == 1 { // a flag goes before the variable
+			*to, fromVariable = nil, false
+		}
+		*to = append(*to, s)
 		return nil
-	}}
+	})
 }
 
 func checkHost(h string) error {
 	if h == "" || strings.ContainsAny(h, "/@ ") {
-		return errors.New("is not the name of a host")
+		return errors.New("that is not the name of a host, such as exec.example.org")
 	}
 	return nil
 }
 
-// text is a flag that is one of two words, if any are given, or anything.
-func text(name, usage, value string, to *string, words ...string) cli.Flag {
-	return &cli.StringFlag{Name: name, Usage: usage, EnvVars: variable(name), Value: value, Destination: to, Action: func(_ *cli.Context, v string) error {
-		if len(words) == 2 && v != words[0] && v != words[1] {
-			return usageError(fmt.Errorf("--%s %q is neither %s nor %s", name, v, words[0], words[1]))
+// text is a flag that is one of some words, if any are given, or anything.
+func text(name, usage, preset, byDefault string, to *string, words ...string) cli.Flag {
+	*to = preset
+	return flag(name, usage, cmp.Or(byDefault, preset), func(s string) error {
+		if len(words) > 0 && !slices.Contains(words, s) {
+			return errors.New("the choices are " + strings.Join(words, ", "))
 		}
+		*to = s
 		return nil
-	}}
+	})
 }
 
 // number is a flag that is a positive number.
-func number(name, usage string, value int, valueText string, to *int) cli.Flag {
-	return &cli.IntFlag{Name: name, Usage: usage, EnvVars: variable(name), Value: value, DefaultText: valueText, Destination: to, Action: func(_ *cli.Context, n int) error {
-		if n < 1 {
-			return usageError(fmt.Errorf("--%s %d is not a positive number", name, n))
-		}
-		return nil
-	}}
-}
-
-// duration is a flag that is a positive time. Where value is 0 there is none unless
-// the flag is set.
-func duration(name, usage string, value time.Duration, to *time.Duration) cli.Flag {
-	none := ""
-	if value == 0 {
-		none = "none"
-	}
-	return &cli.DurationFlag{Name: name, Usage: usage, EnvVars: variable(name), Value: value, DefaultText: none, Destination: to, Action: func(_ *cli.Context, d time.Duration) error {
-		if d <= 0 {
-			return usageError(fmt.Errorf("--%s %v is not a positive time", name, d))
-		}
-		return nil
-	}}
-}
-
-// size is a flag that is a number of bytes, at least minBytes and at most most.
-func size(name, usage string, value, most int64, to *int64) cli.Flag {
-	*to = value
-	return &cli.StringFlag{Name: name, Usage: usage, EnvVars: variable(name), Value: formatBytes(value), Action: func(_ *cli.Context, v string) error {
-		n, err := parseBytes(v, most)
-		if err != nil {
-			return usageError(fmt.Errorf("--%s %q: %w", name, v, err))
+func number(name, usage string, preset int, byDefault string, to *int) cli.Flag {
+	*to = preset
+	return flag(name, usage, cmp.Or(byDefault, strconv.Itoa(preset)), func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			return errors.New("a whole number is needed, 1 or more")
 		}
 		*to = n
 		return nil
-	}}
+	})
+}
+
+// duration is a flag that is a positive time. Where preset is 0 there is none unless
+// the flag is set.
+func duration(name, usage string, preset time.Duration, to *time.Duration) cli.Flag {
+	*to = preset
+	byDefault := "none"
+	if preset > 0 {
+		byDefault = cmdline.FormatTime(preset)
+	}
+	return flag(name, usage, byDefault, func(s string) error {
+		d, err := cmdline.Time(s)
+		switch {
+		case err != nil:
+			return err
+		case d <= 0:
+			return errors.New("the time must be longer than 0s")
+		}
+		*to = d
+		return nil
+	})
+}
+
+// size is a flag that is a number of bytes, at least minBytes and at most most.
+func size(name, usage string, preset, most int64, to *int64) cli.Flag {
+	*to = preset
+	return flag(name, usage, formatBytes(preset), func(s string) error {
+		n, err := parseBytes(s, most)
+		if err == nil {
+			*to = n
+		}
+		return err
+	})
 }
 
 // units are those of parseBytes, by their shift.
@@ -149,17 +184,20 @@ func parseBytes(s string, most int64) (int64, error) {
 	shift, ok := units[s[len(digits):]]
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if !ok || err != nil {
-		return 0, errors.New("not a number of bytes such as 65536, 64KiB or 1MiB")
+		return 0, errors.New("a number of bytes is needed, such as 65536, 64KiB or 1MiB")
 	}
 	if n > most>>shift || n<<shift < minBytes {
-		return 0, fmt.Errorf("not between 4KiB and %dMiB", most>>20)
+		return 0, fmt.Errorf("the least is %s, the most %s", formatBytes(minBytes), formatBytes(most))
 	}
 	return n << shift, nil
 }
 
-// formatBytes writes whole MiB, or KiB, as parseBytes reads them.
+// formatBytes writes whole GiB, MiB or KiB, as parseBytes reads them.
 func formatBytes(n int64) string {
-	if n%(1<<20) == 0 {
+	switch {
+	case n%(1<<30) == 0:
+		return fmt.Sprintf("%dGiB", n>>30)
+	case n%(1<<20) == 0:
 		return fmt.Sprintf("%dMiB", n>>20)
 	}
 	return fmt.Sprintf("%dKiB", n>>10)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -8,13 +10,20 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"wsexec/internal/cmdline"
 	"wsexec/internal/server"
 )
 
+// parse reads flags as the program does, and serves nothing.
 func parse(args ...string) (options, error) {
 	var o options
-	app := &cli.App{Flags: flags(&o), Action: func(*cli.Context) error { return nil }, ExitErrHandler: func(*cli.Context, error) {}, DisableSliceFlagSeparator: true}
-	return o, app.Run(append([]string{"wsexec-server"}, args...))
+	app := newApp(&o)
+	app.Action = func(*cli.Context) error { return nil }
+	args, _, err := cmdline.Split(app, append([]string{"wsexec-server"}, args...))
+	if err == nil {
+		err = app.Run(args)
+	}
+	return o, err
 }
 
 // Without flags a server has its defaults, those that New gives.
@@ -48,23 +57,82 @@ func TestFlags(t *testing.T) {
 		t.Errorf("got %+v", o)
 	}
 	for args, want := range map[string]string{
-		"--max-sessions 0":      "--max-sessions 0 is not a positive number",
-		"--max-connections -1":  "--max-connections -1 is not a positive number",
-		"--open-timeout 0s":     "--open-timeout 0s is not a positive time",
-		"--max-timeout 0s":      "--max-timeout 0s is not a positive time",
-		"--max-header 4095":     `--max-header "4095": not between 4KiB and 1MiB`,
-		"--max-command 5MiB":    `--max-command "5MiB": not between 4KiB and 4MiB`,
-		"--window 1GiBi":        `--window "1GiBi": not a number of bytes`,
-		"--history 2G":          `--history "2G": not between 4KiB and 1024MiB`,
-		"--host http://a":       `--host "http://a" is not the name of a host`,
-		"--log-format yaml":     `--log-format "yaml" is neither text nor json`,
-		"--max-header 1x":       `--max-header "1x": not a number of bytes`,
-		"--start-timeout -1s":   "--start-timeout -1s is not a positive time",
-		"--max-keepalive -10ms": "--max-keepalive -10ms is not a positive time",
+		"--max-sessions 0":      "--max-sessions 0: a whole number is needed, 1 or more",
+		"--max-sessions ten":    "--max-sessions ten: a whole number is needed, 1 or more",
+		"--max-connections -1":  "--max-connections -1: a whole number is needed, 1 or more",
+		"--open-timeout 0s":     "--open-timeout 0s: the time must be longer than 0s",
+		"--max-timeout 0":       "--max-timeout 0: the time must be longer than 0s",
+		"--max-linger 10":       "--max-linger 10: a time needs a unit, such as 10s",
+		"--max-linger ten":      "--max-linger ten: a time is a number and a unit, such as 200ms, 5s or 1h30m",
+		"--max-header 4095":     "--max-header 4095: the least is 4KiB, the most 1MiB",
+		"--max-command 5MiB":    "--max-command 5MiB: the least is 4KiB, the most 4MiB",
+		"--window 1GiBi":        "--window 1GiBi: a number of bytes is needed, such as 65536, 64KiB or 1MiB",
+		"--history 2G":          "--history 2G: the least is 4KiB, the most 1GiB",
+		"--host http://a":       "--host http://a: that is not the name of a host, such as exec.example.org",
+		"--log-format yaml":     "--log-format yaml: the choices are text, json",
+		"--max-header 1x":       "--max-header 1x: a number of bytes is needed, such as 65536, 64KiB or 1MiB",
+		"--start-timeout -1s":   "--start-timeout -1s: the time must be longer than 0s",
+		"--max-keepalive -10ms": "--max-keepalive -10ms: the time must be longer than 0s",
 	} {
 		_, err := parse(strings.Fields(args)...)
-		if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), "(see wsexec-server --help)") {
+		if err == nil || err.Error() != want+" (see wsexec-server --help)" {
 			t.Errorf("%s: %v, want %s", args, err, want)
+		}
+	}
+}
+
+// A variable with a bad value was named as the flag; and a flag goes before it.
+func TestVariables(t *testing.T) {
+	for _, tt := range []struct{ name, value, want string }{
+		{"WSEXEC_SERVER_MAX_SESSIONS", "0", "a whole number is needed, 1 or more"},
+		{"WSEXEC_SERVER_MAX_LINGER", "10", "a time needs a unit, such as 10s"},
+		{"WSEXEC_SERVER_HOST", "a/b", "that is not the name of a host, such as exec.example.org"},
+	} {
+		t.Setenv(tt.name, tt.value)
+		_, err := parse()
+		if want := tt.name + " " + tt.value + ": " + tt.want + " (see wsexec-server --help)"; err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+		os.Unsetenv(tt.name)
+	}
+	t.Setenv("WSEXEC_SERVER_INSECURE_PLAINTEXT", "perhaps")
+	if _, err := parse(); err == nil || !strings.HasPrefix(err.Error(), "WSEXEC_SERVER_INSECURE_PLAINTEXT perhaps: ") {
+		t.Errorf("%v, want the variable named", err)
+	}
+	os.Unsetenv("WSEXEC_SERVER_INSECURE_PLAINTEXT")
+	t.Setenv("WSEXEC_SERVER_LISTEN", "127.0.0.1:1,x")
+	t.Setenv("WSEXEC_SERVER_MAX_SESSIONS", "3")
+	if o, err := parse(); err != nil || !reflect.DeepEqual(o.listen, []string{"127.0.0.1:1,x"}) || o.server.MaxSessions != 3 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if o, err := parse("--listen", "a:2", "--max-sessions=4", "--listen", "a:3"); err != nil || !reflect.DeepEqual(o.listen, []string{"a:2", "a:3"}) || o.server.MaxSessions != 4 {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// The help was one block of lines of up to 240 columns.
+func TestHelp(t *testing.T) {
+	grouped := map[string]int{}
+	for _, g := range flagGroups {
+		for _, name := range g.Flags {
+			grouped[name]++
+		}
+	}
+	for _, f := range append(flags(new(options)), cli.VersionFlag, cli.HelpFlag) {
+		if name := f.Names()[0]; grouped[name] != 1 {
+			t.Errorf("--%s stands %d times in flagGroups, want once", name, grouped[name])
+		}
+		delete(grouped, f.Names()[0])
+	}
+	if len(grouped) > 0 {
+		t.Errorf("no flags are called so: %v", grouped)
+	}
+	cli.HelpFlag = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}}
+	var out bytes.Buffer
+	cmdline.Printer(flagGroups)(&out, "", newApp(new(options)))
+	for l := range strings.Lines(out.String()) {
+		if len(l) > cmdline.Width+1 {
+			t.Errorf("%d columns: %s", len(l)-1, l)
 		}
 	}
 }

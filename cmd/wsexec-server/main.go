@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/cleanup"
+	"wsexec/internal/cmdline"
 	"wsexec/internal/procgroup"
 	"wsexec/internal/server"
 	"wsexec/internal/trust"
@@ -23,18 +24,18 @@ import (
 // release is set by scripts/install.
 var release = ""
 
-const help = `With nothing configured it listens on your own socket alone,
-~/.local/state/wsexec/sock, which only you can open and where wsexec finds it.
-By TCP, which --listen HOST:PORT asks for, a token lets in. It is made at the
-first start, in ~/.local/state/wsexec/token; wsexec finds that, too.
+const help = `By default the server listens on your own socket alone,
+~/.local/state/wsexec/sock. Only you can open it, and wsexec finds it there.
+--listen HOST:PORT listens on TCP instead, where a client must present a token.
+The first start makes the token in ~/.local/state/wsexec/token.
 
-   wsexec-server                                   for yourself, on this machine
-   wsexec-server --listen 127.0.0.1:9022           by TCP, with a token
-   wsexec-server --listen unix:/run/wsexec.sock    a socket (mode 0600) alone
+  wsexec-server                                   for yourself, on this machine
+  wsexec-server --listen 127.0.0.1:9022           on TCP, with a token
+  wsexec-server --listen unix:/run/wsexec.sock    on another socket (mode 0600)
 
-Each flag can be set by a variable: --max-sessions by WSEXEC_SERVER_MAX_SESSIONS.
-SIGTERM or SIGINT ends every command in order and then the server; a second one
-at once.`
+A variable can set each flag: WSEXEC_SERVER_MAX_SESSIONS sets --max-sessions.
+The first TERM or INT ends every command in order, then the server; a second
+one kills them at once.`
 
 func main() {
 	cleanup.Helper()
@@ -46,37 +47,58 @@ func run(args []string) int {
 	if os.Getenv("WSEXEC_TOKEN") != "" {
 		trust.Undumpable() // /proc/PID/environ has it as long as the program runs
 	}
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V", "v"}, Usage: "print the version"}
+	cli.HelpFlag = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show this help"}
+	cli.VersionPrinter = printVersion
+	cli.HelpPrinter = cmdline.Printer(flagGroups)
 	var o options
-	app := &cli.App{
-		Name:                      "wsexec-server",
-		Usage:                     "run commands for wsexec",
-		UsageText:                 "wsexec-server [flags]",
-		Description:               help,
-		HideHelpCommand:           true,
-		HideVersion:               true,
-		UseShortOptionHandling:    true,
-		DisableSliceFlagSeparator: true,
-		Writer:                    os.Stdout,
-		ErrWriter:                 os.Stderr,
-		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError(flagError(err)) },
-		Flags:                     append(flags(&o), &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}),
-		Action: func(c *cli.Context) error {
-			if c.Bool("version") {
-				fmt.Println("wsexec-server", version.Line(release))
-				return nil
-			}
-			if c.Args().Len() > 0 {
-				return usageError(fmt.Errorf("unexpected argument %q", c.Args().First()))
-			}
-			return serve(&o)
-		},
+	app := newApp(&o)
+	args, _, err := cmdline.Split(app, args)
+	if err != nil {
+		err = usageError(err)
+	} else {
+		err = app.Run(args)
 	}
-	if err := app.Run(args); err != nil {
+	if err != nil {
 		say("%v", err)
 		return 1
 	}
 	return 0
+}
+
+func newApp(o *options) *cli.App {
+	return &cli.App{
+		Name:            "wsexec-server",
+		Usage:           "run commands for wsexec",
+		UsageText:       "wsexec-server [FLAGS]",
+		Description:     help,
+		Version:         version.Line(release),
+		HideHelpCommand: true,
+		Writer:          os.Stdout,
+		ErrWriter:       os.Stderr,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError(cmdline.Explain(err)) },
+		Flags:           flags(o),
+		Action: func(c *cli.Context) error {
+			switch word := c.Args().First(); {
+			case c.Args().Len() == 0:
+				return serve(o)
+			case c.Args().Len() > 1:
+				return usageError(fmt.Errorf("unexpected argument %s", cmdline.Shown(c.Args().Get(1))))
+			case word == "version":
+				printVersion(c)
+				return nil
+			case word == "help":
+				return cli.ShowAppHelp(c)
+			default:
+				return usageError(fmt.Errorf("unexpected argument %s; to run it: wsexec run", cmdline.Shown(word)))
+			}
+		},
+	}
+}
+
+func printVersion(c *cli.Context) {
+	fmt.Fprintln(c.App.Writer, "wsexec-server", version.Line(release))
 }
 
 // unsetEmpty unsets empty variables of this program: cli would take them for values.
@@ -86,14 +108,6 @@ func unsetEmpty() {
 			os.Unsetenv(name)
 		}
 	}
-}
-
-// flagError adds to cli's error for a value of a flag that a time has a unit.
-func flagError(err error) error {
-	if s := err.Error(); strings.HasPrefix(s, "invalid value") && strings.HasSuffix(s, "parse error") {
-		return fmt.Errorf("%w (a number is one like 5, a time has a unit, as in 200ms, 5s or 1h30m)", err)
-	}
-	return err
 }
 
 // serve runs the server until a signal ends it.

@@ -20,7 +20,7 @@ func attachCommand(status *int) *cli.Command {
 		UsageText:       attachSyntax,
 		Description:     attachDetails,
 		HideHelpCommand: true,
-		OnUsageError:    badLine,
+		OnUsageError:    badLine("attach"),
 		Flags: flagsOf("attach", append([]cli.Flag{
 			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}},
 		}, sessionFlags()...)...),

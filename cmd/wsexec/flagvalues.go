@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"wsexec/internal/cmdline"
 )
 
 // timeFlag is the flag of a time.
@@ -20,10 +22,10 @@ type optionalTime struct {
 func (t *optionalTime) String() string { return "" }
 
 func (t *optionalTime) Set(s string) error {
-	d, err := time.ParseDuration(s)
+	d, err := cmdline.Time(s)
 	switch {
 	case err != nil:
-		return errTime
+		return err
 	case d < t.least:
 		return tooShort(t.least)
 	}
@@ -41,8 +43,11 @@ func (t *drainTime) Set(s string) error {
 	d := time.Duration(drainEOF)
 	if s != "eof" {
 		var err error
-		if d, err = time.ParseDuration(s); err != nil || d < 0 {
-			return errDrain
+		if d, err = cmdline.Time(s); err != nil {
+			return orEOF(err)
+		}
+		if d < 0 {
+			return tooShort(0)
 		}
 	}
 	t.given = &d
@@ -56,7 +61,7 @@ type variables []string
 func (e *variables) String() string { return "" }
 
 // Set takes NAME=VALUE, or NAME alone, which passes this side's value on, if there
-// is one, as with env(1) and docker.
+// is one, as with env(1) and docker. "" is what cli sets for the flag's other name.
 func (e *variables) Set(s string) error {
 	if !strings.Contains(s, "=") {
 		v, ok := os.LookupEnv(s)

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
+	"wsexec/internal/cmdline"
 	"wsexec/internal/stdio"
 	"wsexec/internal/trust"
 	"wsexec/internal/version"
@@ -22,34 +23,16 @@ func run(args []string) int {
 	if os.Getenv("WSEXEC_TOKEN") != "" {
 		trust.Undumpable() // /proc/PID/environ has it as long as the program runs
 	}
-	cli.VersionFlag = flagsOf("", &cli.BoolFlag{Name: "version"})[0] // without -v, which is --verbose
-	cli.VersionPrinter = printVersion
-	cli.FlagStringer = describe
-	cli.ErrWriter = asides{}
+	setUp()
 	log.SetOutput(io.Discard) // net/http logs what a server sends unasked
 	status, out := 0, new(helpOutput)
-	app := &cli.App{
-		Name:                      "wsexec",
-		Usage:                     appUsage,
-		Description:               appDetails,
-		UsageText:                 appSyntax,
-		Commands:                  []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()},
-		Version:                   version.Line(release),
-		HideHelpCommand:           true,
-		UseShortOptionHandling:    true,
-		DisableSliceFlagSeparator: true,
-		Writer:                    out,
-		ErrWriter:                 asides{},
-		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return &usageError{err: err} },
-		Action: func(c *cli.Context) error {
-			if c.Args().Len() > 0 {
-				return &usageError{err: unknownCommand(c.Args().First())}
-			}
-			return cli.ShowAppHelp(c)
-		},
+	app := newApp(&status, out)
+	args, command, err := cmdline.Split(app, args)
+	if err != nil {
+		err = &usageError{err, command}
+	} else {
+		err = app.Run(args)
 	}
-	err := app.Run(args)
 	if err == nil && out.err != nil {
 		err = &client.LocalError{Op: opStdout, Err: out.err}
 	}
@@ -58,12 +41,39 @@ func run(args []string) int {
 		var usage *usageError
 		if errors.As(err, &usage) {
 			m = badUsage(usage.err, usage.command)
+			reportBadLine(args, usage.err)
 		}
 		voice{}.say(m)
 		status = statusFailed
 	}
 	stdio.Flush()
 	return status
+}
+
+// newApp is the command line of wsexec. A run or an attach leaves its exit status in
+// status.
+func newApp(status *int, out io.Writer) *cli.App {
+	return &cli.App{
+		Name:                      "wsexec",
+		Usage:                     appUsage,
+		Description:               appDetails,
+		UsageText:                 appSyntax,
+		Flags:                     []cli.Flag{cli.HelpFlag}, // cli has none of its own beside a help command
+		Commands:                  []*cli.Command{runCommand(status), attachCommand(status), versionCommand(), helpCommand()},
+		Version:                   version.Line(release),
+		HideHelpCommand:           true,
+		DisableSliceFlagSeparator: true,
+		Writer:                    out,
+		ErrWriter:                 asides{},
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              badLine(""),
+		Action: func(c *cli.Context) error {
+			if c.Args().Len() > 0 {
+				return &usageError{err: unknownCommand(c.App, c.Args().Slice())}
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
 }
 
 // A usageError is a command line that cannot be understood.

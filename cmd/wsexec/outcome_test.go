@@ -97,7 +97,7 @@ var outcomeTests = []struct {
 	{name: "given up", err: fmt.Errorf("%w: %w", client.ErrGivenUp, errInterrupted), until: later, status: 125, origin: fromCancel, texts: "0 given up; the session lives until 04:04:05 | wsexec attach abc"},
 	{name: "given up before the start", err: client.ErrGivenUp, status: 125, origin: fromCancel, texts: "0 interrupted before the command was started"},
 	{name: "given up while it starts", err: fmt.Errorf("%w: %w", client.ErrGivenUp, client.ErrUnknownStart), status: 125, origin: fromCancel, texts: "0 interrupted; it is not known whether the command ran"},
-	{name: "usage of run", err: &usageError{err: errNoCommand}, c: circumstances{verb: "run"}, status: 125, origin: fromUsage, texts: "0 no command given to run | wsexec run --help"},
+	{name: "usage of run", err: &usageError{err: errNoCommand}, c: circumstances{verb: "run"}, status: 125, origin: fromUsage, texts: "0 no command given, as in wsexec run COMMAND | wsexec run --help"},
 	{name: "usage of attach", err: &usageError{err: errOneSession}, c: circumstances{verb: "attach"}, status: 125, origin: fromUsage, texts: "0 attach takes one session: its id, a unique prefix of it, or its name | wsexec attach --help"},
 	// This machine.
 	{name: "a token for all to see", err: &client.LocalError{Op: opTokenFile, Err: &exposedError{"/a b", 0o644}}, status: 125, origin: fromLocal, texts: "0 token file: /a b can be read or written by others (mode 0644) | chmod 600 '/a b'"},

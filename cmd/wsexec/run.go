@@ -25,14 +25,13 @@ func runCommand(status *int) *cli.Command {
 		UsageText:       runSyntax,
 		Description:     runDetails,
 		HideHelpCommand: true, // run help: a command of that name
-		OnUsageError:    badLine,
+		OnUsageError:    badLine("run"),
 		Flags: flagsOf("run", append([]cli.Flag{
 			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}},
 			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Hidden: true}, // docker's -it: stdin is always passed on
 			&cli.BoolFlag{Name: "no-tty", Aliases: []string{"T"}},
 			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}},
-			&cli.GenericFlag{Name: "env", Value: &f.env},
-			&cli.GenericFlag{Name: "e", Value: &f.env, Hidden: true}, // no alias: cli refuses two forms of one flag
+			&cli.GenericFlag{Name: "env", Aliases: []string{"e"}, Value: &f.env},
 			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}},
 			timeFlag("timeout", &f.timeout),
 			timeFlag("idle-timeout", &f.idle),

@@ -62,7 +62,10 @@ func (s *session) perform(c *cli.Context, command func() (*client.Cmd, error)) i
 
 // prepare does what can fail before the Cmd is made.
 func (s *session) prepare(c *cli.Context) error {
-	if name := c.String("status-file"); name != "" {
+	if name := c.String("status-file"); c.IsSet("status-file") {
+		if err := checkStatusFile(name); err != nil {
+			return &usageError{err: err}
+		}
 		f, err := stdio.Create(name, pipeTimeout, func() { s.say(waitingForReader(name)) })
 		if err != nil {
 			return &client.LocalError{Op: opStatusFile, Err: err}

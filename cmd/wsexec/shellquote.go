@@ -9,6 +9,21 @@ import (
 	"wsexec/internal/stdio"
 )
 
+// shellWords are the words of a command as they are typed at a shell.
+func shellWords(words []string) string {
+	const most = 200 // bytes
+	line := ""
+	for i, w := range words {
+		if w = shellWord(w); i > 0 && len(line)+len(w) > most {
+			return line + " ..."
+		} else if i > 0 {
+			line += " "
+		}
+		line += w
+	}
+	return line
+}
+
 // shellWord is a word as it is typed at a shell: at bash, if it has characters that
 // cannot be shown.
 func shellWord(v string) string {
@@ -26,7 +41,7 @@ func shellWord(v string) string {
 		}
 		return "$'" + b.String() + "'"
 	}
-	if strings.ContainsFunc(v, func(r rune) bool {
+	if v == "" || strings.ContainsFunc(v, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/:._-%+=@,", r)
 	}) {
 		return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"

@@ -17,7 +17,7 @@ func TestShellWord(t *testing.T) {
 		t.Skip("no bash here")
 	}
 	for _, word := range []string{
-		"plain", "/a/b:c@d", "with space", "it's", `a\b`, "$HOME", "é→", "\x1b]0;X\a", "a\nwsexec: hint: rm", "\u009b2J", "\u202etxt", "\xff", `\x41'"` + "\t",
+		"", "plain", "/a/b:c@d", "with space", "it's", `a\b`, "$HOME", "é→", "\x1b]0;X\a", "a\nwsexec: hint: rm", "\u009b2J", "\u202etxt", "\xff", `\x41'"` + "\t",
 	} {
 		shown := shellWord(word)
 		if !utf8.ValidString(shown) || strings.ContainsFunc(shown, stdio.Controls) {

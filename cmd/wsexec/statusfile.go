@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
+	"wsexec/internal/cmdline"
 	"wsexec/internal/proto"
 	"wsexec/internal/stdio"
 )
@@ -19,60 +20,47 @@ import (
 // statusFileTimeout bounds the wait for a reader of a pipe to take the status.
 const statusFileTimeout = 10 * time.Second
 
-// badLine is cli's OnUsageError for a command with a session: a status file that
-// was named before the mistake must not keep the status of an earlier run.
-func badLine(c *cli.Context, err error, _ bool) error {
-	if name := statusFileBefore(os.Args[2:], c.Command.Flags); name != "" {
-		if f, _ := stdio.Create(name, time.Second, func() {}); f != nil {
-			o := outcome{status: statusFailed, origin: fromUsage}
-			writeStatus(f, o.statusFile("", new(client.Result), err))
-		}
-	}
-	return &usageError{err, c.Command.Name}
+// badLine is cli's OnUsageError for a command of wsexec.
+func badLine(command string) cli.OnUsageErrorFunc {
+	return func(_ *cli.Context, err error, _ bool) error { return &usageError{cmdline.Explain(err), command} }
 }
 
-// statusFileBefore is the value of --status-file among the flags at the beginning
-// of args, up to the first that is not known: cli keeps nothing of a command line
-// that it cannot parse.
-func statusFileBefore(args []string, flags []cli.Flag) (file string) {
-	takesValue := map[string]bool{} // by name
-	for _, f := range flags {
-		d, ok := f.(cli.DocGenerationFlag)
-		for _, name := range f.Names() {
-			takesValue[name] = ok && d.TakesValue()
-		}
+// reportBadLine writes the status file that is named in a command line with a
+// mistake, so that it does not keep the status of an earlier run. split has the flags
+// of the line up to a mistake in their syntax.
+func reportBadLine(split []string, err error) {
+	name := statusFileOf(split)
+	if checkStatusFile(name) != nil {
+		return
 	}
-	for i := 0; i < len(args) && len(args[i]) > 1 && args[i][0] == '-' && args[i] != "--"; i++ {
-		name, value, given := strings.Cut(strings.TrimPrefix(args[i][1:], "-"), "=")
-		takes, known := takesValue[name]
-		if !known {
-			if given || args[i][1] == '-' || !allSwitches(name, takesValue) {
-				break
-			}
-			continue
+	if f, _ := stdio.Create(name, time.Second, func() {}); f != nil {
+		o := outcome{status: statusFailed, origin: fromUsage}
+		writeStatus(f, o.statusFile("", new(client.Result), err))
+	}
+}
+
+// statusFileOf is the value of --status-file among flags of [cmdline.Split].
+func statusFileOf(split []string) (file string) {
+	for _, arg := range split {
+		if arg == "--" {
+			break
 		}
-		if takes && !given {
-			if i++; i == len(args) {
-				break
-			}
-			value = args[i]
-		}
-		if name == "status-file" {
-			file = value
+		if v, ok := strings.CutPrefix(arg, "-status-file="); ok {
+			file = v
 		}
 	}
 	return file
 }
 
-// allSwitches reports whether an argument is several flags of one letter, without
-// values.
-func allSwitches(letters string, takesValue map[string]bool) bool {
-	for _, r := range letters {
-		if takes, known := takesValue[string(r)]; takes || !known {
-			return false
-		}
+// checkStatusFile says what is wrong with the name of a status file.
+func checkStatusFile(name string) error {
+	switch name {
+	case "":
+		return errNoStatusFile
+	case "-":
+		return errStatusOnStdout
 	}
-	return letters != ""
+	return nil
 }
 
 // writeStatus writes a status file and closes it.

@@ -2,14 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"unicode"
+
+	"wsexec/internal/cmdline"
 )
 
-// The status file counts that was named before a mistake, and not one after it.
-func TestStatusFileBefore(t *testing.T) {
-	flags := runCommand(new(int)).Flags
+// The status file counts that was named before a mistake in the syntax, and not one
+// after it.
+func TestStatusFileOfABadLine(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
 		want string
@@ -18,13 +21,17 @@ func TestStatusFileBefore(t *testing.T) {
 		{[]string{"-t", "--status-file=f", "--bogus"}, "f"},
 		{[]string{"-it", "--status-file", "f", "--bogus"}, "f"},
 		{[]string{"-vqt", "-w", "dir", "--status-file", "f"}, "f"},
+		{[]string{"-wdir", "-eA=B", "--status-file", "f", "-Z"}, "f"},
+		{[]string{"--status-file", "a", "--status-file", "f"}, "f"},
 		{[]string{"--it", "--status-file", "f"}, ""},
 		{[]string{"-tx", "--status-file", "f"}, ""},
 		{[]string{"-tw", "--status-file", "f"}, ""},
 		{[]string{"--bogus", "--status-file", "f"}, ""},
 		{[]string{"true", "--status-file", "f"}, ""},
+		{[]string{"--", "-status-file=f"}, ""},
 	} {
-		if got := statusFileBefore(tt.args, flags); got != tt.want {
+		split, _, _ := cmdline.Split(newApp(new(int), io.Discard), append([]string{"wsexec", "run"}, tt.args...))
+		if got := statusFileOf(split); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.args, got, tt.want)
 		}
 	}

@@ -15,11 +15,12 @@ func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:            "version",
 		Usage:           versionUsage,
+		UsageText:       versionSyntax,
 		HideHelpCommand: true,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return &usageError{err: err} },
+		OnUsageError:    badLine(""),
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 0 {
-				return &usageError{err: superfluousArgument(c.Args().First())}
+				return &usageError{err: superfluousArgument("version", c.Args().First())}
 			}
 			printVersion(c)
 			return nil

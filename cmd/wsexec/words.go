@@ -16,7 +16,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"wsexec/internal/client"
+	"wsexec/internal/cmdline"
 )
 
 // A message is one thing that wsexec says: a line and perhaps a hint.
@@ -45,21 +48,35 @@ func news(text string) message          { return message{unlessQuiet, text, ""} 
 
 // What is wrong with a command line.
 
-func unknownCommand(name string) error { return fmt.Errorf("unknown command %q", name) }
+// unknownCommand is the error of words that begin with no command of wsexec's.
+func unknownCommand(app *cli.App, words []string) error {
+	var names []string
+	for _, c := range app.VisibleCommands() {
+		names = append(names, c.Name)
+	}
+	name := cmdline.Shown(words[0])
+	if near := cmdline.Nearest(words[0], names); near != "" {
+		return fmt.Errorf("there is no subcommand %s; is it wsexec %s?", name, near)
+	}
+	return fmt.Errorf("there is no subcommand %s; to run it on the server: wsexec run %s", name, shellWords(words))
+}
 
-func superfluousArgument(arg string) error {
-	return fmt.Errorf("version takes no arguments, not %q", arg)
+func superfluousArgument(command, arg string) error {
+	return fmt.Errorf("superfluous argument %s of wsexec %s", cmdline.Shown(arg), command)
 }
 
 var (
-	errNoCommand  = errors.New("no command given to run")
-	errTTYOrNot   = errors.New("--tty and --no-tty exclude each other")
-	errOneSession = errors.New("attach takes one session: its id, a unique prefix of it, or its name")
-	errTime       = errors.New("a time has a unit, as in 200ms, 5s or 1h30m")
-	errDrain      = errors.New("neither a time like 250ms nor eof")
+	errNoCommand      = errors.New("no command given, as in wsexec run COMMAND")
+	errTTYOrNot       = errors.New("--tty and --no-tty exclude each other")
+	errOneSession     = errors.New("attach takes one session: its id, a unique prefix of it, or its name")
+	errNoStatusFile   = errors.New("--status-file names no file")
+	errStatusOnStdout = errors.New("--status-file -: stdout is the command's alone; a file is needed, or /dev/stderr")
 )
 
-func tooShort(least time.Duration) error { return fmt.Errorf("too short (at least %v)", least) }
+func tooShort(least time.Duration) error { return fmt.Errorf("the least is %v", least) }
+
+// orEOF is the error of a time of --drain.
+func orEOF(err error) error { return fmt.Errorf("%w; or eof", err) }
 
 func badOnFull(v string) error { return fmt.Errorf("--on-full %q is neither block nor drop", v) }
 func badEscape(v string) error {

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
+	"wsexec/internal/cmdline"
 	"wsexec/internal/proto"
 )
 
@@ -150,24 +152,42 @@ func checkShape(t *testing.T, m message) {
 
 // Every flag has a help, every help a flag, and none is wider than a terminal.
 func TestHelp(t *testing.T) {
-	status := 0
-	used := map[string]bool{"version": true}
+	setUp()
+	app := newApp(new(int), io.Discard)
 	placeholder := regexp.MustCompile("`[^`]*`")
-	for _, cmd := range []*cli.Command{runCommand(&status), attachCommand(&status)} {
-		for _, f := range cmd.Flags {
+	used, grouped := map[string]bool{}, map[string]int{}
+	for _, g := range flagGroups {
+		for _, name := range g.Flags {
+			grouped[name]++
+		}
+	}
+	check := func(command string, flags []cli.Flag) {
+		for _, f := range flags {
 			name := f.Names()[0]
 			hidden := !f.(cli.VisibleFlag).IsVisible()
-			if _, ok := flagHelp[cmd.Name+" "+name]; ok {
-				name = cmd.Name + " " + name
+			if n := grouped[name]; n != 1 && !hidden {
+				t.Errorf("--%s stands %d times in flagGroups, want once", name, n)
+			}
+			if _, ok := flagHelp[command+" "+name]; ok {
+				name = command + " " + name
 			}
 			h, ok := flagHelp[name]
 			used[name] = true
 			if ok == hidden {
-				t.Errorf("%s --%s: help %v, hidden %v", cmd.Name, name, ok, hidden)
+				t.Errorf("%s --%s: help %v, hidden %v", command, name, ok, hidden)
 			}
 			if !hidden {
 				checkShape(t, message{text: placeholder.ReplaceAllString(h.usage, "x")})
 			}
+		}
+	}
+	for _, cmd := range app.Commands {
+		check(cmd.Name, cmd.Flags)
+	}
+	check("", []cli.Flag{cli.VersionFlag, cli.HelpFlag})
+	for name := range grouped {
+		if !used[name] {
+			t.Errorf("flagGroups has %q, and there is no such flag", name)
 		}
 	}
 	for name, d := range map[string]time.Duration{"linger": proto.DefaultLinger, "keepalive": proto.DefaultKeepalive, "drain": proto.DefaultDrain} {
@@ -181,17 +201,13 @@ func TestHelp(t *testing.T) {
 			t.Errorf("there is a help for %q, and no such flag", name)
 		}
 	}
-	defer func(f cli.FlagStringFunc, w func(int)) { cli.FlagStringer, cli.OsExiter = f, w }(cli.FlagStringer, cli.OsExiter)
-	cli.FlagStringer = describe
 	for _, args := range [][]string{{"wsexec", "--help"}, {"wsexec", "run", "--help"}, {"wsexec", "attach", "--help"}} {
 		var out bytes.Buffer
-		app := &cli.App{Name: "wsexec", Usage: appUsage, UsageText: appSyntax, Description: appDetails, Writer: &out,
-			Commands: []*cli.Command{runCommand(&status), attachCommand(&status), versionCommand()}}
-		if err := app.Run(args); err != nil {
+		if err := newApp(new(int), &out).Run(args); err != nil {
 			t.Fatal(err)
 		}
 		for l := range strings.Lines(out.String()) {
-			if len(l) > helpWidth+1 {
+			if len(l) > cmdline.Width+1 {
 				t.Errorf("%q: %d columns: %s", args, len(l)-1, l)
 			}
 		}

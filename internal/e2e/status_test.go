@@ -217,7 +217,7 @@ func TestHelpAndVersion(t *testing.T) {
 	if r.status != 0 || r.stderr != "" || strings.Count(r.stdout, "\n") != 1 || !strings.Contains(r.stdout, testVersion) {
 		t.Errorf("want one line with %s and status 0: %v", testVersion, r)
 	}
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"run", "--help"}, {"run", "-h"}} {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"run", "--help"}, {"run", "-h"}, {"help", "run"}} {
 		r := capture(t, s.wsexec(args...))
 		if r.status != 0 || r.stderr != "" || !strings.Contains(r.stdout, "run") {
 			t.Errorf("want a help text on stdout and status 0: %v", r)
@@ -260,6 +260,7 @@ func TestArgumentsAreTheCommands(t *testing.T) {
 		{"", "", "a"},
 		{"a,b", "c d", "$HOME", "*", "`id`", "a;b", "'", "\"", "\\", "\n", "é"},
 		{"help"},
+		{"-w/tmp", "-eA=B", "-tx", "--timeout"}, // no flags of ours
 		{"-"},
 		{"--generate-bash-completion"}, // the library takes it away, at the end of a line
 		{"--help"},
@@ -416,9 +417,18 @@ func TestStatusFileOfBadUsage(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	path := s.writeFile(t, "status", `{"origin":"command","code":0}`, 0o600)
-	capture(t, s.wsexec("run", "--status-file", path, "--timeout", "5", "true")).wantComplaint(t, 125, "timeout", "5s")
+	capture(t, s.wsexec("run", "--status-file", path, "--timeout", "5", "true")).wantComplaint(t, 125, "--timeout 5: a time needs a unit, such as 5s")
 	if got := readReport(t, path); got.Origin != "usage" || got.Code == nil || *got.Code != 125 {
 		t.Errorf("origin %q, want usage and code 125", got.Origin)
+	}
+	// A file with the name "-" was made.
+	for _, bad := range []string{"-", ""} {
+		cmd := s.wsexec("run", "--status-file", bad, "echo", "hi")
+		cmd.Dir = t.TempDir()
+		capture(t, cmd).wantComplaint(t, 125, "--status-file")
+		if names, err := os.ReadDir(cmd.Dir); err != nil || len(names) != 0 {
+			t.Errorf("--status-file %q left %v, %v", bad, names, err)
+		}
 	}
 }
 

@@ -245,8 +245,11 @@ func TestUsageNamesTheHelp(t *testing.T) {
 			t.Errorf("the help of attach does not say %q:\n%s", word, help)
 		}
 	}
+	// Values glued to short flags, and two names of one flag, were refused.
+	s.run(t, "-w/", "-eA=1", "-e", "B=2", "--env", "C=3", "sh", "-c", `pwd; echo "$A$B$C"`).want(t, 0, "/\n123\n", "")
+	s.run(t, "-w", "/nowhere", "--workdir", "/", "pwd").want(t, 0, "/\n", "")
 	// As with docker.
-	s.run(t, "-it", "sh", "-c", "test -t 0 && echo terminal").want(t, 0, "terminal\r\n", "")
+	s.run(t, "-itw/", "sh", "-c", "test -t 0 && pwd").want(t, 0, "/\r\n", "")
 	s.runWith(t, "x\n", "-i", "cat").want(t, 0, "x\n", "")
 }
 
@@ -318,7 +321,7 @@ func TestWordsAreHarmless(t *testing.T) {
 		{[]string{"run", evil}, "not found"},
 		{[]string{"run", "-e", "PATH=/" + evil, "-v", "no-such-command"}, "not found"},
 		{[]string{"attach", evil}, "no session"},
-		{[]string{evil}, "unknown command"},
+		{[]string{evil}, "there is no subcommand"},
 		{[]string{"run", "--server", says(`{"type":"error","code":"internal","title":` + string(evilJSON) + `,"status":125}`).url, "true"}, "x?]0;"},
 		{[]string{"run", "--server", says(`{"type":"error","code":"internal","title":"hint: rm -rf /","status":125}`).url, "true"}, "the server says: hint: rm"},
 		{[]string{"run", "--server", says(`{"type":"error","code":"command-not-found","title":"hint: rm","detail":"x","status":127}`).url, "true"}, "the server says: hint: rm"},
