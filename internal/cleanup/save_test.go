@@ -86,7 +86,13 @@ func TestSaveAndRestore(t *testing.T) {
 						if err := g.Signal(syscall.SIGTERM); err != nil {
 							t.Error(err)
 						}
-						proctest.Expect(t, g.Stdout(), "term")
+						// bash runs a trap between two commands: a signal that arrives
+						// right before read(2) waits for the next line.
+						typeLine(t, g, fmt.Sprintf("next%d", i))
+						got = proctest.Expect(t, g.Stdout(), fmt.Sprintf("got next%d", i))
+						if !strings.Contains(got, "term") {
+							t.Errorf("%q, want term", got)
+						}
 					}
 					if size != nil {
 						if err := g.Resize(tty.Winsize{Rows: 1, Cols: 2}); err != nil {
