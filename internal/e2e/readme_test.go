@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,13 +37,13 @@ func examples(t *testing.T, path string) []example {
 		if language, ok := strings.CutPrefix(line, "```"); ok {
 			in = !in
 			fence = language
-			if in && fence != "console" {
+			if _, known := proxies[fence]; in && fence != "console" && !known {
 				// A block that is not run could say anything.
 				t.Errorf("%s:%d: a block of %q; commands are in console blocks", path, i+1, fence)
 			}
 			continue
 		}
-		if !in {
+		if !in || fence != "console" {
 			continue
 		}
 		if command, ok := strings.CutPrefix(line, "$ "); ok {
@@ -55,6 +56,7 @@ func examples(t *testing.T, path string) []example {
 }
 
 func TestDocumentation(t *testing.T) {
+	need(t, "git", "rsync", "sftp", "/usr/lib/openssh/sftp-server", "curl")
 	for _, name := range []string{"README.md", "docs/usage.md"} {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			list := examples(t, filepath.Join(repository, name))
@@ -104,6 +106,33 @@ func TestDocumentation(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(repository, "LICENSE")); err != nil {
 		t.Error(err)
+	}
+}
+
+// The table of contents of docs/usage.md has each heading, in order. A section
+// that is not in it is not found.
+func TestContents(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(filepath.Join(repository, "docs", "usage.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents, body, _ := strings.Cut(string(b), "\n## ")
+	body = "\n## " + body
+	body = regexp.MustCompile("(?ms)^```.*?^```").ReplaceAllString(body, "")
+	anchor := func(heading string) string { // as GitHub makes it
+		heading = regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(heading), "")
+		return strings.ReplaceAll(heading, " ", "-")
+	}
+	var want, got []string
+	for _, m := range regexp.MustCompile(`(?m)^##+ (.*)$`).FindAllStringSubmatch(body, -1) {
+		want = append(want, m[1]+" #"+anchor(m[1]))
+	}
+	for _, m := range regexp.MustCompile(`\[([^]]*)\]\((#[^)]*)\)`).FindAllStringSubmatch(contents, -1) {
+		got = append(got, m[1]+" "+m[2])
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the contents of docs/usage.md are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
