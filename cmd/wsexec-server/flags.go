@@ -24,6 +24,7 @@ type options struct {
 	listen    []string
 	tokenFile string
 	plaintext bool
+	full      string
 	cleanup   string
 	logFormat string
 }
@@ -39,6 +40,7 @@ func flags(o *options) []cli.Flag {
 		list("host", "accept `NAME` as the server's name over TCP, as behind a proxy; its addresses and localhost are always accepted (repeatable)", "", &cfg.Hosts, checkHost),
 		number("max-sessions", "run at most `N` commands at a time", server.DefaultMaxSessions, "", &cfg.MaxSessions),
 		number("max-sessions-per-user", "run at most `N` of them for each user", 0, "as --max-sessions", &cfg.MaxSessionsPerUser),
+		text("full", "what to do with a start when --max-sessions or --max-sessions-per-user is reached, `MODE`: refuse it, or evict-lost: end the session that has lost its client for longest and give its place to the start", fullRefuse, "", &o.full, fullRefuse, fullEvictLost),
 		number("max-connections", "hold at most `N` connections without a session of each kind: unauthenticated, between requests, and before the first message; one more closes an old one", server.DefaultMaxConnections, "", &cfg.MaxConnections),
 		duration("open-timeout", "wait `TIME` for the HTTP request, and again for the first message", server.DefaultOpenTimeout, &cfg.OpenTimeout),
 		duration("start-timeout", "wait `TIME` until a command is found and started", server.DefaultStartTimeout, &cfg.StartTimeout),
@@ -62,12 +64,18 @@ func flags(o *options) []cli.Flag {
 // flagGroups are the headings of --help and the flags below each, in their order.
 var flagGroups = []cmdline.Group{
 	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "host", "insecure-plaintext"}},
-	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "max-connections", "max-header", "max-command"}},
+	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "full", "max-connections", "max-header", "max-command"}},
 	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},
 	{Heading: "Memory", Flags: []string{"window", "history", "open-memory"}},
 	{Heading: "Processes", Flags: []string{"cleanup"}},
 	{Heading: "Log and help", Flags: []string{"log-format", "version", "help"}},
 }
+
+// Values of --full.
+const (
+	fullRefuse    = "refuse"
+	fullEvictLost = "evict-lost"
+)
 
 const (
 	minBytes  = 4 << 10 // the least that any number of bytes may be

@@ -150,6 +150,7 @@ func serve(o *options) error {
 	}
 	defer ls.close()
 	cfg.Token = ls.token
+	cfg.EvictLost = o.full == fullEvictLost
 	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, cfg.Log.Info); err != nil {
 		return err
 	}

@@ -73,6 +73,8 @@ func outcomeOf(r *client.Result, err error, c circumstances) outcome {
 		return failed(fromLocal, localFailure(err))
 	case errors.As(err, &none):
 		return failed(fromTransport, noServer(none))
+	case errors.As(err, &connect) && connect.IsFull():
+		return failed(fromServerEnd, connectFailure(connect, c.own))
 	case errors.As(err, &connect):
 		return failed(fromTransport, connectFailure(connect, c.own))
 	case errors.Is(err, client.ErrGivenUp):

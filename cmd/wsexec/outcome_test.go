@@ -51,6 +51,7 @@ func exits() map[string]*client.Exit {
 		"stopped":   {Signal: 15, Reason: client.ReasonShutdown},
 		"stopped 0": code(0, client.ReasonShutdown),
 		"linger":    code(0, client.ReasonLinger),
+		"evicted":   {Signal: 15, Reason: client.ReasonEvicted},
 		"hung up":   code(0, client.ReasonHangup),
 		"unknown":   code(0, "eclipse"),
 	}
@@ -84,6 +85,9 @@ var outcomeTests = []struct {
 	// Ends with status 0 that are no success.
 	{name: "incomplete output", exit: "cut", status: 125, origin: fromServerEnd, texts: "0 the command ended, but the server could not deliver all of its output", unasked: true},
 	{name: "told to stop, and status 0", exit: "stopped 0", status: 125, origin: fromServerEnd, texts: "1 the command was ended: the server is stopping", unasked: true},
+	{name: "evicted", exit: "evicted", status: 125, origin: fromServerEnd, texts: "0 the command was ended: the server was full, and nobody was connected to this session for longest", unasked: true},
+	{name: "full", err: &client.ConnectError{Status: 503, Problem: &client.Problem{Type: proto.ProblemFull, Title: "the server is full", Detail: "d"}, Err: errors.New("x")}, status: 125, origin: fromServerEnd, texts: "0 the server is full: d | try again later"},
+	{name: "stopping", err: &client.ConnectError{Status: 503, Problem: &client.Problem{Title: "t"}, Err: errors.New("x")}, status: 125, origin: fromTransport, texts: "0 the server refused (503): t | try again later"},
 	{name: "given up by the server", exit: "linger", status: 125, origin: fromServerEnd, texts: "0 the command was ended: nobody was connected for the time of --linger", unasked: true},
 	{name: "hung up by another", exit: "hung up", status: 125, origin: fromServerEnd, texts: "0 the command was ended: another client hung up", unasked: true},
 	{name: "a reason of a newer server", exit: "unknown", status: 125, origin: fromServerEnd, texts: "0 the command was ended: eclipse", unasked: true},

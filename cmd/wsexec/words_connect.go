@@ -153,6 +153,10 @@ func refused(e *client.ConnectError) message {
 	switch {
 	case e.Problem != nil && e.Status == http.StatusUnauthorized:
 		text = e.URL + ": " + e.Problem.Title
+	case e.IsFull(): // in the words of a refusal after the upgrade
+		text = serverSays(e.Problem.Title + ": " + e.Problem.Detail)
+	case e.Problem != nil && e.Problem.Detail == "":
+		text = fmt.Sprintf("the server refused (%d): %s", e.Status, e.Problem.Title)
 	case e.Problem != nil:
 		text = fmt.Sprintf("the server refused (%d): %s: %s", e.Status, e.Problem.Title, e.Problem.Detail)
 	case e.Status/100 == 2:

@@ -107,6 +107,8 @@ func endedByServer(reason string) message {
 		reason = "nobody was connected for the time of --linger"
 	case client.ReasonHangup:
 		reason = "another client hung up"
+	case client.ReasonEvicted:
+		reason = "the server was full, and nobody was connected to this session for longest"
 	}
 	return failure("the command was ended: "+reason, "")
 }

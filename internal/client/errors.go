@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"wsexec/internal/link"
@@ -63,6 +64,11 @@ type ConnectError struct {
 
 func (e *ConnectError) Error() string { return e.Err.Error() }
 func (e *ConnectError) Unwrap() error { return e.Err }
+
+// IsFull reports whether the server has no place for another session.
+func (e *ConnectError) IsFull() bool {
+	return e.Status == http.StatusServiceUnavailable && e.Problem != nil && e.Problem.Type == proto.ProblemFull
+}
 
 // A Problem is the body of a refusal (RFC 9457).
 type Problem struct {

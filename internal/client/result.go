@@ -42,6 +42,7 @@ const (
 	ReasonMaxIdle    = proto.ReasonMaxIdle    // no byte moved for the server's maximum
 	ReasonHangup     = proto.ReasonHangup     // a client hung up
 	ReasonLinger     = proto.ReasonLinger     // no client was connected for Start.Linger
+	ReasonEvicted    = proto.ReasonEvicted    // the server was full, and no client was connected for longest
 	ReasonShutdown   = proto.ReasonShutdown   // the server was stopping
 	// The command ended by itself, and some of its output could not be
 	// delivered.

@@ -137,6 +137,7 @@ const (
 	ReasonMaxIdle    = "max-idle-timeout" // the server's
 	ReasonHangup     = "hangup"           // the client ended the session
 	ReasonLinger     = "linger"           // no client came back in time
+	ReasonEvicted    = "evicted"          // the server was full, and no client was connected for longest
 	ReasonShutdown   = "shutdown"         // the server stopped
 	ReasonIncomplete = "incomplete"       // not all of the output could be kept
 )

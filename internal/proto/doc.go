@@ -101,7 +101,8 @@
 //	     many connections or lists; see Retry-After
 //
 // The type of a problem is urn:wsexec:busy for a 503 that may soon be over,
-// because of too many connections or lists. It is about:blank in all others.
+// because of too many connections or lists, and urn:wsexec:full where there is
+// no place for another session. It is about:blank in all others.
 //
 // A client that has not sent open yet takes every refusal as final, but for a
 // few tries within 2 s with urn:wsexec:busy. A client that has sent open takes
@@ -418,9 +419,10 @@
 //
 //	reason       absent when the command ended by itself, whatever came after
 //	             that; timeout, max-timeout (the server's maximum),
-//	             idle-timeout, max-idle-timeout, hangup, linger or shutdown: the
-//	             server ended it for that; incomplete: it ended, but not all of
-//	             its output could be kept
+//	             idle-timeout, max-idle-timeout, hangup, linger, evicted (the
+//	             server was full, and this session was without its client for
+//	             longest) or shutdown: the server ended it for that; incomplete:
+//	             it ended, but not all of its output could be kept
 //	stdin        the number of bytes of stdin that the command consumed
 //	left_behind  [{"pid":P,"name":T,"holding":BOOL}]: processes that were ended
 //	             after the command; holding, if one kept an output open; with

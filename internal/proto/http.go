@@ -34,6 +34,10 @@ type Problem struct {
 // asked for nothing yet tries again soon.
 const ProblemBusy = "urn:wsexec:busy"
 
+// ProblemFull is the type of a [Problem] of status 503 of a start for which there
+// is no place.
+const ProblemFull = "urn:wsexec:full"
+
 // InstanceHeader names the response header that is random for each start of
 // the server.
 const InstanceHeader = "Wsexec-Instance"

@@ -140,7 +140,7 @@ func (e *eventsTest) read(v *visitor) {
 func (e *eventsTest) event() {
 	v := e.all[e.rnd.IntN(len(e.all))]
 	x := e.x
-	switch e.rnd.IntN(11) {
+	switch e.rnd.IntN(12) {
 	case 0, 1:
 		e.what = "attach"
 		e.attach(v)
@@ -179,6 +179,16 @@ func (e *eventsTest) event() {
 			x.end(proto.ReasonTimeout)
 		}
 	case 8:
+		e.what = "evict"
+		if e.rnd.IntN(4) == 0 {
+			x.mu.Lock()
+			lost := x.state == running && x.seat.empty() && !x.seat.detached
+			x.mu.Unlock()
+			if x.evict() != lost {
+				e.failf("evicted %v, and that its client is lost is %v", !lost, lost)
+			}
+		}
+	case 9:
 		e.what = "the command's progress"
 		e.progress()
 	default:
@@ -273,7 +283,7 @@ func (e *eventsTest) check() {
 		e.failf("not entered")
 	case entry.row == liveSessions != (x.state < ended):
 		e.failf("%v, in row %d", x.state, entry.row)
-	case (entry.idle != nil) != (x.state == ended && x.seat.empty()):
+	case (entry.idle != nil) != (x.seat.empty() && (x.state == ended || x.state == running && !x.seat.detached)):
 		e.failf("%v, idle %v", x.state, entry.idle != nil)
 	}
 }

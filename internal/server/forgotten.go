@@ -10,8 +10,8 @@ import (
 
 // A past remembers the ids of a principal's sessions that were forgotten, so that a
 // start that was delayed on its way, or is sent again, does not run again. Of an id
-// it keeps 8 bytes: 62 bits of a hash, and why the session was forgotten. (A new id
-// has the hash of one of a million kept ones once in 4·10^12 starts.) An hour of
+// it keeps 8 bytes: 61 bits of a hash, and why the session was forgotten. (A new id
+// has the hash of one of a million kept ones once in 3·10^12 starts.) An hour of
 // 100 starts a second takes 3 MB.
 //
 // Ids are kept in the order of time, in spans of up to spanIDs ids, each sorted. A
@@ -38,6 +38,7 @@ type forgetReason uint64
 const (
 	byAcknowledgement forgetReason = iota // its client has everything
 	byTime                                // no client came back in time
+	byEviction                            // the same, and it was ended for another session
 	byFailure                             // its command could not be started
 	byPanic
 	forgetReasons
@@ -62,6 +63,7 @@ const (
 var (
 	errGoneUnread  = fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
 	errGoneRead    = fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
+	errGoneEvicted = fail(proto.CodeGone, "the session is gone", "the server was full, and no client was connected to it for longest: it was ended for another one")
 	errGoneFailure = fail(proto.CodeGone, "the session is gone", "nothing was run; why not is forgotten")
 )
 
@@ -134,6 +136,8 @@ func (p *past) answer(id string, d time.Duration) *proto.Error {
 					return f
 				}
 				return errGoneFailure
+			case byEviction:
+				return errGoneEvicted
 			case byPanic:
 				return errInternal
 			}

@@ -131,10 +131,10 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k
 		problem(w, http.StatusBadRequest, "bad Sec-WebSocket-Key", "it is 16 bytes in base64")
 		return
 	}
-	if reason, full := s.full(k); full {
-		s.refused.add("no session can be started now", r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", reason)
+	if no := s.full(k); no != nil {
+		s.refused.add(no.Title, r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", no.Detail)
 		w.Header().Set("Retry-After", retryAfter)
-		problem(w, http.StatusServiceUnavailable, "no session can be started now", reason)
+		problemOf(w, no.Type, no.Status, no.Title, no.Detail)
 		return
 	}
 	a, reason := s.admit(p, r.RemoteAddr)

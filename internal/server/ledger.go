@@ -2,7 +2,10 @@ package server
 
 import (
 	"container/list"
+	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +20,8 @@ import (
 //     closed. A party that has fewer than another one loses none to it.
 //   - For bytes of opens and turns to parse them, the party waits until others have
 //     returned theirs. The next one is of a party that has least.
+//   - For the place of a session the party waits, too, if the server evicts (see
+//     [Config.EvictLost]) and a session has lost its client.
 //   - All else is refused. The answer names the bound and its flag.
 //
 // A test finds tables of the server that are bounded nowhere else and not entered
@@ -87,6 +92,7 @@ type eviction int
 const (
 	evictNone   eviction = iota // none
 	evictIdle                   // idle ones
+	evictLost                   // idle ones, whose places are free only once they have ended
 	evictOldest                 // all
 )
 
@@ -107,6 +113,7 @@ type entry struct {
 	drop  func()
 	idle  *list.Element // in the account's list; nil while it is busy
 	since uint64        // the clock when it became idle
+	until time.Time     // of a session that is idle: when it ends for want of a client
 }
 
 // A waiter waits until it can take n of a row.
@@ -150,16 +157,45 @@ func (l *ledger) add(a *account, r row, n int) {
 // exceeded says which bound n more of a row would exceed, "" if none. l.mu is held.
 func (l *ledger) exceeded(a *account, r row, n int) string {
 	b := &l.bounds[r]
+	words, flag, of := "", "", []*account{a}
 	switch {
 	case b.all > 0 && l.all[a.way][r]+n > b.all:
-		return fmt.Sprintf(b.allWords, b.all) + "; the server's " + b.allFlag + " raises the bound"
+		words, flag = fmt.Sprintf(b.allWords, b.all), b.allFlag
+		of = slices.Collect(maps.Values(l.accounts))
 	case b.each > 0 && a.n[r]+n > b.each:
-		return fmt.Sprintf(b.eachWords, b.each) + "; the server's " + b.eachFlag + " raises the bound"
+		words, flag = fmt.Sprintf(b.eachWords, b.each), b.eachFlag
+	default:
+		return ""
 	}
-	return ""
+	if r == liveSessions {
+		words += lostWords(of)
+	}
+	return words + "; the server's " + flag + " raises the bound"
 }
 
-// room says why the party can have no more of any of those rows, "" if it can.
+// lostWords says how many sessions of those accounts have lost their client, and
+// when the next of them ends for that. "" if there are none.
+func lostWords(of []*account) string {
+	var next time.Time
+	lost, live := 0, 0
+	for _, a := range of {
+		live += a.n[liveSessions]
+		lost += a.idle[liveSessions].Len()
+		for e := a.idle[liveSessions].Front(); e != nil; e = e.Next() {
+			if until := e.Value.(*entry).until; next.IsZero() || until.Before(next) {
+				next = until
+			}
+		}
+	}
+	if lost == 0 {
+		return ""
+	}
+	left := max(time.Until(next).Round(time.Second), time.Second)
+	return fmt.Sprintf(": %d of %d have lost their client, and the next of these ends in %v", lost, live, left)
+}
+
+// room says why the party can have no more of any of those rows, "" if it can, or
+// can once another entry was evicted.
 func (l *ledger) room(p party, rs ...row) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -170,7 +206,7 @@ func (l *ledger) room(p party, rs ...row) string {
 			a.past.forgetAcknowledged(time.Now())
 			l.count(a)
 		}
-		if no := l.exceeded(a, r, 1); no != "" {
+		if no := l.exceeded(a, r, 1); no != "" && (l.bounds[r].evicts != evictLost || l.evictee(a, r) == nil) {
 			return no
 		}
 	}
@@ -201,8 +237,8 @@ func (l *ledger) give(p party, r row, n int) {
 }
 
 // await enters n of a row once there is room. It returns false if there was none
-// until done.
-func (l *ledger) await(p party, r row, n int, done <-chan time.Time) bool {
+// until ctx was done.
+func (l *ledger) await(ctx context.Context, p party, r row, n int) bool {
 	l.mu.Lock()
 	a := l.account(p)
 	w := &waiter{a, n, make(chan struct{})}
@@ -213,7 +249,7 @@ func (l *ledger) await(p party, r row, n int, done <-chan time.Time) bool {
 	select {
 	case <-w.ready:
 		return true
-	case <-done:
+	case <-ctx.Done():
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -274,6 +310,13 @@ func (l *ledger) enter(p party, r row, thing any, idle bool, drop func()) string
 	return no
 }
 
+// enterAwaited enters a thing, busy, for which await has entered one of the row.
+func (l *ledger) enterAwaited(p party, r row, thing any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries[thing] = &entry{row: r, of: l.account(p), thing: thing}
+}
+
 // move enters a thing that is entered already in another row or account, as busy.
 // If there is no room, it stays where it is.
 func (l *ledger) move(thing any, p party, r row) string {
@@ -315,9 +358,11 @@ func (l *ledger) shift(thing any, r row) {
 	defer l.mu.Unlock()
 	if e := l.entries[thing]; e != nil {
 		l.busyLocked(e)
+		from := e.row
 		l.add(e.of, r, 1)
-		l.add(e.of, e.row, -1)
+		l.add(e.of, from, -1)
 		e.row = r
+		l.serveQueue(from)
 	}
 }
 
@@ -344,6 +389,7 @@ func (l *ledger) remove(e *entry) {
 	l.busyLocked(e)
 	delete(l.entries, e.thing)
 	l.add(e.of, e.row, -1)
+	l.serveQueue(e.row)
 	l.tidy(e.of)
 }
 
@@ -371,6 +417,17 @@ func (l *ledger) idle(thing any) {
 	}
 }
 
+// lost says that the client of a session is lost, for which the session ends at
+// until.
+func (l *ledger) lost(session any, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[session]; e != nil {
+		e.until = until
+		l.idleLocked(e)
+	}
+}
+
 func (l *ledger) idleLocked(e *entry) {
 	if e.idle == nil {
 		l.clock++
@@ -382,11 +439,21 @@ func (l *ledger) idleLocked(e *entry) {
 // makeRoom removes the entry that has to be dropped for one more of a row, if any,
 // or says why there is no room. l.mu is held.
 func (l *ledger) makeRoom(a *account, r row) (evicted *entry, no string) {
-	b := &l.bounds[r]
 	no = l.exceeded(a, r, 1)
-	if no == "" || b.evicts == evictNone {
+	if no == "" || l.bounds[r].evicts == evictNone || l.bounds[r].evicts == evictLost {
 		return nil, no
 	}
+	if evicted = l.evictee(a, r); evicted == nil {
+		return nil, no
+	}
+	l.remove(evicted)
+	return evicted, ""
+}
+
+// evictee is the idle entry that goes for one more of a row, nil if there is none.
+// l.mu is held.
+func (l *ledger) evictee(a *account, r row) (evicted *entry) {
+	b := &l.bounds[r]
 	most := a.n[r] + 1
 	if f := a.idle[r].Front(); f != nil {
 		evicted = f.Value.(*entry)
@@ -405,11 +472,25 @@ func (l *ledger) makeRoom(a *account, r row) (evicted *entry, no string) {
 			}
 		}
 	}
-	if evicted == nil {
-		return nil, no
+	return evicted
+}
+
+// evict returns the thing that has to go for one more of a row, and otherwise nil.
+// The thing is busy then, and keeps its place until it leaves the row.
+func (l *ledger) evict(p party, r row) any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bounds[r].evicts != evictLost {
+		return nil
 	}
-	l.remove(evicted)
-	return evicted, ""
+	a := l.account(p)
+	defer l.tidy(a)
+	e := l.evictee(a, r)
+	if e == nil {
+		return nil
+	}
+	l.busyLocked(e)
+	return e.thing
 }
 
 // surplus returns the thing of a party that has been idle for longest, if the party

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -181,7 +182,9 @@ func TestLedgerWaits(t *testing.T) {
 		}
 		wait := func(p party, name string, d time.Duration) {
 			go func() {
-				if ok := l.await(p, openBytes, 1, time.After(d)); !ok {
+				ctx, cancel := context.WithTimeout(context.Background(), d)
+				defer cancel()
+				if ok := l.await(ctx, p, openBytes, 1); !ok {
 					name = "not " + name
 				}
 				mu.Lock()
@@ -390,6 +393,7 @@ func TestWhyASessionIsNoMore(t *testing.T) {
 func TestTablesBelongToTheLedger(t *testing.T) {
 	allowed := map[string]string{
 		"Server.ledger":               "the ledger",
+		"Server.awaiting":             "each is a start of a connection in row unopened",
 		"Server.sessions":             "rows liveSessions and endedSessions have each of them",
 		"Server.refused.reasons":      "by reason, which are constants of this package; addresses are bounded by refusalsFrom",
 		"Server.tcp":                  "a semaphore of maxTCP",

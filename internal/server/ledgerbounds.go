@@ -14,6 +14,10 @@ const (
 
 // bounds are the bounds of the ledger.
 func (c *Config) bounds() [rows]rowBound {
+	lost := evictNone
+	if c.EvictLost {
+		lost = evictLost
+	}
 	const sessions, user, conns, memory = "--max-sessions", "--max-sessions-per-user", "--max-connections", "--open-memory"
 	return [rows]rowBound{
 		strangers: {all: c.MaxConnections, evicts: evictOldest, allWords: "%d connections have no authentication", allFlag: conns},
@@ -38,7 +42,7 @@ func (c *Config) bounds() [rows]rowBound {
 		parsingSome: {all: 1, allWords: "%d command is being read", allFlag: memory},
 		liveSessions: {
 			each: c.MaxSessionsPerUser, eachWords: "%d sessions of yours are in use", eachFlag: user,
-			all: c.MaxSessions, allWords: "all %d sessions are in use", allFlag: sessions,
+			all: c.MaxSessions, allWords: "all %d sessions are in use", allFlag: sessions, evicts: lost,
 		},
 		endedSessions: {
 			each: endedFactor * c.MaxSessionsPerUser, eachWords: "%d sessions of yours have ended whose clients have not read all", eachFlag: user,

@@ -34,10 +34,39 @@ func (x *session) linger() {
 		}
 		generation := x.seat.generation
 		x.timer = x.after("linger", d, func() { x.expire(generation) })
+		if x.isLost() {
+			x.srv.ledger.lost(x, time.Now().Add(d))
+		}
 	}
-	if lingers && x.state == ended {
+	switch {
+	case lingers && x.state == ended:
 		x.srv.ledger.idle(x)
+	case x.state == ending:
+		x.srv.ledger.busy(x)
 	}
+}
+
+// isLost reports whether the command runs and its client is lost: another start may
+// take its place. x.mu is held.
+func (x *session) isLost() bool { return x.lingers() && x.state == running && !x.expired }
+
+// evict ends a session whose client is lost, and reports whether it was.
+func (x *session) evict() bool {
+	if !x.setEvicted() {
+		return false
+	}
+	x.job.End(proto.ReasonEvicted)
+	return true
+}
+
+func (x *session) setEvicted() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	lost := x.isLost()
+	if lost {
+		x.become(ending)
+	}
+	return lost
 }
 
 // expire gives the session up, if no client came since that generation.

@@ -1,8 +1,8 @@
 package server
 
 import (
+	"context"
 	"fmt"
-	"time"
 
 	"wsexec/internal/link"
 	"wsexec/internal/proto"
@@ -78,9 +78,9 @@ func (o *openRoom) parse(size, elements int) (done func(), _ error) {
 func parsedBytesOf(size, elements int) int { return parsedCopies*size + parsedStringCost*elements }
 
 func (o *openRoom) await(r row, n int) bool {
-	t := time.NewTimer(o.s.cfg.OpenTimeout)
-	defer t.Stop()
-	return o.s.ledger.await(o.party, r, n, t.C)
+	ctx, cancel := context.WithTimeout(context.Background(), o.s.cfg.OpenTimeout)
+	defer cancel()
+	return o.s.ledger.await(ctx, o.party, r, n)
 }
 
 // leave gives back all room.

@@ -46,6 +46,10 @@ type Config struct {
 	MaxSessions int
 	// MaxSessionsPerUser bounds those of one principal. MaxSessions.
 	MaxSessionsPerUser int
+	// EvictLost: where there are as many sessions as there may be, a new one takes
+	// the place of the one that has lost its client for longest, which is ended.
+	// False: a new one is refused.
+	EvictLost bool
 	// MaxConnections bounds each kind of connection that no session has: without
 	// authentication, between requests, and upgraded without an open. An old one is
 	// closed for a new one. 256.
@@ -135,7 +139,8 @@ type Server struct {
 
 	mu       sync.Mutex
 	sessions map[key]*session
-	began    uint64 // sessions that were ever started
+	awaiting map[key]chan struct{} // starts that wait for a place, each closed when it does not any more
+	began    uint64                // sessions that were ever started
 	// Set by Shutdown, in this order.
 	noNewSessions bool // no session is started any more
 	noUpgrades    bool // no connection is upgraded any more
@@ -179,6 +184,7 @@ func New(cfg Config) *Server {
 		refused:  refusals{log: cfg.Refusals},
 		memory:   newMemory(),
 		sessions: map[key]*session{},
+		awaiting: map[key]chan struct{}{},
 		tcp:      make(chan struct{}, cfg.maxTCP()),
 	}
 	s.routes = s.newRoutes()

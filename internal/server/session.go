@@ -267,7 +267,11 @@ func (x *session) forget() { x.forgetIf(byTime, func() bool { return true }) }
 
 // forgetAbandoned forgets the session if it has ended and no client has it.
 func (x *session) forgetAbandoned() bool {
-	first, _ := x.forgetIf(byTime, func() bool { return x.state == ended && x.seat.empty() })
+	why := byTime
+	if x.wasEvicted() {
+		why = byEviction
+	}
+	first, _ := x.forgetIf(why, func() bool { return x.state == ended && x.seat.empty() })
 	return first
 }
 
@@ -300,6 +304,12 @@ func (x *session) hasEnded() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.state >= ended
+}
+
+func (x *session) wasEvicted() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.exit != nil && x.exit.Reason == proto.ReasonEvicted
 }
 
 // info describes the session.
