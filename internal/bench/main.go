@@ -3,7 +3,7 @@
 // Command bench measures wsexec beside what a user would pick instead (OpenSSH,
 // websocketd) and beside the kernel's own limits, on this machine and in turn:
 // A B A B and so on, so that what else runs here hits all of them alike.
-// scripts/bench builds and runs it; docs/performance.md holds a run of it.
+// scripts/bench builds and runs it; docs/performance-goals.md holds a run of it.
 //
 // A [measurement] has subjects and metrics. Each of its rounds runs every subject
 // once, and each metric is told by its median over the rounds. A [goal] compares
@@ -58,7 +58,7 @@ func run() error {
 	out := flag.String("out", "", "`DIR` for bench.json, bench.md and bench.svg (default: none are written)")
 	quick := flag.Bool("quick", false, "little data, few rounds: a minute or two, and only a first impression")
 	rounds := flag.Int("rounds", 0, "`N` rounds of each measurement (default: its own number)")
-	docs := flag.Bool("docs", false, "put the run into docs/performance.md, .json and .svg")
+	docs := flag.Bool("docs", false, "put the run into docs/performance.md, performance-goals.md, .json and .svg")
 	list := flag.Bool("list", false, "list the measurements")
 	flag.Var(&only, "only", "the measurement `NAME` alone (repeatable; see --list)")
 	flag.Usage = func() {

@@ -162,29 +162,67 @@ func (rep *Report) markdown() string {
 	return b.String()
 }
 
-// In docs/performance.md a run stands between these lines.
-const runBegins, runEnds = "<!-- from here: scripts/bench --docs -->\n", "<!-- to here -->\n"
+// In the pages of docs what --docs writes stands between these lines.
+const docsBegin, docsEnd = "<!-- from here: scripts/bench --docs -->\n", "<!-- to here -->\n"
 
+// writeDocs puts the summary into docs/performance.md, and the whole run into
+// docs/performance-goals.md.
 func (rep *Report) writeDocs(dir string) error {
-	name := filepath.Join(dir, "performance.md")
+	files := map[string]string{"performance.svg": rep.plot()}
+	var err error
+	if files["performance.json"], err = rep.json(); err != nil {
+		return err
+	}
+	for name, text := range map[string]string{"performance.md": rep.summary(), "performance-goals.md": rep.markdown()} {
+		if files[name], err = withDocs(filepath.Join(dir, name), text); err != nil {
+			return err
+		}
+	}
+	return writeAll(dir, files)
+}
+
+// withDocs is a page with text between its two lines.
+func withDocs(name, text string) (string, error) {
 	page, err := os.ReadFile(name)
 	if err != nil {
-		return err
+		return "", err
 	}
-	before, rest, begins := strings.Cut(string(page), runBegins)
-	_, after, ends := strings.Cut(rest, runEnds)
+	before, rest, begins := strings.Cut(string(page), docsBegin)
+	_, after, ends := strings.Cut(rest, docsEnd)
 	if !begins || !ends {
-		return fmt.Errorf("%s has no lines %q and %q", name, runBegins, runEnds)
+		return "", fmt.Errorf("%s has no lines %q and %q", name, docsBegin, docsEnd)
 	}
-	js, err := rep.json()
-	if err != nil {
-		return err
+	return before + docsBegin + "\n" + text + "\n" + docsEnd + after, nil
+}
+
+// summary is what a user asks first, beside ssh.
+func (rep *Report) summary() string {
+	subjects := []string{wsexec, ssh, sshShared}
+	rows := [][]string{{"", "wsexec", "ssh", "ssh, connected already"}}
+	for _, line := range []struct{ text, result, metric, unit string }{
+		{"start and end of `true`", "true", "time", "ms"},
+		{"output in bulk", "stdout", rate, "MB/s"},
+		{"input in bulk", "stdin", rate, "MB/s"},
+		{"echo of a key, median", "echo", "p50", "µs"},
+		{"Ctrl-C during a flood, on a terminal that shows 1 MB/s, until the prompt", "ctrl-c-slow", "end", "ms"},
+		{"memory of the server for an idle terminal", "memory", "each", "KiB"},
+	} {
+		row := []string{line.text}
+		for _, subject := range subjects {
+			figure := "–"
+			for _, r := range rep.Results {
+				if median, ok := r.median(subject, line.metric); ok && r.Name == line.result {
+					figure = number(median) + " " + line.unit
+				}
+			}
+			row = append(row, figure)
+		}
+		rows = append(rows, row)
 	}
-	return writeAll(dir, map[string]string{
-		"performance.md":   before + runBegins + "\n" + rep.markdown() + "\n" + runEnds + after,
-		"performance.json": js,
-		"performance.svg":  rep.plot(),
-	})
+	var b strings.Builder
+	table(&b, rows)
+	fmt.Fprintf(&b, "\n%s: %s.\n", rep.Time.Format(time.DateOnly), rep.Machine)
+	return b.String()
 }
 
 // plot draws a bar for each goal: how many times as good as wanted, on a logarithmic
