@@ -20,6 +20,11 @@ func Dir(path string) error {
 // Open opens a file for reading.
 func Open(path string) (*os.File, error) { return os.Open(path) }
 
+// Append opens a file for appending, and makes it if it is missing.
+func Append(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+}
+
 // Check checks nothing here.
 func Check(string, fs.FileInfo) error { return nil }
 

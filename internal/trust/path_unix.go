@@ -3,6 +3,7 @@
 package trust
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -59,6 +60,51 @@ func Open(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// Append opens a regular file for appending that only this user and root can change,
+// and makes it (mode 0600) if it is missing. A mode by which others may read it is
+// left as it is.
+func Append(path string) (*os.File, error) {
+	at, _, err := walk(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		name := path[strings.LastIndexByte(path, '/')+1:]
+		dir, _, derr := walk(cmp.Or(strings.TrimSuffix(path, name), "."))
+		if derr != nil {
+			return nil, derr
+		}
+		at, err = filepath.Join(dir, name), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	// O_NONBLOCK: it does not wait for a reader of a FIFO.
+	f, err := os.OpenFile(at, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return nil, renamed(errIrregular, path)
+	case errors.Is(err, unix.ELOOP):
+		return nil, renamed(errDangling, path)
+	case err != nil:
+		return nil, renamed(err, path)
+	}
+	st, err := f.Stat()
+	if err == nil {
+		err = check(path, at, st)
+	}
+	if err == nil && !st.Mode().IsRegular() {
+		err = renamed(errIrregular, path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+var (
+	errIrregular = errors.New("it is not a regular file")
+	errDangling  = errors.New("it is a symbolic link to nothing")
+)
 
 // inherited is the descriptor that a path in /dev/fd means.
 func inherited(path string) (fd int, ok bool) {

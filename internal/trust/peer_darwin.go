@@ -2,12 +2,13 @@ package trust
 
 import "golang.org/x/sys/unix"
 
-// peerUID is the user of the program that called listen(2) on the other end (man 4
-// unix, LOCAL_PEERCRED).
-func peerUID(fd int) (int, error) {
+// credentials are those of the other end (man 4 unix, LOCAL_PEERCRED).
+func credentials(fd int) (uid, pid int, _ error) {
 	c, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return int(c.Uid), nil
+	// Of an end that was closed there is no process any more.
+	pid, _ = unix.GetsockoptInt(fd, unix.SOL_LOCAL, unix.LOCAL_PEERPID)
+	return int(c.Uid), pid, nil
 }

@@ -2,12 +2,11 @@ package trust
 
 import "golang.org/x/sys/unix"
 
-// peerUID is the user of the program that called listen(2) on the other end (man 7
-// unix, SO_PEERCRED).
-func peerUID(fd int) (int, error) {
+// credentials are those of the other end (man 7 unix, SO_PEERCRED).
+func credentials(fd int) (uid, pid int, _ error) {
 	c, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return int(c.Uid), nil
+	return int(c.Uid), int(c.Pid), nil
 }

@@ -3,30 +3,17 @@
 package trust
 
 import (
-	"errors"
 	"net"
 	"os"
-	"syscall"
 )
 
 // Peer checks that the program at the other end of a connection to the Unix socket
 // at path belongs to this user or to root. If it belongs to another the error is a
 // [*StrangerError].
 func Peer(path string, c net.Conn) error {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return errors.New("package trust: internal error: not a socket")
-	}
-	raw, err := sc.SyscallConn()
+	uid, _, err := Credentials(c)
 	if err != nil {
 		return err
-	}
-	uid := -1
-	if cerr := raw.Control(func(fd uintptr) { uid, err = peerUID(int(fd)) }); cerr != nil {
-		err = cerr
-	}
-	if err != nil {
-		return os.NewSyscallError("peer credentials", err)
 	}
 	return checkUser("unix:"+path, uid)
 }

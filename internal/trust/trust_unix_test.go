@@ -282,3 +282,100 @@ func TestPeer(t *testing.T) {
 		t.Errorf("of root: %v", err)
 	}
 }
+
+// The end of a connection that was accepted tells which program has connected.
+func TestCredentials(t *testing.T) {
+	sock := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	end, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close()
+	if uid, pid, err := Credentials(end); uid != os.Geteuid() || pid != os.Getpid() || err != nil {
+		t.Errorf("uid %d, pid %d, %v; want %d and %d", uid, pid, err, os.Geteuid(), os.Getpid())
+	}
+}
+
+// A log is appended to, made for this user alone, and not opened where another user
+// could have put it.
+func TestAppend(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := dir + "/log"
+	for range 2 {
+		f, err := Append(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(f, "line\n")
+		f.Close()
+	}
+	st, err := os.Stat(log)
+	if b, _ := os.ReadFile(log); err != nil || st.Mode() != 0o600 || string(b) != "line\nline\n" {
+		t.Errorf("%q, %v, %v; want two lines and mode 0600", b, st, err)
+	}
+	if err := os.Symlink("log", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Append(dir + "/link")
+	if err != nil {
+		t.Error(err)
+	}
+	f.Close()
+	if err := os.Chmod(log, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = Append(log); err != nil {
+		t.Errorf("one that others may read: %v", err)
+	}
+	f.Close()
+
+	if err := os.Symlink("nothing", dir+"/dangling"); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(dir+"/fifo", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, says := range map[string]string{
+		dir + "/fifo": "not a regular file", "/dev/null": "not a regular file", dir: "directory",
+		dir + "/dangling": "symbolic link to nothing", dir + "/no/log": dir + "/no",
+	} {
+		if f, err := Append(path); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, %v; want it to say %q", path, f, err, says)
+		}
+	}
+	t.Chdir(dir)
+	if f, err = Append("relative"); err != nil {
+		t.Error(err)
+	}
+	f.Close()
+
+	if err := os.Chmod(log, 0o622); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Append(log)
+	wantBlame(t, err, dir, "log", false)
+	if err := os.Mkdir(dir+"/open", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir+"/open", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Append(dir + "/open/log")
+	wantBlame(t, err, dir, "open", false)
+	if _, err := os.Lstat(dir + "/open/log"); err == nil {
+		t.Error("it was made all the same")
+	}
+}
