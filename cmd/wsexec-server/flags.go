@@ -27,6 +27,8 @@ type options struct {
 	full      string
 	cleanup   string
 	logFormat string
+	logLevel  string // "": by where the log goes
+	logFile   string // "": stderr
 }
 
 // flags are all of the server's, each with its default, its place in o and what it
@@ -56,8 +58,11 @@ func flags(o *options) []cli.Flag {
 		duration("max-drain", "with --drain eof of a client, wait at most `TIME` for output of background processes", server.DefaultMaxDrain, &cfg.MaxDrain),
 		size("window", "keep `BYTES` of each stream until the other side has read them", server.DefaultWindow, maxMemory, &cfg.Window),
 		size("history", "keep `BYTES` of each output of a detached session", server.DefaultHistory, maxMemory, &cfg.History),
-		text("cleanup", "how to track a command's processes, `WAY`: cgroup (a cgroup for each session), walk (a helper process for each session) or auto", cleanup.ByAuto, "", &o.cleanup),
-		text("log-format", "write the log on stderr as `FORMAT`: text or json", "text", "", &o.logFormat, "text", "json"),
+		text("cleanup", "how to track a command's processes, `WAY`: cgroup (a cgroup for each session), walk (a helper process for each session) or auto", cleanup.ByAuto, "", &o.cleanup, cleanup.ByAuto, cleanup.ByCgroup, cleanup.ByWalk),
+		text("log-level", "write lines of `LEVEL` and above to the log: debug, info, warn or error", "", "warn on a terminal, otherwise info", &o.logLevel, "debug", "info", "warn", "error"),
+		text("log-file", "append the log to `FILE`, and open it again on SIGHUP; a missing file is made", "", "stderr", &o.logFile),
+		text("log-format", "write the log as `FORMAT`: text or json", "text", "", &o.logFormat, "text", "json"),
+		&cli.BoolFlag{Name: "log-args", Usage: "write the arguments of commands to the log; they may hold passwords", EnvVars: variable("log-args"), Destination: &cfg.LogArgs},
 	}
 }
 
@@ -68,7 +73,7 @@ var flagGroups = []cmdline.Group{
 	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},
 	{Heading: "Memory", Flags: []string{"window", "history", "open-memory"}},
 	{Heading: "Processes", Flags: []string{"cleanup"}},
-	{Heading: "Log and help", Flags: []string{"log-format", "version", "help"}},
+	{Heading: "Log and help", Flags: []string{"log-level", "log-file", "log-format", "log-args", "version", "help"}},
 }
 
 // Values of --full.
@@ -85,7 +90,7 @@ const (
 
 // variable is the name of the variable that sets a flag.
 func variable(flag string) []string {
-	return []string{"WSEXEC_SERVER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))}
+	return []string{variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))}
 }
 
 func usageError(err error) error { return fmt.Errorf("%w (see wsexec-server --help)", err) }

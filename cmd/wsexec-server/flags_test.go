@@ -70,6 +70,8 @@ func TestFlags(t *testing.T) {
 		"--history 2G":          "--history 2G: the least is 4KiB, the most 1GiB",
 		"--host http://a":       "--host http://a: that is not the name of a host, such as exec.example.org",
 		"--log-format yaml":     "--log-format yaml: the choices are text, json",
+		"--log-level loud":      "--log-level loud: the choices are debug, info, warn, error",
+		"--cleanup foo":         "--cleanup foo: the choices are auto, cgroup, walk",
 		"--max-header 1x":       "--max-header 1x: a number of bytes is needed, such as 65536, 64KiB or 1MiB",
 		"--start-timeout -1s":   "--start-timeout -1s: the time must be longer than 0s",
 		"--max-keepalive -10ms": "--max-keepalive -10ms: the time must be longer than 0s",

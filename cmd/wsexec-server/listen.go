@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -37,10 +38,10 @@ func listen(o *options) (_ *listeners, err error) {
 	addrs := o.listen
 	var dir string
 	if len(addrs) == 0 {
-		if o.tokenFile != "" {
-			return nil, usageError(errors.New("--token-file is for TCP, and nothing else asks for that: say --listen HOST:PORT, too"))
-		}
 		if dir, err = stateDir(); err != nil {
+			return nil, err
+		}
+		if err := checkSocket(paths.Socket(dir)); err != nil {
 			return nil, err
 		}
 		addrs = []string{"unix:" + paths.Socket(dir)}
@@ -53,7 +54,7 @@ func listen(o *options) (_ *listeners, err error) {
 			}
 			continue
 		}
-		if err := ls.tcp(a, o.plaintext); err != nil {
+		if err := ls.tcp(a); err != nil {
 			return nil, err
 		}
 	}
@@ -72,6 +73,43 @@ func listen(o *options) (_ *listeners, err error) {
 	return ls, err
 }
 
+// checkListen checks what the flags say about listeners, before anything is touched.
+func checkListen(o *options) error {
+	if len(o.listen) == 0 && o.tokenFile != "" {
+		return usageError(errors.New("--token-file is for TCP, and nothing else asks for that: say --listen HOST:PORT, too"))
+	}
+	for _, a := range o.listen {
+		if path, ok := strings.CutPrefix(a, "unix:"); ok {
+			if !filepath.IsAbs(path) {
+				return usageError(fmt.Errorf("--listen %s is not an absolute path", a))
+			}
+			if err := checkSocket(strings.TrimPrefix(path, "//")); err != nil {
+				return err
+			}
+			continue
+		}
+		host, port, err := net.SplitHostPort(a)
+		if err != nil {
+			return usageError(fmt.Errorf("--listen %q is neither HOST:PORT nor unix:/PATH", a))
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+			return usageError(fmt.Errorf("--listen %q: %q is not a port", a, port))
+		}
+		if !trust.IsLoopback(host) && !o.plaintext {
+			return fmt.Errorf("--listen %s is off this machine and not encrypted: listen on 127.0.0.1 behind a TLS proxy, or say --insecure-plaintext", a)
+		}
+	}
+	return nil
+}
+
+// checkSocket checks that the system takes the path of a socket.
+func checkSocket(path string) error {
+	if err := paths.CheckSocket(path); err != nil {
+		return listenError("unix:"+path, fmt.Errorf("%w; name another with --listen, or set XDG_STATE_HOME", err))
+	}
+	return nil
+}
+
 func (ls *listeners) hasTCP() bool {
 	for _, u := range ls.urls {
 		if strings.HasPrefix(u, "ws://") {
@@ -81,17 +119,7 @@ func (ls *listeners) hasTCP() bool {
 	return false
 }
 
-func (ls *listeners) tcp(addr string, plaintext bool) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return usageError(fmt.Errorf("--listen %q is neither HOST:PORT nor unix:/PATH", addr))
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return usageError(fmt.Errorf("--listen %q: %q is not a port", addr, port))
-	}
-	if !trust.IsLoopback(host) && !plaintext {
-		return fmt.Errorf("--listen %s is off this machine and not encrypted: listen on 127.0.0.1 behind a TLS proxy, or say --insecure-plaintext", addr)
-	}
+func (ls *listeners) tcp(addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return listenError(addr, err)
@@ -105,12 +133,6 @@ func (ls *listeners) tcp(addr string, plaintext bool) error {
 // a server left behind. Of the servers that want the same socket one has PATH.lock,
 // so that no server takes the socket for left behind that another one is making.
 func (ls *listeners) unix(path string) (err error) {
-	if !filepath.IsAbs(path) {
-		return usageError(fmt.Errorf("--listen unix:%s is not an absolute path", path))
-	}
-	if err := paths.CheckSocket(path); err != nil {
-		return listenError("unix:"+path, fmt.Errorf("%w; name another with --listen, or set XDG_STATE_HOME", err))
-	}
 	// In a directory that others can change they could replace the socket.
 	if err := trust.Dir(path[:strings.LastIndexByte(path, '/')+1]); err != nil {
 		return listenError("unix:"+path, remedy(err, "name another with --listen"))
@@ -208,19 +230,19 @@ func (ls *listeners) close() {
 }
 
 // announce says in three lines where the server listens and what to type next.
-func (ls *listeners) announce() {
-	say("listening on %s", strings.Join(ls.urls, " and "))
+func (ls *listeners) announce(log *serverLog) {
+	access := "the socket lets in its owner alone"
+	attrs := []any{"urls", ls.urls}
 	if ls.tokenFile != "" {
-		say("token for TCP in %s", ls.tokenFile)
-	} else {
-		say("whoever can open the socket is let in")
+		access = "token for TCP in " + ls.tokenFile
+		attrs = append(attrs, "token_file", ls.tokenFile)
 	}
 	try := "wsexec run"
 	if !ls.byDefault {
-		try += " --server " + ls.urls[0]
+		try += " --server " + shellWord(ls.urls[0])
 		if ls.tokenFile != "" {
-			try += " --token-file " + ls.tokenFile
+			try += " --token-file " + shellWord(ls.tokenFile)
 		}
 	}
-	say("try: %s -- uname -a", try)
+	log.tell(slog.LevelInfo, []string{"listening on " + strings.Join(ls.urls, " and "), access, "try: " + try + " -- uname -a"}, "listening", attrs...)
 }

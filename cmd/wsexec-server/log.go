@@ -1,104 +1,126 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"log/slog"
-	"sync/atomic"
-	"time"
+	"os"
+
+	"golang.org/x/term"
+
+	"wsexec/internal/trust"
 )
 
-const (
-	// logLines bounds the lines of each queue that wait to be written.
-	logLines = 1024
-	// logFlush bounds the wait for the queues at the end.
-	logFlush = time.Second
-)
-
-// A logWriter writes lines in the background. A stderr that takes nothing (a stopped
-// pager, Ctrl-S) holds up neither a session nor the server's end: lines that find
-// the queue full are dropped, and their number is written once stderr takes
-// something again. Refusals have a queue of their own, which is written last, so
-// that a flood of them costs no session its line.
-type logWriter struct {
-	w        io.Writer
-	sessions logQueue
-	refusals logQueue
-	flushed  chan chan struct{} // run closes what comes here once both queues are written
+// A serverLog is the log of the server, on stderr or in a file. docs/server.md has
+// the table of its lines.
+type serverLog struct {
+	*logWriter
+	Sessions *slog.Logger // what happens to sessions and to the server
+	Refusals *slog.Logger // what was refused
+	every    *slog.Logger // writes lines of every level
+	file     string       // "": stderr
+	json     bool
 }
 
-// A logQueue takes lines, each with one Write, which does not wait.
-type logQueue struct {
-	lines chan []byte
-	lost  atomic.Int64
-}
+// levels are the values of --log-level.
+var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 
-// Write implements [io.Writer].
-func (q *logQueue) Write(b []byte) (int, error) {
-	select {
-	case q.lines <- append([]byte{}, b...):
-	default:
-		q.lost.Add(1)
-	}
-	return len(b), nil
-}
-
-func newLogWriter(w io.Writer) *logWriter {
-	l := &logWriter{w: w, flushed: make(chan chan struct{}, 1)}
-	l.sessions.lines, l.refusals.lines = make(chan []byte, logLines), make(chan []byte, logLines)
-	go l.run() // not waited for, since w may take nothing for ever; it ends with the program
-	return l
-}
-
-func (l *logWriter) run() {
-	for {
-		select {
-		case b := <-l.sessions.lines:
-			l.write(b)
-			continue
-		default:
+// openLog begins the log that the flags ask for.
+func (o *options) openLog() (*serverLog, error) {
+	l := &serverLog{file: o.logFile, json: o.logFormat == "json"}
+	var w io.Writer = os.Stderr
+	if l.file != "" {
+		f, err := openLogFile(l.file)
+		if err != nil {
+			return nil, err
 		}
-		select {
-		case b := <-l.sessions.lines:
-			l.write(b)
-		case b := <-l.refusals.lines:
-			l.write(b)
-		case done := <-l.flushed:
-			for len(l.sessions.lines) > 0 {
-				l.write(<-l.sessions.lines)
-			}
-			for len(l.refusals.lines) > 0 {
-				l.write(<-l.refusals.lines)
-			}
-			close(done)
-		}
+		w = f
 	}
+	l.logWriter = newLogWriter(w, o.logged)
+	if l.file != "" {
+		l.failing = func(err error) { say("log file %s: %v; lines of the log are being lost", l.file, reason(err)) }
+	}
+	l.every = o.logged(&l.sessions)
+	l.Sessions, l.Refusals = o.logger(&l.sessions, o.level()), o.logger(&l.refusals, o.level())
+	return l, nil
 }
 
-func (l *logWriter) write(b []byte) {
-	l.w.Write(b)
-	if n := l.sessions.lost.Swap(0); n > 0 {
-		sayTo(l.w, "%d lines of the log are lost, since nobody took them", n)
+// level is the least level of lines. On a terminal a line about each session would
+// stand in the midst of the user's work.
+func (o *options) level() slog.Level {
+	if level, ok := levels[o.logLevel]; ok {
+		return level
 	}
-	if n := l.refusals.lost.Swap(0); n > 0 {
-		sayTo(l.w, "%d lines of the log about refusals are lost, since nobody took them", n)
+	if o.logFile == "" && term.IsTerminal(int(os.Stderr.Fd())) {
+		return slog.LevelWarn
 	}
+	return slog.LevelInfo
 }
 
-// flush waits until the queues are written, for logFlush at most. It is called once.
-func (l *logWriter) flush() {
-	done := make(chan struct{})
-	l.flushed <- done
-	select {
-	case <-done:
-	case <-time.After(logFlush):
-	}
-}
+// logged writes lines of every level to w in the format of the flag.
+func (o *options) logged(w io.Writer) *slog.Logger { return o.logger(w, slog.LevelDebug) }
 
-// logger writes to w in the format of the flag.
-func (o *options) logger(w io.Writer) *slog.Logger {
-	visible := &slog.HandlerOptions{ReplaceAttr: visibleAttr}
+// logger writes lines of a level and above to w in the format of the flag.
+func (o *options) logger(w io.Writer, level slog.Level) *slog.Logger {
 	if o.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, visible))
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: visibleAttr}))
 	}
-	return slog.New(slog.NewTextHandler(w, visible))
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: visibleTextAttr}))
+}
+
+func openLogFile(path string) (*os.File, error) {
+	f, err := trust.Append(path)
+	if err != nil {
+		return nil, fmt.Errorf("log file: %w", remedy(err, "name another with --log-file"))
+	}
+	return f, nil
+}
+
+// tell says lines to the person that starts the server, and has the same in the log
+// as one line, whatever its level is. A log on stderr has them in its own form, if
+// that is JSON, or only as they are said.
+func (l *serverLog) tell(level slog.Level, words []string, msg string, attrs ...any) {
+	if l.file != "" || l.json {
+		l.every.Log(context.Background(), level, msg, attrs...)
+	}
+	for _, words := range words {
+		switch {
+		case l.file != "":
+			say("%s", words)
+		case !l.json:
+			sayTo(&l.sessions, "%s", words) // in its place among the lines of the log
+		}
+	}
+}
+
+// reload opens the log file again, which another program may have moved. If it
+// cannot be opened the log goes on in the file that it has.
+func (l *serverLog) reload() {
+	if l.file == "" {
+		l.every.Info("reloaded", "detail", "there is no --log-file to open again; SIGTERM ends the server")
+		return
+	}
+	f, err := openLogFile(l.file)
+	if err != nil {
+		l.tell(slog.LevelError, []string{err.Error() + "; the log goes on in the file that was opened before"}, "not reloaded", "error", err)
+		return
+	}
+	l.turn(f)
+	l.every.Info("reloaded", "detail", "this file was opened")
+}
+
+// cleanup takes what package cleanup has to say, all of which an operator should
+// know.
+func (l *serverLog) cleanup(detail string, attrs ...any) {
+	l.Sessions.Warn("clean-up", append([]any{"detail", detail}, attrs...)...)
+}
+
+// complain says why the server ends, in the form of a log on stderr.
+func (o *options) complain(err error) {
+	if o.logFormat == "json" && o.logFile == "" {
+		o.logger(os.Stderr, slog.LevelError).Error("failed", "error", err)
+		return
+	}
+	say("%v", err)
 }

@@ -6,7 +6,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"unicode"
 )
@@ -26,7 +32,7 @@ func (g *gate) Write(b []byte) (int, error) {
 // 8 lines "started" were missing.
 func TestRefusalsCostNoSessionItsLine(t *testing.T) {
 	g := &gate{open: make(chan struct{})}
-	l := newLogWriter(g)
+	l := newLogWriter(g, new(options).logged)
 	for range 10 * logLines {
 		io.WriteString(&l.refusals, "refused\n")
 	}
@@ -39,10 +45,10 @@ func TestRefusalsCostNoSessionItsLine(t *testing.T) {
 	if n := strings.Count(got, "started\n"); n != logLines {
 		t.Errorf("%d lines of sessions were written, want %d", n, logLines)
 	}
-	if !strings.Contains(got, "lines of the log about refusals are lost") {
+	if !strings.Contains(got, "level=WARN msg=\"lines lost\" of=refusals count=") {
 		t.Errorf("nothing says that refusals are missing")
 	}
-	if strings.Contains(got, "lines of the log are lost") {
+	if strings.Contains(got, "of=sessions") {
 		t.Errorf("lines of sessions are lost")
 	}
 }
@@ -62,13 +68,14 @@ func TestWordsDoNotControl(t *testing.T) {
 	if got, want := visible("\ufffd\xff"), "\ufffd"+`\xff`; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	replace := map[string]func([]string, slog.Attr) slog.Attr{"json": visibleAttr, "text": visibleTextAttr}
 	for name, handler := range map[string]func(w io.Writer, o *slog.HandlerOptions) slog.Handler{
 		"json": func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(w, o) },
 		"text": func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(w, o) },
 	} {
 		var b bytes.Buffer
-		log := slog.New(handler(&b, &slog.HandlerOptions{ReplaceAttr: visibleAttr}))
-		log.With("with", hostile).Info("hi"+hostile, "command", hostile, "error", errors.New(hostile), "bytes", []byte(hostile), "group", slog.GroupValue(slog.String("x", hostile)))
+		log := slog.New(handler(&b, &slog.HandlerOptions{ReplaceAttr: replace[name]}))
+		log.With("with", hostile).Info("hi"+hostile, "command", hostile, "error", errors.New(hostile), "bytes", []byte(hostile), "list", []string{hostile, "'"}, "group", slog.GroupValue(slog.String("x", hostile)))
 		line := b.String()
 		if strings.Count(line, "\n") != 1 || strings.ContainsFunc(line, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
 			t.Errorf("%s: the line is %q", name, line)
@@ -82,4 +89,68 @@ func TestWordsDoNotControl(t *testing.T) {
 	if got := b.String(); strings.Count(got, "\n") != 1 || strings.ContainsFunc(got, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
 		t.Errorf("the line is %q", got)
 	}
+}
+
+// A slip of the pen in the name of a variable had no effect, and nothing said so.
+func TestUnknownVariables(t *testing.T) {
+	env := []string{"WSEXEC_SERVER=unix:/s", "WSEXEC_SERVER_LISTEN=x", "WSEXEC_SERVER_MAX_SESSION=3", "WSEXEC_SERVER_EMPTY=", "WSEXEC_TOKEN=x", "PATH=/bin"}
+	if got := unknownVariables(env, []string{"listen", "max-sessions"}); !slices.Equal(got, []string{"WSEXEC_SERVER_MAX_SESSION"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A full disk: how many lines are missing, and why, is said as soon as one can be
+// written again, and no line begins on the rest of another.
+func TestLogOnAFullDisk(t *testing.T) {
+	d := &disk{room: 1 << 20}
+	l := newLogWriter(d, new(options).logged)
+	said := make(chan error, 10)
+	l.failing = func(err error) { said <- err }
+	put := func(line string, room int) {
+		d.mu.Lock()
+		d.room = room
+		d.mu.Unlock()
+		before := d.writes.Load()
+		io.WriteString(&l.sessions, line)
+		for d.writes.Load() == before {
+			runtime.Gosched()
+		}
+	}
+	put("first\n", 100)
+	put("second\n", 3)
+	put("third\n", 0)
+	if err := <-said; !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("it says %v", err)
+	}
+	put("fourth\n", 1000)
+	l.flush()
+	lines := strings.Split(strings.TrimSuffix(d.String(), "\n"), "\n")
+	if len(lines) != 4 || lines[0] != "first" || lines[1] != "sec" || lines[2] != "fourth" ||
+		!strings.Contains(lines[3], `level=WARN msg="lines lost" of=all count=2 reason="no space left on device"`) {
+		t.Errorf("the log is %q", lines)
+	}
+	if len(said) > 0 {
+		t.Error("it says it again for each line")
+	}
+}
+
+// A disk takes room bytes more.
+type disk struct {
+	writes atomic.Int64
+	mu     sync.Mutex
+	room   int
+	bytes.Buffer
+}
+
+func (d *disk) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.writes.Add(1)
+	n := min(d.room, len(b))
+	d.room -= n
+	d.Buffer.Write(b[:n])
+	if n < len(b) {
+		return n, &os.PathError{Op: "write", Path: "log", Err: syscall.ENOSPC}
+	}
+	return n, nil
 }

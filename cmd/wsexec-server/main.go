@@ -60,7 +60,7 @@ func run(args []string) int {
 		err = app.Run(args)
 	}
 	if err != nil {
-		say("%v", err)
+		o.complain(err)
 		return 1
 	}
 	return 0
@@ -111,11 +111,23 @@ func unsetEmpty() {
 }
 
 // serve runs the server until a signal ends it.
-func serve(o *options) error {
-	log := newLogWriter(os.Stderr)
+func serve(o *options) (err error) {
+	if err := checkListen(o); err != nil {
+		return err
+	}
+	log, err := o.openLog()
+	if err != nil {
+		return err
+	}
 	defer log.flush()
+	defer func() {
+		if err != nil && o.logFile != "" {
+			log.every.Error("failed", "error", err)
+		}
+	}()
+	tellUnknown(log)
 	cfg := o.server
-	cfg.Log, cfg.Refusals = o.logger(&log.sessions), o.logger(&log.refusals)
+	cfg.Log, cfg.Refusals = log.Sessions, log.Refusals
 	// PIPE is caught, or a failed write to stderr would kill this program (os/signal)
 	// and leave every command behind, when the reader of wsexec-server | tee ends.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -141,7 +153,7 @@ func serve(o *options) error {
 	signal.Notify(hup, syscall.SIGHUP)
 	go func() {
 		for range hup {
-			cfg.Log.Info("SIGHUP: there is nothing to read again; SIGTERM ends the server")
+			log.reload()
 		}
 	}()
 	ls, err := listen(o)
@@ -151,7 +163,7 @@ func serve(o *options) error {
 	defer ls.close()
 	cfg.Token = ls.token
 	cfg.EvictLost = o.full == fullEvictLost
-	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, cfg.Log.Info); err != nil {
+	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, log.cleanup); err != nil {
 		return err
 	}
 	defer cfg.Cleaner.Close()
@@ -163,10 +175,10 @@ func serve(o *options) error {
 	for _, l := range ls.all {
 		go func() { failed <- srv.Serve(l) }()
 	}
-	ls.announce()
-	cfg.Log.Info("clean-up", "way", cfg.Cleaner.Way())
+	ls.announce(log)
+	cfg.Log.Info("ready", "version", version.Line(release), "pid", os.Getpid(), "cleanup", cfg.Cleaner.Way())
 	if !cfg.Cleaner.FindsAll() {
-		cfg.Log.Warn("what a command starts in a session of its own is not found, and not ended: is proc mounted at /proc?")
+		log.cleanup("what a command starts in a session of its own is not found, and not ended: is proc mounted at /proc?")
 	}
 
 	select {
@@ -185,7 +197,7 @@ func serve(o *options) error {
 	}()
 	began := time.Now()
 	srv.Shutdown(ctx)
-	cfg.Log.Info("stopped", "after", time.Since(began).Round(time.Millisecond))
+	cfg.Log.Info("stopped", "after_ms", time.Since(began).Milliseconds())
 	return nil
 }
 

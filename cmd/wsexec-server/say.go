@@ -44,6 +44,32 @@ func visible(s string) string {
 	return b.String()
 }
 
+// visibleTextAttr is [slog.HandlerOptions.ReplaceAttr] of lines in text, in which a
+// list is written as a shell would take it: the text format alone does not tell where
+// an element ends.
+func visibleTextAttr(groups []string, a slog.Attr) slog.Attr {
+	a = visibleAttr(groups, a)
+	if list, ok := a.Value.Any().([]string); ok {
+		words := make([]string, len(list))
+		for i, s := range list {
+			words[i] = shellWord(s)
+		}
+		a.Value = slog.StringValue(strings.Join(words, " "))
+	}
+	return a
+}
+
+// shellWord is a word as it is typed at a shell.
+func shellWord(s string) string {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(plainInShell, r) }) {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return s
+}
+
+// plainInShell are the characters that mean themselves to a shell.
+const plainInShell = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=@%+,"
+
 // visibleAttr is [slog.HandlerOptions.ReplaceAttr].
 func visibleAttr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Resolve(); v.Kind() {
@@ -55,6 +81,12 @@ func visibleAttr(_ []string, a slog.Attr) slog.Attr {
 			return slog.String(a.Key, visible(x.Error()))
 		case fmt.Stringer:
 			return slog.String(a.Key, visible(x.String()))
+		case []string:
+			list := make([]string, len(x))
+			for i, s := range x {
+				list[i] = visible(s)
+			}
+			return slog.Any(a.Key, list)
 		case []byte:
 			return slog.String(a.Key, visible(string(x)))
 		}

@@ -213,9 +213,9 @@ func TestServerEndsManyStubbornCommands(t *testing.T) {
 // stopTime is how long the server says it took to stop.
 func stopTime(t testing.TB, s *server) time.Duration {
 	t.Helper()
-	_, rest, _ := strings.Cut(s.log.String(), "msg=stopped after=")
+	_, rest, _ := strings.Cut(s.log.String(), "msg=stopped after_ms=")
 	word, _, _ := strings.Cut(rest, "\n")
-	d, err := time.ParseDuration(word)
+	d, err := time.ParseDuration(word + "ms")
 	if err != nil {
 		t.Fatalf("the log has no time: %v", err)
 	}
@@ -278,7 +278,7 @@ func TestCleanupOfOrdinaryUser(t *testing.T) {
 	s.run(t, "-q", "sh", "-c", "setsid sleep "+arg+" & exit 5").want(t, 5, "", "")
 	awaitSleepers(t, 0, arg)
 	eventually(t, patience, "the log says how", func() error {
-		if !strings.Contains(s.log.String(), "way=\"walk, as no cgroup can be used: ") {
+		if !strings.Contains(s.log.String(), "cleanup=\"walk, as no cgroup can be used: ") {
 			return fmt.Errorf("log %s", s.log.String())
 		}
 		return nil
@@ -396,7 +396,7 @@ func TestServerEndsDespiteSudo(t *testing.T) {
 	})
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	s.waitExit(t, patience)
-	if log := s.log.String(); !strings.Contains(log, "left behind, since it cannot be ended") {
+	if log := s.log.String(); !strings.Contains(log, "msg=\"not ended\"") {
 		t.Errorf("the log has no word of it: %s", log)
 	}
 	c.signal(t, syscall.SIGKILL)

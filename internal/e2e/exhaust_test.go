@@ -210,7 +210,7 @@ func TestExhausted(t *testing.T) {
 	const n = 15
 	s.unharmedBy(t, sock, n)
 	s.wantMemoryOfOneClient(t, "all of it at once")
-	if log := s.log.String(); strings.Contains(log, "lines of the log are lost") || strings.Count(log, "msg=started") != n+3 {
+	if log := s.log.String(); strings.Contains(log, "lines lost") || strings.Count(log, "msg=started") != n+3 {
 		t.Errorf("lines of the log are missing: %d have started", strings.Count(log, "msg=started"))
 	}
 	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")

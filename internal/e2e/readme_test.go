@@ -57,7 +57,7 @@ func examples(t *testing.T, path string) []example {
 
 func TestDocumentation(t *testing.T) {
 	need(t, "git", "rsync", "sftp", "/usr/lib/openssh/sftp-server", "curl")
-	for _, name := range []string{"README.md", "docs/usage.md"} {
+	for _, name := range []string{"README.md", "docs/usage.md", "docs/server.md"} {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			list := examples(t, filepath.Join(repository, name))
 			if len(list) < 3 {

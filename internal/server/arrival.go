@@ -11,7 +11,7 @@ import (
 type arrival struct {
 	srv *Server
 	party
-	from string // the peer's address
+	peer peer
 
 	mu       sync.Mutex
 	conn     *link.Conn // nil before the upgrade
@@ -21,7 +21,7 @@ type arrival struct {
 
 // admit enters a connection that is about to be upgraded, or says why that cannot
 // be.
-func (s *Server) admit(p party, from string) (*arrival, string) {
+func (s *Server) admit(p party, from peer) (*arrival, string) {
 	s.mu.Lock()
 	if s.noUpgrades {
 		s.mu.Unlock()
@@ -29,7 +29,7 @@ func (s *Server) admit(p party, from string) (*arrival, string) {
 	}
 	s.conns.Add(1)
 	s.mu.Unlock()
-	a := &arrival{srv: s, party: p, from: from}
+	a := &arrival{srv: s, party: p, peer: from}
 	if no := a.enter(); no != "" {
 		s.conns.Done()
 		return nil, no

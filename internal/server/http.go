@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"runtime"
 	"strconv"
@@ -24,7 +25,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A connection with many requests lets the others go first after each.
 	runtime.Gosched()
 	if no := s.check(r); no != nil {
-		s.refused.add(no.title, r.RemoteAddr, true)
+		s.refused.add(no.title, peerOf(r), true)
 		problem(w, no.status, no.title, no.detail)
 		return
 	}
@@ -68,17 +69,20 @@ func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.R
 				challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
 				title, detail = "the token is not the server's", "the server's is in the file that it named when it was started"
 			}
-			s.refused.add(title, r.RemoteAddr, true)
+			s.refused.add(title, peerOf(r), true)
 			w.Header().Set("WWW-Authenticate", challenge)
 			problem(w, http.StatusUnauthorized, title, detail)
 			return
 		}
 		if no := s.authenticated(r, p); no != "" {
-			s.refused.add("too many connections", r.RemoteAddr, false, "principal", p.principal, "detail", no)
+			s.refused.add("too many connections", peerOf(r), false, "principal", p.principal, "detail", no)
 			w.Header().Set("Retry-After", retryAfter)
 			w.Header().Set("Connection", "close")
 			problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many connections", no)
 			return
+		}
+		if log := s.cfg.Log; log.Enabled(r.Context(), slog.LevelDebug) {
+			log.Debug("request", append(peerOf(r).attrs(), "principal", p.principal, "method", r.Method, "path", short(r.URL.Path))...)
 		}
 		if method == "" || allow(w, r, method) {
 			serve(w, r, p, key{p.principal, id})
@@ -131,15 +135,20 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k
 		problem(w, http.StatusBadRequest, "bad Sec-WebSocket-Key", "it is 16 bytes in base64")
 		return
 	}
+	from := peerOf(r)
 	if no := s.full(k); no != nil {
-		s.refused.add(no.Title, r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", no.Detail)
+		code := proto.CodeLimit
+		if no.Title != titleFull {
+			code = proto.CodeShutdown
+		}
+		s.refused.add(no.Title, from, false, "session", k.id, "principal", k.principal, "code", code, "detail", no.Detail)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, no.Type, no.Status, no.Title, no.Detail)
 		return
 	}
-	a, reason := s.admit(p, r.RemoteAddr)
+	a, reason := s.admit(p, from)
 	if reason != "" {
-		s.refused.add("no session can be served now", r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", reason)
+		s.refused.add("no session can be served now", from, false, "session", k.id, "principal", k.principal, "detail", reason)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "no session can be served now", reason)
 		return
@@ -154,7 +163,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k
 	w.Header().Set(proto.InstanceHeader, s.instance)
 	c, err := link.Accept(w, r)
 	if err != nil {
-		s.refused.add("the upgrade failed", r.RemoteAddr, false, "session", k.id, "principal", k.principal, "detail", err)
+		s.refused.add("the upgrade failed", from, false, "session", k.id, "principal", k.principal, "detail", err)
 		return
 	}
 	// On a goroutine of its own, so that the handler's and its buffers end.

@@ -29,7 +29,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	room := s.openRoom(a)
 	defer room.leave()
 	refuse := func(e *proto.Error) {
-		s.refused.add(e.Title, a.from, false, "session", k.id, "principal", k.principal, "code", e.Code, "detail", e.Detail)
+		s.refused.add(e.Title, a.peer, false, "session", k.id, "principal", k.principal, "code", e.Code, "detail", e.Detail)
 		room.leave()
 		c.Fail(e)
 	}
@@ -48,7 +48,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	}
 	if created {
 		a.leave() // it counts as the session from now on
-		x.launch(o.Start)
+		x.launch(o.Start, a.peer)
 	}
 	if o.Start != nil {
 		o.Start = new(proto.Start) // that there was one still counts; a large one would be kept
@@ -57,7 +57,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	if created && x.startErr != nil {
 		a.enter() // until the client has read why, which may take a while
 	}
-	ok := x.survives("serve", func() { e = x.serve(c, o, sum, created, a.closed) })
+	ok := x.survives("serve", func() { e = x.serve(c, o, sum, created, a) })
 	given = ok && e == nil
 	switch {
 	case !ok:
@@ -89,7 +89,7 @@ func (s *Server) readOpen(c *link.Conn, k key, a *arrival, room *openRoom) (*pro
 		if a.isDropped() {
 			err = errors.New("it was the oldest that waited for its open; the server's --max-connections raises the bound")
 		}
-		s.refused.add("no open", a.from, false, "session", k.id, "principal", k.principal, "detail", err)
+		s.refused.add("no open", a.peer, false, "session", k.id, "principal", k.principal, "detail", err)
 		c.Close()
 		return nil, nil
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -35,7 +36,7 @@ func (x *session) survives(work string, f func()) (ok bool) {
 
 // crash ends the session because of the panic p, on its goroutine.
 func (x *session) crash(work string, p any) {
-	x.srv.cfg.Log.Error("panic", "session", x.id, "principal", x.principal, "in", work, "panic", p, "stack", string(debug.Stack()))
+	x.logs(slog.LevelError, "panic", "in", work, "panic", p, "stack", string(debug.Stack()))
 	l, first := x.breakOff()
 	if !first {
 		return

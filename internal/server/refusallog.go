@@ -2,8 +2,7 @@ package server
 
 import (
 	"log/slog"
-	"net"
-	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,8 +33,7 @@ const (
 )
 
 // add logs or counts a refusal. attrs are for its line, if it has one.
-func (r *refusals) add(reason, from string, stranger bool, attrs ...any) {
-	from = addressOf(from)
+func (r *refusals) add(reason string, p peer, stranger bool, attrs ...any) {
 	most := refusalsLogged
 	if stranger {
 		most = 1
@@ -58,6 +56,7 @@ func (r *refusals) add(reason, from string, stranger bool, attrs ...any) {
 		if of.from == nil {
 			of.from = map[string]int{}
 		}
+		from := p.host()
 		if _, ok := of.from[from]; !ok && len(of.from) >= refusalsFrom {
 			from = "others"
 		}
@@ -65,7 +64,7 @@ func (r *refusals) add(reason, from string, stranger bool, attrs ...any) {
 	}
 	r.mu.Unlock()
 	if log {
-		r.log.Info("refused", append([]any{"reason", reason, "from", from}, attrs...)...)
+		r.log.Warn("refused", slices.Concat([]any{"reason", reason}, p.attrs(), attrs)...)
 	}
 }
 
@@ -88,24 +87,5 @@ func (r *refusals) second(reason string) {
 			most = from
 		}
 	}
-	r.log.Info("refused", "reason", reason, "count", of.counted, "addresses", len(of.from), "most_from", most, "most", of.from[most])
-}
-
-// addressOf is the address of a peer without its port; of an IPv6 address its /64,
-// which is one host's.
-func addressOf(peer string) string {
-	host, _, err := net.SplitHostPort(peer)
-	if err != nil {
-		return "unix"
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	if ip = ip.WithZone("").Unmap(); ip.Is6() {
-		if p, err := ip.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return ip.String()
+	r.log.Warn("more refused", "reason", reason, "count", of.counted, "addresses", len(of.from), "most_from", most, "most", of.from[most])
 }

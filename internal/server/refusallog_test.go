@@ -36,7 +36,7 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 		}
 		add := func(n int, reason string, stranger bool) {
 			for i := range n {
-				r.add(reason, fmt.Sprintf("192.0.2.%d:%d", min(i/2, 200), i), stranger, "n", i)
+				r.add(reason, peer{address: fmt.Sprintf("192.0.2.%d:%d", min(i/2, 200), i)}, stranger, "n", i)
 			}
 		}
 		want := func(what string, lines []string, words ...string) {
@@ -55,12 +55,12 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 		add(1000, "no-token", true)
 		add(refusalsLogged, "full", false)
 		first := lines()
-		want("at once", first[:1], "msg=refused reason=no-token from=192.0.2.0 n=0")
+		want("at once", first[:1], "level=WARN msg=refused reason=no-token peer=192.0.2.0:0 n=0")
 		if len(first) != 1+refusalsLogged {
 			t.Errorf("%d lines at once, want 1 of strangers and %d of others", len(first), refusalsLogged)
 		}
 		time.Sleep(time.Second)
-		want("after a second", lines(), "reason=no-token count=999 addresses=65 most_from=others")
+		want("after a second", lines(), "level=WARN reason=no-token count=999 addresses=65 most_from=others")
 		add(500, "no-token", true)
 		add(1, "full", false)
 		want("in the next second", lines(), "reason=full n=0")
@@ -72,7 +72,7 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 			t.Errorf("%d reasons are kept", len(r.reasons))
 		}
 		add(1, "no-token", true)
-		want("later", lines(), "reason=no-token from=192.0.2.0")
+		want("later", lines(), "reason=no-token peer=192.0.2.0:0")
 		time.Sleep(2 * time.Second)
 	})
 }

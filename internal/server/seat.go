@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"wsexec/internal/link"
 	"wsexec/internal/proto"
@@ -12,13 +13,14 @@ import (
 // A seat is who has a session: at most one connection of one client, and there
 // newer connections wait until it has left. The session's lock guards it.
 type seat struct {
-	holder     string   // the client that has, or last had, the session
-	try        int      // the number of its newest connection
-	replaced   []string // clients that another one replaced, oldest first
-	generation int      // counts the connections that claimed the session
-	pending    int      // claims that wait for the connection before to leave
-	newHolder  bool     // no connection of holder was served yet; the streams are an older client's
-	detached   bool     // the client that last had the session asked to leave it running
+	holder     string    // the client that has, or last had, the session
+	try        int       // the number of its newest connection
+	replaced   []string  // clients that another one replaced, oldest first
+	generation int       // counts the connections that claimed the session
+	pending    int       // claims that wait for the connection before to leave
+	newHolder  bool      // no connection of holder was served yet; the streams are an older client's
+	detached   bool      // the client that last had the session asked to leave it running
+	left       time.Time // when the last connection left; zero: none has
 
 	superseded chan struct{} // closed when there is a claim newer than the newest, or none is of use
 	link       *link.Link    // of the connection that has the session; nil: none
@@ -38,6 +40,7 @@ type claim struct {
 	older      *link.Link    // of the connection that has to leave; nil: none
 	released   chan struct{} // closed when it has
 	takeover   bool          // holder changed
+	left       time.Time     // when the connection before left; set by occupy
 }
 
 // empty reports whether no connection has the session, and none has claimed it. A
@@ -70,7 +73,7 @@ func (s *seat) claim(client string, try int) *claim {
 	s.pending++
 	s.giveUp()
 	s.superseded = make(chan struct{})
-	return &claim{s.generation, s.superseded, s.link, s.released, takeover}
+	return &claim{generation: s.generation, superseded: s.superseded, older: s.link, released: s.released, takeover: takeover}
 }
 
 // giveUp makes the newest claim stop waiting.
@@ -96,7 +99,7 @@ func (c *claim) wait() {
 	if c.takeover {
 		c.older.Fail(replaced)
 	} else {
-		c.older.Close(errors.New("the client has a newer connection"))
+		c.older.Close(errNewer)
 	}
 	select {
 	case <-c.released:
@@ -104,17 +107,24 @@ func (c *claim) wait() {
 	}
 }
 
+// errNewer ends the connection of a client that has a newer one.
+var errNewer = errors.New("the client has a newer connection")
+
 var replaced = fail(proto.CodeReplaced, "another client has taken the session over", "")
 
 // attach gives the session to l. A client that is refused changes nothing, unless
 // the client before it has gone on while it was being replaced.
-func (x *session) attach(l *link.Link, o *proto.Open, sum startSum) (*proto.Opened, *proto.Error) {
+func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, from peer) (*proto.Opened, *proto.Error) {
 	c, e := x.claim(o, sum)
 	if e != nil {
 		return nil, e
 	}
 	c.wait()
-	return x.occupy(c, l, o)
+	opened, e := x.occupy(c, l, o)
+	if e == nil {
+		x.logAttached(c, from)
+	}
+	return opened, e
 }
 
 // claim claims the seat for o, with x.mu.
@@ -180,6 +190,7 @@ func (x *session) occupy(c *claim, l *link.Link, o *proto.Open) (*proto.Opened, 
 		x.seat.newHolder, x.seat.detached = false, false
 	}
 	x.seat.link, x.seat.released = l, make(chan struct{})
+	c.left = x.seat.left
 	x.expired = false
 	x.setDrop()
 	opened := x.attachStreams(l, o)
@@ -218,19 +229,19 @@ func (x *session) attachStreams(l *link.Link, o *proto.Open) *proto.Opened {
 }
 
 // depart leaves the seat, whose connection was closed with err.
-func (x *session) depart(err error) {
-	released, st := x.detachStreams()
+func (x *session) depart(err error, p peer) {
+	released, st, detached := x.detachStreams()
 	close(released)
 	if st == ended {
 		x.srv.boundEnded(x.principal)
 	}
-	if st != forgotten && !errors.Is(err, link.ErrBye) {
-		x.srv.cfg.Log.Info("connection lost", "session", x.id, "reason", err)
+	if st != forgotten {
+		x.logLeft(err, detached, p)
 	}
 }
 
 // detachStreams takes the streams off their link and empties the seat.
-func (x *session) detachStreams() (released chan struct{}, st state) {
+func (x *session) detachStreams() (released chan struct{}, st state, detached bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, s := range x.job.Out {
@@ -238,10 +249,10 @@ func (x *session) detachStreams() (released chan struct{}, st state) {
 	}
 	x.job.Stdin.Detach()
 	x.job.Signals.Detach()
-	x.seat.link = nil
+	x.seat.link, x.seat.left = nil, time.Now()
 	x.setDrop()
 	x.linger()
-	return x.seat.released, x.state
+	return x.seat.released, x.state, x.seat.detached
 }
 
 // setDrop says whether output without a reader is dropped, or the command waits.

@@ -7,7 +7,7 @@
 //     session that it opens.
 //   - session.go: one session. What runs is its job (package job); how far it has
 //     come is in state.go, who has it in seat.go, when it is given up in linger.go,
-//     what a panic ends in panic.go.
+//     what a panic ends in panic.go, what the log has of it in sessionlog.go.
 //   - table.go: which sessions there are. forgotten.go: which there were.
 //   - ledger.go: what each client makes the server keep, and the bounds.
 //   - shutdown.go: the end of the server.
@@ -21,6 +21,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -94,8 +95,10 @@ type Config struct {
 	// History is the same for each output of a session that is detached and drops
 	// what nobody reads. 1 MiB.
 	History int64
-	// Log gets the audit log: each start and end. Discarded.
+	// Log gets what happens to each session. Discarded.
 	Log *slog.Logger
+	// LogArgs has it get the arguments of commands, too.
+	LogArgs bool
 	// Refusals gets what was refused, many of a kind as one line. Log.
 	Refusals *slog.Logger
 }
@@ -171,7 +174,7 @@ func New(cfg Config) *Server {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if words := cfg.fit(); words != "" {
-		cfg.Log.Warn(words)
+		cfg.Log.Warn("limits lowered", "reason", words)
 	}
 	if cfg.Refusals == nil {
 		cfg.Refusals = cfg.Log
@@ -197,7 +200,7 @@ func New(cfg Config) *Server {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    int(cfg.MaxHeader),
 		ConnState:         s.noteState,
-		ErrorLog:          slog.NewLogLogger(cfg.Refusals.Handler(), slog.LevelWarn), // what peers did wrong
+		ErrorLog:          log.New(httpLog{cfg.Refusals}, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if isUnix(c) {
 				ctx = context.WithValue(ctx, trustedKey{}, true)

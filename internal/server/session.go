@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -63,24 +62,23 @@ func newSession(s *Server, k key, o *proto.Open, sum startSum) *session {
 }
 
 // launch starts the command. What the start holds is the caller's.
-func (x *session) launch(st *proto.Start) {
+func (x *session) launch(st *proto.Start, from peer) {
 	defer close(x.ready)
-	if !x.survives("launch", func() { x.startErr = x.startCommand(st) }) {
+	if !x.survives("launch", func() { x.startErr = x.startCommand(st, from) }) {
 		x.startErr = errInternal
 	}
 }
 
-func (x *session) startCommand(st *proto.Start) *proto.Error {
+func (x *session) startCommand(st *proto.Start, from peer) *proto.Error {
 	ctx, cancel := context.WithTimeoutCause(x.srv.starting, x.srv.cfg.StartTimeout, errStartTimeout{x.srv.cfg.StartTimeout})
 	defer cancel()
 	err := x.job.Start(ctx, st)
 	if errors.Is(err, job.ErrPanicked) {
 		return errInternal
 	}
-	log := x.srv.cfg.Log.With("session", x.id, "principal", x.principal, "command", short(string(st.Argv[0])), "args", len(st.Argv)-1)
 	if err != nil {
 		e := startError(err)
-		log.Info("not started", "code", e.Code, "reason", short(err.Error()))
+		x.logNotStarted(st, from, e, err)
 		x.follow(starting, forgotten)
 		// Said again to a client that the answer did not reach: nothing was run.
 		x.srv.remove(x, byFailure, fail(e.Code, short(e.Title), short(e.Detail)))
@@ -88,7 +86,7 @@ func (x *session) startCommand(st *proto.Start) *proto.Error {
 		x.srv.lives.Done()
 		return e
 	}
-	log.Info("started", "pid", x.job.Pid(), "tty", x.tty, "name", x.name)
+	x.logStarted(st, from)
 	x.follow(starting, running)
 	if x.job.IsEnding() { // the server began to stop meanwhile
 		x.follow(running, ending)
@@ -120,14 +118,8 @@ func (x *session) publish(exit *proto.Exit) {
 	if l != nil {
 		l.Send(exit)
 	}
-	log := x.srv.cfg.Log.With("session", x.id, "principal", x.principal)
-	if exit.Code != nil {
-		log = log.With("code", *exit.Code)
-	} else {
-		log = log.With("signal", proto.SignalName(exit.Signal))
-	}
 	x.srv.boundEnded(x.principal)
-	log.Info("ended", "reason", exit.Reason, "duration", time.Since(x.created).Round(time.Millisecond), "left_behind", len(exit.LeftBehind))
+	x.logEnded(exit)
 	if expired {
 		x.forgetAbandoned()
 	}
@@ -158,10 +150,10 @@ func (x *session) Refused(err error) {
 	}
 }
 
-// serve gives the session to a connection, until that ends and done is called. It
-// returns an error for the client, and does not call done, if the client does not
+// serve gives the session to a connection, until that ends and a.closed is called. It
+// returns an error for the client, and does not call a.closed, if the client does not
 // get the session.
-func (x *session) serve(c *link.Conn, o *proto.Open, sum startSum, created bool, done func()) *proto.Error {
+func (x *session) serve(c *link.Conn, o *proto.Open, sum startSum, created bool, a *arrival) *proto.Error {
 	<-x.ready
 	if x.startErr != nil {
 		return x.startErr
@@ -176,7 +168,7 @@ func (x *session) serve(c *link.Conn, o *proto.Open, sum startSum, created bool,
 		},
 		Go: func(f func()) { go x.Guard("link", f) },
 	})
-	opened, e := x.attach(l, o, sum)
+	opened, e := x.attach(l, o, sum, a.peer)
 	if e != nil {
 		return e
 	}
@@ -187,20 +179,20 @@ func (x *session) serve(c *link.Conn, o *proto.Open, sum startSum, created bool,
 	err := c.WriteControl(opened, x.srv.cfg.OpenTimeout)
 	// On a goroutine of its own: the stack of this one has grown with the start, and
 	// an idle session would keep it.
-	go x.relay(c, l, err, done)
+	go x.relay(c, l, err, a)
 	return nil
 }
 
 // relay runs the link of a client that has got opened, if err is nil.
-func (x *session) relay(c *link.Conn, l *link.Link, err error, done func()) {
-	defer done()
+func (x *session) relay(c *link.Conn, l *link.Link, err error, a *arrival) {
+	defer a.closed()
 	ok := x.survives("relay", func() {
 		if err == nil {
 			err = l.Run(x.times.keepalive)
 		} else {
 			c.Close()
 		}
-		x.depart(err)
+		x.depart(err, a.peer)
 	})
 	if !ok {
 		l.Close(errInternal)
@@ -321,13 +313,4 @@ func (x *session) info() proto.Info {
 		Argv: x.argv, ArgvTruncated: x.argvClipped, TTY: x.tty, Started: x.created,
 		Attached: x.seat.link != nil, Detached: x.seat.detached, Exit: x.exit,
 	}
-}
-
-// short cuts s to what a line of the log takes.
-func short(s string) string {
-	const most = 256 // bytes
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "..."
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"wsexec/internal/proto"
@@ -94,7 +95,7 @@ func (s *Server) awaitLives(ctx context.Context, all []*session) {
 	case <-time.After(killedWait):
 		for _, x := range all {
 			if !x.hasEnded() {
-				s.cfg.Log.Error("left behind, since it cannot be ended", "session", x.id)
+				x.logs(slog.LevelError, "not ended", "reason", "the command cannot be killed, and is left behind")
 			}
 		}
 	}

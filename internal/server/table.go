@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 
 	"wsexec/internal/proto"
@@ -189,7 +190,7 @@ func (s *Server) boundEnded(principal string) {
 			return
 		}
 		if x.forgetAbandoned() {
-			s.cfg.Log.Warn("forgotten, since there are more that have ended and that nobody came for than --max-sessions", "session", x.id)
+			x.logs(slog.LevelWarn, "forgotten", "reason", "more sessions have ended and wait for their clients than --max-sessions")
 		}
 	}
 }
