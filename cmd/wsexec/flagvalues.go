@@ -33,6 +33,19 @@ func (t *optionalTime) Set(s string) error {
 	return nil
 }
 
+// orVariable takes the value of a variable where the flag is not there. An empty
+// variable is an unset one.
+func (t *optionalTime) orVariable(name string) error {
+	v := os.Getenv(name)
+	if t.given != nil || v == "" {
+		return nil
+	}
+	if err := t.Set(v); err != nil {
+		return &usageError{err: badVariable(name, v, err)}
+	}
+	return nil
+}
+
 // drainEOF is the time of a drain that waits for the end of the output.
 const drainEOF = -1
 

@@ -139,6 +139,13 @@ func (o outcome) statusFile(session string, r *client.Result, err error) statusF
 		f.Error = err.Error()
 		var final *client.Error
 		f.MayHaveRun = errors.Is(err, client.ErrUnknownStart) || errors.As(err, &final) && final.MayHaveRun
+		var refused *client.ConnectError
+		switch {
+		case final != nil:
+			f.Reason = final.Code
+		case errors.As(err, &refused) && refused.IsFull(): // the same, before the upgrade
+			f.Reason = client.CodeLimit
+		}
 	}
 	if e := r.Exit; e != nil {
 		f.CoreDumped, f.Reason = e.Core, e.Reason

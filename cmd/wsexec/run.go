@@ -60,6 +60,9 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 	if c.Bool("tty") && c.Bool("no-tty") {
 		return nil, &usageError{err: errTTYOrNot}
 	}
+	if err := f.linger.orVariable("WSEXEC_LINGER"); err != nil {
+		return nil, err
+	}
 	st := &client.Start{
 		Args: args, Env: f.env, Dir: c.String("workdir"), Name: c.String("name"), LeaveRunning: c.Bool("leave-running"),
 		Timeout: f.timeout.given, IdleTimeout: f.idle.given, KillAfter: f.killAfter.given,

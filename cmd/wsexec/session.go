@@ -72,6 +72,9 @@ func (s *session) prepare(c *cli.Context) error {
 		}
 		s.statusFile = f
 	}
+	if err := s.setWait(c); err != nil {
+		return err
+	}
 	switch e := c.String("escape"); {
 	case e == "none":
 	case len(e) == 1 && e[0] > ' ' && e[0] < 0x7f:
@@ -79,6 +82,19 @@ func (s *session) prepare(c *cli.Context) error {
 	default:
 		return &usageError{err: badEscape(e)}
 	}
+	return nil
+}
+
+// setWait takes --wait.
+func (s *session) setWait(c *cli.Context) error {
+	wait := c.Generic("wait").(*optionalTime)
+	if err := wait.orVariable("WSEXEC_WAIT"); err != nil || wait.given == nil {
+		return err
+	}
+	until := time.Now().Add(*wait.given)
+	s.where.wait = &client.Wait{Until: until, Waiting: func(err error) {
+		s.say(waitingForServer(err, until, stdio.IsTerminal(2)))
+	}}
 	return nil
 }
 
@@ -280,6 +296,7 @@ func sessionFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "server"},
 		&cli.StringFlag{Name: "token-file"},
+		timeFlag("wait", new(optionalTime)),
 		&cli.StringFlag{Name: "status-file"},
 		&cli.StringFlag{Name: "escape", Value: "~"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}},

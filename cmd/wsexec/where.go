@@ -39,11 +39,12 @@ func settingOf(c *cli.Context, flag, variable string) setting {
 // where says which server is meant, and what lets in there.
 type where struct {
 	server, tokenFile setting
-	voice             voice // while a token is waited for
+	voice             voice        // while a token is waited for
+	wait              *client.Wait // nil: a server that is not there is not waited for
 }
 
 func whereOf(c *cli.Context, v voice) where {
-	return where{settingOf(c, "server", "WSEXEC_SERVER"), settingOf(c, "token-file", "WSEXEC_TOKEN_FILE"), v}
+	return where{server: settingOf(c, "server", "WSEXEC_SERVER"), tokenFile: settingOf(c, "token-file", "WSEXEC_TOKEN_FILE"), voice: v}
 }
 
 // flags are those that name the same server again, each with a space behind it. The
@@ -59,9 +60,15 @@ func (w where) flags() (words string) {
 
 // find is the server that is meant.
 func (w where) find() (client.Server, error) {
+	srv, err := w.named()
+	srv.Wait = w.wait
+	return srv, err
+}
+
+func (w where) named() (client.Server, error) {
 	from, raw := w.server.from, w.server.value
 	if raw == "" {
-		return ownServer()
+		return ownServer(w.wait != nil)
 	}
 	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
 		path = strings.TrimPrefix(path, "//")
@@ -111,8 +118,9 @@ func ownSocket() string {
 	return paths.Socket(dir)
 }
 
-// ownServer is the server of this user on this machine.
-func ownServer() (client.Server, error) {
+// ownServer is the server of this user on this machine. If it may come later, a
+// server that is not there is a failure of each connection.
+func ownServer(later bool) (client.Server, error) {
 	dir, err := paths.StateDir()
 	if err != nil {
 		return client.Server{}, &client.LocalError{Op: opFindServer, Err: err}
@@ -121,14 +129,32 @@ func ownServer() (client.Server, error) {
 	if err := paths.CheckSocket(path); err != nil {
 		return client.Server{}, &client.LocalError{Op: path, Err: err}
 	}
-	err = trust.Dir(dir)
-	if _, serr := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && errors.Is(serr, fs.ErrNotExist) {
-		return client.Server{}, &noServerError{path}
+	srv := unixServer(path, func(c net.Conn) error { return trust.Peer(path, c) })
+	err = isThere(dir, path)
+	if none := (*noServerError)(nil); later && errors.As(err, &none) {
+		dial := srv.Dial
+		srv.Dial = func(ctx context.Context) (net.Conn, error) {
+			if err := isThere(dir, path); err != nil {
+				return nil, err
+			}
+			return dial(ctx)
+		}
+		err = nil
+	}
+	return srv, err
+}
+
+// isThere fails where this user's own server has no socket, or where others could
+// have made it.
+func isThere(dir, socket string) error {
+	err := trust.Dir(dir)
+	if _, serr := os.Stat(socket); errors.Is(err, fs.ErrNotExist) || err == nil && errors.Is(serr, fs.ErrNotExist) {
+		return &noServerError{socket}
 	}
 	if err != nil {
-		return client.Server{}, &client.LocalError{Op: opStateDir, Err: err}
+		return &client.LocalError{Op: opStateDir, Err: err}
 	}
-	return unixServer(path, func(c net.Conn) error { return trust.Peer(path, c) }), nil
+	return nil
 }
 
 // unixServer is the server of a socket. The check, if there is one, comes before
@@ -194,9 +220,23 @@ func (w where) addOwnToken(srv *client.Server, u *url.URL) error {
 	}
 	file := paths.TokenFile(dir)
 	w.voice.quiet = true
-	token, err := w.readToken(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	var token string
+	err = w.wait.Out(context.Background(), func() (err error) {
+		if token, err = w.readToken(file); w.wait == nil || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// A server makes it before it listens.
+		c, dialErr := tcpDialer.Dial("tcp", hostPort(u))
+		if dialErr != nil {
+			return &client.ConnectError{URL: srv.URL, Err: dialErr}
+		}
+		c.Close()
+		token, err = w.readToken(file)
+		return err
+	})
+	var refused *client.ConnectError
+	if errors.Is(err, fs.ErrNotExist) || errors.As(err, &refused) {
+		return nil // a connection will say what is wrong
 	}
 	if err != nil {
 		return err

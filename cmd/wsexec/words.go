@@ -75,6 +75,11 @@ var (
 
 func tooShort(least time.Duration) error { return fmt.Errorf("the least is %v", least) }
 
+// badVariable is the error of a variable that stands for a flag.
+func badVariable(name, v string, err error) error {
+	return fmt.Errorf("%s %s: %w", name, cmdline.Shown(v), err)
+}
+
 // orEOF is the error of a time of --drain.
 func orEOF(err error) error { return fmt.Errorf("%w; or eof", err) }
 
@@ -123,6 +128,8 @@ func (e *noServerError) Error() string {
 	return "no server: none was named, and none of yours runs here (no socket " + e.socket + ")"
 }
 
+func (e *noServerError) Unwrap() error { return fs.ErrNotExist }
+
 // exposedError: a token file is no secret.
 type exposedError struct {
 	path string
@@ -165,6 +172,27 @@ var (
 func waitingForToken(path string) message { return news("waiting for a token from " + path) }
 func waitingForReader(path string) message {
 	return news("waiting until somebody reads " + path)
+}
+
+// waitingForServer says what --wait waits for, once. Where no person looks on, it is
+// for -v alone.
+func waitingForServer(err error, until time.Time, terminal bool) message {
+	why := innermost(err).Error()
+	var refused *client.ConnectError
+	var final *client.Error
+	switch {
+	case errors.As(err, &refused) && refused.Problem != nil:
+		why = (&client.Error{Title: refused.Problem.Title, Detail: refused.Problem.Detail}).Error()
+	case errors.As(err, &refused) && refused.Status != 0:
+		why = refused.Error()
+	case errors.As(err, &final):
+		why = final.Error()
+	}
+	m := message{ifVerbose, fmt.Sprintf("waiting until %s: %s", until.Format(time.TimeOnly), serverSays(why)), ""}
+	if terminal {
+		m.level = unlessQuiet
+	}
+	return m
 }
 
 // While a session begins.

@@ -146,6 +146,9 @@ func redirect(e *client.ConnectError) (to, server string) {
 	return to, "wss://" + u.Host + strings.TrimRight(prefix, "/")
 }
 
+// waitHint is for a server that has no place.
+const waitHint = "--wait 5m waits for a place"
+
 // refused says with which HTTP status something answered.
 func refused(e *client.ConnectError) message {
 	badGateway := e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout
@@ -173,6 +176,8 @@ func refused(e *client.ConnectError) message {
 		hint = "the token came from " + e.TokenFrom + "; give the server's with --token-file FILE"
 	case e.Status == http.StatusUnauthorized:
 		hint = "give the server's token with --token-file FILE or WSEXEC_TOKEN"
+	case e.IsFull():
+		hint = waitHint
 	case e.Status == http.StatusServiceUnavailable:
 		hint = "try again later"
 	case e.Status == http.StatusRequestHeaderFieldsTooLarge:

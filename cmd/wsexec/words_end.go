@@ -45,6 +45,8 @@ func serverFailure(e *client.Error, verbose bool, comeBack string) message {
 		return failure(serverSays(e.Title), "wsexec run -v shows the PATH") // the PATH is long, and seldom wrong
 	case e.Code == client.CodeNotStarted && !e.MayHaveRun:
 		return failure(serverSays(e.Title)+"; nothing was run", "")
+	case e.Code == client.CodeLimit:
+		return failure(serverSays(e.Error()), waitHint)
 	case e.Code == client.CodeReplaced:
 		return failure(serverSays(e.Error()), comeBack)
 	}

@@ -73,7 +73,7 @@ var flagGroups = []cmdline.Group{
 	{Heading: "Terminal", Flags: []string{"tty", "no-tty", "escape"}},
 	{Heading: "Time", Flags: []string{"timeout", "idle-timeout", "kill-after"}},
 	{Heading: "Output and background processes", Flags: []string{"on-full", "drain", "leave-running"}},
-	{Heading: "Connection", Flags: []string{"server", "token-file", "linger", "keepalive"}},
+	{Heading: "Connection", Flags: []string{"server", "token-file", "wait", "linger", "keepalive"}},
 	{Heading: "Diagnostics", Flags: []string{"status-file", "verbose", "quiet", "version", "help"}},
 }
 
@@ -101,7 +101,8 @@ var flagHelp = map[string]struct{ usage, byDefault string }{
 
 	"server":     {"connect to `URL`: ws://HOST:PORT, wss://HOST or unix:/PATH (default: the socket of your own server here) [$WSEXEC_SERVER]", ""},
 	"token-file": {"read the token from `FILE`; the token itself is taken only from $WSEXEC_TOKEN [$WSEXEC_TOKEN_FILE]", ""},
-	"linger":     {"without a connection, let the command live on and try to reconnect for `TIME`", "5m, at most the server's --max-linger"},
+	"wait":       {"wait up to `TIME` for a server that is not there yet, or is full [$WSEXEC_WAIT]", "none"},
+	"linger":     {"without a connection, let the command live on and try to reconnect for `TIME` [$WSEXEC_LINGER]", "5m, at most the server's --max-linger"},
 	"keepalive":  {"send a sign of life every `TIME`; a connection silent for twice that is dead", "15s"},
 
 	"status-file": {"write how the command ended to `FILE`, as JSON", ""},

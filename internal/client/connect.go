@@ -88,7 +88,7 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 			resp, err = nil, cause
 		}
 		ce := server.connectError(resp, err)
-		if c.try == 0 || ce.Status >= 400 && ce.Status < 500 && ce.Status != http.StatusTooManyRequests && ce.Status != http.StatusRequestTimeout {
+		if !c.s.asked.Load() || ce.Status >= 400 && ce.Status < 500 && ce.Status != http.StatusTooManyRequests && ce.Status != http.StatusRequestTimeout {
 			if c.mayHaveStarted() {
 				return fmt.Errorf("%w: %w", ErrUnknownStart, ce)
 			}
@@ -113,6 +113,7 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 // within answer. It then puts the streams where the answer says.
 func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answer time.Duration) (*proto.Opened, error) {
 	c.try++
+	asked := c.s.asked.Swap(true)
 	first := c.s.currentPhase() == starting
 	o := &proto.Open{Client: c.client, Try: c.try, Size: (*proto.Winsize)(c.s.currentSize()), Window: firstWindow}
 	if first {
@@ -137,10 +138,13 @@ func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answe
 		return nil, translate(err)
 	}
 	q := c.s.question()
-	q.firstTry = c.try == 1
+	q.firstTry = !asked
 	switch m := m.(type) {
 	case *proto.Error:
 		if err = q.allows(m); err == nil {
+			if refusesStart(m.Code) {
+				c.s.asked.Store(asked) // by an earlier connection, whose open may yet arrive
+			}
 			return nil, (*Error)(m)
 		}
 	case *proto.Opened:

@@ -45,6 +45,7 @@ const (
 	CodeNotExecutable   = proto.CodeNotExecutable   // the program cannot be run
 	CodeNotStarted      = proto.CodeNotStarted      // another failure to start the command
 	CodeTooLarge        = proto.CodeTooLarge        // the command has too many bytes
+	CodeLimit           = proto.CodeLimit           // a bound of the server; nothing was run
 	CodeNotFound        = proto.CodeNotFound        // no such session, or its end is forgotten
 	CodeReplaced        = proto.CodeReplaced        // another client has taken the session over
 )

@@ -44,7 +44,7 @@ func (f *fake) Dial(ctx context.Context) (net.Conn, error) {
 	f.dials = append(f.dials, time.Now())
 	f.mu.Unlock()
 	if f.refuse != nil && f.refuse(n) {
-		return nil, errors.New("refused by the test")
+		return nil, &net.OpError{Op: "dial", Net: "test", Err: errors.New("refused by the test")}
 	}
 	if f.hang != nil && f.hang(n) {
 		<-ctx.Done()

@@ -59,7 +59,15 @@ func sessionOf(i *proto.Info) *Session {
 
 // Session returns the session of that id, nil if there is none. Where the
 // answer is too long to be read, only ID is filled in.
-func (s Server) Session(ctx context.Context, id string) (*Session, error) {
+func (s Server) Session(ctx context.Context, id string) (found *Session, err error) {
+	err = s.Wait.Out(ctx, func() error {
+		found, err = s.session(ctx, id)
+		return err
+	})
+	return found, err
+}
+
+func (s Server) session(ctx context.Context, id string) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	resp, err := s.get(ctx, sessionsPath+"/"+id)
@@ -84,7 +92,12 @@ func (s Server) Sessions(ctx context.Context) iter.Seq2[*Session, error] {
 	return func(yield func(*Session, error) bool) {
 		after := ""
 		for range maxPages {
-			page, next, err := s.page(ctx, after)
+			var page []*Session
+			var next string
+			err := s.Wait.Out(ctx, func() (err error) {
+				page, next, err = s.page(ctx, after)
+				return err
+			})
 			if err == nil && next != "" && (next == after || len(next) > maxCursor) {
 				err = errors.New("its pages do not end")
 			}

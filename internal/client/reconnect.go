@@ -65,6 +65,12 @@ func (c *connector) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return c.givenUp(ctx)
 		case final(err):
+			if !c.s.asked.Load() && c.s.cmd.Server.Wait.pause(ctx, err) {
+				continue
+			}
+			if ctx.Err() != nil {
+				return c.givenUp(ctx)
+			}
 			return err
 		}
 		c.lose(err)
@@ -152,5 +158,5 @@ func (c *connector) givenUp(ctx context.Context) error {
 // mayHaveStarted reports whether the server was asked to start the command and
 // has not answered.
 func (c *connector) mayHaveStarted() bool {
-	return c.s.start != nil && c.try > 0 && c.s.currentPhase() == starting
+	return c.s.start != nil && c.s.asked.Load() && c.s.currentPhase() == starting
 }

@@ -32,6 +32,7 @@ type Server struct {
 	// Token goes to the server with each request. Redirects are not followed.
 	Token     string
 	TokenFrom string // where Token was found, in a [ConnectError]
+	Wait      *Wait  // nil: a server that cannot be reached, or is full, is not waited for
 }
 
 // header is what every request has in its header.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wsexec/internal/link"
@@ -35,6 +36,9 @@ type session struct {
 	cmd   *Cmd
 	start *proto.Start // what to run; nil: take over the session
 	relay *relay
+	// An open was sent, or begun, that the server has not refused for want of room:
+	// it may have started the command.
+	asked atomic.Bool
 
 	mu         sync.Mutex
 	phase      phase
@@ -197,6 +201,10 @@ func (s *session) hangup() {
 		s.link.Send(&proto.Hangup{})
 	}
 	s.mu.Unlock()
+	if !s.asked.Load() {
+		s.giveUp(errors.New("hung up"))
+		return
+	}
 	s.cmd.after(byeTimeout, func() { s.giveUp(errors.New("hung up")) })
 }
 

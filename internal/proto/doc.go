@@ -105,7 +105,9 @@
 // no place for another session. It is about:blank in all others.
 //
 // A client that has not sent open yet takes every refusal as final, but for a
-// few tries within 2 s with urn:wsexec:busy. A client that has sent open takes
+// few tries within 2 s with urn:wsexec:busy. If its user wants it to wait, it
+// tries again after a 429, 502, 503 or 504, and while nothing listens, with
+// pauses that grow from 0.1 s to 2 s. A client that has sent open takes
 // those from 400 to 499 as final, without 408 and 429, which are a proxy's.
 //
 // The 101 response carries the header Wsexec-Instance, random for each start of
@@ -439,10 +441,11 @@
 //     has gone, a detached one for its bound of linger. It keeps as many ended
 //     sessions as it lets run, and then forgets the oldest.
 //
-// error is final. The client that gets it does not connect again. It
-// acknowledges everything consumed (an ACK of each of its streams) before it
-// closes, and the server waits up to 1 s for that. status is the exit status
-// that a client program should return. The codes:
+// error is final. The client that gets it does not connect again; only an open
+// with start that limit or shutdown answers may be sent again, with the next try.
+// The client acknowledges everything consumed (an ACK of each of its streams)
+// before it closes, and the server waits up to 1 s for that. status is the exit
+// status that a client program should return. The codes:
 //
 //	command-not-found  127  nothing was run
 //	not-executable     126  nothing was run
