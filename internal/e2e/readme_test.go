@@ -113,26 +113,17 @@ func TestDocumentation(t *testing.T) {
 // that is not in it is not found.
 func TestContents(t *testing.T) {
 	t.Parallel()
-	b, err := os.ReadFile(filepath.Join(repository, "docs", "usage.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	contents, body, _ := strings.Cut(string(b), "\n## ")
-	body = "\n## " + body
-	body = regexp.MustCompile("(?ms)^```.*?^```").ReplaceAllString(body, "")
-	anchor := func(heading string) string { // as GitHub makes it
-		heading = regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(heading), "")
-		return strings.ReplaceAll(heading, " ", "-")
-	}
-	var want, got []string
-	for _, m := range regexp.MustCompile(`(?m)^##+ (.*)$`).FindAllStringSubmatch(body, -1) {
-		want = append(want, m[1]+" #"+anchor(m[1]))
-	}
+	text := document(t, "docs/usage.md")
+	contents, _, _ := strings.Cut(text, "\n## ")
+	var got, want strings.Builder
 	for _, m := range regexp.MustCompile(`\[([^]]*)\]\((#[^)]*)\)`).FindAllStringSubmatch(contents, -1) {
-		got = append(got, m[1]+" "+m[2])
+		fmt.Fprintln(&got, m[1], m[2])
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("the contents of docs/usage.md are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	for _, h := range headings(text) {
+		fmt.Fprintln(&want, h.text, h.anchor)
+	}
+	if got.String() != want.String() {
+		t.Errorf("the contents of docs/usage.md are\n%s\nwant\n%s", &got, &want)
 	}
 }
 
@@ -178,14 +169,31 @@ func TestInstallSaysWhatIsMissing(t *testing.T) {
 // was renamed, shows nothing.
 func TestReliabilityNamesTests(t *testing.T) {
 	t.Parallel()
-	b, err := os.ReadFile(filepath.Join(repository, "docs", "reliability.md"))
+	text := document(t, "docs/reliability.md")
+	if n := namedTests(t, text); n < 50 {
+		t.Errorf("only %d tests are named", n)
+	}
+	for n := 1; n <= 11; n++ {
+		if !strings.Contains(text, fmt.Sprintf("\n| %d | ", n)) {
+			t.Errorf("finding %d has no row", n)
+		}
+	}
+}
+
+func document(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(repository, name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`([a-z0-9]+)\\.(Test\\w+)`").FindAllStringSubmatch(string(b), -1)
-	if len(named) < 50 {
-		t.Errorf("only %d tests are named", len(named))
-	}
+	return string(b)
+}
+
+// namedTests counts the tests that a text names, and reports those that are not
+// there.
+func namedTests(t *testing.T, text string) int {
+	t.Helper()
+	named := regexp.MustCompile("`([a-z0-9]+)\\.(Test\\w+)`").FindAllStringSubmatch(text, -1)
 	there := map[string]string{}
 	for _, m := range named {
 		pkg := m[1]
@@ -200,9 +208,76 @@ func TestReliabilityNamesTests(t *testing.T) {
 			t.Errorf("there is no test %s in %s", m[2], pkg)
 		}
 	}
-	for n := 1; n <= 11; n++ {
-		if !strings.Contains(string(b), fmt.Sprintf("\n| %d | ", n)) {
-			t.Errorf("finding %d has no row", n)
+	return len(named)
+}
+
+// The README is short, each row of its table has a test that holds it true, and
+// it asks for the Go version that go.mod asks for.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	text := document(t, "README.md")
+	if n := strings.Count(text, "\n"); n >= 150 {
+		t.Errorf("the README has %d lines, want less than 150", n)
+	}
+	_, section, _ := strings.Cut(text, "## Why not ssh")
+	_, table, _ := strings.Cut(section, "|---|")
+	table, _, _ = strings.Cut(table, "\n\n")
+	rows := strings.Split(table, "\n")[1:]
+	if len(rows) < 6 || len(rows) > 8 {
+		t.Errorf("the table has %d rows, want six to eight", len(rows))
+	}
+	for _, row := range rows {
+		if namedTests(t, row) == 0 {
+			t.Errorf("no test is named: %s", row)
 		}
 	}
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(document(t, "go.mod"))[1]
+	if n := strings.Count(text, version+" or newer"); n != 2 {
+		t.Errorf("the README names Go %s %d times, want twice", version, n)
+	}
+}
+
+// A link to a file or a heading that is not there.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob(filepath.Join(repository, "*.md"))
+	more, _ := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
+	if pages = append(pages, more...); err != nil || len(pages) < 8 {
+		t.Fatal(pages, err)
+	}
+	n := 0
+	for _, page := range pages {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]*)(#[^)]*)?\)`).FindAllStringSubmatch(string(b), -1) {
+			n++
+			target := page
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(page), m[1])
+			}
+			linked, err := os.ReadFile(target)
+			if err != nil {
+				t.Errorf("%s: %v", filepath.Base(page), err)
+			} else if m[2] != "" && !slices.ContainsFunc(headings(string(linked)), func(h heading) bool { return h.anchor == m[2] }) {
+				t.Errorf("%s: no heading is %s%s", filepath.Base(page), m[1], m[2])
+			}
+		}
+	}
+	if n < 30 {
+		t.Errorf("only %d links were found", n)
+	}
+}
+
+// A heading of a page below its title, and the end of a link to it.
+type heading struct{ text, anchor string }
+
+func headings(page string) (list []heading) {
+	page = regexp.MustCompile("(?ms)^```.*?^```").ReplaceAllString(page, "")
+	for _, m := range regexp.MustCompile(`(?m)^##+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		anchor := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(m[1]), "") // as GitHub makes it
+		list = append(list, heading{m[1], "#" + strings.ReplaceAll(anchor, " ", "-")})
+	}
+	return list
 }
