@@ -120,9 +120,13 @@ func (p *pump) move() {
 	var drained time.Duration // since the leader's exit, without the time at a full window
 	var seen int64            // bytes read in the present phase
 	last := reading           // the phase at the last round
-	attended := time.Now()
+	attended := time.Now()    // when the runtime last looked at the network, as it does when this goroutine waits
+	waited := false           // since attended
 	for {
 		now := time.Now()
+		if waited {
+			attended, waited = now, false
+		}
 		ph := p.prepare(now, drained)
 		if ph != last {
 			last, seen = ph, 0
@@ -132,13 +136,14 @@ func (p *pump) move() {
 			return
 		}
 		if ph != finishing && !p.hasAhead {
-			if now.Sub(attended) >= p.attendance() {
+			var err error
+			if !p.out.Ready() {
+				err = p.out.Wait()
+				waited = true
+			} else if now.Sub(attended) >= p.attendance() {
 				attended = now
-				if p.out.Ready() {
-					runtime.Gosched()
-				}
+				runtime.Gosched()
 			}
-			err := p.out.Wait()
 			silent = errors.Is(err, os.ErrDeadlineExceeded)
 			if silent && ph != p.current() {
 				continue // the deadline was set so that the phase is looked at

@@ -10,6 +10,11 @@
 // entersyscall_sysmon, retake.) Echo of a key: 155 µs, with raw calls 138 µs;
 // with 5 ms between keys 248 µs, with raw calls 173 µs (scripts/bench).
 //
+// A single call of another kind on the way of a key undoes that. With the modes
+// of the terminals and the foreground group asked for by package unix each end
+// had 4.7 context switches for a key instead of 2.1, and 120 µs of processor
+// time instead of 80.
+//
 // So the descriptor must be non-blocking, unless the function says that it
 // never waits. All calls are repeated after EINTR.
 //

@@ -44,9 +44,10 @@ func newReader(f *os.File, terminal bool, closed func()) (*Reader, error) {
 	return r, nil
 }
 
-// Wait blocks until something can be read, the end included. It holds no buffer
-// meanwhile. It returns os.ErrDeadlineExceeded or, after Close, os.ErrClosed.
-func (r *Reader) Wait() error { return r.waiter.Wait(IsReadable) }
+// Wait blocks until something can be read, the end included, or was read since
+// the last Wait. It holds no buffer meanwhile. It returns os.ErrDeadlineExceeded
+// or, after Close, os.ErrClosed.
+func (r *Reader) Wait() error { return r.waiter.Wait(func(int) bool { return true }) }
 
 // Ready reports whether something can be read.
 func (r *Reader) Ready() (is bool) {

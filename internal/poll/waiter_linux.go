@@ -99,9 +99,9 @@ func polledFile(fd int, name string) (*os.File, error) {
 	return f, nil
 }
 
-// Wait calls try until try returns true: at once, and then each time that the
-// file may have become ready. It returns os.ErrDeadlineExceeded, or
-// os.ErrClosed when the file or the Waiter is closed.
+// Wait waits until the file may be ready, and calls try, until try returns true.
+// It returns os.ErrDeadlineExceeded, or os.ErrClosed when the file or the Waiter
+// is closed. Readiness from before Wait counts, too.
 //
 // try runs on the stack of the caller of Wait, not below the runtime's
 // functions: so that stack stays small while it waits.
@@ -109,8 +109,11 @@ func (w *Waiter) Wait(try func(fd int) bool) error {
 	w.try = try
 	defer func() { w.try = nil }()
 	for {
-		if err := w.epoll.Read(atOnce); err != nil { // the deadline has passed, or the Waiter is closed
+		if err := w.epoll.Read(w.look); err != nil { // the deadline has passed, or the Waiter is closed
 			return waitError(err)
+		}
+		if w.err != nil {
+			return w.err
 		}
 		w.done = false
 		if w.raw.Control(w.tryFunc) != nil {
@@ -119,16 +122,8 @@ func (w *Waiter) Wait(try func(fd int) bool) error {
 		if w.done {
 			return nil
 		}
-		if err := w.epoll.Read(w.look); err != nil {
-			return waitError(err)
-		}
-		if w.err != nil {
-			return w.err
-		}
 	}
 }
-
-func atOnce(uintptr) bool { return true }
 
 // Sleep waits until the deadline or Close, and returns as Wait does.
 func (w *Waiter) Sleep() error {

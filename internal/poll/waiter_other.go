@@ -40,9 +40,9 @@ func NewWaiter(f *os.File, d Direction) (*Waiter, error) {
 	return &Waiter{f, raw, d}, err
 }
 
-// Wait calls try until try returns true: at once, and then each time that the
-// file may have become ready. It returns os.ErrDeadlineExceeded, or
-// os.ErrClosed when the file is closed.
+// Wait waits until the file may be ready, and calls try, until try returns true;
+// here it calls try before it waits, too. It returns os.ErrDeadlineExceeded, or
+// os.ErrClosed when the file is closed. Readiness from before Wait counts, too.
 func (w *Waiter) Wait(try func(fd int) bool) error {
 	do := w.raw.Read
 	if w.d == Writable {

@@ -4,6 +4,7 @@ package stdio
 
 import (
 	"io"
+	"os/signal"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type Input struct {
 	keys     bool         // the terminal gave single keys when this program started
 	regular  bool
 	terminal bool
+	own      bool // the last Read has looked around: the input is not foreign
 
 	mu         sync.Mutex // held while reading a regular file, never while waiting
 	closed     bool
@@ -41,6 +43,9 @@ func NewInput(term *Terminal, onRaw func()) *Input {
 	if unix.Fstat(0, &st) == nil {
 		in.regular = st.Mode&unix.S_IFMT == unix.S_IFREG
 		in.terminal = IsTerminal(0)
+		if in.terminal {
+			signal.Ignore(unix.SIGTTIN) // see foreign
+		}
 		// On purpose, if it is also the terminal of stdout: stty raw; wsexec run -T ...
 		in.keys = in.terminal && IsTerminal(1) && !inBackground(0) && !termios.Canonical(0)
 		if in.terminal || st.Mode&unix.S_IFMT == unix.S_IFIFO {
@@ -71,6 +76,8 @@ func (in *Input) Read(p []byte) (n int, err error) {
 		switch {
 		case err == unix.EINTR, err == unix.EAGAIN:
 			continue
+		case err == unix.EIO && in.terminal && inBackground(0):
+			continue // see foreign
 		case err == unix.EIO && in.terminal:
 			return 0, io.EOF // the terminal has hung up
 		case err == unix.EBADF:
@@ -87,28 +94,30 @@ func (in *Input) Read(p []byte) (n int, err error) {
 // readReopened waits for input and reads it. It fails with EAGAIN when it is time
 // to look around.
 func (in *Input) readReopened(p []byte) (n int, err error) {
-	foreign := in.foreign()
-	if !foreign {
-		in.makeRaw()
+	if !in.own {
+		if in.own = !in.foreign(); in.own {
+			in.makeRaw()
+		}
 	}
-	if !in.setDeadline(foreign) {
+	if !in.setDeadline(!in.own) {
 		return 0, io.ErrClosedPipe
 	}
-	if foreign {
+	if !in.own {
 		in.reopened.Sleep()
 		return 0, unix.EAGAIN
 	}
 	werr := in.reopened.Wait(func(fd int) bool {
-		if in.foreign() {
+		if in.keysOfOther() {
 			n, err = 0, unix.EAGAIN
-			return true
+		} else if n, err = poll.Read(fd, p); err == unix.EAGAIN {
+			return false
 		}
-		n, err = poll.Read(fd, p)
-		return err != unix.EAGAIN
+		return true
 	})
 	if werr != nil { // the deadline
-		return 0, unix.EAGAIN
+		err = unix.EAGAIN
 	}
+	in.own = err == nil
 	return n, err
 }
 
@@ -162,12 +171,16 @@ func (in *Input) makeRaw() {
 
 // foreign reports whether what is typed is meant for another program.
 //
-// In the background it is meant for the shell: a read would stop this program, and
-// the command's output with it, as soon as somebody types (SIGTTIN). For a command
-// with pipes lines are read, so a terminal that gives single keys is that of
-// another program: of fzf, to which this output is piped.
-func (in *Input) foreign() bool {
-	return in.terminal && (inBackground(0) || !in.keys && !in.term.PTY() && !termios.Canonical(0))
+// In the background it is meant for the shell. A read then fails with EIO, and so
+// only the first one has to look: SIGTTIN is ignored. It would stop this program, and
+// the command's output with it, as soon as somebody types.
+func (in *Input) foreign() bool { return in.terminal && (inBackground(0) || in.keysOfOther()) }
+
+// keysOfOther reports whether what is typed is meant for another program of this job.
+// For a command with pipes lines are read, so a terminal that gives single keys is
+// that of another program: of fzf, to which this output is piped.
+func (in *Input) keysOfOther() bool {
+	return in.terminal && !in.keys && !in.term.PTY() && !termios.Canonical(0)
 }
 
 // foreignCheck is how often a Read asks whether the input is still foreign: no

@@ -61,9 +61,6 @@ const (
 	outputSpeed = 129
 )
 
-// Load reads the modes of a terminal as the system has them.
-func Load(fd int) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, getTermios) }
-
 // Get returns the modes of a terminal.
 func Get(fd int) (map[uint8]uint32, error) {
 	t, err := Load(fd)
