@@ -30,6 +30,9 @@ type session struct {
 	cmd        *client.Cmd
 	hungUp     atomic.Bool // by ~.
 
+	parent      *stdio.Parent // nil: it is not watched
+	parentEnded atomic.Bool   // this program hangs up for that
+
 	// Of the goroutine that relays signals.
 	interrupts  interrupts
 	killed      bool // by the third interrupt
@@ -73,6 +76,9 @@ func (s *session) prepare(c *cli.Context) error {
 		s.statusFile = f
 	}
 	if err := s.setWait(c); err != nil {
+		return err
+	}
+	if err := s.setParent(c); err != nil {
 		return err
 	}
 	switch e := c.String("escape"); {
@@ -120,6 +126,9 @@ func (s *session) run() int {
 		s.Resize() // the size may have changed before the signals were caught
 	}
 	stopWatch := stdio.WatchReaders(s.cmd.StopOutput)
+	if s.parent != nil {
+		defer s.parent.Watch(s.orphaned)()
+	}
 	result, err := s.cmd.Run(context.Background())
 	if s.stdin != nil {
 		// First: what is typed from now on is the shell's.
@@ -275,7 +284,7 @@ func (s *session) report(r *client.Result, err error) outcome {
 		id = s.cmd.ID
 	}
 	o := outcomeOf(r, err, circumstances{
-		verb: s.verb, verbose: s.verbose, hungUp: s.hungUp.Load(),
+		verb: s.verb, verbose: s.verbose, hungUp: s.hungUp.Load() || s.parentEnded.Load(),
 		comeBack: attachAgain(s.where, id), own: ownSocket(), now: time.Now(),
 	})
 	for _, m := range o.messages {
@@ -297,6 +306,7 @@ func sessionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "server"},
 		&cli.StringFlag{Name: "token-file"},
 		timeFlag("wait", new(optionalTime)),
+		&cli.StringFlag{Name: "with-parent", Value: withParentAuto},
 		&cli.StringFlag{Name: "status-file"},
 		&cli.StringFlag{Name: "escape", Value: "~"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}},

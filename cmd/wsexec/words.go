@@ -84,6 +84,9 @@ func badVariable(name, v string, err error) error {
 func orEOF(err error) error { return fmt.Errorf("%w; or eof", err) }
 
 func badOnFull(v string) error { return fmt.Errorf("--on-full %q is neither block nor drop", v) }
+func badWithParent(v string) error {
+	return fmt.Errorf("--with-parent %s: the choices are auto, on, off", cmdline.Shown(v))
+}
 func badEscape(v string) error {
 	return fmt.Errorf("--escape %q is neither one character nor none", v)
 }
@@ -119,6 +122,7 @@ const (
 	opStatusFile = "status file"
 	opTerminal   = "terminal"
 	opStdout     = "write stdout"
+	opWithParent = "--with-parent on"
 )
 
 // noServerError: nothing was configured, and no server of this user runs here.

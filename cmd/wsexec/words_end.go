@@ -53,6 +53,8 @@ func serverFailure(e *client.Error, verbose bool, comeBack string) message {
 	return failure(serverSays(e.Error()), "")
 }
 
+func parentEnded() message { return news("the process that started wsexec has ended: hanging up") }
+
 func hungUp(r *client.Result, err error, comeBack string) message {
 	switch {
 	case r.Until.IsZero():

@@ -100,8 +100,12 @@ func (c *Cmd) Signal(n int) { c.session().relay.signal(n) }
 func (c *Cmd) Resize(size Winsize) { c.session().resize(size) }
 
 // Hangup has the server end the session, at once or with the next connection.
-// Run returns with the command's end, and gives up after a second.
-func (c *Cmd) Hangup() { c.session().hangup() }
+// Run returns with the command's end, and gives up after a second; at once if the
+// server was not asked for anything yet.
+func (c *Cmd) Hangup() { c.HangupWithin(byeTimeout) }
+
+// HangupWithin is Hangup that gives up after d.
+func (c *Cmd) HangupWithin(d time.Duration) { c.session().hangup(d) }
 
 // Detach leaves the session running without a client, at once or with the next
 // connection. After Hangup it does nothing. Run returns [ErrDetached] when the

@@ -190,11 +190,11 @@ func (s *session) streamFailed(fd int, err error) {
 	}
 	s.mu.Unlock()
 	if fd == 0 {
-		s.hangup() // an end of stdin would look like the whole of it to the command
+		s.hangup(byeTimeout) // an end of stdin would look like the whole of it to the command
 	}
 }
 
-func (s *session) hangup() {
+func (s *session) hangup(patience time.Duration) {
 	s.mu.Lock()
 	s.hangupAsked = true
 	if s.link != nil {
@@ -205,7 +205,7 @@ func (s *session) hangup() {
 		s.giveUp(errors.New("hung up"))
 		return
 	}
-	s.cmd.after(byeTimeout, func() { s.giveUp(errors.New("hung up")) })
+	s.cmd.after(patience, func() { s.giveUp(errors.New("hung up")) })
 }
 
 func (s *session) detach() {

@@ -111,3 +111,32 @@ func TestGiveUpBeforeRun(t *testing.T) {
 		}
 	})
 }
+
+// A hang-up before the server has answered open was given up after a second: the
+// command was then started for nobody.
+func TestHangupBeforeOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hungUp := false
+		f := &fake{t: t}
+		f.serve = func(n int, c *peer.Conn, _ *proto.Open) {
+			time.Sleep(5 * time.Second)
+			opened(c, n > 1, 0)
+			for {
+				m, err := c.ReadControl(time.Minute)
+				if _, ok := m.(*proto.Hangup); ok {
+					hungUp = true
+					return
+				}
+				if err != nil && !errors.Is(err, peer.ErrOtherKind) {
+					return
+				}
+			}
+		}
+		c := f.cmd()
+		time.AfterFunc(time.Second, func() { c.HangupWithin(10 * time.Second) })
+		_, took, err := f.run(c)
+		if !hungUp || !errors.Is(err, ErrGivenUp) || took != 11*time.Second {
+			t.Errorf("hung up %v, %v after %v", hungUp, err, took)
+		}
+	})
+}
