@@ -49,7 +49,13 @@ func listen(o *options) (_ *listeners, err error) {
 	}
 	for _, a := range addrs {
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
-			if err := ls.unix(strings.TrimPrefix(path, "//")); err != nil {
+			err := ls.unix(strings.TrimPrefix(path, "//"))
+			if errors.Is(err, errInUse) && ls.byDefault {
+				err = fmt.Errorf("%w; that is yours, which wsexec run uses", err)
+			} else if errors.Is(err, errInUse) {
+				err = fmt.Errorf("%w; name another with --listen", err)
+			}
+			if err != nil {
 				return nil, err
 			}
 			continue
@@ -72,6 +78,8 @@ func listen(o *options) (_ *listeners, err error) {
 	ls.token, err = loadToken(ls.tokenFile)
 	return ls, err
 }
+
+var errInUse = errors.New("another server is listening there")
 
 // checkListen checks what the flags say about listeners, before anything is touched.
 func checkListen(o *options) error {
@@ -137,7 +145,7 @@ func (ls *listeners) unix(path string) (err error) {
 	if err := trust.Dir(path[:strings.LastIndexByte(path, '/')+1]); err != nil {
 		return listenError("unix:"+path, remedy(err, "name another with --listen"))
 	}
-	inUse := fmt.Errorf("cannot listen on unix:%s: another server is listening there", path)
+	inUse := fmt.Errorf("cannot listen on unix:%s: %w", path, errInUse)
 	lockFile, ours, err := lock(path + ".lock")
 	if err != nil {
 		return listenError("unix:"+path, remedy(err, "name another with --listen"))
@@ -214,7 +222,8 @@ func (u *unixListener) Close() error {
 
 func listenError(addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("cannot listen on %s: the address is in use (another wsexec-server? choose one with --listen)", addr)
+		host, _, _ := net.SplitHostPort(addr)
+		return fmt.Errorf("cannot listen on %s: the address is in use; on a free port: wsexec-server --listen %s", addr, shellWord(net.JoinHostPort(host, "0")))
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {

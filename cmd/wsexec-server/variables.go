@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+
+	"wsexec/internal/cmdline"
 )
 
 // variablePrefix begins the names of all variables of this program.
@@ -32,6 +34,13 @@ func tellUnknown(log *serverLog) {
 		known = append(known, f.Names()[0])
 	}
 	for _, name := range unknownVariables(os.Environ(), known) {
-		log.tell(slog.LevelWarn, []string{name + " is set, and is none of this program's variables; wsexec-server --help has the flags that they set"}, "unknown variable", "name", name)
+		words := name + " is set, and is no variable of wsexec-server"
+		attrs := []any{"name", name}
+		if near := cmdline.Nearest(strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, variablePrefix), "_", "-")), known); near != "" {
+			near = variable(near)[0]
+			words += "; is it " + near + "?"
+			attrs = append(attrs, "near", near)
+		}
+		log.tell(slog.LevelWarn, []string{words}, "unknown variable", attrs...)
 	}
 }

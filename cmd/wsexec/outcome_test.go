@@ -96,9 +96,9 @@ var outcomeTests = []struct {
 	// This user's wish.
 	{name: "detached", err: client.ErrDetached, status: 0, origin: fromCancel, texts: "1 detached | wsexec attach abc"},
 	{name: "hung up, and then detached", err: client.ErrDetached, c: circumstances{hungUp: true}, status: 125, origin: fromCancel, texts: "1 hung up"},
-	{name: "hung up without a connection", err: fmt.Errorf("%w: %w", client.ErrGivenUp, errHungUp), c: circumstances{hungUp: true}, until: later, status: 125, origin: fromCancel, texts: "0 hung up without a connection; the session lives until 04:04:05 | wsexec attach abc"},
+	{name: "hung up without a connection", err: fmt.Errorf("%w: %w", client.ErrGivenUp, errHungUp), c: circumstances{hungUp: true}, until: later, status: 125, origin: fromCancel, texts: "0 hung up without a connection; the session lives at most until 04:04:05 | wsexec attach abc"},
 	{name: "hung up on a dead connection", err: client.ErrLost, c: circumstances{hungUp: true}, until: later, status: 125, origin: fromCancel, texts: "0 hung up, but the server has not said that the command ended; the session may live until 04:04:05 | wsexec attach abc (~. there ends it)"},
-	{name: "given up", err: fmt.Errorf("%w: %w", client.ErrGivenUp, errInterrupted), until: later, status: 125, origin: fromCancel, texts: "0 given up; the session lives until 04:04:05 | wsexec attach abc"},
+	{name: "given up", err: fmt.Errorf("%w: %w", client.ErrGivenUp, errInterrupted), until: later, status: 125, origin: fromCancel, texts: "0 given up; the session lives at most until 04:04:05 | wsexec attach abc"},
 	{name: "given up before the start", err: client.ErrGivenUp, status: 125, origin: fromCancel, texts: "0 interrupted before the command was started"},
 	{name: "given up while it starts", err: fmt.Errorf("%w: %w", client.ErrGivenUp, client.ErrUnknownStart), status: 125, origin: fromCancel, texts: "0 interrupted; it is not known whether the command ran"},
 	{name: "usage of run", err: &usageError{err: errNoCommand}, c: circumstances{verb: "run"}, status: 125, origin: fromUsage, texts: "0 no command given, as in wsexec run COMMAND | wsexec run --help"},

@@ -65,6 +65,9 @@ func (s *session) perform(c *cli.Context, command func() (*client.Cmd, error)) i
 
 // prepare does what can fail before the Cmd is made.
 func (s *session) prepare(c *cli.Context) error {
+	for _, name := range unknownVariables(os.Environ()) {
+		s.say(unknownVariable(name))
+	}
 	if name := c.String("status-file"); c.IsSet("status-file") {
 		if err := checkStatusFile(name); err != nil {
 			return &usageError{err: err}

@@ -46,6 +46,16 @@ const (
 func failure(text, hint string) message { return message{always, text, hint} }
 func news(text string) message          { return message{unlessQuiet, text, ""} }
 
+// What is wrong with the environment.
+
+func unknownVariable(name string) message {
+	text := name + " is set, and is no variable of wsexec"
+	if near := cmdline.Nearest(name, knownVariables); near != "" {
+		text += "; is it " + near + "?"
+	}
+	return news(text)
+}
+
 // What is wrong with a command line.
 
 // unknownCommand is the error of words that begin with no command of wsexec's.

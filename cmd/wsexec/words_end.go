@@ -79,7 +79,7 @@ func givenUp(r *client.Result, err error, comeBack string) message {
 }
 
 func livesOn(what string, r *client.Result, comeBack string) message {
-	return failure(what+"; the session lives until "+r.Until.Format(time.TimeOnly), comeBack)
+	return failure(what+"; the session lives at most until "+r.Until.Format(time.TimeOnly), comeBack)
 }
 
 func lostForGood(r *client.Result, err error, now time.Time, comeBack string) message {

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The bounds of time and number: each has a flag, names it, and frees what it
@@ -357,4 +359,46 @@ func TestCommandsLimitOfDescriptors(t *testing.T) {
 		t.Errorf("with 100 descriptors the server's status is %d", status)
 	}
 	checkComplaint(t, "wsexec-server", s.log.String(), "100 descriptors", "ulimit")
+}
+
+// A server without a free descriptor told its client of a cgroup's path.
+func TestServerOutOfDescriptors(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, way string) {
+		s := startServer(t, "--cleanup", way)
+		s.run(t, "true").want(t, 0, "", "")
+		var was unix.Rlimit
+		if err := unix.Prlimit(s.pid, unix.RLIMIT_NOFILE, nil, &was); err != nil {
+			t.Fatal(err)
+		}
+		refused := 0
+		for more := range 14 {
+			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			limit := unix.Rlimit{Cur: uint64(len(fds) + 1 + more), Max: was.Max}
+			if err := unix.Prlimit(s.pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+				t.Fatal(err)
+			}
+			r := s.run(t, "true")
+			if err := unix.Prlimit(s.pid, unix.RLIMIT_NOFILE, &was, nil); err != nil {
+				t.Fatal(err)
+			}
+			if r.status == 0 {
+				continue
+			}
+			refused++
+			if r.status != 125 || r.stderr != "wsexec: the server is out of file descriptors; nothing was run\n" {
+				t.Errorf("with %d descriptors: %v", limit.Cur, r)
+			}
+		}
+		if refused == 0 {
+			t.Error("there were always enough")
+		}
+		if log := s.log.String(); strings.Count(log, `level=WARN msg="not started"`) != refused || !strings.Contains(log, "too many open files") {
+			t.Errorf("the log does not say %d times what is missing:\n%s", refused, log)
+		}
+		s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
+	})
 }

@@ -774,7 +774,7 @@ func TestTimeoutWithoutClientIsForgotten(t *testing.T) {
 
 // ---- giving up
 
-var livesUntil = regexp.MustCompile(`lives until (\d\d:\d\d:\d\d)`)
+var livesUntil = regexp.MustCompile(`lives at most until (\d\d:\d\d:\d\d)`)
 
 // Without a connection the first INT or TERM gives up and prints how to come
 // back. attach then gets the unread output and the status.
@@ -796,7 +796,7 @@ func TestGiveUpAndComeBack(t *testing.T) {
 		if res.status != 125 || res.stdout != "one\n" {
 			t.Errorf("%v: got %v, want status 125 and stdout %q", sig, res, "one\n")
 		}
-		checkComplaint(t, "wsexec", withoutReconnecting(res.stderr), "lives until")
+		checkComplaint(t, "wsexec", withoutReconnecting(res.stderr), "lives at most until")
 		if !strings.Contains(res.stderr, "wsexec: hint: wsexec attach --server "+r.url+" "+id+"\n") {
 			t.Errorf("%v: stderr %s does not say what to type: wsexec attach %s", sig, quote(res.stderr), id)
 		}
@@ -850,7 +850,7 @@ func TestGiveUpOnTerminal(t *testing.T) {
 	r.lose(t)
 	c.expect(t, "connection lost, trying again until")
 	c.send(t, "\r~.")
-	c.expect(t, "lives until")
+	c.expect(t, "lives at most until")
 	c.expect(t, "wsexec attach --server "+r.url+" "+id)
 	c.wantStatus(t, 125)
 	if i := s.only(t); i.seen() != "lost" {

@@ -3,6 +3,9 @@ package server
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
 	"time"
 
 	"wsexec/internal/cleanup"
@@ -26,6 +29,8 @@ func startError(err error) *proto.Error {
 	switch {
 	case errors.As(err, &lookup):
 		return fail(proto.CodeCommandNotFound, fmt.Sprintf("%q: %v in PATH on the server", lookup.Name, procgroup.ErrNotFound), "PATH is "+lookup.Path)
+	case (errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)) && !errors.Is(err, cleanup.ErrMayHaveRun):
+		return fail(proto.CodeNotStarted, "the server is out of file descriptors", "nothing was run; it may work once other sessions have ended, and a higher limit of the server's (ulimit -n) lets more run")
 	case errors.Is(err, procgroup.ErrNotFound):
 		return fail(proto.CodeCommandNotFound, err.Error(), "")
 	case errors.Is(err, procgroup.ErrNotExecutable):
@@ -39,7 +44,19 @@ func startError(err error) *proto.Error {
 		e.MayHaveRun = true
 		return e
 	}
-	return fail(proto.CodeInternal, "the command could not be started", err.Error())
+	return fail(proto.CodeInternal, "the command could not be started", startDetail(err))
+}
+
+// startDetail is what a client is told of an error of the server's own. The log has
+// the whole of it, with files of the server's that mean nothing to a client.
+func startDetail(err error) string {
+	var path *fs.PathError
+	var call *os.SyscallError
+	var errno syscall.Errno
+	if (errors.As(err, &path) || errors.As(err, &call)) && errors.As(err, &errno) {
+		return errno.Error() + "; the server's log says more"
+	}
+	return err.Error()
 }
 
 // statuses are the exit statuses of errors; of all others it is 125.

@@ -1,0 +1,22 @@
+package main
+
+import (
+	"slices"
+	"strings"
+)
+
+// knownVariables are the variables of this program, and what it sets for commands.
+var knownVariables = []string{"WSEXEC_LINGER", "WSEXEC_SERVER", "WSEXEC_SESSION_ID", "WSEXEC_TOKEN", "WSEXEC_TOKEN_FILE", "WSEXEC_WAIT"}
+
+// unknownVariables are the variables of an environment that look like this
+// program's, and change nothing. Those of the server's flags have a prefix of their
+// own.
+func unknownVariables(environ []string) (unknown []string) {
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if value != "" && strings.HasPrefix(name, "WSEXEC_") && !strings.HasPrefix(name, "WSEXEC_SERVER_") && !slices.Contains(knownVariables, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
+}
