@@ -27,7 +27,10 @@ func (v voice) say(m message) (last stdio.Line) {
 type helpOutput struct{ err error }
 
 func (w *helpOutput) Write(p []byte) (int, error) {
-	n, err := os.Stdout.Write(p)
+	n, err := 0, stdio.ErrClosed
+	if !stdio.ClosedAtStart(1) {
+		n, err = os.Stdout.Write(p)
+	}
 	if w.err == nil {
 		w.err = err
 	}

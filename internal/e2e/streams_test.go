@@ -425,3 +425,42 @@ func checkMemory(t testing.TB, what string, pid int, idle int64) {
 		t.Errorf("the %s had %d KiB more than idle at its peak, want at most %d", what, (peak-idle)>>10, most>>10)
 	}
 }
+
+// Output to a stdout or stderr that is closed vanished, with status 0: Go's runtime
+// opens /dev/null in its place. What is not written needs no place, and a /dev/null
+// that is open for reading, too, is one (Python's DEVNULL, node's ignore).
+func TestClosedOutput(t *testing.T) {
+	t.Parallel()
+	if !seesClosed {
+		t.Skip("the client does not see it")
+	}
+	s := startServer(t)
+	const complaint = "wsexec: write stdout: it is closed\n"
+	for _, c := range []struct {
+		script         string
+		status         int
+		stdout, stderr string
+	}{
+		{`wsexec run echo hi >&-`, 125, "", complaint},
+		{`wsexec run yes >&-`, 125, "", complaint},
+		{`wsexec run -t echo hi >&-`, 125, "", complaint},
+		{`wsexec run true >&-`, 0, "", ""},
+		{`wsexec run sh -c 'exit 7' >&- <&-`, 7, "", ""},
+		{`wsexec run sh -c 'exit 7' >&- <&- 2>&-`, 7, "", ""},
+		{`wsexec run sh -c 'echo err >&2' >&-`, 0, "", "err\n"},
+		{`wsexec run sh -c 'echo out; echo err >&2' 2>&-`, 125, "out\n", ""},
+		{`wsexec run echo out 2>&-`, 0, "out\n", ""},
+		{`wsexec run -v echo out 2>&-`, 0, "out\n", ""},
+		{`wsexec run cat <&-`, 0, "", ""},
+		{`wsexec run echo hi >/dev/null`, 0, "", ""},
+		{`wsexec run echo hi 1<>/dev/null`, 0, "", ""},
+		{`wsexec run echo hi 1<>/dev/null 2>&1`, 0, "", ""},
+		{`wsexec version >&-`, 125, "", complaint},
+		{`wsexec --help >&-`, 125, "", complaint},
+	} {
+		r := capture(t, s.bash(c.script))
+		if err := r.check(c.status, c.stdout, c.stderr); err != nil {
+			t.Errorf("%s: %v", c.script, err)
+		}
+	}
+}

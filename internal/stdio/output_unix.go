@@ -33,6 +33,10 @@ const terminalPiece = 4 << 10
 // NewOutput makes the Output of descriptor 1 or 2.
 func NewOutput(fd int, term *Terminal) *Output {
 	o := &Output{term: term, fd: fd, piece: 1 << 30, try: unix.Write}
+	if ClosedAtStart(fd) {
+		o.try, o.nonBlocking = tryClosed, true
+		return o
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return o
@@ -56,6 +60,8 @@ func NewOutput(fd int, term *Terminal) *Output {
 	}
 	return o
 }
+
+func tryClosed(int, []byte) (int, error) { return 0, ErrClosed }
 
 // isNull reports whether a file is /dev/null.
 func isNull(st *unix.Stat_t) bool {
