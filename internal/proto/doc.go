@@ -33,13 +33,56 @@
 // are JSON integers of at most 2^53-1. Signals are Linux's numbers on every
 // system. Durations are in milliseconds.
 //
-// # An example
+// # An example: echo hi
 //
-// The session of printf 'hi\n' | wsexec run cat, whose connection is lost once.
-// C is the client, S the server; frames are in hexadecimal, by their fields.
+// The session of wsexec run -n echo hi, from the first byte to the last. C is
+// the client, S the server. Each line after the upgrade is one WebSocket
+// message: the header of RFC 6455 §5.2 in hexadecimal, and then the text of a
+// control message, or the fields of a frame in hexadecimal. Control messages
+// have no line breaks. A client masks its messages (RFC 6455 §5.3): its headers
+// have the mask bit, and here the mask is left out and the rest is unmasked.
 //
-//	C  GET /v1/sessions/kx5ux7lzkhpwnkrjgy3hhmdz3e HTTP/1.1 ...
-//	S  HTTP/1.1 101 Switching Protocols ...
+//	C  GET /v1/sessions/gxclbb2aekyyvlhqqwhhitrchi HTTP/1.1
+//	C  Host: localhost
+//	C  Authorization: Bearer TOKEN
+//	C  Connection: Upgrade
+//	C  Upgrade: websocket
+//	C  Sec-WebSocket-Version: 13
+//	C  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==
+//	C  Sec-WebSocket-Protocol: wsexec.v1
+//	C
+//	S  HTTP/1.1 101 Switching Protocols
+//	S  Connection: Upgrade
+//	S  Upgrade: websocket
+//	S  Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
+//	S  Sec-WebSocket-Protocol: wsexec.v1
+//	S  Wsexec-Instance: c6avo2z6yzrqui2lfpkxniixga
+//	S
+//	C  81 fe 009c  {"type":"open","client":"2fbleas2fpxzjq4dvezbs533cy",
+//	    "try":1,"start":{"argv":["ZWNobw==","aGk="]},
+//	    "have":{"1":[0,1048576],"2":[0,1048576]},"window":1048576}
+//	S  81 7e 00ac  {"type":"opened","pid":4711,"resumed":false,
+//	    "tty":false,"linger":300000,"keepalive":15000,
+//	    "have":{"0":[0,1048576],"3":[0,64]},"from":{"1":0,"2":0},
+//	    "crc":0,"window":1048576}
+//	S  82 0d 01 01 0000000000000000 68690a      DATA of stdout: "hi\n"
+//	S  82 0a 04 00 0000000000000000             STOP of stdin: echo has ended
+//	S  82 0e 02 01 0000000000000003 1bdcb083    END of stdout at 3
+//	S  82 0e 02 02 0000000000000000 00000000    END of stderr at 0
+//	S  81 22  {"type":"exit","code":0,"stdin":0}
+//	C  82 8e 02 00 0000000000000000 00000000    END of stdin
+//	S  82 12 03 00 0000000000000000 0000000000100000   ACK: stdin, to 0
+//	C  82 92 03 01 0000000000000003 0000000000100003   ACK: stdout, to 3
+//	C  82 92 03 02 0000000000000000 0000000000100000   ACK: stderr, to 0
+//	C  81 8e  {"type":"bye"}
+//	S  88 02 03e8                               the close, with 1000
+//	C  88 82 03e8
+//
+// # An example: a lost connection
+//
+// The session of head -c 100000 /dev/zero | wsexec run cat, without its HTTP and
+// without the headers of the messages. "N zeros" are N bytes of payload.
+//
 //	C  {"type":"open","client":"v3d5k6wr2ocn4oqjb2x7uhyqie","try":1,
 //	    "start":{"argv":["Y2F0"]},
 //	    "have":{"1":[0,1048576],"2":[0,1048576]},"window":1048576}
@@ -47,22 +90,39 @@
 //	    "linger":300000,"keepalive":15000,
 //	    "have":{"0":[0,1048576],"3":[0,64]},"from":{"1":0,"2":0},
 //	    "crc":0,"window":1048576}
-//	C  01 00 0000000000000000 68690a                DATA of stdin: "hi\n"
-//	C  02 00 0000000000000003 1bdcb083              END of stdin at 3
-//	S  03 00 0000000000000003 0000000000100003      ACK: stdin is consumed
-//	S  01 01 0000000000000000 68690a                DATA of stdout: "hi\n"
-//	   The connection is lost. The client has written the output, and
-//	   connects again.
+//	C  01 00 0000000000000000 65536 zeros        DATA of stdin, from 0
+//	C  01 00 0000000000010000 34464 zeros        DATA of stdin, from 65,536
+//	C  02 00 00000000000186a0 e5f88f3d           END of stdin at 100,000
+//	S  01 01 0000000000000000 65536 zeros        DATA of stdout, from 0
+//
+// Here the connection is lost. Neither side has sent an ACK. Where each one
+// goes on is what the other one has consumed:
+//
+//   - The server has received all of stdin, and has written 65,536 bytes of it to
+//     cat. It forgets the other 34,464, and says 65,536 in have. Its crc is that
+//     of those 65,536 bytes.
+//   - The client has received 65,536 bytes of stdout, and has written 50,000 of
+//     them. It forgets the other 15,536, and says 50,000 in have.
+//   - The client still has stdin from 0 on, and the server stdout from 0 on,
+//     since neither was acknowledged.
+//
+// The client connects again, with the next try and without start:
+//
 //	C  {"type":"open","client":"v3d5k6wr2ocn4oqjb2x7uhyqie","try":2,
-//	    "have":{"1":[3,1048579],"2":[0,1048576]},"window":1048576}
+//	    "have":{"1":[50000,1098576],"2":[0,1048576]},"window":1048576}
 //	S  {"type":"opened","pid":4711,"resumed":true,"tty":false,
 //	    "linger":300000,"keepalive":15000,
-//	    "have":{"0":[3,1048579],"3":[0,64]},"from":{"1":3,"2":0},
-//	    "crc":467447939,"window":1048576}
-//	C  02 00 0000000000000003 1bdcb083              END of stdin, again
-//	S  02 01 0000000000000003 1bdcb083              END of stdout
-//	S  02 02 0000000000000000 00000000              END of stderr
-//	S  {"type":"exit","code":0,"stdin":3}
+//	    "have":{"0":[65536,1114112],"3":[0,64]},"from":{"1":50000,"2":0},
+//	    "crc":1925235876,"window":1048576}
+//	C  01 00 0000000000010000 34464 zeros        DATA of stdin, again
+//	C  02 00 00000000000186a0 e5f88f3d           END of stdin, again
+//	S  01 01 000000000000c350 50000 zeros        DATA of stdout, from 50,000
+//	S  03 00 00000000000186a0 00000000001186a0   ACK: stdin, to 100,000
+//	S  02 01 00000000000186a0 e5f88f3d           END of stdout at 100,000
+//	S  02 02 0000000000000000 00000000           END of stderr
+//	S  {"type":"exit","code":0,"stdin":100000}
+//	C  03 01 00000000000186a0 00000000001186a0   ACK: stdout, to 100,000
+//	C  03 02 0000000000000000 0000000000100000   ACK: stderr, to 0
 //	C  {"type":"bye"}
 //	S  closes the connection with 1000.
 //
@@ -182,8 +242,8 @@
 //	5     GAP   sender    nothing          output before offset was dropped by
 //	                                       policy; go on at offset
 //
-// A connection has no order of messages but this: that within each stream, END
-// of every output before exit, and opened first.
+// The order of messages: opened is first, each stream is in order, and the END of
+// every output comes before exit. Nothing else is ordered.
 //
 // DATA is exactly at the next offset and never past the limit. On a new
 // connection the next offset is the one that open and opened agree on.
@@ -247,6 +307,19 @@
 //     consumed.
 //   - No more than 64 may be unacknowledged. Gaps without DATA between them are
 //     one.
+//
+// An example, with a window of 1,048,576 bytes. The client has acknowledged
+// 2,000,000 bytes of stdout, and then reads no more. Up to 2,400,000 the bytes
+// are on their way to it. The command goes on to 5,000,000. The server keeps the
+// newest 1,048,576 bytes, those from 3,951,424 on, and has dropped those from
+// 2,400,000 on before them. Then the client reads again:
+//
+//	S  05 01 00000000003c4b40                    GAP: go on at 3,951,424
+//	C  03 01 00000000003c4b40 00000000004c4b40   ACK: stepped over, with a new limit
+//	S  01 01 00000000003c4b40 65536 zeros        DATA of stdout, from there
+//
+// The client writes the bytes up to 2,400,000, says that 1,551,424 are missing,
+// and goes on at 3,951,424. The ACK comes first, since the limit was 3,048,576.
 //
 // # Signals
 //
