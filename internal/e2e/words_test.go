@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -431,24 +430,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 			w.WriteHeader(http.StatusUpgradeRequired)
 			return
 		}
-		out, err := net.Dial("tcp", strings.TrimPrefix(f.url, "ws://"))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer out.Close()
-		in, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer in.Close()
-		io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() {
-			io.Copy(out, in)
-			out.Close()
-		}()
-		io.Copy(in, out)
+		join(w, strings.TrimPrefix(f.url, "ws://"))
 	}))
 	defer proxy.Close()
 	client := func(server string, env ...string) result {
