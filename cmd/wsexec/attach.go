@@ -45,7 +45,7 @@ func (s *session) attachment(c *cli.Context) (*client.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.attached = cmp.Or(name, id)
+	s.name, s.attached = name, cmp.Or(name, id)
 	return &client.Cmd{Server: srv, ID: id}, nil
 }
 

@@ -43,6 +43,8 @@ type circumstances struct {
 	verbose  bool   // -v
 	hungUp   bool   // by ~.
 	comeBack string // the command that attaches to the session
+	again    string // the beginning of a command like this one, up to its own words
+	command  []string
 	own      string // the socket of this user's own server; "" if that is not known
 	now      time.Time
 }
@@ -56,6 +58,7 @@ func outcomeOf(r *client.Result, err error, c circumstances) outcome {
 	var connect *client.ConnectError
 	var usage *usageError
 	var none *noServerError
+	var plaintext *plaintextError
 	switch {
 	case c.hungUp: // before all else: it is no success
 		return failed(fromCancel, hungUp(r, err, c.comeBack))
@@ -64,13 +67,15 @@ func outcomeOf(r *client.Result, err error, c circumstances) outcome {
 	case errors.As(err, &usage):
 		return failed(fromUsage, badUsage(usage.err, c.verb))
 	case errors.As(err, &final):
-		o := failed(fromServerEnd, serverFailure(final, c.verbose, c.comeBack))
+		o := failed(fromServerEnd, serverFailure(final, err, c))
 		if final.Status > statusFailed && final.Status <= statusNotFound {
 			o.status = final.Status // any other would be taken for the command's
 		}
 		return o
 	case errors.As(err, &local):
 		return failed(fromLocal, localFailure(err))
+	case errors.As(err, &plaintext):
+		return failed(fromUsage, plaintextToken(plaintext))
 	case errors.As(err, &none):
 		return failed(fromTransport, noServer(none))
 	case errors.As(err, &connect) && connect.IsFull():

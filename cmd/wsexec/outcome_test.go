@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -16,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -97,7 +100,7 @@ var outcomeTests = []struct {
 	{name: "detached", err: client.ErrDetached, status: 0, origin: fromCancel, texts: "1 detached | wsexec attach abc"},
 	{name: "hung up, and then detached", err: client.ErrDetached, c: circumstances{hungUp: true}, status: 125, origin: fromCancel, texts: "1 hung up"},
 	{name: "hung up without a connection", err: fmt.Errorf("%w: %w", client.ErrGivenUp, errHungUp), c: circumstances{hungUp: true}, until: later, status: 125, origin: fromCancel, texts: "0 hung up without a connection; the session lives at most until 04:04:05 | wsexec attach abc"},
-	{name: "hung up on a dead connection", err: client.ErrLost, c: circumstances{hungUp: true}, until: later, status: 125, origin: fromCancel, texts: "0 hung up, but the server has not said that the command ended; the session may live until 04:04:05 | wsexec attach abc (~. there ends it)"},
+	{name: "hung up on a dead connection", err: client.ErrLost, c: circumstances{hungUp: true}, until: later, status: 125, origin: fromCancel, texts: "0 hung up, but the server has not said that the command ended; the session lives at most until 04:04:05 | wsexec attach abc (~. there ends it)"},
 	{name: "given up", err: fmt.Errorf("%w: %w", client.ErrGivenUp, errInterrupted), until: later, status: 125, origin: fromCancel, texts: "0 given up; the session lives at most until 04:04:05 | wsexec attach abc"},
 	{name: "given up before the start", err: client.ErrGivenUp, status: 125, origin: fromCancel, texts: "0 interrupted before the command was started"},
 	{name: "given up while it starts", err: fmt.Errorf("%w: %w", client.ErrGivenUp, client.ErrUnknownStart), status: 125, origin: fromCancel, texts: "0 interrupted; it is not known whether the command ran"},
@@ -114,7 +117,9 @@ var outcomeTests = []struct {
 	{name: "a signal's status", err: &client.Error{Code: "x", Title: "t", Status: 130}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "a wild status", err: &client.Error{Code: "x", Title: "t", Status: 256}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "no hint of ours", err: &client.Error{Code: "x", Title: " hint: rm -rf"}, status: 125, origin: fromServerEnd, texts: "0 the server says:  hint: rm -rf", unasked: true},
-	{name: "forgotten", err: &client.Error{Code: client.CodeNotFound, Title: "no such session"}, status: 125, origin: fromServerEnd, texts: "0 no such session; it is not known how the command ended", unasked: true},
+	{name: "forgotten", err: &client.Error{Code: client.CodeNotFound, Title: "no such session"}, status: 125, origin: fromServerEnd, texts: "0 this server does not know the session: it ended and is forgotten, or the server was restarted; how the command ended is not known", unasked: true},
+	{name: "restarted", err: fmt.Errorf("%w: %w", &client.Error{Code: client.CodeNotFound, Title: "no such session"}, client.ErrOtherServer), status: 125, origin: fromServerEnd, texts: "0 the server was restarted, or another one answers: it does not know the session; how the command ended is not known", unasked: true},
+	{name: "a line for a shell", err: &client.Error{Code: client.CodeCommandNotFound, Title: `"ls -la": command not found in PATH`, Detail: "PATH is /bin", Status: 127}, c: circumstances{again: "wsexec run --server unix:/s ", command: []string{"ls -la"}}, status: 127, origin: fromServerEnd, texts: `0 "ls -la": command not found in PATH | there is no shell: wsexec run --server unix:/s sh -c 'ls -la'`},
 	{name: "not started", err: &client.Error{Code: client.CodeNotStarted, Title: "too late", Detail: "d"}, status: 125, origin: fromServerEnd, texts: "0 too late; nothing was run", unasked: true},
 	{name: "perhaps started", err: &client.Error{Code: client.CodeNotStarted, Title: "too late", Detail: "d", MayHaveRun: true}, status: 125, origin: fromServerEnd, texts: "0 too late: d", unasked: true},
 	{name: "replaced", err: &client.Error{Code: client.CodeReplaced, Title: "another client has it"}, status: 125, origin: fromServerEnd, texts: "0 another client has it | wsexec attach abc", unasked: true},
@@ -244,14 +249,14 @@ func TestConnectFailure(t *testing.T) {
 		{"no socket", client.ConnectError{URL: "ws://localhost", Err: get(&net.OpError{Op: "dial", Net: "unix", Addr: &net.UnixAddr{Name: "/own"}, Err: fs.ErrNotExist})}, "0 cannot reach the server at unix:/own: dial unix /own: file does not exist | is it running? start it with: wsexec-server"},
 		{"no name", client.ConnectError{URL: "wss://h", Err: get(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "h"}})}, "0 cannot reach the server at wss://h: dial tcp: lookup h: no such host | check the host name in --server or WSEXEC_SERVER"},
 		{"no answer", client.ConnectError{URL: "wss://h", Err: get(context.DeadlineExceeded)}, "0 cannot reach the server at wss://h: context deadline exceeded | check the address in --server or WSEXEC_SERVER"},
-		{"closed", client.ConnectError{URL: "ws://h", Err: get(io.EOF)}, "0 cannot reach the server at ws://h: EOF"},
+		{"closed", client.ConnectError{URL: "ws://h", Err: get(io.EOF)}, "0 cannot reach the server at ws://h: the connection was closed without an answer | check the address in --server or WSEXEC_SERVER"},
 		{"no TLS", client.ConnectError{URL: "wss://h", Err: get(http.ErrSchemeMismatch)}, "0 cannot reach the server at wss://h: what answers there does not speak TLS | is it --server ws://h?"},
-		{"TLS", client.ConnectError{URL: "ws://h", Err: get(&client.NotHTTPError{Err: fmt.Errorf("broken: %w", malformed)})}, "0 cannot reach the server at ws://h: what answers there may speak TLS: broken: malformed HTTP response \"\\x15\\x03\\x01\" | is it --server wss://h?"},
+		{"TLS", client.ConnectError{URL: "ws://h", Err: get(&client.NotHTTPError{Err: fmt.Errorf("broken: %w", malformed)})}, "0 cannot reach the server at ws://h: what answers there speaks TLS | is it --server wss://h?"},
 		{"TLS of Go", client.ConnectError{URL: "ws://h", Status: 400, Err: errors.New("x")}, "0 cannot reach the server at ws://h: what answers there may speak TLS: HTTP status 400 | is it --server wss://h?"},
 		{"redirected", client.ConnectError{URL: "ws://h", Status: 301, Location: "https://h/", Err: errors.New("x")}, "0 ws://h redirects to https://h/ (HTTP status 301) | is it --server wss://h?"},
 		{"redirected elsewhere", client.ConnectError{URL: "ws://h", Status: 302, Location: "https://x/", Err: errors.New("x")}, "0 ws://h redirects to https://x/ (HTTP status 302)"},
 		{"a proxy's password", client.ConnectError{URL: "wss://h", Err: &client.ProxyError{Proxy: "http://p", Status: 407}}, "0 cannot reach the server at wss://h: " + (&client.ProxyError{Proxy: "http://p", Status: 407}).Error() + " | HTTPS_PROXY=http://USER:PASSWORD@p"},
-		{"a proxy's refusal", client.ConnectError{URL: "ws://h", Err: &client.ProxyError{Proxy: "http://p", Status: 403}}, "0 cannot reach the server at ws://h: " + (&client.ProxyError{Proxy: "http://p", Status: 403}).Error() + " | the proxy is that of HTTP_PROXY; for a way around it name the host in NO_PROXY"},
+		{"a proxy's refusal", client.ConnectError{URL: "ws://h", Err: &client.ProxyError{Proxy: "http://p", Status: 403}}, "0 cannot reach the server at ws://h: " + (&client.ProxyError{Proxy: "http://p", Status: 403}).Error() + " | the proxy must allow CONNECT to the server's port, or go around the proxy of HTTP_PROXY: NO_PROXY=h"},
 		{"a proxy that is not there", client.ConnectError{URL: "ws://h", Err: get(&net.OpError{Op: "proxyconnect", Net: "tcp", Err: refusedOp})}, "0 cannot reach the server at ws://h: proxyconnect tcp: dial tcp: connect: connection refused | check the proxy in HTTP_PROXY or HTTPS_PROXY, or name the host in NO_PROXY"},
 		{"another user's", client.ConnectError{URL: "ws://h", Err: &trust.StrangerError{Addr: "unix:/s", UID: 7}}, "0 " + (&trust.StrangerError{Addr: "unix:/s", UID: 7}).Error() + "; nothing was sent there | if it is the server that you mean: --server unix:/s"},
 		{"a token that is kept", client.ConnectError{URL: "ws://h", Err: &keptTokenError{"/t", trust.ErrUnknown}}, "0 " + trust.ErrUnknown.Error() + ": the token in /t is not sent there | if it is the token of that server: --token-file /t"},
@@ -259,13 +264,50 @@ func TestConnectFailure(t *testing.T) {
 		{"wrong token", client.ConnectError{URL: "ws://h", TokenFrom: "WSEXEC_TOKEN", Status: 401, Problem: &client.Problem{Title: "wrong token"}, Err: errors.New("x")}, "0 ws://h: wrong token | the token came from WSEXEC_TOKEN; give the server's with --token-file FILE"},
 		{"busy", client.ConnectError{URL: "ws://h", Status: 503, Problem: &client.Problem{Title: "busy", Detail: "d"}, Err: errors.New("x")}, "0 the server refused (503): busy: d | try again later"},
 		{"a header too large", client.ConnectError{URL: "ws://h", Status: 431, Err: errors.New("x")}, "0 the server refused: HTTP status 431 Request Header Fields Too Large | the server's --max-header raises the bound"},
-		{"something else", client.ConnectError{URL: "ws://h", Status: 200, Err: errors.New("x")}, "0 cannot reach the server at ws://h: what answers there is not wsexec-server (HTTP status 200)"},
-		{"a proxy in front", client.ConnectError{URL: "ws://h", Status: 502, Err: errors.New("x")}, "0 cannot reach the server at ws://h: a proxy answers there: HTTP status 502 Bad Gateway | is wsexec-server running behind it?"},
-		{"anything", client.ConnectError{URL: "ws://h", Status: 418, Err: errors.New("x")}, "0 the server refused: HTTP status 418 I'm a teapot"},
+		{"something else", client.ConnectError{URL: "ws://h", Status: 200, Err: errors.New("x")}, "0 cannot reach the server at ws://h: what answers there is not wsexec-server (HTTP status 200 OK) | check the address in --server or WSEXEC_SERVER"},
+		{"a page", client.ConnectError{URL: "wss://h/x", Status: 200, MediaType: "text/html", Err: errors.New("x")}, "0 cannot reach the server at wss://h/x: what answers there is not wsexec-server (HTTP status 200 OK, text/html) | check the address in --server or WSEXEC_SERVER"},
+		{"another server", client.ConnectError{URL: "wss://h", Status: 404, MediaType: "text/html", Err: errors.New("x")}, "0 cannot reach the server at wss://h: what answers there is not wsexec-server (HTTP status 404 Not Found, text/html) | check the address in --server or WSEXEC_SERVER"},
+		{"another server, with a path", client.ConnectError{URL: "wss://h/x", Status: 404, Err: errors.New("x")}, "0 cannot reach the server at wss://h/x: what answers there is not wsexec-server (HTTP status 404 Not Found) | check the address in --server or WSEXEC_SERVER, and its path /x"},
+		{"a path that the proxy keeps", client.ConnectError{URL: "wss://h/keep/", Status: 404, Problem: &client.Problem{Title: "no such resource", Detail: "sessions are under /v1/sessions"}, Err: errors.New("x")}, "0 the server refused (404): no such resource: sessions are under /v1/sessions | the proxy must remove /keep from the path, or it does not belong in --server"},
+		{"a server that is away", client.ConnectError{URL: "wss://h", Status: 503, Err: errors.New("x")}, "0 cannot reach the server at wss://h: a proxy answered 503 Service Unavailable | does wsexec-server run behind it?"},
+		{"a server that is slow", client.ConnectError{URL: "wss://h", Status: 504, Err: errors.New("x")}, "0 cannot reach the server at wss://h: a proxy answered 504 Gateway Timeout | does wsexec-server run behind it?"},
+		{"no upgrades", client.ConnectError{URL: "wss://h", Status: 426, Err: errors.New("x")}, "0 cannot reach the server at wss://h: a proxy answered 426 Upgrade Required | does it pass WebSockets on?"},
+		{"no upgrades arrive", client.ConnectError{URL: "wss://h", Status: 426, Problem: &client.Problem{Title: "not an upgrade", Detail: "d"}, Err: errors.New("x")}, "0 the server refused (426): not an upgrade: d | does a proxy on the way pass WebSockets on?"},
+		{"a proxy's login", client.ConnectError{URL: "wss://h", Status: 401, Err: errors.New("x")}, "0 cannot reach the server at wss://h: a proxy answered 401 Unauthorized | the proxy in front of the server must let wsexec in"},
+		{"too many requests", client.ConnectError{URL: "wss://h", Status: 429, Err: errors.New("x")}, "0 cannot reach the server at wss://h: a proxy answered 429 Too Many Requests | try again later"},
+		{"ssh", client.ConnectError{URL: "ws://h", Err: get(&client.NotHTTPError{Err: errors.New(`malformed HTTP response "SSH-2.0-x"`)})}, `0 cannot reach the server at ws://h: what answers there does not speak HTTP: "SSH-2.0-x" | check the address in --server or WSEXEC_SERVER`},
+		{"a proxy that is away", client.ConnectError{URL: "wss://h:1", Err: &client.ProxyError{Proxy: "http://p", Err: refusedOp}}, "0 cannot reach the server at wss://h:1: the proxy http://p: dial tcp: connect: connection refused | check the proxy in HTTPS_PROXY, or go around the proxy of HTTPS_PROXY: NO_PROXY=h"},
+		{"a proxy that closes", client.ConnectError{URL: "ws://h:1", Err: &client.ProxyError{Proxy: "http://p", Err: io.EOF}}, "0 cannot reach the server at ws://h:1: the proxy http://p closed the connection without an answer | check the proxy in HTTP_PROXY, or go around the proxy of HTTP_PROXY: NO_PROXY=h"},
+		{"a proxy that cannot reach it", client.ConnectError{URL: "ws://h:1", Err: &client.ProxyError{Proxy: "http://p", Status: 502}}, "0 cannot reach the server at ws://h:1: the proxy http://p refused: HTTP status 502 Bad Gateway | does wsexec-server run there? or go around the proxy of HTTP_PROXY: NO_PROXY=h"},
+		{"a private authority", client.ConnectError{URL: "wss://h", Err: get(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{Cert: &x509.Certificate{RawIssuer: []byte("a"), RawSubject: []byte("b")}}})}, "0 cannot reach the server at wss://h: its certificate is signed by an authority that is unknown here | " + privateCA},
+		{"self-signed", client.ConnectError{URL: "wss://h", Err: get(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{Cert: &x509.Certificate{RawIssuer: []byte("a"), RawSubject: []byte("a")}}})}, "0 cannot reach the server at wss://h: its certificate is signed by itself, not by an authority that is known here | " + privateCA},
+		{"another host's", client.ConnectError{URL: "wss://h:1", Err: get(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"a.example", "b.example"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1), net.IPv6loopback}}, Host: "h"})}, "0 cannot reach the server at wss://h:1: its certificate is for a.example, b.example, 10.0.0.1, 1 more, not for h | name the server in --server as its certificate does"},
+		{"no host's", client.ConnectError{URL: "wss://h:1", Err: get(x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"})}, "0 cannot reach the server at wss://h:1: its certificate is for no host, not for h | name the server in --server as its certificate does"},
+		{"a proxy in front", client.ConnectError{URL: "ws://h", Status: 502, Err: errors.New("x")}, "0 cannot reach the server at ws://h: a proxy answered 502 Bad Gateway | does wsexec-server run behind it?"},
+		{"another name", client.ConnectError{URL: "ws://h:1", Status: 421, Problem: &client.Problem{Title: "t", Detail: "d"}, Err: errors.New("x")}, "0 the server refused (421): t: d | on the server: wsexec-server --host h"},
+		{"anything", client.ConnectError{URL: "ws://h", Status: 418, Err: errors.New("x")}, "0 cannot reach the server at ws://h: what answers there is not wsexec-server (HTTP status 418 I'm a teapot) | check the address in --server or WSEXEC_SERVER"},
 	} {
 		o := outcomeOf(new(client.Result), &tt.err, circumstances{own: "/own"})
 		if got := texts(t, o.messages); got != tt.want || o.status != statusFailed || o.origin != fromTransport {
 			t.Errorf("%s: status %d, origin %s, it says\n%s\nwant\n%s", tt.name, o.status, o.origin, got, tt.want)
+		}
+	}
+}
+
+// A certificate at a wrong time is said with the time here: the clock may be wrong.
+func TestExpiredCertificate(t *testing.T) {
+	at := func(from, to time.Duration) string {
+		now := time.Now()
+		cert := &x509.Certificate{NotBefore: now.Add(from), NotAfter: now.Add(to)}
+		e := &client.ConnectError{URL: "wss://h", Err: &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired}}}
+		return texts(t, outcomeOf(new(client.Result), e, circumstances{}).messages)
+	}
+	for want, got := range map[string]string{
+		`^0 cannot reach the server at wss://h: its certificate expired at \S+ \d\d:\d\d UTC \| the server needs a new certificate; the clock here says \S+ \d\d:\d\d UTC$`: at(-2*time.Hour, -time.Hour),
+		`^0 cannot reach the server at wss://h: its certificate is not valid before \S+ \d\d:\d\d UTC \| check the clock of this machine; the clock here says `:             at(time.Hour, 2*time.Hour),
+	} {
+		if !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("it says %s, want %s", got, want)
 		}
 	}
 }

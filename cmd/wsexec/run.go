@@ -54,6 +54,7 @@ func runCommand(status *int) *cli.Command {
 // command makes the Cmd of a run from its flags.
 func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 	args := c.Args().Slice()
+	s.args, s.name = args, c.String("name")
 	if len(args) == 0 {
 		return nil, &usageError{err: errNoCommand}
 	}
@@ -64,7 +65,7 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 		return nil, err
 	}
 	st := &client.Start{
-		Args: args, Env: f.env, Dir: c.String("workdir"), Name: c.String("name"), LeaveRunning: c.Bool("leave-running"),
+		Args: args, Env: f.env, Dir: c.String("workdir"), Name: s.name, LeaveRunning: c.Bool("leave-running"),
 		Timeout: f.timeout.given, IdleTimeout: f.idle.given, KillAfter: f.killAfter.given,
 		Linger: f.linger.given, Keepalive: f.keepalive.given, Drain: f.drain.given,
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -21,9 +22,11 @@ type session struct {
 	events
 	verb       string // of wsexec: run or attach
 	where      where
-	attached   string // the session that attach takes over
-	noStdin    bool   // of run: stdin is empty; of attach: nothing is read or sent
-	escape     byte   // 0: none
+	args       []string // the command of run and its arguments
+	name       string   // of the session, if it has one
+	attached   string   // the session that attach takes over
+	noStdin    bool     // of run: stdin is empty; of attach: nothing is read or sent
+	escape     byte     // 0: none
 	statusFile *os.File
 	term       *stdio.Terminal
 	stdin      *stdio.Input // nil with noStdin
@@ -288,7 +291,8 @@ func (s *session) report(r *client.Result, err error) outcome {
 	}
 	o := outcomeOf(r, err, circumstances{
 		verb: s.verb, verbose: s.verbose, hungUp: s.hungUp.Load() || s.parentEnded.Load(),
-		comeBack: attachAgain(s.where, id), own: ownSocket(), now: time.Now(),
+		comeBack: attachAgain(s.where, cmp.Or(s.name, id)), again: runAgain(s.where), command: s.args,
+		own: ownSocket(), now: time.Now(),
 	})
 	for _, m := range o.messages {
 		s.say(m)
@@ -310,6 +314,7 @@ func sessionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "token-file"},
 		timeFlag("wait", new(optionalTime)),
 		&cli.StringFlag{Name: "with-parent", Value: withParentAuto},
+		&cli.BoolFlag{Name: "insecure-plaintext"},
 		&cli.StringFlag{Name: "status-file"},
 		&cli.StringFlag{Name: "escape", Value: "~"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}},

@@ -6,7 +6,7 @@ import (
 )
 
 // knownVariables are the variables of this program, and what it sets for commands.
-var knownVariables = []string{"WSEXEC_LINGER", "WSEXEC_SERVER", "WSEXEC_SESSION_ID", "WSEXEC_TOKEN", "WSEXEC_TOKEN_FILE", "WSEXEC_WAIT"}
+var knownVariables = []string{"WSEXEC_INSECURE_PLAINTEXT", "WSEXEC_LINGER", "WSEXEC_SERVER", "WSEXEC_SESSION_ID", "WSEXEC_TOKEN", "WSEXEC_TOKEN_FILE", "WSEXEC_WAIT"}
 
 // unknownVariables are the variables of an environment that look like this
 // program's, and change nothing. Those of the server's flags have a prefix of their

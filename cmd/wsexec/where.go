@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,13 +39,25 @@ func settingOf(c *cli.Context, flag, variable string) setting {
 
 // where says which server is meant, and what lets in there.
 type where struct {
-	server, tokenFile setting
-	voice             voice        // while a token is waited for
-	wait              *client.Wait // nil: a server that is not there is not waited for
+	server, tokenFile, plaintext setting
+	voice                        voice        // while a token is waited for
+	wait                         *client.Wait // nil: a server that is not there is not waited for
 }
 
 func whereOf(c *cli.Context, v voice) where {
-	return where{server: settingOf(c, "server", "WSEXEC_SERVER"), tokenFile: settingOf(c, "token-file", "WSEXEC_TOKEN_FILE"), voice: v}
+	return where{
+		server: settingOf(c, "server", "WSEXEC_SERVER"), tokenFile: settingOf(c, "token-file", "WSEXEC_TOKEN_FILE"),
+		plaintext: plaintextOf(c), voice: v,
+	}
+}
+
+// plaintextOf is the permission to send a token in clear text, "true" or "false".
+func plaintextOf(c *cli.Context) setting {
+	s := settingOf(c, "insecure-plaintext", "WSEXEC_INSECURE_PLAINTEXT")
+	if s.flag {
+		s.value = strconv.FormatBool(c.Bool("insecure-plaintext"))
+	}
+	return s
 }
 
 // flags are those that name the same server again, each with a space behind it. The
@@ -54,6 +67,9 @@ func (w where) flags() (words string) {
 		if s.flag && s.value != "" {
 			words += s.from + " " + shellWord(s.value) + " "
 		}
+	}
+	if w.plaintext.flag && w.plaintext.value == "true" {
+		words += w.plaintext.from + " "
 	}
 	return words
 }
@@ -92,12 +108,41 @@ func (w where) named() (client.Server, error) {
 		return client.Server{}, &usageError{err: superfluousURL(from)}
 	}
 	srv := client.Server{URL: strings.TrimRight(u.String(), "/")}
+	if err := w.checkPlaintext(u); err != nil {
+		return client.Server{}, err
+	}
 	srv.Token, srv.TokenFrom, err = w.token()
 	if err == nil && srv.Token == "" {
 		err = w.addOwnToken(&srv, u)
 	}
 	return srv, err
 }
+
+// checkPlaintext refuses to send a token to another machine in clear text, unless
+// that is permitted. It comes before the token is read.
+func (w where) checkPlaintext(u *url.URL) error {
+	permitted := false
+	if p := w.plaintext; p.value != "" {
+		var err error
+		if permitted, err = strconv.ParseBool(p.value); err != nil {
+			return &usageError{err: badBool(p.from, p.value)}
+		}
+	}
+	token := ""
+	switch {
+	case w.tokenFile.value != "":
+		token = w.tokenFile.from
+	case tokenVariable() != "":
+		token = "WSEXEC_TOKEN"
+	}
+	if permitted || token == "" || u.Scheme != "ws" && u.Scheme != "http" || trust.IsLoopback(u.Hostname()) {
+		return nil
+	}
+	return &plaintextError{u, token}
+}
+
+// tokenVariable is the token in the environment; "" if there is none.
+func tokenVariable() string { return strings.TrimSpace(os.Getenv("WSEXEC_TOKEN")) }
 
 // isBareIPv6 reports whether the host of a URL is an IPv6 address without brackets,
 // with a port behind it or without.
@@ -198,7 +243,7 @@ func (w where) token() (token, from string, err error) {
 		return token, from, err
 	}
 	const variable = "WSEXEC_TOKEN"
-	if t := strings.TrimSpace(os.Getenv(variable)); t != "" {
+	if t := tokenVariable(); t != "" {
 		if err := trust.CheckToken(t); err != nil {
 			return "", "", &client.LocalError{Op: variable, Err: err}
 		}

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"wsexec/internal/client"
 )
 
 // A token goes to loopback by itself, and nowhere else.
@@ -54,6 +58,57 @@ func TestFindServer(t *testing.T) {
 		if err := app.Run([]string{"wsexec", "--server=" + tt.url}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A token went to another machine in clear text, without a word.
+func TestPlaintext(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const vm, clear = "--server=ws://vm:9022", "and the token of WSEXEC_TOKEN would go there in clear text"
+	for _, tt := range []struct {
+		token, permitted string
+		args             []string
+		err              string
+	}{
+		{"secret", "", []string{vm}, "ws://vm:9022 is not encrypted, " + clear},
+		{"secret", "", []string{"--server=http://10.0.0.1/x"}, "http://10.0.0.1 is not encrypted, " + clear},
+		{"", "", []string{vm, "--token-file=/nowhere"}, "the token of --token-file would"}, // it is not read
+		{"secret", "0", []string{vm}, clear},
+		{"secret", "true", []string{vm, "--insecure-plaintext=false"}, clear},
+		{"secret", "perhaps", []string{vm}, "WSEXEC_INSECURE_PLAINTEXT perhaps is neither true nor false"},
+		{"secret", "1", []string{vm}, ""},
+		{"secret", "", []string{vm, "--insecure-plaintext"}, ""},
+		{"", "", []string{vm, "--insecure-plaintext", "--token-file=" + file}, ""},
+		{"", "", []string{vm}, ""}, // there is no token
+		{" ", "", []string{vm}, ""},
+		{"secret", "", []string{"--server=wss://vm"}, ""},
+		{"secret", "", []string{"--server=ws://localhost:1"}, ""},
+		{"secret", "", []string{"--server=ws://[::1]:1"}, ""},
+	} {
+		t.Setenv("WSEXEC_TOKEN", tt.token)
+		t.Setenv("WSEXEC_INSECURE_PLAINTEXT", tt.permitted)
+		app := &cli.App{Flags: sessionFlags(), Action: func(c *cli.Context) error {
+			w := whereOf(c, voice{})
+			_, err := w.find()
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+				t.Errorf("%+v: %v", tt, err)
+			}
+			if again := strings.Contains(w.flags(), "--insecure-plaintext "); again != slices.Contains(tt.args, "--insecure-plaintext") {
+				t.Errorf("%+v: again by %q", tt, w.flags())
+			}
+			return nil
+		}}
+		if err := app.Run(append([]string{"wsexec"}, tt.args...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := &plaintextError{&url.URL{Scheme: "ws", Host: "vm:9022"}, "WSEXEC_TOKEN"}
+	if o := outcomeOf(new(client.Result), e, circumstances{}); o.status != statusFailed || o.origin != fromUsage || texts(t, o.messages) != "0 "+e.Error()+" | --server wss://vm:9022; or, if you trust the network, --insecure-plaintext" {
+		t.Errorf("%+v", o)
 	}
 }
 

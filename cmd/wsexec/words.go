@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"strings"
 	"time"
 
@@ -135,6 +136,20 @@ const (
 	opWithParent = "--with-parent on"
 )
 
+// plaintextError: a token would go to another machine in clear text.
+type plaintextError struct {
+	server *url.URL
+	from   string // of the token
+}
+
+func (e *plaintextError) Error() string {
+	return fmt.Sprintf("%s://%s is not encrypted, and the token of %s would go there in clear text", e.server.Scheme, e.server.Host, e.from)
+}
+
+func badBool(from, v string) error {
+	return fmt.Errorf("%s %s is neither true nor false", from, cmdline.Shown(v))
+}
+
 // noServerError: nothing was configured, and no server of this user runs here.
 type noServerError struct{ socket string }
 
@@ -173,7 +188,9 @@ func ambiguous(id string, n int) error {
 	return fmt.Errorf("%q is the beginning of %d sessions; give more of the id", id, n)
 }
 
-func noSession(id string) error { return fmt.Errorf("no session %q on this server", id) }
+func noSession(id string) error {
+	return fmt.Errorf("this server knows no session %q: it ended and is forgotten, or the server was restarted", id)
+}
 
 // Why a run is given up. They stand behind client.ErrGivenUp, and are not said.
 var (

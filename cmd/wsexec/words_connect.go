@@ -1,18 +1,23 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"wsexec/internal/client"
 	"wsexec/internal/trust"
@@ -44,6 +49,9 @@ func untrusted(err error) (message, bool) {
 	return message{}, false
 }
 
+// checkAddress is the hint where the wrong program may have been asked.
+const checkAddress = "check the address in --server or WSEXEC_SERVER"
+
 // unreachable says why nothing answered, or something that is no wsexec-server.
 func unreachable(e *client.ConnectError, own string) (message, bool) {
 	var plain tls.RecordHeaderError
@@ -57,18 +65,12 @@ func unreachable(e *client.ConnectError, own string) (message, bool) {
 	}
 	scheme, rest, _ := strings.Cut(where, ":")
 	secure := scheme == "wss" || scheme == "https"
+	open := scheme == "ws" || scheme == "http"
 	var proxy *client.ProxyError
 	var other *client.NotHTTPError
 	switch {
 	case errors.As(e.Err, &proxy):
-		variable := "HTTP_PROXY"
-		if secure {
-			variable = "HTTPS_PROXY"
-		}
-		if proxy.Status == http.StatusProxyAuthRequired {
-			return cannot(proxy.Error(), variable+"="+strings.Replace(proxy.Proxy, "://", "://USER:PASSWORD@", 1))
-		}
-		return cannot(proxy.Error(), "the proxy is that of "+variable+"; for a way around it name the host in NO_PROXY")
+		return cannot(proxy.Error(), proxyHint(proxy, where, secure))
 	case e.Status/100 == 3 && e.Location != "":
 		to, server := redirect(e)
 		hint := ""
@@ -78,16 +80,107 @@ func unreachable(e *client.ConnectError, own string) (message, bool) {
 		return failure(fmt.Sprintf("%s redirects to %s (HTTP status %d)", where, to, e.Status), hint), true
 	case secure && (errors.Is(e.Err, http.ErrSchemeMismatch) || errors.As(e.Err, &plain)):
 		return cannot("what answers there does not speak TLS", "is it --server ws:"+rest+"?")
-	case (scheme == "ws" || scheme == "http") && (e.Status == http.StatusBadRequest && e.Problem == nil || errors.As(e.Err, &other)):
-		why := "HTTP status 400" // of Go's own TLS servers, among others
-		if e.Status == 0 {
-			why = innermost(e.Err).Error()
+	case open && errors.As(e.Err, &other) && strings.Contains(other.Error(), tlsRecord):
+		return cannot("what answers there speaks TLS", "is it --server wss:"+rest+"?")
+	case open && e.Status == http.StatusBadRequest && e.Problem == nil: // of Go's own TLS servers, among others
+		return cannot("what answers there may speak TLS: HTTP status 400", "is it --server wss:"+rest+"?")
+	case errors.As(e.Err, &other):
+		why := "what answers there does not speak HTTP"
+		if _, line, ok := strings.Cut(other.Error(), malformed); ok {
+			why += ": " + line
 		}
-		return cannot("what answers there may speak TLS: "+why, "is it --server wss:"+rest+"?")
+		return cannot(why, checkAddress)
 	case e.Status != 0:
 		return message{}, false
+	case errors.Is(e.Err, io.EOF), errors.Is(e.Err, io.ErrUnexpectedEOF):
+		return cannot("the connection was closed without an answer", checkAddress)
+	}
+	if why, hint := certificateFailure(e.Err, hostOf(where)); why != "" {
+		return cannot(why, hint)
 	}
 	return cannot(innermost(e.Err).Error(), reachHint(e.Err, where, own))
+}
+
+// tlsRecord is how an alert of TLS begins in the errors of package net/http, which
+// took it for a line of HTTP: content type 21 and version 3 (RFC 8446 §5.1).
+const tlsRecord = `"\x15\x03`
+
+// malformed stands before that line.
+const malformed = "malformed HTTP response "
+
+// hostOf is the host of a server's URL.
+func hostOf(where string) string {
+	if u, err := url.Parse(where); err == nil {
+		return u.Hostname()
+	}
+	return where
+}
+
+// proxyHint says what to do about a proxy that did not connect to the server.
+func proxyHint(e *client.ProxyError, where string, secure bool) string {
+	variable := "HTTP_PROXY"
+	if secure {
+		variable = "HTTPS_PROXY"
+	}
+	around := "or go around the proxy of " + variable + ": NO_PROXY=" + hostOf(where)
+	switch e.Status {
+	case http.StatusProxyAuthRequired:
+		return variable + "=" + strings.Replace(e.Proxy, "://", "://USER:PASSWORD@", 1)
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return "does wsexec-server run there? " + around
+	case 0:
+		return "check the proxy in " + variable + ", " + around
+	}
+	return "the proxy must allow CONNECT to the server's port, " + around
+}
+
+// certificateFailure says what is wrong with the certificate of a host; why is "" if
+// err is something else.
+func certificateFailure(err error, host string) (why, hint string) {
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		why = "its certificate is signed by an authority that is unknown here"
+		if c := unknown.Cert; c != nil && bytes.Equal(c.RawIssuer, c.RawSubject) {
+			why = "its certificate is signed by itself, not by an authority that is known here"
+		}
+		return why, privateCA
+	case errors.As(err, &name):
+		return fmt.Sprintf("its certificate is for %s, not for %s", namesIn(name.Certificate), host),
+			"name the server in --server as its certificate does"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
+		now := time.Now()
+		clock := "the clock here says " + now.UTC().Format(certificateTime)
+		if now.Before(invalid.Cert.NotBefore) {
+			return "its certificate is not valid before " + invalid.Cert.NotBefore.UTC().Format(certificateTime), "check the clock of this machine; " + clock
+		}
+		return "its certificate expired at " + invalid.Cert.NotAfter.UTC().Format(certificateTime), "the server needs a new certificate; " + clock
+	}
+	return "", ""
+}
+
+const certificateTime = "2006-01-02 15:04 MST"
+
+// namesIn are the first names that a certificate is for.
+func namesIn(c *x509.Certificate) string {
+	names := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	const most = 3
+	switch n := len(names); {
+	case n == 0:
+		return "no host"
+	case n > most:
+		names = append(names[:most], fmt.Sprintf("%d more", n-most))
+	}
+	text := strings.Join(names, ", ")
+	if len(text) > maxShown {
+		return text[:maxShown] + "..."
+	}
+	return text
 }
 
 func reachHint(err error, where, own string) string {
@@ -100,8 +193,9 @@ func reachHint(err error, where, own string) string {
 		return "check the host name in --server or WSEXEC_SERVER"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return startHint(where, own)
-	case errors.Is(err, context.DeadlineExceeded):
-		return "check the address in --server or WSEXEC_SERVER"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.ECONNRESET),
+		errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return checkAddress
 	}
 	return ""
 }
@@ -149,29 +243,26 @@ func redirect(e *client.ConnectError) (to, server string) {
 // waitHint is for a server that has no place.
 const waitHint = "--wait 5m waits for a place"
 
-// refused says with which HTTP status something answered.
+// refused says with which HTTP status something answered. wsexec-server itself
+// answers with a problem.
 func refused(e *client.ConnectError) message {
-	badGateway := e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout
+	const tooLarge = http.StatusRequestHeaderFieldsTooLarge
 	text, hint := "", ""
-	switch {
-	case e.Problem != nil && e.Status == http.StatusUnauthorized:
-		text = e.URL + ": " + e.Problem.Title
+	switch p := e.Problem; {
+	case p != nil && e.Status == http.StatusUnauthorized:
+		text = e.URL + ": " + p.Title
 	case e.IsFull(): // in the words of a refusal after the upgrade
-		text = serverSays(e.Problem.Title + ": " + e.Problem.Detail)
-	case e.Problem != nil && e.Problem.Detail == "":
-		text = fmt.Sprintf("the server refused (%d): %s", e.Status, e.Problem.Title)
-	case e.Problem != nil:
-		text = fmt.Sprintf("the server refused (%d): %s: %s", e.Status, e.Problem.Title, e.Problem.Detail)
-	case e.Status/100 == 2:
-		text = fmt.Sprintf("cannot reach the server at %s: what answers there is not wsexec-server (HTTP status %d)", e.URL, e.Status)
-	case badGateway:
-		text = fmt.Sprintf("cannot reach the server at %s: a proxy answers there: HTTP status %d %s", e.URL, e.Status, http.StatusText(e.Status))
-	default:
+		text = serverSays(p.Title + ": " + p.Detail)
+	case p != nil && p.Detail == "":
+		text = fmt.Sprintf("the server refused (%d): %s", e.Status, p.Title)
+	case p != nil:
+		text = fmt.Sprintf("the server refused (%d): %s: %s", e.Status, p.Title, p.Detail)
+	case e.Status == tooLarge:
 		text = fmt.Sprintf("the server refused: HTTP status %d %s", e.Status, http.StatusText(e.Status))
+	default:
+		return notOurs(e)
 	}
-	switch {
-	case e.Problem == nil && badGateway:
-		hint = "is wsexec-server running behind it?"
+	switch path := pathOf(e.URL); {
 	case e.Status == http.StatusUnauthorized && e.TokenFrom != "":
 		hint = "the token came from " + e.TokenFrom + "; give the server's with --token-file FILE"
 	case e.Status == http.StatusUnauthorized:
@@ -180,10 +271,48 @@ func refused(e *client.ConnectError) message {
 		hint = waitHint
 	case e.Status == http.StatusServiceUnavailable:
 		hint = "try again later"
-	case e.Status == http.StatusRequestHeaderFieldsTooLarge:
+	case e.Status == tooLarge:
 		hint = "the server's --max-header raises the bound"
+	case e.Status == http.StatusNotFound && path != "":
+		hint = "the proxy must remove " + path + " from the path, or it does not belong in --server"
+	case e.Status == http.StatusMisdirectedRequest:
+		hint = "on the server: wsexec-server --host " + shellWord(hostOf(e.URL))
+	case e.Status == http.StatusUpgradeRequired:
+		hint = "does a proxy on the way pass WebSockets on?"
 	}
 	return failure(text, hint)
+}
+
+// notOurs says what answered with an HTTP status and is no wsexec-server.
+func notOurs(e *client.ConnectError) message {
+	status := strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status)))
+	cannot := "cannot reach the server at " + e.URL + ": "
+	switch e.Status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return failure(cannot+"a proxy answered "+status, "does wsexec-server run behind it?")
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return failure(cannot+"a proxy answered "+status, "the proxy in front of the server must let wsexec in")
+	case http.StatusUpgradeRequired:
+		return failure(cannot+"a proxy answered "+status, "does it pass WebSockets on?")
+	case http.StatusTooManyRequests:
+		return failure(cannot+"a proxy answered "+status, "try again later")
+	}
+	if e.MediaType != "" {
+		status += fmt.Sprintf(", %.40s", e.MediaType)
+	}
+	hint := checkAddress
+	if path := pathOf(e.URL); path != "" && e.Status == http.StatusNotFound {
+		hint += ", and its path " + path
+	}
+	return failure(cannot+"what answers there is not wsexec-server (HTTP status "+status+")", hint)
+}
+
+// pathOf is the path of a server's URL; "" for a Unix socket.
+func pathOf(where string) string {
+	if u, err := url.Parse(where); err == nil && u.Scheme != "unix" {
+		return strings.TrimRight(u.Path, "/")
+	}
+	return ""
 }
 
 // innermost leaves out what package net/http says around the reason.
@@ -197,6 +326,10 @@ func innermost(err error) error {
 		return u.Err
 	}
 	return err
+}
+
+func plaintextToken(e *plaintextError) message {
+	return failure(e.Error(), "--server wss://"+e.server.Host+"; or, if you trust the network, --insecure-plaintext")
 }
 
 func noServer(e *noServerError) message {

@@ -12,7 +12,11 @@ import (
 
 // How it ended. comeBack is the command that attaches to the session again.
 
-func attachAgain(w where, id string) (comeBack string) { return "wsexec attach " + w.flags() + id }
+func attachAgain(w where, session string) (comeBack string) {
+	return "wsexec attach " + w.flags() + session
+}
+
+func runAgain(w where) string { return "wsexec run " + w.flags() }
 
 func localFailure(err error) message {
 	var unsafe *trust.Error
@@ -37,23 +41,80 @@ func serverSays(text string) string {
 	return text
 }
 
-func serverFailure(e *client.Error, verbose bool, comeBack string) message {
+func serverFailure(e *client.Error, err error, c circumstances) message {
 	switch {
+	case e.Code == client.CodeNotFound && errors.Is(err, client.ErrOtherServer):
+		return failure("the server was restarted, or another one answers: it does not know the session; how the command ended is not known", "")
 	case e.Code == client.CodeNotFound:
-		return failure(serverSays(e.Error())+"; it is not known how the command ended", "")
-	case e.Code == client.CodeCommandNotFound && !verbose && e.Detail != "":
-		return failure(serverSays(e.Title), "wsexec run -v shows the PATH") // the PATH is long, and seldom wrong
+		return failure("this server does not know the session: it ended and is forgotten, or the server was restarted; how the command ended is not known", "")
+	case e.Code == client.CodeCommandNotFound:
+		hint := notFoundHint(c.again, c.command)
+		if c.verbose {
+			return failure(serverSays(e.Error()), hint)
+		}
+		if hint == "" && e.Detail != "" {
+			hint = "wsexec run -v shows the PATH" // it is long, and seldom wrong
+		}
+		return failure(serverSays(e.Title), hint)
 	case e.Code == client.CodeNotStarted && !e.MayHaveRun:
 		return failure(serverSays(e.Title)+"; nothing was run", "")
 	case e.Code == client.CodeLimit:
 		return failure(serverSays(e.Error()), waitHint)
 	case e.Code == client.CodeReplaced:
-		return failure(serverSays(e.Error()), comeBack)
+		return failure(serverSays(e.Error()), c.comeBack)
 	}
 	return failure(serverSays(e.Error()), "")
 }
 
 func parentEnded() message { return news("the process that started wsexec has ended: hanging up") }
+
+// notFoundHint is the hint for a command that was not found and looks like a line
+// for a shell, or for another program's command line. again is the beginning of the
+// command to type; "" is no hint.
+func notFoundHint(again string, command []string) string {
+	if len(command) == 0 {
+		return ""
+	}
+	word, rest := command[0], command[1:]
+	name, _, assigns := strings.Cut(word, "=")
+	noShell := func(shell, line string) string {
+		return "there is no shell: " + again + shell + " -c " + shellWord(line)
+	}
+	switch {
+	case assigns && isName(name) && len(rest) > 0:
+		return again + "-e " + shellWord(word) + " " + shellWords(rest)
+	case word == "cd" && len(rest) == 1:
+		return again + "-w " + shellWord(rest[0]) + " COMMAND"
+	case strings.Contains(builtins, " "+word+" "):
+		return noShell("sh", shellWords(command))
+	case strings.Contains(bashBuiltins, " "+word+" "):
+		return noShell("bash", shellWords(command))
+	case strings.ContainsAny(word, " \t\n|&;<>()$`*?~") || assigns && isName(name):
+		if len(rest) > 0 {
+			word += " " + shellWords(rest)
+		}
+		return noShell("sh", word)
+	case strings.Contains(word, "@") && !strings.Contains(word, "/"):
+		return "--server URL or WSEXEC_SERVER names the server"
+	}
+	return ""
+}
+
+// Commands of shells that are no programs (POSIX.1-2024, XCU 2.15 and 1.7).
+const (
+	builtins     = " . : alias bg break cd command continue eval exec exit export fg getopts hash jobs read readonly return set shift times trap type ulimit umask unalias unset wait "
+	bashBuiltins = " builtin declare dirs disown enable history let local mapfile popd pushd shopt source typeset "
+)
+
+// isName reports whether s can be the name of a shell's variable.
+func isName(s string) bool {
+	for i, r := range s {
+		if r != '_' && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
 
 func hungUp(r *client.Result, err error, comeBack string) message {
 	switch {
@@ -62,7 +123,7 @@ func hungUp(r *client.Result, err error, comeBack string) message {
 	case errors.Is(err, errHungUp): // no hang-up was sent
 		return livesOn("hung up without a connection", r, comeBack)
 	}
-	return failure("hung up, but the server has not said that the command ended; the session may live until "+r.Until.Format(time.TimeOnly),
+	return failure("hung up, but the server has not said that the command ended; the session lives at most until "+r.Until.Format(time.TimeOnly),
 		comeBack+" (~. there ends it)")
 }
 

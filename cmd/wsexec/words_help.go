@@ -73,7 +73,7 @@ var flagGroups = []cmdline.Group{
 	{Heading: "Terminal", Flags: []string{"tty", "no-tty", "escape"}},
 	{Heading: "Time", Flags: []string{"timeout", "idle-timeout", "kill-after"}},
 	{Heading: "Output and background processes", Flags: []string{"on-full", "drain", "leave-running"}},
-	{Heading: "Connection", Flags: []string{"server", "token-file", "wait", "linger", "with-parent", "keepalive"}},
+	{Heading: "Connection", Flags: []string{"server", "token-file", "insecure-plaintext", "wait", "linger", "with-parent", "keepalive"}},
 	{Heading: "Diagnostics", Flags: []string{"status-file", "verbose", "quiet", "version", "help"}},
 }
 
@@ -99,12 +99,13 @@ var flagHelp = map[string]struct{ usage, byDefault string }{
 	"drain":         {"how long to wait for more output from background processes after the command has ended: `TIME` without output, or eof (until they close it)", "250ms, at most 2s in all"},
 	"leave-running": {"let background processes live on after the command has ended", ""},
 
-	"server":      {"connect to `URL`: ws://HOST:PORT, wss://HOST or unix:/PATH (default: the socket of your own server here) [$WSEXEC_SERVER]", ""},
-	"token-file":  {"read the token from `FILE`; the token itself is taken only from $WSEXEC_TOKEN [$WSEXEC_TOKEN_FILE]", ""},
-	"wait":        {"wait up to `TIME` for a server that is not there yet, or is full [$WSEXEC_WAIT]", "none"},
-	"linger":      {"without a connection, let the command live on and try to reconnect for `TIME` [$WSEXEC_LINGER]", "5m, at most the server's --max-linger"},
-	"with-parent": {"hang up when the process that started wsexec ends, `MODE`: on, off or auto (on if CI is set and stdin is no terminal); Linux only", "auto"},
-	"keepalive":   {"send a sign of life every `TIME`; a connection silent for twice that is dead", "15s"},
+	"server":             {"connect to `URL`: ws://HOST:PORT, wss://HOST or unix:/PATH (default: the socket of your own server here) [$WSEXEC_SERVER]", ""},
+	"token-file":         {"read the token from `FILE`; the token itself is taken only from $WSEXEC_TOKEN [$WSEXEC_TOKEN_FILE]", ""},
+	"insecure-plaintext": {"allow the token to go to another machine by ws://, without encryption [$WSEXEC_INSECURE_PLAINTEXT]", ""},
+	"wait":               {"wait up to `TIME` for a server that is not there yet, or is full [$WSEXEC_WAIT]", "none"},
+	"linger":             {"without a connection, let the command live on and try to reconnect for `TIME` [$WSEXEC_LINGER]", "5m, at most the server's --max-linger"},
+	"with-parent":        {"hang up when the process that started wsexec ends, `MODE`: on, off or auto (on if CI is set and stdin is no terminal); Linux only", "auto"},
+	"keepalive":          {"send a sign of life every `TIME`; a connection silent for twice that is dead", "15s"},
 
 	"status-file": {"write how the command ended to `FILE`, as JSON", ""},
 	"verbose":     {"say more", ""},

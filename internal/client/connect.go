@@ -105,6 +105,9 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 		conn.Close()
 		return nil, fmt.Errorf("%w: the server was restarted", ErrUnknownStart)
 	}
+	if c.instance != "" && instance != c.instance {
+		c.otherServer = true
+	}
 	c.instance = instance
 	return conn, nil
 }
@@ -144,6 +147,9 @@ func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answe
 		if err = q.allows(m); err == nil {
 			if refusesStart(m.Code) {
 				c.s.asked.Store(asked) // by an earlier connection, whose open may yet arrive
+			}
+			if m.Code == CodeNotFound && c.otherServer {
+				return nil, fmt.Errorf("%w: %w", (*Error)(m), ErrOtherServer)
 			}
 			return nil, (*Error)(m)
 		}

@@ -24,6 +24,9 @@ var (
 	ErrUnknownStart = errors.New("it is not known whether the command ran")
 	// ErrNoAnswer: the server has not answered the opening message in time.
 	ErrNoAnswer = errors.New("the server took the request and said nothing")
+	// ErrOtherServer: the server that answers is not the one that had the session: it
+	// was restarted, or is another one behind the same address.
+	ErrOtherServer = errors.New("the server was restarted")
 	// ErrBroken: the server does not keep to the protocol.
 	ErrBroken = errors.New("the server broke the protocol")
 )
@@ -60,6 +63,7 @@ type ConnectError struct {
 	Status    int      // of the HTTP response; 0: there was none
 	Problem   *Problem // of the HTTP response; nil: it had none
 	Location  string   // of a redirect, which is not followed
+	MediaType string   // of the HTTP response's body
 	Err       error
 }
 
@@ -79,14 +83,16 @@ type Problem struct {
 	Detail string `json:"detail"`
 }
 
-// A ProxyError, in the chain of a [ConnectError], is the refusal of an HTTP
-// proxy to connect to the server.
+// A ProxyError, in the chain of a [ConnectError], is the failure or refusal of an
+// HTTP proxy to connect to the server.
 type ProxyError struct {
 	Proxy  string // its URL, without user and password
-	Status int    // of its HTTP response
+	Status int    // of its HTTP response; 0: it gave none
+	Err    error  // why it gave none
 }
 
 func (e *ProxyError) Error() string { return (*link.ProxyError)(e).Error() }
+func (e *ProxyError) Unwrap() error { return e.Err }
 
 // A NotHTTPError, in the chain of a [ConnectError], is what answered and does not
 // speak HTTP.

@@ -68,7 +68,7 @@ func (s Server) Session(ctx context.Context, id string) (found *Session, err err
 }
 
 func (s Server) session(ctx context.Context, id string) (*Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, noAnswerWithin(connectTimeout))
 	defer cancel()
 	resp, err := s.get(ctx, sessionsPath+"/"+id)
 	var refused *ConnectError
@@ -130,7 +130,7 @@ func listError(err error) error {
 // page gets one page of the list and the place where the next one begins, "" at
 // the end.
 func (s Server) page(ctx context.Context, after string) (sessions []*Session, next string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, noAnswerWithin(connectTimeout))
 	defer cancel()
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	if after != "" {
@@ -149,6 +149,9 @@ func (s Server) page(ctx context.Context, after string) (sessions []*Session, ne
 	err = json.NewDecoder(body).Decode(&page)
 	if err != nil && body.N == 0 {
 		err = fmt.Errorf("a page is longer than %d MiB", maxPage>>20)
+	}
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
 	}
 	for _, i := range page.Sessions {
 		if err == nil && !proto.ValidID(i.ID) {

@@ -15,11 +15,16 @@ import (
 	"wsexec/internal/proto"
 )
 
-// site calls ask with a server that answers by answer, in a bubble.
+// site calls ask with a server that answers by answer, with JSON unless answer says
+// otherwise, in a bubble.
 func site(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Request), ask func(s Server, f *fake)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{t: t, http: func(n int, w http.ResponseWriter, r *http.Request) bool { answer(n, w, r); return true }}
+		f := &fake{t: t, http: func(n int, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Content-Type", "application/json")
+			answer(n, w, r)
+			return true
+		}}
 		ask(Server{URL: "ws://test", Dial: f.Dial}, f)
 		f.wg.Wait()
 	})
@@ -89,6 +94,41 @@ func TestSessionsInPages(t *testing.T) {
 			})
 		})
 	}
+	// Another program's page was "invalid character '<'".
+	t.Run("a page of another program", func(t *testing.T) {
+		site(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			io.WriteString(w, "<html>")
+		}, func(s Server, f *fake) {
+			_, err := all(s)
+			var other *ConnectError
+			if !errors.As(err, &other) || other.Status != 200 || other.Problem != nil || other.MediaType != "text/html" {
+				t.Errorf("%v", err)
+			}
+		})
+	})
+	// "context deadline exceeded", said attach.
+	t.Run("no answer", func(t *testing.T) {
+		for name, begin := range map[string]string{"nothing": "", "half": `{"sessions":[`} {
+			site(t, func(_ int, w http.ResponseWriter, r *http.Request) {
+				if begin != "" {
+					io.WriteString(w, begin)
+					w.(http.Flusher).Flush()
+				}
+				<-r.Context().Done()
+			}, func(s Server, f *fake) {
+				_, err := all(s)
+				if err == nil || !strings.HasSuffix(err.Error(), "no answer within 10s") || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s: %v, want no answer within 10s", name, err)
+				}
+				if begin == "" {
+					if _, err := s.Session(context.Background(), ids[0]); err == nil || err.Error() != "no answer within 10s" {
+						t.Errorf("%v, want no answer within 10s", err)
+					}
+				}
+			})
+		}
+	})
 	t.Run("without end", func(t *testing.T) {
 		site(t, func(n int, w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"sessions":[],"next":"%d"}`, n) }, func(s Server, f *fake) {
 			if _, err := all(s); err == nil || f.conns != maxPages {
@@ -215,6 +255,7 @@ func TestBusyServer(t *testing.T) {
 				f := &fake{t: t}
 				f.http = func(n int, w http.ResponseWriter, r *http.Request) bool {
 					if !busy(n, w, r) {
+						w.Header().Set("Content-Type", "application/json")
 						io.WriteString(w, `{"sessions":[]}`)
 					}
 					return true

@@ -29,13 +29,14 @@ const (
 // A connector makes one connection to a session after the other. It belongs to
 // Run's goroutine.
 type connector struct {
-	s         *session
-	client    string    // random; tells this client from others
-	try       int       // counts the open messages that were sent, or begun
-	instance  string    // of the server that the last connection has reached
-	connected time.Time // when opened came last
-	progress  [4]int64  // of the relay at the end of the last connection
-	loss      loss
+	s           *session
+	client      string    // random; tells this client from others
+	try         int       // counts the open messages that were sent, or begun
+	instance    string    // of the server that the last connection has reached
+	connected   time.Time // when opened came last
+	otherServer bool      // instance has changed since the first connection
+	progress    [4]int64  // of the relay at the end of the last connection
+	loss        loss
 }
 
 // A loss begins with the end of one good connection, and the next one ends it.

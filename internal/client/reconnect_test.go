@@ -72,6 +72,32 @@ func TestFirstDialIsFinal(t *testing.T) {
 	})
 }
 
+// A restarted server was said to know no such session, as if it had ended.
+func TestServerWasRestarted(t *testing.T) {
+	for name, instances := range map[string][]string{
+		"the same server":                    {"a", "a"},
+		"restarted":                          {"a", "b"},
+		"restarted, and the first try fails": {"a", "b", "b"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{t: t, instance: func(n int) string { return instances[n-1] }}
+			f.serve = func(n int, c *peer.Conn, _ *proto.Open) {
+				switch n {
+				case 1:
+					opened(c, false, 0)
+				case len(instances):
+					c.Fail(&proto.Error{Code: proto.CodeNotFound, Title: "no such session", Status: 125})
+				}
+			}
+			_, _, err := f.run(f.cmd())
+			var e *Error
+			if !errors.As(err, &e) || e.Code != CodeNotFound || errors.Is(err, ErrOtherServer) != (name != "the same server") || f.conns != len(instances) {
+				t.Errorf("%s: Run = %v after %d connections", name, err, f.conns)
+			}
+		})
+	}
+}
+
 // Pauses between dials are random, short for a few seconds, and then grow up to
 // 5 s. Dialing ends with linger.
 func TestBackoff(t *testing.T) {

@@ -45,7 +45,7 @@ func (s Server) header() http.Header {
 }
 
 // get sends a request for target, a path of the protocol with its query, and
-// returns a response of status 200. Any other is a [*ConnectError]. The end of
+// returns a response of status 200 in JSON. Any other is a [*ConnectError]. The end of
 // ctx ends a read of the body.
 func (s Server) get(ctx context.Context, target string) (*http.Response, error) {
 	url := s.URL + target
@@ -60,12 +60,16 @@ func (s Server) get(ctx context.Context, target string) (*http.Response, error) 
 	var resp *http.Response
 	err = untilNotBusy(ctx, func() error {
 		resp, err = link.NewTransport(s.Dial).RoundTrip(req)
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = cause
+		}
 		if err != nil {
 			return s.connectError(nil, err)
 		}
-		if resp.StatusCode != http.StatusOK {
-			defer resp.Body.Close()
-			return s.connectError(resp, nil)
+		// Another program's page is no answer, whatever its status.
+		if ce := s.connectError(resp, nil); ce.Status != http.StatusOK || ce.MediaType != "application/json" {
+			resp.Body.Close()
+			return ce
 		}
 		return nil
 	})
@@ -84,6 +88,7 @@ func (s Server) connectError(resp *http.Response, err error) *ConnectError {
 		if ce.Status/100 == 3 {
 			ce.Location = resp.Header.Get("Location")
 		}
+		ce.MediaType, _, _ = strings.Cut(resp.Header.Get("Content-Type"), ";")
 	}
 	return ce
 }

@@ -88,7 +88,7 @@ func (c cable) start(t testing.TB) *server {
 func (c cable) wsexec(s *server, args ...string) *exec.Cmd {
 	argv := append(append(in(c.client), clientBin), args...)
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env, cmd.Dir = s.clientEnv(), s.dir
+	cmd.Env, cmd.Dir = append(s.clientEnv(), "WSEXEC_INSECURE_PLAINTEXT=1"), s.dir
 	return cmd
 }
 
@@ -113,9 +113,12 @@ func (c cable) nft(rules string) error {
 // awaitLost waits until both sides say that the connection is lost.
 func awaitLost(t testing.TB, s *server, c *client) {
 	t.Helper()
-	for what, log := range map[string]*buffer{"server": &s.log, "client": &c.stderr} {
-		eventually(t, patience, "the "+what+" says that the connection is lost", func() error {
-			if got := log.String(); !strings.Contains(got, "connection lost") {
+	for _, side := range []struct {
+		what, says string
+		in         *buffer
+	}{{"server", "msg=lost ", &s.log}, {"client", "connection lost", &c.stderr}} {
+		eventually(t, patience, "the "+side.what+" says that the connection is lost", func() error {
+			if got := side.in.String(); !strings.Contains(got, side.says) {
 				return fmt.Errorf("it says %s", quote(got))
 			}
 			return nil

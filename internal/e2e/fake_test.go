@@ -327,6 +327,7 @@ func startFakeSessions(t testing.TB, serve func(c *fakeConn)) *fake {
 	return startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "" {
 			id := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprintf(w, `{"id":%q,"state":"running","argv":["dHJ1ZQ=="]}`, id)
 			return
 		}

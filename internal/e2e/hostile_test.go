@@ -844,6 +844,7 @@ func TestFakeList(t *testing.T) {
 	} {
 		f := startFakeHTTP(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
 			f.conns.Add(1)
+			w.Header().Set("Content-Type", "application/json")
 			c.write(w)
 		})
 		r := capture(t, s.wsexec("attach", "--server", f.url, "build"))

@@ -129,7 +129,9 @@ func (e *NotHTTPError) Unwrap() error { return e.Err }
 // isNotHTTP tells the answer that is no HTTP from other failures. net/http has no
 // type for it (Go 1.26, response.go, ReadResponse).
 func isNotHTTP(err error) bool {
-	return strings.Contains(err.Error(), "malformed HTTP response") || strings.Contains(err.Error(), "malformed HTTP version")
+	text := err.Error()
+	return strings.Contains(text, "malformed HTTP ") || // response, version, status code
+		strings.Contains(text, "readLoopPeekFailLocked: %!w(<nil>)") // bytes before the request (transport.go)
 }
 
 // RoundTrip implements [http.RoundTripper].

@@ -14,18 +14,27 @@ import (
 	"time"
 )
 
-// A ProxyError is the refusal of an HTTP proxy to connect to the server.
+// A ProxyError is the failure or refusal of an HTTP proxy to connect to the server.
 type ProxyError struct {
 	Proxy  string // its URL, without user and password
-	Status int    // of its HTTP response
+	Status int    // of its HTTP response; 0: it gave none
+	Err    error  // why it gave none
 }
 
+func (e *ProxyError) Unwrap() error { return e.Err }
+
 func (e *ProxyError) Error() string {
+	switch {
+	case errors.Is(e.Err, io.EOF), errors.Is(e.Err, io.ErrUnexpectedEOF):
+		return fmt.Sprintf("the proxy %s closed the connection without an answer", e.Proxy)
+	case e.Err != nil:
+		return fmt.Sprintf("the proxy %s: %v", e.Proxy, e.Err)
+	}
 	return fmt.Sprintf("the proxy %s refused: HTTP status %d %s", e.Proxy, e.Status, http.StatusText(e.Status))
 }
 
-func newProxyError(proxy *url.URL, status int) *ProxyError {
-	return &ProxyError{proxy.Scheme + "://" + proxy.Host, status}
+func newProxyError(proxy *url.URL, status int, err error) *ProxyError {
+	return &ProxyError{proxy.Scheme + "://" + proxy.Host, status, err}
 }
 
 // A connectFunc makes a network connection to an address.
@@ -38,14 +47,14 @@ func tunnel(connect connectFunc, proxy *url.URL) connectFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		raw, err := connect(ctx, network, hostPort(proxy))
 		if err != nil {
-			return nil, &net.OpError{Op: "proxyconnect", Net: network, Err: err} // net/http's name for it
+			return nil, newProxyError(proxy, 0, err)
 		}
 		c := raw
 		err = heeding(ctx, raw, func() error {
 			if proxy.Scheme == "https" {
 				t := tls.Client(raw, proxyTLS(proxy))
 				if err := t.HandshakeContext(ctx); err != nil {
-					return &net.OpError{Op: "proxyconnect", Net: network, Err: err}
+					return newProxyError(proxy, 0, err)
 				}
 				c = t
 			}
@@ -76,17 +85,17 @@ func connectVia(c net.Conn, proxy *url.URL, addr string) error {
 		req.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)))
 	}
 	if err := req.Write(c); err != nil {
-		return fmt.Errorf("the proxy %s://%s: %w", proxy.Scheme, proxy.Host, err)
+		return newProxyError(proxy, 0, err)
 	}
 	r := bufio.NewReader(&io.LimitedReader{R: c, N: MaxResponseHeader})
 	resp, err := http.ReadResponse(r, req)
 	switch {
 	case err != nil:
-		return fmt.Errorf("the proxy %s://%s: %w", proxy.Scheme, proxy.Host, err)
+		return newProxyError(proxy, 0, err)
 	case resp.StatusCode != http.StatusOK:
-		return newProxyError(proxy, resp.StatusCode)
+		return newProxyError(proxy, resp.StatusCode, nil)
 	case r.Buffered() > 0:
-		return fmt.Errorf("the proxy %s://%s sent bytes of a server that was not asked yet", proxy.Scheme, proxy.Host)
+		return newProxyError(proxy, 0, errors.New("it sent bytes of a server that was not asked yet"))
 	}
 	return nil
 }

@@ -163,8 +163,8 @@ func TestBrokenProxy(t *testing.T) {
 	}
 	refused := errors.New("refused by the test")
 	connect := tunnel(func(context.Context, string, string) (net.Conn, error) { return nil, refused }, &url.URL{Scheme: "http", Host: "proxy:3128"})
-	var op *net.OpError
-	if _, err := connect(context.Background(), "tcp", "exec.example:9022"); !errors.Is(err, refused) || !errors.As(err, &op) || op.Op != "proxyconnect" {
+	var unreached *ProxyError
+	if _, err := connect(context.Background(), "tcp", "exec.example:9022"); !errors.Is(err, refused) || !errors.As(err, &unreached) || unreached.Status != 0 || unreached.Proxy != "http://proxy:3128" {
 		t.Errorf("%v, want that the proxy was not reached", err)
 	}
 	// One that does not answer is waited for as long as the context lasts.

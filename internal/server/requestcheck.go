@@ -37,8 +37,8 @@ func (s *Server) check(r *http.Request) *refusal {
 	local := r.Context().Value(trustedKey{}) != nil // a browser cannot reach a Unix socket
 	if !local && !s.isNamed(r) {
 		return &refusal{
-			http.StatusMisdirectedRequest, "the server is not called that",
-			fmt.Sprintf("Host is %s; the server's --host NAME says that it is called so", strconv.QuoteToASCII(hostOf(r.Host))),
+			http.StatusMisdirectedRequest, "the server does not go by that name",
+			fmt.Sprintf("%s is neither its address nor a --host of wsexec-server", strconv.QuoteToASCII(hostOf(r.Host))),
 		}
 	}
 	// A web page of any host can make a browser connect to loopback. Only pages of
