@@ -41,6 +41,7 @@ type outcome struct {
 type circumstances struct {
 	verb     string // of wsexec: run or attach
 	verbose  bool   // -v
+	terminal bool   // stderr is one
 	hungUp   bool   // by ~.
 	comeBack string // the command that attaches to the session
 	again    string // the beginning of a command like this one, up to its own words
@@ -87,12 +88,12 @@ func outcomeOf(r *client.Result, err error, c circumstances) outcome {
 	case err != nil:
 		return failed(fromTransport, lostForGood(r, err, c.now, c.comeBack))
 	}
-	return outcomeOfExit(r.Exit, c.verbose)
+	return outcomeOfExit(r.Exit, c)
 }
 
 // outcomeOfExit is the outcome of a command whose end is known.
-func outcomeOfExit(e *client.Exit, verbose bool) outcome {
-	ms := leftBehind(e.LeftBehind, verbose)
+func outcomeOfExit(e *client.Exit, c circumstances) outcome {
+	ms := leftBehind(e, c)
 	switch {
 	case e.TimedOut():
 		return outcome{statusTimeout, fromTimeout, 0, append(ms, timedOut(e.Reason))}

@@ -224,13 +224,21 @@ func TestOutcomesAreAll(t *testing.T) {
 // What is said of processes that were left behind.
 func TestLeftBehind(t *testing.T) {
 	ps := []client.Process{{PID: 1, Name: "a"}, {PID: 2, Name: "b", Holding: true}, {PID: 3, Name: "c", Running: true}}
-	for verbose, want := range map[bool]string{
-		false: "1 ended what the command left behind: b (pid 2)\n1 left running: c (pid 3)",
-		true:  "2 ended what the command left behind: a (pid 1), b (pid 2)\n1 left running: c (pid 3)",
+	const all, running = " ended what the command left behind: a (pid 1), b (pid 2)", "\n1 left running: c (pid 3)"
+	for _, tt := range []struct {
+		c      circumstances
+		reason string
+		want   string
+	}{
+		{circumstances{}, "", "1 ended what the command left behind: b (pid 2)" + running},
+		{circumstances{verbose: true}, "", "2" + all + running},
+		{circumstances{terminal: true}, "", "1" + all + "; wsexec run --leave-running keeps it" + running},
+		{circumstances{terminal: true, verbose: true}, "", "2" + all + "; wsexec run --leave-running keeps it" + running},
+		{circumstances{terminal: true}, client.ReasonTimeout, "1" + all + running + "\n1 the command was ended: --timeout is over"},
 	} {
-		o := outcomeOf(&client.Result{Exit: &client.Exit{LeftBehind: ps}}, nil, circumstances{verbose: verbose})
-		if got := texts(t, o.messages); got != want || o.status != 0 {
-			t.Errorf("verbose %v: status %d, it says\n%s\nwant\n%s", verbose, o.status, got, want)
+		o := outcomeOf(&client.Result{Exit: &client.Exit{LeftBehind: ps, Reason: tt.reason}}, nil, tt.c)
+		if got := texts(t, o.messages); got != tt.want {
+			t.Errorf("%+v, %q: it says\n%s\nwant\n%s", tt.c, tt.reason, got, tt.want)
 		}
 	}
 }

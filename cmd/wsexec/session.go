@@ -290,7 +290,7 @@ func (s *session) report(r *client.Result, err error) outcome {
 		id = s.cmd.ID
 	}
 	o := outcomeOf(r, err, circumstances{
-		verb: s.verb, verbose: s.verbose, hungUp: s.hungUp.Load() || s.parentEnded.Load(),
+		verb: s.verb, verbose: s.verbose, terminal: stdio.IsTerminal(2), hungUp: s.hungUp.Load() || s.parentEnded.Load(),
 		comeBack: attachAgain(s.where, cmp.Or(s.name, id)), again: runAgain(s.where), command: s.args,
 		own: ownSocket(), now: time.Now(),
 	})

@@ -184,23 +184,29 @@ func incompleteOutput() message {
 	return failure("the command ended, but the server could not deliver all of its output", "")
 }
 
-// leftBehind names the processes that were ended after the command, those that held
-// its output open or with -v all, and those that were not ended.
-func leftBehind(ps []client.Process, verbose bool) []message {
+// leftBehind names the processes that were ended after the command, and those that
+// were not ended. A person is told of all: tmux, screen and mosh-server live on
+// behind a command, and would be ended without a word. Otherwise, without -v, those
+// are named that held its output open.
+func leftBehind(e *client.Exit, c circumstances) []message {
 	var ended, running []string
-	for _, p := range ps {
+	for _, p := range e.LeftBehind {
 		name := fmt.Sprintf("%s (pid %d)", p.Name, p.PID)
 		switch {
 		case p.Running:
 			running = append(running, name)
-		case p.Holding || verbose:
+		case p.Holding || c.verbose || c.terminal:
 			ended = append(ended, name)
 		}
 	}
 	var ms []message
 	if ended != nil {
-		m := news("ended what the command left behind: " + strings.Join(ended, ", "))
-		if verbose {
+		text := "ended what the command left behind: " + strings.Join(ended, ", ")
+		if c.terminal && e.Reason == "" { // otherwise nothing could have stayed
+			text += "; wsexec run --leave-running keeps it"
+		}
+		m := news(text)
+		if c.verbose {
 			m.level = ifVerbose // also with -q
 		}
 		ms = append(ms, m)

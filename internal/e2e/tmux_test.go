@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -416,4 +417,38 @@ func TestTmuxAttach(t *testing.T) {
 		x.tmux(t, "send-keys", "-l", p.quit)
 		x.done(t, 0)
 	}
+}
+
+// What a terminal session left behind was ended without a word. The sole purpose of
+// tmux on another machine is to outlive that.
+func TestTmuxLeftBehindIsTold(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	x := s.screen(t)
+	// Keys that come at once are keys, and not pasted.
+	conf := s.writeFile(t, "inner.conf", "set -g assume-paste-time 0\n", 0o600)
+	inner := "tmux -S inner -f " + conf + " "
+	detached := func(flags string) string {
+		t.Helper()
+		x.typeLine(t, "clear; wsexec run -t "+flags+inner+"new-session 'echo inside; exec cat'; echo st'at'us $?")
+		x.await(t, "inside")
+		x.keys(t, "C-b", "d")
+		x.await(t, "[detached (from session 0)]", "status 0")
+		return x.text(t)
+	}
+	told := regexp.MustCompile(`(?m)^wsexec: ended what the command left behind: tmux: server \(pid \d+\), cat \(pid \d+\); wsexec run --leave-running keeps it$`)
+	joined := strings.ReplaceAll(detached(""), "\n", "") // it is longer than a line
+	if i := strings.Index(joined, "wsexec: "); i < 0 || !told.MatchString(strings.TrimSuffix(joined[i:strings.Index(joined, "keeps it")+len("keeps it")], "\n")) {
+		t.Errorf("the screen is\n%s\nwant %v", joined, told)
+	}
+	if text := detached("-q "); strings.Contains(text, "left behind") {
+		t.Errorf("with -q:\n%s", text)
+	}
+	if text := detached("--leave-running "); !strings.Contains(text, "wsexec: left running: tmux: server (pid ") {
+		t.Errorf("with --leave-running:\n%s", text)
+	}
+	x.typeLine(t, "clear; wsexec run -t "+inner+"attach")
+	x.await(t, "inside")
+	x.keys(t, "C-d") // ends cat, and tmux with it
+	x.await(t, "[exited]")
 }
