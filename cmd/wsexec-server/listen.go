@@ -238,6 +238,8 @@ func (ls *listeners) close() {
 	}
 }
 
+func (ls *listeners) where() string { return "listening on " + strings.Join(ls.urls, " and ") }
+
 // announce says in three lines where the server listens and what to type next.
 func (ls *listeners) announce(log *serverLog) {
 	access := "the socket lets in its owner alone"
@@ -253,5 +255,5 @@ func (ls *listeners) announce(log *serverLog) {
 			try += " --token-file " + shellWord(ls.tokenFile)
 		}
 	}
-	log.tell(slog.LevelInfo, []string{"listening on " + strings.Join(ls.urls, " and "), access, "try: " + try + " -- uname -a"}, "listening", attrs...)
+	log.tell(slog.LevelInfo, []string{ls.where(), access, "try: " + try + " -- uname -a"}, "listening", attrs...)
 }

@@ -116,6 +116,13 @@ func (l *serverLog) cleanup(detail string, attrs ...any) {
 	l.Sessions.Warn("clean-up", append([]any{"detail", detail}, attrs...)...)
 }
 
+// notified takes the error of telling the service manager something.
+func (l *serverLog) notified(err error) {
+	if err != nil {
+		l.Sessions.Warn("not notified", "error", err)
+	}
+}
+
 // complain says why the server ends, in the form of a log on stderr.
 func (o *options) complain(err error) {
 	if o.logFormat == "json" && o.logFile == "" {

@@ -151,11 +151,7 @@ func serve(o *options) (err error) {
 	// HUP would end this program by default, and leave every command behind.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	go func() {
-		for range hup {
-			log.reload()
-		}
-	}()
+	manager := newNotifier()
 	ls, err := listen(o)
 	if err != nil {
 		return err
@@ -180,6 +176,14 @@ func serve(o *options) (err error) {
 	if !cfg.Cleaner.FindsAll() {
 		log.cleanup("what a command starts in a session of its own is not found, and not ended: is proc mounted at /proc?")
 	}
+	log.notified(manager.ready(ls.where()))
+	go func() {
+		for range hup {
+			log.notified(manager.reloading())
+			log.reload()
+			log.notified(manager.ready(ls.where()))
+		}
+	}()
 
 	select {
 	case err := <-failed:
@@ -190,6 +194,7 @@ func serve(o *options) (err error) {
 	case sig := <-stop:
 		cfg.Log.Info("stopping", "signal", sig.String())
 	}
+	log.notified(manager.stopping())
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		<-stop

@@ -87,14 +87,7 @@ func TestDocumentation(t *testing.T) {
 				cmd.Dir = repository
 				// What scripts/install installs comes first.
 				env := append(s.environment(), "PATH="+s.home+"/.local/bin:"+binDir+":"+os.Getenv("PATH"))
-				for _, v := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} { // by default below HOME
-					out, err := exec.Command("go", "env", v).Output()
-					if err != nil {
-						t.Fatal(err)
-					}
-					env = append(env, v+"="+strings.TrimSpace(string(out)))
-				}
-				cmd.Env = env
+				cmd.Env = append(env, goEnvironment(t)...)
 				r := capture(t, cmd)
 				got := strings.ReplaceAll(r.stdout, "\r\n", "\n") // of a PTY
 				at := fmt.Sprintf("%s:%d: %s", name, e.line, e.command)
