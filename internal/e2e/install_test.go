@@ -117,7 +117,7 @@ func TestInstallWantsGo(t *testing.T) {
 		{"go2.0", "local", ""},
 		{"gccgo", "local", "go says that its version is gccgo; Go 1.26"},
 	} {
-		fake := fmt.Sprintf("#!/bin/sh\ncase $2 in GOVERSION) echo %q ;; GOTOOLCHAIN) echo %q ;; *) echo built >&2; exit 9 ;; esac\n", c.version, c.toolchain)
+		fake := fmt.Sprintf("#!/bin/sh\ncase $1/$2 in env/GOVERSION) echo %q ;; env/GOTOOLCHAIN) echo %q ;; env/*) ;; *) echo built >&2; exit 9 ;; esac\n", c.version, c.toolchain)
 		s.writeFile(t, "go", fake, 0o700)
 		cmd := exec.Command("bash", filepath.Join(repository, "scripts", "install"), s.dir+"/prefix")
 		cmd.Env = append(s.environment(), "PATH="+s.dir+":"+os.Getenv("PATH"))
