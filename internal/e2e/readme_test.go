@@ -230,6 +230,28 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+// A flag that only --help has is not found by a reader who looks for what it
+// does.
+func TestEveryFlagIsDocumented(t *testing.T) {
+	t.Parallel()
+	text := document(t, "docs/usage.md") + document(t, "docs/server.md")
+	s := newServer(t)
+	for _, argv := range [][]string{{clientBin, "run"}, {clientBin, "attach"}, {serverBin}} {
+		cmd := exec.Command(argv[0], append(argv[1:], "--help")...)
+		cmd.Env = s.environment()
+		help := capture(t, cmd).stdout
+		flags := regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`).FindAllStringSubmatch(help, -1)
+		if len(flags) < 5 {
+			t.Errorf("%q has only %d flags", argv, len(flags))
+		}
+		for _, f := range flags {
+			if f[1] != "--help" && !regexp.MustCompile(f[1]+`\b[^-]`).MatchString(text) {
+				t.Errorf("docs/usage.md and docs/server.md do not say what %s of %s does", f[1], filepath.Base(argv[0]))
+			}
+		}
+	}
+}
+
 // A link to a file or a heading that is not there.
 func TestLinks(t *testing.T) {
 	t.Parallel()
