@@ -40,6 +40,7 @@ type session struct {
 	interrupts  interrupts
 	killed      bool // by the third interrupt
 	interrupted bool // by SIGINT
+	quit        bool // by SIGQUIT
 }
 
 func newSession(c *cli.Context) *session {
@@ -145,8 +146,11 @@ func (s *session) run() int {
 	o := s.report(result, err)
 	stdio.Flush()
 	stop() // not before: a signal ends the wait for a reader of stderr
-	if s.interrupted && o.signal == proto.LinuxSignal(syscall.SIGINT) {
-		stdio.DieInterrupted()
+	switch {
+	case s.interrupted && o.signal == proto.LinuxSignal(syscall.SIGINT):
+		stdio.DieBy(syscall.SIGINT)
+	case s.quit && o.signal == proto.LinuxSignal(syscall.SIGQUIT):
+		stdio.DieBy(syscall.SIGQUIT)
 	}
 	return o.status
 }
@@ -198,15 +202,24 @@ func (s *session) opened(o client.Opened) {
 // Resize implements [stdio.Session].
 func (s *session) Resize() { s.cmd.Resize(client.Winsize(stdio.TerminalSize())) }
 
-// suspendTimeout bounds the wait for a reader of stderr before this program is
-// stopped: signals are not relayed meanwhile.
+// suspendTimeout bounds the wait for the server, and then for a reader of stderr,
+// before this program is stopped: signals are not relayed meanwhile.
 const suspendTimeout = time.Second
 
 // Suspend implements [stdio.Session].
-func (s *session) Suspend() { s.say(suspended(s.cmd.Linger())).WaitFor(suspendTimeout) }
+func (s *session) Suspend() {
+	s.say(suspended(s.cmd.Suspend(suspendTimeout), s.where.isSocket())).WaitFor(suspendTimeout)
+}
+
+// Continue implements [stdio.Session].
+func (s *session) Continue() { s.cmd.Continue() }
 
 // Signal implements [stdio.Session].
 func (s *session) Signal(sig syscall.Signal) {
+	if proto.SignalName(proto.LinuxSignal(sig)) == "CONT" && s.cmd.Continue() {
+		return // the server sends it
+	}
+	s.quit = s.quit || sig == syscall.SIGQUIT
 	if sig == syscall.SIGINT || sig == syscall.SIGTERM {
 		s.interrupted = s.interrupted || sig == syscall.SIGINT
 		s.interrupt(sig)

@@ -74,6 +74,11 @@ func (w where) flags() (words string) {
 	return words
 }
 
+// isSocket reports whether the server is reached by a Unix socket.
+func (w where) isSocket() bool {
+	return w.server.value == "" || strings.HasPrefix(w.server.value, "unix:")
+}
+
 // find is the server that is meant.
 func (w where) find() (client.Server, error) {
 	srv, err := w.named()

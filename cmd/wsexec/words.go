@@ -268,8 +268,19 @@ func connectedAgain(e client.Back) message {
 	return news(fmt.Sprintf("connected again after %v", e.After.Round(100*time.Millisecond)))
 }
 
-func suspended(linger time.Duration) message {
-	return news(fmt.Sprintf("stopped; the session waits for %v", linger))
+// suspended is said before wsexec is stopped. socket: a connection over a Unix socket
+// is not cut by a proxy.
+func suspended(s client.Suspension, socket bool) message {
+	until := s.Until.Format(time.TimeOnly)
+	switch {
+	case s.Confirmed && socket:
+		return news("stopped, and the command with it; fg goes on")
+	case s.Confirmed:
+		return news("stopped, and the command with it; fg goes on (if the connection is cut meanwhile, at least until " + until + ")")
+	case s.Until.IsZero():
+		return news("stopped before the server has started the command; fg goes on")
+	}
+	return news("stopped without the server: the command runs on, and is ended at " + until + " if fg does not come before")
 }
 
 // escapeHelp is what ~? shows, in lines that begin as they are.

@@ -123,9 +123,14 @@ func (c *Cmd) Connected() bool { return c.session().currentLink() != nil }
 // Started reports whether the command is known to have been started.
 func (c *Cmd) Started() bool { return c.session().currentPhase() >= running }
 
-// Linger is how long the server lets the command live without a connection. It
-// is 0 until the command is known to run.
-func (c *Cmd) Linger() time.Duration { return c.session().granted() }
+// Suspend is called before this process is stopped, as a shell's job. The server
+// stops the command, too, and expects no sign of life. Suspend returns when it has
+// confirmed that, or after d. Continue must follow.
+func (c *Cmd) Suspend(d time.Duration) Suspension { return c.session().suspend(d) }
+
+// Continue continues the command that Suspend has stopped. It returns false where
+// there was no Suspend before it.
+func (c *Cmd) Continue() bool { return c.session().resume() }
 
 // spawn starts a goroutine.
 func (c *Cmd) spawn(f func()) {

@@ -183,6 +183,8 @@ func (c *connector) control(m any) error {
 			// Nothing follows these two messages: the reader may wait.
 			c.s.relay.haltOutputs()
 			return link.ErrLeave
+		case *proto.Suspended:
+			c.s.answered(m)
 		case *proto.Error:
 			c.s.relay.haltOutputs()
 			return m

@@ -9,6 +9,16 @@ type Opened struct {
 	Dir string // where it was started, if its home directory cannot be entered
 }
 
+// A Suspension is what becomes of the session while this process is stopped.
+type Suspension struct {
+	// Confirmed: the command is stopped. Otherwise it goes on, if it was started.
+	Confirmed bool
+	// Until is when the server ends the session at the earliest, unless this process
+	// goes on: confirmed, only if the connection is lost meanwhile. It is zero if the
+	// command is not known to have been started.
+	Until time.Time
+}
+
 // An Event is a [Lost], [Back] or [Gap].
 type Event any
 

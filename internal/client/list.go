@@ -38,6 +38,7 @@ type Session struct {
 	State         string // starting, running, ending, ended
 	Attached      bool   // a client is connected to it
 	Detached      bool   // its last client asked to leave it running
+	Stopped       bool   // its client is stopped, as a shell's job, and the command with it
 	PID           int
 	Args          []string
 	ArgsTruncated bool // Args is not all of them
@@ -47,7 +48,7 @@ type Session struct {
 }
 
 func sessionOf(i *proto.Info) *Session {
-	s := &Session{ID: i.ID, Name: i.Name, State: i.State, Attached: i.Attached, Detached: i.Detached, PID: i.PID, ArgsTruncated: i.ArgvTruncated, TTY: i.TTY, Started: i.Started}
+	s := &Session{ID: i.ID, Name: i.Name, State: i.State, Attached: i.Attached, Detached: i.Detached, Stopped: i.Stopped, PID: i.PID, ArgsTruncated: i.ArgvTruncated, TTY: i.TTY, Started: i.Started}
 	for _, a := range i.Argv {
 		s.Args = append(s.Args, string(a))
 	}

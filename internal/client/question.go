@@ -15,6 +15,7 @@ type question struct {
 	opened    *proto.Opened // the first one; nil: none has come
 	firstTry  bool          // start was never sent before this connection
 	detaching bool          // detach was sent, or will be on the next connection
+	stopping  bool          // job with stopped true was sent, or will be
 	answered  bool          // opened has come on this connection
 }
 
@@ -35,6 +36,7 @@ type question struct {
 //	              given and detach was sent, or is in      started with on_full drop, or
 //	              start                                    have been detached
 //	detached      detach was sent                          detach was sent
+//	suspended     job with stopped true was sent           job with stopped true was sent
 //	exit          after the END of both outputs; each time the same
 //	  .reason     timeout, idle-timeout only if start      any
 //	              has that time
@@ -56,6 +58,11 @@ func (q *question) allows(m any) error {
 	case *proto.Detached:
 		if !q.detaching {
 			return errors.New("detached, which was not asked for")
+		}
+		return nil
+	case *proto.Suspended:
+		if !q.stopping {
+			return errors.New("suspended, which was not asked for")
 		}
 		return nil
 	case *proto.Error:

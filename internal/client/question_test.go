@@ -61,6 +61,10 @@ func TestAllows(t *testing.T) {
 		{question{opened: was}, &proto.Detached{}, "detached"},
 		{question{start: pipes, opened: was, detaching: true}, &proto.Detached{}, ""},
 
+		{question{start: pipes, opened: was}, &proto.Suspended{}, "suspended"},
+		{question{opened: was}, &proto.Suspended{}, "suspended"},
+		{question{opened: was, stopping: true}, &proto.Suspended{}, ""},
+
 		{question{start: timed, opened: was}, exit(proto.ReasonTimeout), ""},
 		{question{start: timed, opened: was}, exit(proto.ReasonIdle), "idle-timeout"},
 		{question{start: pipes, opened: was}, exit(proto.ReasonTimeout), "timeout"},
@@ -104,8 +108,9 @@ func TestAllows(t *testing.T) {
 // for a program. A gap that was not asked for was no error.
 func TestUnaskedAnswers(t *testing.T) {
 	for name, say := range map[string]func(c *peer.Conn){
-		"opened":   func(c *peer.Conn) { opened(c, true, 0) },
-		"detached": func(c *peer.Conn) { c.WriteControl(&proto.Detached{}, time.Second) },
+		"opened":    func(c *peer.Conn) { opened(c, true, 0) },
+		"detached":  func(c *peer.Conn) { c.WriteControl(&proto.Detached{}, time.Second) },
+		"suspended": func(c *peer.Conn) { c.WriteControl(&proto.Suspended{}, time.Second) },
 		"gap": func(c *peer.Conn) {
 			c.WriteFrame(proto.Frame{Kind: proto.Gap, Stream: 1, Offset: 997})
 			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 1, Offset: 997})

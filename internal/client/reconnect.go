@@ -122,6 +122,7 @@ func (c *connector) lose(err error) {
 		c.loss.began, c.loss.delay = time.Now(), backoffMin
 	}
 	c.loss.until = c.loss.began.Add(c.s.linger())
+	c.s.setLostUntil(c.loss.until)
 	if !c.loss.reported {
 		c.loss.reported = true
 		c.s.cmd.event(Lost{err, c.loss.until})

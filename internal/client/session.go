@@ -50,6 +50,11 @@ type session struct {
 	localErr   error                   // the first failure of a local stream
 	size       *Winsize
 	reconnects int
+	lostUntil  time.Time // while the connection is lost: when it is given up
+	// Suspend was called, and not Continue after it: said on each connection.
+	stopped    bool
+	wasStopped bool                 // since ever
+	suspended  chan<- time.Duration // takes the server's answer, its linger; nil: none is awaited
 	// The message was sent, or will be on the next connection. Both may be
 	// true: a user may hang up when a detach takes long.
 	detachAsked, hangupAsked bool
@@ -92,7 +97,7 @@ type fatal struct{ error }
 func (s *session) question() *question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked}
+	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked, stopping: s.wasStopped}
 }
 
 // agreeOnGaps makes the outputs accept gaps if the server was allowed to drop
@@ -125,6 +130,9 @@ func (s *session) setLink(l *link.Link, m *proto.Opened, afterLoss bool) {
 	}
 	if s.detachAsked {
 		l.Send(&proto.Detach{})
+	}
+	if s.stopped {
+		s.sendStopped()
 	}
 	s.mu.Unlock()
 	if first {
@@ -224,6 +232,64 @@ func (s *session) detach() {
 	s.cmd.after(detachTimeout, func() { s.giveUp(errors.New("the server does not answer detach")) })
 }
 
+// suspend is Suspend.
+func (s *session) suspend(d time.Duration) Suspension {
+	answer := make(chan time.Duration, 1)
+	s.mu.Lock()
+	s.stopped, s.wasStopped, s.suspended = true, true, answer
+	if s.link != nil {
+		s.sendStopped()
+	}
+	s.mu.Unlock()
+	timeout := time.NewTimer(d)
+	defer timeout.Stop()
+	select {
+	case linger := <-answer:
+		return Suspension{true, time.Now().Add(linger)}
+	case <-timeout.C:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.suspended = nil
+	switch {
+	case s.phase == starting:
+		return Suspension{}
+	case s.link == nil:
+		return Suspension{Until: s.lostUntil}
+	}
+	return Suspension{Until: time.Now().Add(s.opened.Linger.Duration())}
+}
+
+// sendStopped tells the server that this process is about to be stopped, on a link
+// that must not take its own silence for a loss. s.mu is held.
+func (s *session) sendStopped() {
+	s.link.SetStopped(true)
+	s.link.Send(&proto.Job{Stopped: true})
+}
+
+// answered takes the server's answer to job.
+func (s *session) answered(m *proto.Suspended) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.suspended != nil {
+		s.suspended <- m.Linger.Duration()
+		s.suspended = nil
+	}
+}
+
+// resume is Continue. Without a link the next connection continues the command.
+func (s *session) resume() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.stopped
+	s.stopped = false
+	if was && s.link != nil {
+		s.link.SetStopped(false)
+		s.link.Send(&proto.Job{Stopped: false})
+	}
+	return was
+}
+
 func (s *session) resize(size Winsize) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,6 +297,12 @@ func (s *session) resize(size Winsize) {
 	if s.link != nil && s.opened.TTY {
 		s.link.Send(&proto.Resize{Winsize: proto.Winsize(size)})
 	}
+}
+
+func (s *session) setLostUntil(until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lostUntil = until
 }
 
 func (s *session) currentPhase() phase {

@@ -42,8 +42,14 @@ func (c *terminal) job(t testing.TB) (p process) {
 // wantInterrupted checks that SIGINT ended the client.
 func (r result) wantInterrupted(t testing.TB, stdout string) {
 	t.Helper()
-	if w := r.state.Sys().(syscall.WaitStatus); !w.Signaled() || w.Signal() != syscall.SIGINT || r.stdout != stdout || r.stderr != "" {
-		t.Errorf("got %v\n  want it ended by SIGINT, stdout %s and nothing on stderr", r, quote(stdout))
+	r.wantKilled(t, syscall.SIGINT, stdout)
+}
+
+// wantKilled checks that a signal ended the client, without a core.
+func (r result) wantKilled(t testing.TB, sig syscall.Signal, stdout string) {
+	t.Helper()
+	if w := r.state.Sys().(syscall.WaitStatus); !w.Signaled() || w.Signal() != sig || w.CoreDump() || r.stdout != stdout || r.stderr != "" {
+		t.Errorf("got %v\n  want it ended by %v without a core, stdout %s and nothing on stderr", r, sig, quote(stdout))
 	}
 }
 

@@ -664,16 +664,7 @@ func TestStoppedClient(t *testing.T) {
 	const n = 8 << 20
 	file := s.file(t, 6, n)
 	cmd := s.wsexec(append([]string{"run", "-q", "--keepalive", "200ms"}, log.noting("sh", "-c", "head -c 100000 "+file+"; "+s.until("go")+"; tail -c +100001 "+file+"; exit 4")...)...)
-	got := newSum()
-	var seen atomic.Int64
-	cmd.Stdout = io.MultiWriter(got, writerFunc(func(p []byte) (int, error) { seen.Add(int64(len(p))); return len(p), nil }))
-	c := startClient(t, cmd)
-	eventually(t, patience, "the output begins", func() error {
-		if seen.Load() < 100_000 {
-			return fmt.Errorf("it has %d bytes", seen.Load())
-		}
-		return nil
-	})
+	c, got := s.reading(t, cmd, 100_000)
 	for i := range 2 {
 		c.signal(t, syscall.SIGSTOP)
 		if i == 1 {

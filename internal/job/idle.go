@@ -23,21 +23,21 @@ func (i *idleness) lasts() time.Duration {
 }
 
 // await returns true when no byte has moved for the limit, or false when done is
-// closed. Time in which isFull reports true is not idle: output waits for a
-// reader then.
-func (i *idleness) await(limit time.Duration, isFull func() bool, done <-chan struct{}) bool {
+// closed. Time in which isExcused reports true is not idle.
+func (i *idleness) await(limit time.Duration, isExcused func() bool, done <-chan struct{}) bool {
 	t := time.NewTimer(max(limit-i.lasts(), 0))
 	defer t.Stop()
+	excused := i.since // when it was last
 	for {
 		select {
 		case <-done:
 			return false
 		case <-t.C:
 		}
-		if isFull() {
-			i.moved()
+		if isExcused() {
+			excused = time.Now()
 		}
-		remaining := limit - i.lasts()
+		remaining := limit - min(i.lasts(), time.Since(excused))
 		if remaining <= 0 {
 			return true
 		}
@@ -45,30 +45,38 @@ func (i *idleness) await(limit time.Duration, isFull func() bool, done <-chan st
 	}
 }
 
-// watchIdle ends the job when no byte moves for too long, until stop is called.
+// watchIdle ends the job when no byte moves for too long, until stop is called. Time
+// in which output waits for a reader is not idle. Neither is time in which the
+// command is stopped with its client, but for the server's maximum.
 func (j *Job) watchIdle() (stop func()) {
-	limit, servers := j.cfg.Times.Idle.Least()
-	if limit <= 0 {
-		return func() {}
+	limit := j.cfg.Times.Idle
+	done := make(chan struct{})
+	var ended []<-chan struct{}
+	watch := func(d time.Duration, reason string, isExcused func() bool) {
+		if d <= 0 {
+			return
+		}
+		ended = append(ended, j.spawn("idle timeout", func() {
+			if j.idle.await(d, isExcused, done) {
+				j.End(reason)
+			}
+		}))
 	}
 	isFull := func() bool {
-		return slices.ContainsFunc(j.pumps, func(p *pump) bool { return p.full.Load() })
+		full := slices.ContainsFunc(j.pumps, func(p *pump) bool { return p.full.Load() })
+		if full {
+			j.idle.moved() // so that Save knows, too
+		}
+		return full
 	}
-	done := make(chan struct{})
-	ended := j.spawn("idle timeout", func() {
-		if !servers {
-			if !j.idle.await(limit, isFull, done) {
-				return
-			}
-			j.End(proto.ReasonIdle)
-			limit = j.cfg.Times.Idle.Most
-		}
-		if limit > 0 && j.idle.await(limit, isFull, done) {
-			j.End(proto.ReasonMaxIdle)
-		}
-	})
+	if d, servers := limit.Least(); !servers {
+		watch(d, proto.ReasonIdle, func() bool { return isFull() || j.stopper.isStopped() })
+	}
+	watch(limit.Most, proto.ReasonMaxIdle, isFull)
 	return func() {
 		close(done)
-		<-ended
+		for _, e := range ended {
+			<-e
+		}
 	}
 }

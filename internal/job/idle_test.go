@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"wsexec/internal/proto"
 )
 
 func TestLimit(t *testing.T) {
@@ -24,6 +26,50 @@ func TestLimit(t *testing.T) {
 			t.Errorf("%d and at most %d: %d, %v; want %d, %v", tt.asked, tt.most, d, servers, tt.want, tt.servers)
 		}
 	}
+}
+
+// The time in which a command is stopped with its client is not idle. The server's
+// maximum counts it all the same.
+func TestStoppedIsNotIdle(t *testing.T) {
+	for most, want := range map[time.Duration]string{0: "", time.Hour: proto.ReasonMaxIdle} {
+		synctest.Test(t, func(t *testing.T) {
+			j := newJob(config(newOwner(), false, Times{Idle: Limit{time.Minute, most}}))
+			j.stopper.stopped = true
+			stop := j.watchIdle()
+			time.Sleep(time.Hour - time.Second)
+			synctest.Wait()
+			if j.IsEnding() {
+				t.Errorf("it ends for %q while it is stopped", j.reason)
+			}
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if j.reason != want {
+				t.Errorf("with the maximum %v it ends for %q, want %q", most, j.reason, want)
+			}
+			stop()
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		j := newJob(config(newOwner(), false, Times{Idle: Limit{Asked: time.Minute}}))
+		j.stopper.stopped = true
+		stop := j.watchIdle()
+		time.Sleep(time.Hour + 30*time.Second)
+		j.stopper.mu.Lock()
+		j.stopper.stopped = false
+		j.idle.moved() // as Continue does
+		j.stopper.mu.Unlock()
+		time.Sleep(time.Minute - time.Second)
+		synctest.Wait()
+		if j.IsEnding() {
+			t.Error("it ends before it was idle for a minute since it goes on")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if j.reason != proto.ReasonIdle {
+			t.Errorf("it ends for %q, want %q", j.reason, proto.ReasonIdle)
+		}
+		stop()
+	})
 }
 
 // A job is idle when no byte moved for the limit, to the nanosecond, and not while

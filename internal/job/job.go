@@ -95,8 +95,9 @@ const (
 
 // A Job is one command and its streams.
 type Job struct {
-	cfg  Config
-	idle *idleness
+	cfg     Config
+	idle    *idleness
+	stopper stopper
 
 	// Stdin and Signals come from the client.
 	Stdin, Signals *stream.Receiver

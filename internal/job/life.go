@@ -35,6 +35,7 @@ func (j *Job) life() {
 		return // suspended
 	}
 	timeout.exited()
+	j.stopNoMore()
 
 	// The command reads no stdin any more.
 	j.Stdin.Stop()
@@ -158,6 +159,7 @@ func (j *Job) terminate() {
 		j.proc.Hangup()
 	}
 	j.proc.Signal(sigTERM)
+	j.stopNoMore() // after TERM, so that the command runs no further than that
 	j.proc.Signal(sigCONT)
 	began := time.Now()
 	t := time.NewTimer(j.cfg.Times.KillAfter)

@@ -22,6 +22,7 @@ type State struct {
 	Out      [2]stream.LogState
 	Ahead    [2][]byte     // what was read of an output and found no room in Out
 	Lost     bool          `json:",omitempty"` // output that has ended was thrown away
+	Stopped  bool          `json:",omitempty"` // by Stop
 	Fed      int64         // bytes of stdin that reached the pipe or the terminal
 	Ran      time.Duration // since the command was started
 	Idle     time.Duration // since a byte moved
@@ -73,6 +74,7 @@ func (j *Job) saveSuspended() (s State, fds []int, err error) {
 	if s.Exit == nil {
 		var g cleanup.State
 		if err = ErrEnding; !j.toldToEnd() {
+			s.Stopped = j.saveStopped()
 			g, fds, err = j.proc.Save()
 		}
 		if err != nil {
@@ -171,6 +173,7 @@ func Restore(cfg Config, s State, fds []int) (*Job, error) {
 	}
 	cfg.Settings = s.Settings
 	j := newJob(cfg)
+	j.stopper.stopped = s.Stopped
 	if s.Group != nil {
 		g, err := cfg.Cleaner.Restore(*s.Group, fds)
 		if err != nil {

@@ -9,4 +9,5 @@ const (
 	sigTERM = syscall.SIGTERM
 	sigCONT = syscall.Signal(18)
 	sigKILL = syscall.SIGKILL
+	sigSTOP = syscall.Signal(19)
 )

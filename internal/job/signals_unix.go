@@ -8,4 +8,5 @@ const (
 	sigTERM = syscall.SIGTERM
 	sigCONT = syscall.SIGCONT
 	sigKILL = syscall.SIGKILL
+	sigSTOP = syscall.SIGSTOP
 )

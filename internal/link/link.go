@@ -64,6 +64,7 @@ type Link struct {
 	probeDue atomic.Bool  // a keepalive is to be sent
 	lastSent atomic.Int64 // when a message was written, in ns since conn.net.start
 	watch    *time.Timer  // runs check
+	stopped  atomic.Bool  // a process of either end is stopped: silence proves nothing
 
 	mu       sync.Mutex
 	phase    phase
@@ -186,6 +187,21 @@ func (l *Link) Close(cause error) {
 	l.conn.net.Close()
 }
 
+// SetStopped says that the process at either end is about to be stopped as a
+// shell's job, or goes on. While it is stopped, only the end of the connection
+// ends the link: neither silence nor a write that waits does.
+func (l *Link) SetStopped(stopped bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !stopped && l.stopped.Load() {
+		l.conn.net.heard.Store(int64(time.Since(l.conn.net.start))) // silence begins anew
+	}
+	l.stopped.Store(stopped)
+	if l.watch != nil {
+		tune(l.conn.net.Conn, l.keepalive, stopped)
+	}
+}
+
 // Run carries the streams until the connection fails or is closed, and returns
 // why. After it has returned the link touches no stream. It sends a keepalive
 // when it has sent nothing for the keepalive time, and takes a connection for
@@ -194,9 +210,9 @@ func (l *Link) Run(keepalive time.Duration) error {
 	l.keepalive = keepalive
 	l.conn.ws.SetReadLimit(proto.MaxFrame)
 	l.conn.out.linked.Store(true)
-	tune(l.conn.net.Conn, l.keepalive)
 	l.lastSent.Store(int64(time.Since(l.conn.net.start)))
 	l.mu.Lock()
+	tune(l.conn.net.Conn, l.keepalive, l.stopped.Load())
 	l.watch = time.AfterFunc(l.keepalive, func() { l.start(l.check) })
 	l.mu.Unlock()
 	l.start(func() { l.write(false) }) // New has taken the baton
@@ -246,6 +262,9 @@ func (l *Link) Run(keepalive time.Duration) error {
 func (l *Link) check() {
 	d := l.keepalive
 	silence := l.conn.net.silence()
+	if l.stopped.Load() {
+		silence = 0
+	}
 	if silence >= 2*d {
 		l.Close(fmt.Errorf("%w from the other side for %v", ErrSilent, silence.Round(time.Millisecond)))
 		return

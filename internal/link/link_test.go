@@ -254,25 +254,60 @@ func (f *frozen) Write(p []byte) (int, error) {
 }
 func (f *frozen) Close() error { f.once.Do(func() { close(f.gone) }); return f.Conn.Close() }
 
+// frozenEnd is an end whose peer, sc, has vanished behind a frozen connection.
+func frozenEnd(t *testing.T, room int) (e *end, sc *Conn) {
+	a, b := net.Pipe()
+	cc, sc := connect(t, a, b)
+	f := &frozen{Conn: cc.net.Conn, room: room, gone: make(chan struct{})}
+	cc.net.Conn, cc.out.w = f, f
+	// The reader of the library reads from cc.net, so from f.
+	return newEnd(cc, true, 1000), sc
+}
+
 // A peer that vanished is noticed after twice the keepalive time, to the
 // moment, also while a write to it is stuck.
 func TestSilence(t *testing.T) {
 	for _, room := range []int{1 << 20, 0} {
 		t.Run(fmt.Sprintf("room=%d", room), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a, b := net.Pipe()
-				cc, sc := connect(t, a, b)
-				f := &frozen{Conn: cc.net.Conn, room: room, gone: make(chan struct{})}
-				cc.net.Conn, cc.out.w = f, f
-				// The reader of the library reads from cc.net, so from f.
-				e := newEnd(cc, true, 1000)
+				e, sc := frozenEnd(t, room)
 				began := time.Now()
+				cc := e.link.conn
 				cc.net.heard.Store(int64(time.Since(cc.net.start)))
 				e.run(nil, 1000, 10*time.Second)
 				e.snd.Write([]byte("hello"))
 				err := <-e.done
 				if d := time.Since(began); !errors.Is(err, ErrSilent) || d != 20*time.Second {
 					t.Errorf("ended after %v with %v, want ErrSilent after 20s", d, err)
+				}
+				sc.Close()
+			})
+		})
+	}
+}
+
+// Silence of a peer that said that it would be stopped ended the link, and so did a
+// write that waited for it.
+func TestStoppedPeerMayBeSilent(t *testing.T) {
+	for _, room := range []int{1 << 20, 0} {
+		t.Run(fmt.Sprintf("room=%d", room), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e, sc := frozenEnd(t, room)
+				e.link.SetStopped(true) // as where a new connection finds the client about to stop
+				e.run(nil, 1000, 10*time.Second)
+				e.snd.Write([]byte("hello"))
+				time.Sleep(24 * time.Hour)
+				synctest.Wait()
+				select {
+				case err := <-e.done:
+					t.Fatalf("ended while the peer was stopped: %v", err)
+				default:
+				}
+				began := time.Now()
+				e.link.SetStopped(false)
+				err := <-e.done
+				if d := time.Since(began); !errors.Is(err, ErrSilent) || d < 20*time.Second || d > 30*time.Second {
+					t.Errorf("ended %v after the peer went on, with %v; want ErrSilent after 20s, seen by the next look", d, err)
 				}
 				sc.Close()
 			})

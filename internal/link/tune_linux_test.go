@@ -3,6 +3,7 @@ package link
 import (
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,13 +21,33 @@ func TestTuneLongKeepalive(t *testing.T) {
 		{(1 << 30) * time.Millisecond, 1<<31 - 1},
 	} {
 		a, b := tcpPair(t)
-		tune(a, tt.keepalive)
+		tune(a, tt.keepalive, false)
 		if n := userTimeout(t, a); n != tt.want {
 			t.Errorf("keepalive %v: TCP_USER_TIMEOUT is %d ms, want %d", tt.keepalive, n, tt.want)
 		}
 		a.Close()
 		b.Close()
 	}
+}
+
+// The kernel closed the connection to a stopped client that had not read all output,
+// after twice the keepalive time.
+func TestTuneStopped(t *testing.T) {
+	const keepalive = 20 * time.Second
+	a, b := tcpPair(t)
+	_, server := pair(t, a, b, 1000, keepalive)
+	for userTimeout(t, b) == 0 { // until Run is under way
+		time.Sleep(time.Millisecond)
+	}
+	var got []int
+	for _, stopped := range []bool{true, false} {
+		server.link.SetStopped(stopped)
+		got = append(got, userTimeout(t, b))
+	}
+	if want := []int{0, int((2 * keepalive).Milliseconds())}; !slices.Equal(got, want) {
+		t.Errorf("TCP_USER_TIMEOUT is %d ms, want %d", got, want)
+	}
+	server.link.Close(io.ErrClosedPipe)
 }
 
 // userTimeout is TCP_USER_TIMEOUT of the TCP connection below c, in ms.

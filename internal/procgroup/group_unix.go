@@ -158,6 +158,20 @@ func (g *Group) Signal(sig syscall.Signal) error {
 	return g.kill(g.pid, sig)
 }
 
+// Suspend sends TSTP as the terminal's key for it would: to the foreground group,
+// with pipes to the leader's group. It reports whether that was the leader's
+// group. By TSTP the kernel stops no process of that group, which is orphaned (man
+// 7 signal, POSIX 2.4.3): its leader's parent is in another session. Only a
+// process that catches it may stop itself.
+func (g *Group) Suspend() (orphaned bool) {
+	fg := 0
+	if g.tty != nil {
+		fg = g.tty.Foreground()
+	}
+	g.Signal(syscall.SIGTSTP)
+	return fg <= 1 || fg == g.pid
+}
+
 // SignalGroup sends sig to the leader's group alone, whatever the terminal's
 // foreground group is. A group that has ended, or was reaped, is no error.
 func (g *Group) SignalGroup(sig syscall.Signal) error {

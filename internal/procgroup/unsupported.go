@@ -17,19 +17,21 @@ func ResetSignals() {}
 // are here so that the packages that use them compile.
 type Group struct{}
 
-func (*Group) Pid() int                    { return 0 }
-func (*Group) Dir() string                 { return "" }
-func (*Group) Stdin() *Input               { return nil }
-func (*Group) Stdout() *poll.Reader        { return nil }
-func (*Group) Stderr() *poll.Reader        { return nil }
-func (*Group) Keyboard() *tty.Keyboard     { return nil }
-func (*Group) CloseInput()                 {}
-func (*Group) Unread() int                 { return 0 }
-func (*Group) Exited() <-chan struct{}     { return nil }
-func (*Group) Signal(syscall.Signal) error { return errors.ErrUnsupported }
-func (*Group) Hangup() error               { return errors.ErrUnsupported }
-func (*Group) Resize(tty.Winsize) error    { return errors.ErrUnsupported }
-func (*Group) Reap() Status                { return Status{Code: -1} }
+func (*Group) Pid() int                         { return 0 }
+func (*Group) Dir() string                      { return "" }
+func (*Group) Stdin() *Input                    { return nil }
+func (*Group) Stdout() *poll.Reader             { return nil }
+func (*Group) Stderr() *poll.Reader             { return nil }
+func (*Group) Keyboard() *tty.Keyboard          { return nil }
+func (*Group) CloseInput()                      {}
+func (*Group) Unread() int                      { return 0 }
+func (*Group) Exited() <-chan struct{}          { return nil }
+func (*Group) Signal(syscall.Signal) error      { return errors.ErrUnsupported }
+func (*Group) SignalGroup(syscall.Signal) error { return errors.ErrUnsupported }
+func (*Group) Suspend() bool                    { return false }
+func (*Group) Hangup() error                    { return errors.ErrUnsupported }
+func (*Group) Resize(tty.Winsize) error         { return errors.ErrUnsupported }
+func (*Group) Reap() Status                     { return Status{Code: -1} }
 
 // An Input cannot exist on this system.
 type Input struct{}

@@ -117,6 +117,20 @@ type (
 	Bye      struct{}
 )
 
+// Job says that the client's process is about to be stopped, as a shell's job, or
+// that it goes on. The command is stopped and goes on with it.
+type Job struct {
+	Stopped bool `json:"stopped"`
+}
+
+// Suspended answers a Job that is stopped. Linger is how long the session lives
+// on if the connection is lost before the client goes on.
+type Suspended struct {
+	Linger Millis `json:"linger"`
+}
+
+func (s *Suspended) check() error { return inRange("linger", s.Linger, 0, maxMillis) }
+
 // Exit says how the command ended: with Code, or by Signal (a Linux number),
 // and then Code is nil. Reason is empty if it ended by itself. Stdin is the
 // number of bytes of stdin that it consumed.

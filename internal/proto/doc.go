@@ -388,6 +388,7 @@
 //	GAP        comes only where on_full is drop, or is absent and detach was
 //	           sent or is in start; a client that did not send start takes any
 //	detached   answers detach
+//	suspended  answers job with stopped true
 //	exit       has the reason timeout or idle-timeout only where start has that
 //	           time
 //	error      once opened came, has no code that says that nothing was run
@@ -474,6 +475,8 @@
 //	                             opened.
 //	detach  {}                   the session lives until its command ends;
 //	                             answered with detached
+//	job     {"stopped":BOOL}     the client's process is about to be stopped,
+//	                             or goes on; see "Stopped clients"
 //	hangup  {}                   end the session: HUP, CONT, TERM, and KILL
 //	                             after kill_after
 //	bye     {}                   the client has the exit and all output; the
@@ -487,6 +490,8 @@
 //	detached  {}  the session goes on without the client, which acknowledges
 //	          everything consumed (an ACK of each of its streams) and closes the
 //	          connection
+//	suspended {"linger":MS}  answers each job with stopped true; see "Stopped
+//	          clients"
 //	error     {"code":C,"title":T,"detail":T,"status":N}; see below
 //
 // exit follows the END of every output, on each connection, also after a replay.
@@ -544,6 +549,30 @@
 // says nothing new (the client of stream 1, the server of stream 0). A side that
 // has received no byte, of whatever kind, for 2 D closes the connection and
 // takes it for lost.
+//
+// # Stopped clients
+//
+// A client that is stopped as a job of its shell (SIGTSTP) can neither answer nor
+// read. Before it stops it sends job with stopped true. The server then
+//
+//   - stops the command: TSTP to its process group, with a PTY to the terminal's
+//     foreground group. Where that is the command's own group, which the kernel
+//     does not stop by TSTP since it is orphaned, STOP follows after 100 ms.
+//   - answers suspended. The client stops when that has come, or after a second
+//     without it.
+//   - expects no sign of life of this connection. It still sends its own. A write
+//     that the client does not read, for however long, is no loss. A connection
+//     that closes is one.
+//   - grants its bound of linger, the linger of suspended, where the connection is
+//     lost: a proxy may close a connection that says nothing.
+//   - does not count the time for idle_timeout. timeout and the server's own
+//     maxima go on.
+//
+// That lasts until the client sends job with stopped false, or any client has
+// opened the session on another connection. The server then sends CONT to the
+// command. A client that has lost its connection before suspended came sends job
+// again on the next one, as long as it is to stop. Each message has the effect
+// once: a second one in a row with the same value changes nothing.
 //
 // # Connecting again
 //

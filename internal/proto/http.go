@@ -15,6 +15,7 @@ type Info struct {
 	Started       time.Time `json:"started"`
 	Attached      bool      `json:"attached"`           // a client has it; otherwise it waits for one
 	Detached      bool      `json:"detached,omitempty"` // its last client asked to leave it running
+	Stopped       bool      `json:"stopped,omitempty"`  // its client is stopped, as a shell's job, and the command with it
 	Exit          *Exit     `json:"exit,omitempty"`
 }
 

@@ -14,15 +14,17 @@ import (
 
 // controlTypes are the control messages by their type on the wire.
 var controlTypes = map[string]reflect.Type{
-	"open":     reflect.TypeFor[Open](),
-	"opened":   reflect.TypeFor[Opened](),
-	"resize":   reflect.TypeFor[Resize](),
-	"detach":   reflect.TypeFor[Detach](),
-	"detached": reflect.TypeFor[Detached](),
-	"hangup":   reflect.TypeFor[Hangup](),
-	"bye":      reflect.TypeFor[Bye](),
-	"exit":     reflect.TypeFor[Exit](),
-	"error":    reflect.TypeFor[Error](),
+	"open":      reflect.TypeFor[Open](),
+	"opened":    reflect.TypeFor[Opened](),
+	"resize":    reflect.TypeFor[Resize](),
+	"detach":    reflect.TypeFor[Detach](),
+	"detached":  reflect.TypeFor[Detached](),
+	"job":       reflect.TypeFor[Job](),
+	"suspended": reflect.TypeFor[Suspended](),
+	"hangup":    reflect.TypeFor[Hangup](),
+	"bye":       reflect.TypeFor[Bye](),
+	"exit":      reflect.TypeFor[Exit](),
+	"error":     reflect.TypeFor[Error](),
 }
 
 // typeOf is the type on the wire of a control message.

@@ -140,7 +140,7 @@ func (e *eventsTest) read(v *visitor) {
 func (e *eventsTest) event() {
 	v := e.all[e.rnd.IntN(len(e.all))]
 	x := e.x
-	switch e.rnd.IntN(12) {
+	switch e.rnd.IntN(13) {
 	case 0, 1:
 		e.what = "attach"
 		e.attach(v)
@@ -191,6 +191,11 @@ func (e *eventsTest) event() {
 	case 9:
 		e.what = "the command's progress"
 		e.progress()
+	case 10:
+		e.what = "stop, or go on"
+		if v.has {
+			v.conn.WriteControl(&proto.Job{Stopped: e.rnd.IntN(2) == 0}, time.Minute)
+		}
 	default:
 		d := time.Duration(e.rnd.Int64N(int64(2 * x.times.linger)))
 		if e.rnd.IntN(4) == 0 {

@@ -9,7 +9,8 @@ import (
 // A session lingers while no client has it. When that has lasted for its linger time,
 // it is ended, and forgotten once it has ended. A session whose client has detached
 // does not linger while its command runs; from then on it does, for the server's
-// maximum.
+// maximum. So does a session whose client was stopped when its connection was lost: a
+// proxy may have closed that, and the person will come back.
 
 // lingers reports whether the session does. x.mu is held.
 func (x *session) lingers() bool {
@@ -29,7 +30,7 @@ func (x *session) linger() {
 		x.timer = nil
 	case lingers && x.timer == nil && !x.expired:
 		d := x.times.linger
-		if x.seat.detached {
+		if x.seat.detached || x.seat.stopped {
 			d = x.srv.cfg.MaxLinger
 		}
 		generation := x.seat.generation

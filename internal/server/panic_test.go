@@ -48,6 +48,7 @@ func TestPanic(t *testing.T) {
 		{work: "typed", argv: long, act: func(_ *client.Cmd, w io.Writer) { io.WriteString(w, "x") }},
 		{work: "signals", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Signal(10) }},
 		{work: "control", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Detach() }},
+		{work: "stop", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Suspend(wait) }},
 		{work: "timeout", argv: long, start: proto.Start{Timeout: ms(100)}},
 		{work: "idle timeout", argv: long, start: proto.Start{Idle: ms(100)}},
 		{work: "settle", argv: leaves, start: proto.Start{Timeout: ms(100), Drain: ms(-1), LeaveRunning: true}},

@@ -21,6 +21,7 @@ type seat struct {
 	newHolder  bool      // no connection of holder was served yet; the streams are an older client's
 	detached   bool      // the client that last had the session asked to leave it running
 	left       time.Time // when the last connection left; zero: none has
+	stopped    bool      // the client's process is stopped, as a shell's job, and the command with it
 
 	superseded chan struct{} // closed when there is a claim newer than the newest, or none is of use
 	link       *link.Link    // of the connection that has the session; nil: none
@@ -123,6 +124,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, from peer) (
 	opened, e := x.occupy(c, l, o)
 	if e == nil {
 		x.logAttached(c, from)
+		x.job.Continue() // a client that connects is not stopped
 	}
 	return opened, e
 }
@@ -189,6 +191,7 @@ func (x *session) occupy(c *claim, l *link.Link, o *proto.Open) (*proto.Opened, 
 		x.job.Reopen()
 		x.seat.newHolder, x.seat.detached = false, false
 	}
+	x.seat.stopped = false
 	x.seat.link, x.seat.released = l, make(chan struct{})
 	c.left = x.seat.left
 	x.expired = false

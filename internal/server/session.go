@@ -217,6 +217,9 @@ func (x *session) control(m any) error {
 			l.Send(&proto.Detached{}) // upon which the client closes
 		}
 		return nil
+	case *proto.Job:
+		x.setStopped(m.Stopped)
+		return nil
 	case *proto.Bye:
 		if !x.acknowledge() {
 			return fmt.Errorf("%w: bye before exit", link.ErrProtocol)
@@ -232,6 +235,27 @@ func (x *session) setDetached() *link.Link {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.seat.detached = true
+	return x.seat.link
+}
+
+// setStopped stops or continues the command with its client's process. It is called on
+// the reader of the link that has the seat.
+func (x *session) setStopped(stopped bool) {
+	if !stopped {
+		x.noteStopped(false)
+		x.job.Continue()
+		return
+	}
+	x.job.Stop()
+	x.noteStopped(true).Send(&proto.Suspended{Linger: proto.MillisOf(x.srv.cfg.MaxLinger)})
+}
+
+// noteStopped notes whether the client's process is stopped, and returns its link.
+func (x *session) noteStopped(stopped bool) *link.Link {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.seat.stopped = stopped
+	x.seat.link.SetStopped(stopped)
 	return x.seat.link
 }
 
@@ -311,6 +335,6 @@ func (x *session) info() proto.Info {
 	return proto.Info{
 		ID: x.id, Name: x.name, State: x.state.String(), PID: x.job.Pid(),
 		Argv: x.argv, ArgvTruncated: x.argvClipped, TTY: x.tty, Started: x.created,
-		Attached: x.seat.link != nil, Detached: x.seat.detached, Exit: x.exit,
+		Attached: x.seat.link != nil, Detached: x.seat.detached, Stopped: x.seat.stopped, Exit: x.exit,
 	}
 }

@@ -32,6 +32,7 @@ type panicking struct{}
 func (panicking) Signal(syscall.Signal) { panic("boom") }
 func (panicking) Resize()               { panic("boom") }
 func (panicking) Suspend()              { panic("boom") }
+func (panicking) Continue()             { panic("boom") }
 
 // With WSEXEC_TEST_PANIC this program makes its terminal raw and panics that way.
 func init() {

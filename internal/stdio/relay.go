@@ -14,6 +14,9 @@ type Session interface {
 	Resize()
 	// Suspend is called before this program is stopped.
 	Suspend()
+	// Continue is called when it goes on after Suspend, unless Signal is called with
+	// CONT.
+	Continue()
 }
 
 // Relay passes the signals that this program gets on to s, until stop is called.

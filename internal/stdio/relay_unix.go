@@ -18,6 +18,7 @@ var relayed = []os.Signal{
 func enableOutput() (undo func()) { return func() {} }
 
 func (t *Terminal) relay(stdin *Input, s Session, signals <-chan os.Signal, quit <-chan struct{}) {
+	continued := false // a stop has ended whose CONT may still come
 	for {
 		var sig os.Signal
 		select {
@@ -35,14 +36,19 @@ func (t *Terminal) relay(stdin *Input, s Session, signals <-chan os.Signal, quit
 			}
 			s.Suspend()
 			t.suspend()
-			if stop() {
-				t.resume(stdin, s) // there may be no CONT
+			if continued = stop(); continued { // CONT may be ignored
+				t.resume(stdin, s)
+				s.Continue()
 			}
 			continue
 		case syscall.SIGCONT:
 			// The command takes no TERM while it is stopped: programs that send TERM
 			// (timeout, systemd, a shell's kill) send CONT after it. So CONT goes on.
 			t.resume(stdin, s)
+			if continued {
+				continued = false
+				continue
+			}
 		case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
 			Hurry()
 		}
@@ -82,8 +88,11 @@ func catchSignals(ch chan<- os.Signal) {
 		signal.Ignore(syscall.SIGQUIT)
 	}
 	caught := relayed
+	if !startedIgnoring(syscall.SIGTSTP) {
+		caught = append(caught, syscall.SIGTSTP)
+	}
 	if anyTerminal() {
-		caught = append(caught, syscall.SIGTSTP, syscall.SIGWINCH)
+		caught = append(caught, syscall.SIGWINCH)
 	}
 	for _, sig := range caught {
 		if !signal.Ignored(sig) {
@@ -92,14 +101,17 @@ func catchSignals(ch chan<- os.Signal) {
 	}
 }
 
-// DieInterrupted ends this program as SIGINT ends one, by which a shell knows that
-// its loop is interrupted too (https://www.cons.org/cracauer/sigint.html). It
-// returns where that cannot be done.
-func DieInterrupted() {
+// DieBy ends this program as INT or QUIT ends one, by which a shell knows that its
+// loop is interrupted too (https://www.cons.org/cracauer/sigint.html), or says
+// Quit. It leaves no core: that would be this program's. It returns where that
+// cannot be done.
+func DieBy(sig syscall.Signal) {
 	if os.Getpid() == 1 {
 		return // the kernel discards it (man 7 pid_namespaces)
 	}
-	signal.Reset(syscall.SIGINT)
-	syscall.Kill(os.Getpid(), syscall.SIGINT)
+	if syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) != nil || !setDefault(sig) {
+		return
+	}
+	syscall.Kill(os.Getpid(), sig)
 	time.Sleep(time.Second) // another thread may get it
 }

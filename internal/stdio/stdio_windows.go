@@ -90,8 +90,8 @@ func enableOutput() (undo func()) {
 	return func() { windows.SetConsoleMode(h, mode) }
 }
 
-// DieInterrupted does nothing: no signal ends a program here.
-func DieInterrupted() {}
+// DieBy does nothing: no signal ends a program here.
+func DieBy(syscall.Signal) {}
 
 func catchSignals(ch chan<- os.Signal) { signal.Notify(ch, os.Interrupt, syscall.SIGTERM) }
 

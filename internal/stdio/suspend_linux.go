@@ -25,11 +25,11 @@ func stop() (continued bool) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var runtimes, kernels sigaction // the zero value is SIG_DFL
-	if setAction(&kernels, &runtimes) != 0 {
+	if action(syscall.SIGTSTP, &kernels, &runtimes) != 0 {
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		return false
 	}
-	defer setAction(&runtimes, nil)
+	defer action(syscall.SIGTSTP, &runtimes, nil)
 	var tstp, mask unix.Sigset_t
 	tstp.Val[0] = 1 << (unix.SIGTSTP - 1)
 	if unix.PthreadSigmask(unix.SIG_UNBLOCK, &tstp, &mask) == nil { // this program may have been started with it blocked
@@ -38,14 +38,31 @@ func stop() (continued bool) {
 	return unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP) == nil
 }
 
-// A sigaction is the kernel's, whatever its layout and size here.
-type sigaction [128]byte
+// A sigaction is the kernel's, whatever its layout and size here. Its handler comes
+// first, but for mips.
+type sigaction [16]uintptr
 
-func setAction(action, old *sigaction) syscall.Errno {
+// action is rt_sigaction(2).
+func action(sig syscall.Signal, new, old *sigaction) syscall.Errno {
 	const setSize = 8 // of the kernel's sigset_t, but for mips
-	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP),
-		uintptr(unsafe.Pointer(action)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
+	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
+		uintptr(unsafe.Pointer(new)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
 	return errno
+}
+
+// startedIgnoring reports whether this program was started to ignore a signal which
+// the runtime leaves alone until signal.Notify, such as TSTP (_SigDefault in
+// runtime/sigtab_linux_generic.go).
+func startedIgnoring(sig syscall.Signal) bool {
+	const ignore = 1 // SIG_IGN
+	var now sigaction
+	return action(sig, nil, &now) == 0 && now[0] == ignore
+}
+
+// setDefault gives a signal the kernel's default action. signal.Reset gives QUIT that
+// of the runtime, which prints stacks and exits.
+func setDefault(sig syscall.Signal) bool {
+	return action(sig, new(sigaction), nil) == 0 // the zero value is SIG_DFL
 }
 
 // isOrphaned reports whether no process of this session could continue this program,

@@ -4,6 +4,7 @@ package stdio
 
 import (
 	"os"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,4 +25,16 @@ func isOrphaned() bool {
 	ours, err := unix.Getsid(0)
 	parents, perr := unix.Getsid(os.Getppid())
 	return err == nil && (perr != nil || ours != parents)
+}
+
+// startedIgnoring is false: the runtime does not say which action TSTP had.
+func startedIgnoring(syscall.Signal) bool { return false }
+
+// setDefault gives a signal the kernel's default action. For QUIT it cannot be had
+// here: signal.Reset gives that of the runtime, which prints stacks and exits.
+func setDefault(sig syscall.Signal) bool {
+	if sig == syscall.SIGINT {
+		signal.Reset(sig)
+	}
+	return sig == syscall.SIGINT
 }
