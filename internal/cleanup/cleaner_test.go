@@ -51,7 +51,12 @@ func marked(t testing.TB, mark string) (pids []int) {
 		t.Fatal(err)
 	}
 	for _, p := range ps {
-		if b, _ := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); p.Name != "setsid" && p.Name != "nohup" && p.Name != "env" && bytes.HasSuffix(b, []byte("\x00"+mark+"\x00")) {
+		// One read tells both: the list has the name that a process had before
+		// its exec, and a setsid that was taken for its sleep was not there for
+		// the next look.
+		b, _ := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline")
+		name, _, _ := bytes.Cut(b, []byte{0})
+		if !slices.Contains([]string{"setsid", "nohup", "env"}, filepath.Base(string(name))) && bytes.HasSuffix(b, []byte("\x00"+mark+"\x00")) {
 			pids = append(pids, p.Pid)
 		}
 	}
