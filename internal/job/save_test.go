@@ -301,6 +301,9 @@ func TestSaveRunning(t *testing.T) {
 				}
 				j = next
 				saves++
+				if j.isOver() { // its command was reaped before it was written down
+					break
+				}
 				if j.Pid() != pid {
 					t.Fatalf("the command is %d, and was %d", j.Pid(), pid)
 				}
