@@ -511,8 +511,10 @@ func TestTakeoverFromStoppedClient(t *testing.T) {
 	begin := time.Now()
 	id := s.only(t).ID
 	r := capture(t, s.wsexec("attach", id))
-	if d := time.Since(begin); d > 6*time.Second {
-		t.Errorf("the takeover and the output took %v, want at most 1s and the time of the output", d)
+	// A server that waited for the stopped client would do so for twice the
+	// keepalive, 30 s. 20 MB take seconds on a machine that does other things.
+	if d := time.Since(begin); d > patience {
+		t.Errorf("the takeover and the output took %v", d)
 	}
 	if r.status != 3 {
 		t.Errorf("got %v, want status 3", r)
