@@ -120,7 +120,7 @@ func TestLongJobIsNotForgotten(t *testing.T) {
 	s.awaitEnded(t, 3)
 	s.touch(t, "long")
 	eventually(t, patience, "one was forgotten", func() error {
-		if !strings.Contains(s.log.String(), "forgotten, since there are more") {
+		if !strings.Contains(s.log.String(), "reason=\"more sessions have ended") {
 			return errors.New("the log has no word of it")
 		}
 		return nil
