@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -49,7 +50,13 @@ func listen(o *options) (_ *listeners, err error) {
 	}
 	for _, a := range addrs {
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
-			err := ls.unix(strings.TrimPrefix(path, "//"))
+			path = strings.TrimPrefix(path, "//")
+			if own, err := paths.StateDir(); err == nil && path == paths.Socket(own) {
+				if _, err := stateDir(); err != nil {
+					return nil, err
+				}
+			}
+			err := ls.unix(path)
 			if errors.Is(err, errInUse) && ls.byDefault {
 				err = fmt.Errorf("%w; that is yours, which wsexec run uses", err)
 			} else if errors.Is(err, errInUse) {
@@ -248,12 +255,20 @@ func (ls *listeners) announce(log *serverLog) {
 		access = "token for TCP in " + ls.tokenFile
 		attrs = append(attrs, "token_file", ls.tokenFile)
 	}
-	try := "wsexec run"
+	log.tell(slog.LevelInfo, []string{ls.where(), access, "try: " + ls.try()}, "listening", attrs...)
+}
+
+// try is a command that runs on this server.
+func (ls *listeners) try() string {
+	words := "wsexec run"
 	if !ls.byDefault {
-		try += " --server " + shellWord(ls.urls[0])
+		words += " --server " + shellWord(ls.urls[0])
 		if ls.tokenFile != "" {
-			try += " --token-file " + shellWord(ls.tokenFile)
+			words += " --token-file " + shellWord(ls.tokenFile)
+		}
+		if u, err := url.Parse(ls.urls[0]); err == nil && u.Scheme == "ws" && !trust.IsLoopback(u.Hostname()) {
+			words += " --insecure-plaintext"
 		}
 	}
-	log.tell(slog.LevelInfo, []string{ls.where(), access, "try: " + try + " -- uname -a"}, "listening", attrs...)
+	return words + " -- uname -a"
 }

@@ -108,6 +108,7 @@ var outcomeTests = []struct {
 	{name: "usage of attach", err: &usageError{err: errOneSession}, c: circumstances{verb: "attach"}, status: 125, origin: fromUsage, texts: "0 attach takes one session: its id, a unique prefix of it, or its name | wsexec attach --help"},
 	// This machine.
 	{name: "a token for all to see", err: &client.LocalError{Op: opTokenFile, Err: &exposedError{"/a b", 0o644}}, status: 125, origin: fromLocal, texts: "0 token file: /a b can be read or written by others (mode 0644) | chmod 600 '/a b'"},
+	{name: "no home directory", err: &client.LocalError{Op: opFindServer, Err: errors.New("no directory")}, status: 125, origin: fromLocal, texts: "0 find your server: no directory | name one: --server URL"},
 	// The server's last word.
 	{name: "not found", err: &client.Error{Code: client.CodeCommandNotFound, Title: `"x": command not found in PATH`, Detail: "PATH is /bin", Status: 127}, status: 127, origin: fromServerEnd, texts: `0 "x": command not found in PATH | wsexec run -v shows the PATH`},
 	{name: "not found, with -v", err: &client.Error{Code: client.CodeCommandNotFound, Title: `"x": command not found in PATH`, Detail: "PATH is /bin", Status: 127}, c: circumstances{verbose: true}, status: 127, origin: fromServerEnd, texts: `0 "x": command not found in PATH: PATH is /bin`},
@@ -134,7 +135,7 @@ var outcomeTests = []struct {
 	{name: "checksum", err: &client.Error{Code: proto.CodeChecksum, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "internal", err: &client.Error{Code: proto.CodeInternal, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	// The connection.
-	{name: "no server", err: &noServerError{"/s"}, status: 125, origin: fromTransport, texts: "0 no server: none was named, and none of yours runs here (no socket /s) | start one with: wsexec-server"},
+	{name: "no server", err: &noServerError{"/s"}, status: 125, origin: fromTransport, texts: "0 no server: none was named, and none of yours runs here (no socket /s) | start one with: wsexec-server; or name one: --server URL"},
 	{name: "lost", err: client.ErrLost, status: 125, origin: fromTransport, texts: "0 connection lost for good"},
 	{name: "lost, and the session lives", err: client.ErrLost, until: later, status: 125, origin: fromTransport, texts: "0 connection lost for good | the session may go on; wsexec attach abc"},
 	{name: "lost, and the session is over", err: client.ErrLost, until: now.Add(-1), status: 125, origin: fromTransport, texts: "0 connection lost for good"},

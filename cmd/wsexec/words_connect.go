@@ -333,5 +333,5 @@ func plaintextToken(e *plaintextError) message {
 }
 
 func noServer(e *noServerError) message {
-	return failure(e.Error(), "start one with: wsexec-server")
+	return failure(e.Error(), "start one with: wsexec-server; or name one: --server URL")
 }

@@ -21,8 +21,11 @@ func runAgain(w where) string { return "wsexec run " + w.flags() }
 func localFailure(err error) message {
 	var unsafe *trust.Error
 	var exposed *exposedError
+	var local *client.LocalError
 	hint := ""
 	switch {
+	case errors.As(err, &local) && local.Op == opFindServer:
+		hint = "name one: --server URL"
 	case errors.As(err, &exposed):
 		hint = "chmod 600 " + shellWord(exposed.path)
 	case errors.As(err, &unsafe) && unsafe.Remedy() != "":

@@ -192,18 +192,18 @@ func distance(a, b string) int {
 
 // The errors of package flag, and those of package cli for a variable
 // (v2.27.7, flag_*.go), which have no types.
-var (
-	badValue    = regexp.MustCompile(`^invalid value ("(?:[^"\\]|\\.)*") for flag -(\S+): (.*)$`)
-	badVariable = regexp.MustCompile(`^could not parse ("(?:[^"\\]|\\.)*") (?:as \w+ value )?from environment variable ("\S+") (?:as value )?for flag \S+: (.*)$`)
+const (
+	badValue    = `^invalid value ("(?:[^"\\]|\\.)*") for flag -(\S+): (.*)$`
+	badVariable = `^could not parse ("(?:[^"\\]|\\.)*") (?:as \w+ value )?from environment variable ("\S+") (?:as value )?for flag \S+: (.*)$`
 )
 
 // Explain is an error of package cli for a value, which names the flag or the
 // variable as it is typed.
 func Explain(err error) error {
 	name, value, why := "", "", ""
-	if m := badValue.FindStringSubmatch(err.Error()); m != nil {
+	if m := regexp.MustCompile(badValue).FindStringSubmatch(err.Error()); m != nil {
 		name, value, why = "--"+m[2], m[1], m[3]
-	} else if m := badVariable.FindStringSubmatch(err.Error()); m != nil {
+	} else if m := regexp.MustCompile(badVariable).FindStringSubmatch(err.Error()); m != nil {
 		name, value, why = strings.Trim(m[2], `"`), m[1], m[3]
 	} else {
 		return err

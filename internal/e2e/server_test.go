@@ -533,6 +533,26 @@ func TestServerVariables(t *testing.T) {
 	s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
 }
 
+// The state directory was made for the socket that nobody named, and not for the
+// same one by its name.
+func TestOwnSocketByName(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	if err := os.RemoveAll(s.state + "/wsexec"); err != nil {
+		t.Fatal(err)
+	}
+	sock := s.state + "/wsexec/sock"
+	s.start(t, serverOptions{bare: true, args: []string{"--listen", "unix:" + sock}})
+	eventually(t, patience, "the server listens", func() error {
+		c, err := net.Dial("unix", sock)
+		if err != nil {
+			return fmt.Errorf("%w; it says %s", err, s.log.String())
+		}
+		return c.Close()
+	})
+	s.run(t, "--server", "unix:"+sock, "echo", "hi").want(t, 0, "hi\n", "")
+}
+
 func TestServerHelp(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, serverOptions{bare: true, args: []string{"--help"}})

@@ -552,17 +552,17 @@ func TestEscapeHangsUp(t *testing.T) {
 func TestEscapeDetaches(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	c := s.terminal(t, "sh", "-c", "stty -echo; echo ready; exec cat")
+	c := s.terminal(t, "--name", "work", "sh", "-c", "stty -echo; echo ready; exec cat")
 	c.expect(t, "ready\r\n")
 	c.awaitRaw(t)
 	c.send(t, "~deploy/bin/x\r~data\r")
 	c.expect(t, "~deploy/bin/x\r\n~data\r\n")
 	c.send(t, "~&")
-	if shown := c.wantStatus(t, 0); !strings.Contains(shown, "wsexec: detached\r\nwsexec: hint: wsexec attach ") {
+	if shown := c.wantStatus(t, 0); !strings.Contains(shown, "wsexec: detached\r\nwsexec: hint: wsexec attach work\r\n") {
 		t.Errorf("the terminal shows %s", quote(shown))
 	}
 	s.awaitState(t, "detached")
-	c = s.onTerminal(t, clientBin, "attach", s.only(t).ID)
+	c = s.onTerminal(t, clientBin, "attach", "work")
 	c.awaitRaw(t)
 	c.send(t, "~x\r")
 	c.expect(t, "~x\r\n")
