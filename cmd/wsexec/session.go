@@ -125,6 +125,9 @@ func (s *session) run() int {
 	s.cmd.Go = stdio.Go
 	s.cmd.Opened = s.opened
 	s.cmd.Events = s.take
+	if s.stdin != nil {
+		s.cmd.StdinRead = s.stdin.HasRead
+	}
 	if !s.term.PTY() {
 		oneProcessor()
 	}
@@ -139,7 +142,9 @@ func (s *session) run() int {
 	result, err := s.cmd.Run(context.Background())
 	if s.stdin != nil {
 		// First: what is typed from now on is the shell's.
-		s.stdin.GiveBack(result.StdinConsumed)
+		if serr := s.stdin.GiveBack(result.StdinConsumed); serr != nil && err == nil {
+			err = &client.LocalError{Op: opStdin, Err: serr}
+		}
 	}
 	stopWatch()
 	s.term.Restore()
@@ -164,7 +169,7 @@ func (s *session) input() io.ReadCloser {
 		silent, _ := io.Pipe() // nothing comes, and no end
 		return silent
 	}
-	s.stdin = stdio.NewInput(s.term, s.Resize) // in the background no signal says that the size has changed
+	s.stdin = stdio.NewInput(s.term, s.Resize, s.cmd.AskStdinRead) // Resize: in the background no signal says that the size has changed
 	if s.escape == 0 || !stdio.IsTerminal(0) {
 		return s.stdin
 	}

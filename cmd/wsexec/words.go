@@ -134,6 +134,7 @@ const (
 	opTerminal   = "terminal"
 	opStdout     = "write stdout"
 	opWithParent = "--with-parent on"
+	opStdin      = "stdin"
 )
 
 // plaintextError: a token would go to another machine in clear text.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsexec/internal/client"
+	"wsexec/internal/stdio"
 	"wsexec/internal/trust"
 )
 
@@ -26,6 +27,8 @@ func localFailure(err error) message {
 	switch {
 	case errors.As(err, &local) && local.Op == opFindServer:
 		hint = "name one: --server URL"
+	case errors.Is(err, stdio.ErrShared):
+		return failure(opStdin+": "+stdio.ErrShared.Error(), "wsexec run -n leaves it to that process")
 	case errors.As(err, &exposed):
 		hint = "chmod 600 " + shellWord(exposed.path)
 	case errors.As(err, &unsafe) && unsafe.Remedy() != "":

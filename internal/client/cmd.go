@@ -53,6 +53,9 @@ type Cmd struct {
 	// Opened, if not nil, is called once, when the command is known to run and
 	// before anything is read or written.
 	Opened func(Opened)
+	// StdinRead, if not nil, is called with the number of bytes of Stdin that the
+	// command has read, in answer to AskStdinRead. It must not block.
+	StdinRead func(n int64)
 	// Events, if not nil, is called with each [Event], by Run or by a goroutine
 	// of Run's. What comes after the event waits for Events to return.
 	Events func(Event)
@@ -98,6 +101,11 @@ func (c *Cmd) Signal(n int) { c.session().relay.signal(n) }
 
 // Resize gives the command's terminal another size.
 func (c *Cmd) Resize(size Winsize) { c.session().resize(size) }
+
+// AskStdinRead has StdinRead called once, when the command has read n bytes of
+// Stdin, unless it exits before. n is no more than was read of Stdin, and the
+// answer comes before the next question.
+func (c *Cmd) AskStdinRead(n int64) { c.session().askRead(n) }
 
 // Hangup has the server end the session, at once or with the next connection.
 // Run returns with the command's end, and gives up after a second; at once if the

@@ -179,6 +179,8 @@ func (c *connector) control(m any) error {
 			} else {
 				err = c.s.setExit(m)
 			}
+		case *proto.Read:
+			err = c.s.setRead(m)
 		case *proto.Detached:
 			// Nothing follows these two messages: the reader may wait.
 			c.s.relay.haltOutputs()

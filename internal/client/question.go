@@ -16,6 +16,7 @@ type question struct {
 	firstTry  bool          // start was never sent before this connection
 	detaching bool          // detach was sent, or will be on the next connection
 	stopping  bool          // job with stopped true was sent, or will be
+	read      int64         // the offset of stdin that read asked about; negative: it did not, or is answered
 	answered  bool          // opened has come on this connection
 }
 
@@ -37,6 +38,8 @@ type question struct {
 //	              start                                    have been detached
 //	detached      detach was sent                          detach was sent
 //	suspended     job with stopped true was sent           job with stopped true was sent
+//	read          read was sent and is not answered,       the same
+//	              with at least the offset asked about
 //	exit          after the END of both outputs; each time the same
 //	  .reason     timeout, idle-timeout only if start      any
 //	              has that time
@@ -63,6 +66,11 @@ func (q *question) allows(m any) error {
 	case *proto.Suspended:
 		if !q.stopping {
 			return errors.New("suspended, which was not asked for")
+		}
+		return nil
+	case *proto.Read:
+		if q.read < 0 || m.Stdin < q.read {
+			return fmt.Errorf("read of %d bytes, which was not asked for", m.Stdin)
 		}
 		return nil
 	case *proto.Error:

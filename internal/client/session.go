@@ -55,13 +55,15 @@ type session struct {
 	stopped    bool
 	wasStopped bool                 // since ever
 	suspended  chan<- time.Duration // takes the server's answer, its linger; nil: none is awaited
+	// readAsked is the offset of stdin that the server is to answer for, -1: none.
+	readAsked int64
 	// The message was sent, or will be on the next connection. Both may be
 	// true: a user may hang up when a detach takes long.
 	detachAsked, hangupAsked bool
 }
 
 func newSession(c *Cmd) *session {
-	s := &session{cmd: c, size: c.Size}
+	s := &session{cmd: c, size: c.Size, readAsked: -1}
 	if c.Start != nil {
 		s.start = c.Start.message()
 	}
@@ -97,7 +99,7 @@ type fatal struct{ error }
 func (s *session) question() *question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked, stopping: s.wasStopped}
+	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked, stopping: s.wasStopped, read: s.readAsked}
 }
 
 // agreeOnGaps makes the outputs accept gaps if the server was allowed to drop
@@ -124,6 +126,9 @@ func (s *session) setLink(l *link.Link, m *proto.Opened, afterLoss bool) {
 	}
 	if s.size != nil && m.TTY {
 		l.Send(&proto.Resize{Winsize: proto.Winsize(*s.size)})
+	}
+	if s.readAsked >= 0 {
+		l.Send(&proto.Read{Stdin: s.readAsked})
 	}
 	if s.hangupAsked {
 		l.Send(&proto.Hangup{})

@@ -119,14 +119,15 @@ type Job struct {
 	proc *cleanup.Group // nil if the command could not be started
 	dir  string         // the command's directory where that is not the one asked for
 
-	mu     sync.Mutex
-	phase  Phase
-	reason string      // of the first End, if the command had not ended by then
-	buried bool        // something of the job has panicked
-	saved  bool        // Save has succeeded
-	feeder *feeder     // the newest
-	exit   *proto.Exit // set before Ended
-	lost   bool        // output of a pump that had ended before Restore was thrown away
+	mu       sync.Mutex
+	phase    Phase
+	reason   string        // of the first End, if the command had not ended by then
+	buried   bool          // something of the job has panicked
+	saved    bool          // Save has succeeded
+	feeder   *feeder       // the newest
+	question *readQuestion // the newest; nil: none, or it is answered
+	exit     *proto.Exit   // set before Ended
+	lost     bool          // output of a pump that had ended before Restore was thrown away
 }
 
 // stdinWindow is how far a client's stdin may run ahead of the command at first.

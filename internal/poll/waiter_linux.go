@@ -125,6 +125,9 @@ func (w *Waiter) Wait(try func(fd int) bool) error {
 	}
 }
 
+// Try calls try once, and does not wait.
+func (w *Waiter) Try(try func(fd int)) error { return Control(w.raw, try) }
+
 // Sleep waits until the deadline or Close, and returns as Wait does.
 func (w *Waiter) Sleep() error {
 	return waitError(w.epoll.Read(func(uintptr) bool { return false }))

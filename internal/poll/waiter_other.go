@@ -51,6 +51,9 @@ func (w *Waiter) Wait(try func(fd int) bool) error {
 	return waitError(do(func(fd uintptr) bool { return try(int(fd)) }))
 }
 
+// Try calls try once, and does not wait.
+func (w *Waiter) Try(try func(fd int)) error { return Control(w.raw, try) }
+
 // Sleep waits until the deadline or the file's Close, and returns as Wait does.
 func (w *Waiter) Sleep() error { return w.Wait(func(int) bool { return false }) }
 

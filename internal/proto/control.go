@@ -131,6 +131,14 @@ type Suspended struct {
 
 func (s *Suspended) check() error { return inRange("linger", s.Linger, 0, maxMillis) }
 
+// Read is, from the client, the question when the command has read Stdin bytes of
+// stdin, and, from the server, the answer, how many it has read by then.
+type Read struct {
+	Stdin int64 `json:"stdin"`
+}
+
+func (r *Read) check() error { return inRange("stdin", r.Stdin, 0, MaxOffset) }
+
 // Exit says how the command ended: with Code, or by Signal (a Linux number),
 // and then Code is nil. Reason is empty if it ended by itself. Stdin is the
 // number of bytes of stdin that it consumed.

@@ -51,6 +51,7 @@ func examples() []struct {
 		{&Suspended{Linger: 3600000}, `{"type":"suspended","linger":3600000}`},
 		{&Hangup{}, `{"type":"hangup"}`},
 		{&Bye{}, `{"type":"bye"}`},
+		{&Read{Stdin: MaxOffset}, `{"type":"read","stdin":9007199254740991}`},
 		{&Exit{Code: intp(0)}, `{"type":"exit","code":0,"stdin":0}`},
 		{&Exit{Signal: 11, Core: true, Reason: ReasonTimeout, Stdin: 3, LeftBehind: []Process{{PID: 5, Name: "yes", Holding: true}, {PID: 6, Name: "cat", Running: true}}},
 			`{"type":"exit","signal":11,"core":true,"reason":"timeout","stdin":3,"left_behind":[{"pid":5,"name":"yes","holding":true},{"pid":6,"name":"cat","running":true}]}`},

@@ -25,6 +25,7 @@ var controlTypes = map[string]reflect.Type{
 	"bye":       reflect.TypeFor[Bye](),
 	"exit":      reflect.TypeFor[Exit](),
 	"error":     reflect.TypeFor[Error](),
+	"read":      reflect.TypeFor[Read](),
 }
 
 // typeOf is the type on the wire of a control message.

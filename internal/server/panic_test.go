@@ -49,6 +49,7 @@ func TestPanic(t *testing.T) {
 		{work: "signals", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Signal(10) }},
 		{work: "control", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Detach() }},
 		{work: "stop", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Suspend(wait) }},
+		{work: "read", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.AskStdinRead(1) }},
 		{work: "timeout", argv: long, start: proto.Start{Timeout: ms(100)}},
 		{work: "idle timeout", argv: long, start: proto.Start{Idle: ms(100)}},
 		{work: "settle", argv: leaves, start: proto.Start{Timeout: ms(100), Drain: ms(-1), LeaveRunning: true}},

@@ -252,6 +252,7 @@ func (x *session) detachStreams() (released chan struct{}, st state, detached bo
 	}
 	x.job.Stdin.Detach()
 	x.job.Signals.Detach()
+	x.job.UnaskRead()
 	x.seat.link, x.seat.left = nil, time.Now()
 	x.setDrop()
 	x.linger()

@@ -212,6 +212,9 @@ func (x *session) control(m any) error {
 	case *proto.Hangup:
 		x.end(proto.ReasonHangup)
 		return nil
+	case *proto.Read:
+		x.askRead(m.Stdin)
+		return nil
 	case *proto.Detach:
 		if l := x.setDetached(); l != nil {
 			l.Send(&proto.Detached{}) // upon which the client closes
@@ -227,6 +230,17 @@ func (x *session) control(m any) error {
 		return link.ErrBye
 	}
 	return fmt.Errorf("%w: %T is not for a server in a session", link.ErrProtocol, m)
+}
+
+// askRead has the client told when the command has read enough bytes of stdin.
+// Only this connection of the client gets the answer.
+func (x *session) askRead(enough int64) {
+	x.mu.Lock()
+	l := x.seat.link
+	x.mu.Unlock()
+	if l != nil {
+		x.job.AskRead(enough, func(read int64) { l.Send(&proto.Read{Stdin: read}) })
+	}
 }
 
 // setDetached notes that the client leaves the session running, and returns its

@@ -36,7 +36,7 @@ func init() {
 		os.Exit(0)
 	case "job":
 	}
-	in := NewInput(NewTerminal(), func() {})
+	in := NewInput(NewTerminal(), func() {}, nil)
 	if in.reopened == nil {
 		fmt.Println("skip")
 		os.Exit(0)

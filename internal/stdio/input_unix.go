@@ -15,20 +15,23 @@ import (
 )
 
 // Input reads descriptor 0, whose flags are the shell's, too: it is never made
-// non-blocking. A terminal or a pipe is opened once more, with flags of its own,
-// where the system can do that. For every other file a Read waits by poll(2), which
-// a pipe wakes up.
+// non-blocking. A pipe or a socket is only looked at at first, see peek. A terminal
+// or a pipe is opened once more, with flags of its own, where the system can do
+// that. For every other file a Read waits by poll(2), which a pipe wakes up.
 type Input struct {
 	term     *Terminal
-	onRaw    func()       // called by a Read that has made the terminal raw
-	reopened *poll.Waiter // of the file that was opened once more; nil: none
-	wake     [2]int       // without reopened: a pipe; a byte in it makes a Read look around
-	keys     bool         // the terminal gave single keys when this program started
+	onRaw    func()        // called by a Read that has made the terminal raw
+	ask      func(n int64) // asks for HasRead, once the command has read n bytes
+	reopened *poll.Waiter  // of the file that was opened once more; nil: none
+	wake     [2]int        // without reopened: a pipe; a byte in it makes a Read look around
+	keys     bool          // the terminal gave single keys when this program started
 	regular  bool
 	terminal bool
+	opens    bool // it can be opened once more
 	own      bool // the last Read has looked around: the input is not foreign
 
-	mu         sync.Mutex // held while reading a regular file, never while waiting
+	mu         sync.Mutex // held while reading a regular file or looking at a pipe, never while waiting
+	peek       *peek      // nil: stdin is read
 	closed     bool
 	lookNow    bool  // the next Read looks around at once
 	deadlined  bool  // reopened has a deadline
@@ -36,9 +39,10 @@ type Input struct {
 }
 
 // NewInput makes the one Input of the program. It calls onRaw when a Read has
-// found this program in the foreground again and made the terminal raw.
-func NewInput(term *Terminal, onRaw func()) *Input {
-	in := &Input{term: term, onRaw: onRaw, wake: [2]int{-1, -1}}
+// found this program in the foreground again and made the terminal raw, and ask
+// when it has to know that the command has read n bytes: HasRead is the answer.
+func NewInput(term *Terminal, onRaw func(), ask func(n int64)) *Input {
+	in := &Input{term: term, onRaw: onRaw, ask: ask, wake: [2]int{-1, -1}}
 	var st unix.Stat_t
 	if unix.Fstat(0, &st) == nil {
 		in.regular = st.Mode&unix.S_IFMT == unix.S_IFREG
@@ -48,11 +52,21 @@ func NewInput(term *Terminal, onRaw func()) *Input {
 		}
 		// On purpose, if it is also the terminal of stdout: stty raw; wsexec run -T ...
 		in.keys = in.terminal && IsTerminal(1) && !inBackground(0) && !termios.Canonical(0)
-		if in.terminal || st.Mode&unix.S_IFMT == unix.S_IFIFO {
-			if w, err := reopenInput(0); err == nil {
-				in.reopened = w
-				return in
-			}
+		in.opens = in.terminal || st.Mode&unix.S_IFMT == unix.S_IFIFO
+	}
+	var err error
+	if in.peek, err = newPeek(0); err != nil {
+		in.open()
+	}
+	return in
+}
+
+// open prepares for reading.
+func (in *Input) open() {
+	if in.opens {
+		if w, err := reopenInput(0); err == nil {
+			in.reopened = w
+			return
 		}
 	}
 	if err := unix.Pipe(in.wake[:]); err == nil {
@@ -60,7 +74,6 @@ func NewInput(term *Terminal, onRaw func()) *Input {
 		unix.CloseOnExec(in.wake[1])
 		unix.SetNonblock(in.wake[1], true)
 	}
-	return in
 }
 
 // Read waits for input and reads it. After Close it returns io.ErrClosedPipe.
@@ -68,9 +81,12 @@ func NewInput(term *Terminal, onRaw func()) *Input {
 // Input that is typed for another program is left to that, see foreign.
 func (in *Input) Read(p []byte) (n int, err error) {
 	for {
-		if in.reopened != nil {
+		switch {
+		case in.peek != nil:
+			n, err = in.readPeeked(p)
+		case in.reopened != nil:
 			n, err = in.readReopened(p)
-		} else {
+		default:
 			n, err = in.readPolled(p)
 		}
 		switch {
@@ -105,6 +121,14 @@ func (in *Input) readReopened(p []byte) (n int, err error) {
 	if !in.own {
 		in.reopened.Sleep()
 		return 0, unix.EAGAIN
+	}
+	if !in.terminal {
+		// A FIFO that was opened when its last writer had gone has ended, and no
+		// event says so (fs/pipe.c, fifo_open).
+		in.reopened.Try(func(fd int) { n, err = poll.Read(fd, p) })
+		if err != unix.EAGAIN {
+			return n, err
+		}
 	}
 	werr := in.reopened.Wait(func(fd int) bool {
 		if in.keysOfOther() {
@@ -220,10 +244,13 @@ func (in *Input) lookAround() {
 
 // interrupt ends the wait of a Read, or of the next one. in.mu is held.
 func (in *Input) interrupt() {
-	if in.reopened != nil {
+	switch {
+	case in.peek != nil:
+		in.peek.SetDeadline(time.Now())
+	case in.reopened != nil:
 		in.lookNow, in.deadlined = true, true
 		in.reopened.SetDeadline(time.Now())
-	} else {
+	default:
 		unix.Write(in.wake[1], []byte{0})
 	}
 }
@@ -250,15 +277,20 @@ func (in *Input) Close() error {
 	return nil
 }
 
-// GiveBack closes the Input and, if it is a regular file, sets that back to where
-// the command stopped reading, so that the next program reads on there. The command
-// consumed that many bytes. More may have been read than were ever sent: the last
-// piece can have been read while the command ended.
-func (in *Input) GiveBack(consumed int64) {
+// GiveBack closes the Input and leaves what the command did not read, which read
+// that many bytes, to the next program. A regular file is set back to there: more
+// may have been read than were ever sent, since the last piece can have been read
+// while the command ended. Out of a pipe or a socket that was only looked at, what
+// the command read is taken. It fails with [ErrShared].
+func (in *Input) GiveBack(consumed int64) error {
 	in.Close()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.regular && in.bytesTaken > consumed {
 		unix.Seek(0, consumed-in.bytesTaken, io.SeekCurrent)
 	}
+	if in.peek != nil {
+		return in.peek.takeUpTo(consumed)
+	}
+	return nil
 }

@@ -22,7 +22,7 @@ type Input struct {
 }
 
 // NewInput makes the one Input of the program.
-func NewInput(*Terminal, func()) *Input { return &Input{closed: make(chan struct{})} }
+func NewInput(*Terminal, func(), func(int64)) *Input { return &Input{closed: make(chan struct{})} }
 
 func (in *Input) Read(p []byte) (int, error) {
 	select {
@@ -41,13 +41,20 @@ func (in *Input) Close() error {
 	return nil
 }
 
+// ErrShared is no error here: no pipe is looked at.
+var ErrShared = errors.New("another process reads the same pipe")
+
+// HasRead does nothing: nothing was asked.
+func (in *Input) HasRead(int64) {}
+
 // GiveBack closes the Input and sets a regular file back to where the command,
 // which consumed that many bytes, stopped reading.
-func (in *Input) GiveBack(consumed int64) {
+func (in *Input) GiveBack(consumed int64) error {
 	in.Close()
 	if st, err := os.Stdin.Stat(); err == nil && st.Mode().IsRegular() && in.bytesTaken.Load() > consumed {
 		os.Stdin.Seek(consumed-in.bytesTaken.Load(), io.SeekCurrent)
 	}
+	return nil
 }
 
 // inBackground: there are no background jobs here.

@@ -1,0 +1,63 @@
+package job
+
+import "time"
+
+// A readQuestion is a question: how much of stdin the command has read, once that is
+// enough.
+type readQuestion struct {
+	enough int64 // bytes
+	answer func(read int64)
+	wait   time.Duration // until the next look
+}
+
+// Bounds of how often the command's pipe is looked at: no event tells that some of
+// it was read.
+const (
+	readCheckMin = 200 * time.Microsecond
+	readCheckMax = 250 * time.Millisecond
+)
+
+// AskRead calls answer once, when the command has read that many bytes of
+// stdin. The newest question counts, until UnaskRead. Once the command has
+// exited, the exit answers it.
+func (j *Job) AskRead(enough int64, answer func(read int64)) {
+	q := &readQuestion{enough: enough, answer: answer, wait: readCheckMin}
+	j.mu.Lock()
+	j.question = q
+	j.mu.Unlock()
+	j.lookAtStdin(q)
+}
+
+// UnaskRead gives up the question.
+func (j *Job) UnaskRead() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.question = nil
+}
+
+func (j *Job) lookAtStdin(q *readQuestion) {
+	if read, enough := j.hasRead(q); enough {
+		q.answer(read)
+	}
+}
+
+// hasRead returns how much the command has read, if that is enough for q.
+// Otherwise it has the pipe looked at again, if q is still the question.
+func (j *Job) hasRead(q *readQuestion) (read int64, enough bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.question != q || j.phase >= Exited || j.buried || j.saved {
+		return 0, false
+	}
+	if !isClosed(j.suspended) {
+		read = j.fed.Load() // first: what is written in between counts as unread
+		read -= int64(j.proc.Unread())
+	}
+	if read >= q.enough {
+		j.question = nil
+		return read, true
+	}
+	j.after("read", q.wait, func() { j.lookAtStdin(q) })
+	q.wait = min(2*q.wait, readCheckMax)
+	return 0, false
+}

@@ -1,0 +1,446 @@
+package stdio
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A kind of stdin that another program can go on with.
+type lent struct {
+	name string
+	make func(t *testing.T) (r, w int)
+}
+
+func pipeOf(size int) func(t *testing.T) (r, w int) {
+	return func(t *testing.T) (int, int) {
+		var p [2]int
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, size); err != nil {
+			t.Fatal(err)
+		}
+		return p[0], p[1]
+	}
+}
+
+var lents = []lent{
+	{"pipe of 4 KiB", pipeOf(4 << 10)},
+	{"pipe", pipeOf(64 << 10)},
+	{"pipe of 1 MiB", pipeOf(1 << 20)},
+	{"fifo", func(t *testing.T) (r, w int) {
+		name := t.TempDir() + "/fifo"
+		if err := unix.Mkfifo(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		both, err := unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(both)
+		if r, err = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+		if w, err = unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+		return r, w
+	}},
+	{"socketpair", func(t *testing.T) (r, w int) {
+		p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p[0], p[1]
+	}},
+	{"tcp", func(t *testing.T) (r, w int) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		a, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		b, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		own := func(c net.Conn) int {
+			f, err := c.(*net.TCPConn).File() // a duplicate, which blocks
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unix.SetNonblock(fd, false)
+			return fd
+		}
+		return own(b), own(a)
+	}},
+}
+
+// asStdin makes fd descriptor 0 until the end of the test.
+func asStdin(t *testing.T, fd int) {
+	t.Helper()
+	was, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Dup2(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fd)
+	t.Cleanup(func() {
+		unix.Dup2(was, 0)
+		unix.Close(was)
+	})
+}
+
+// A far is the other side of an Input: the command that reads what was sent.
+type far struct {
+	in *Input
+
+	mu    sync.Mutex
+	news  sync.Cond
+	sent  []byte
+	ended bool
+	err   error
+	read  int64 // by the command
+	asked int64 // 0: nothing
+	asks  int
+}
+
+func newFar() *far {
+	f := new(far)
+	f.news.L = &f.mu
+	f.in = NewInput(new(Terminal), func() {}, f.ask)
+	return f
+}
+
+func (f *far) ask(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = n
+	f.asks++
+	f.answer()
+}
+
+// answer answers the question if it can. f.mu is held.
+func (f *far) answer() {
+	if n := f.read; f.asked > 0 && n >= f.asked {
+		f.asked = 0
+		go f.in.HasRead(n)
+	}
+}
+
+// relay sends what the Input reads, in pieces of up to that many bytes, until its
+// end.
+func (f *far) relay(piece func() int) (done chan struct{}) {
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			p := make([]byte, piece())
+			n, err := f.in.Read(p)
+			f.mu.Lock()
+			f.sent = append(f.sent, p[:n]...)
+			f.ended, f.err = err != nil, err
+			f.news.Broadcast()
+			f.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return done
+}
+
+// command reads up to n bytes, fewer if there is an end.
+func (f *far) command(n int64, piece func() int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.read < n {
+		for f.read == int64(len(f.sent)) && !f.ended {
+			f.news.Wait()
+		}
+		if f.read == int64(len(f.sent)) {
+			return
+		}
+		f.read = min(n, f.read+int64(piece()), int64(len(f.sent)))
+		f.answer()
+	}
+}
+
+// What a command did not read is there for the next program, to the byte, unless
+// it has read so much that stdin is read ahead. Nothing waits for ever, however
+// full the pipe is, and whoever is slow.
+func TestPeek(t *testing.T) {
+	for _, l := range lents {
+		t.Run(l.name, func(t *testing.T) {
+			for range 20 {
+				seed := rand.Uint64()
+				if err := peekOnce(t, l, rand.New(rand.NewPCG(seed, 0))); err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+			}
+		})
+	}
+}
+
+func peekOnce(t *testing.T, l lent, rnd *rand.Rand) error {
+	size := []int{0, 1, rnd.IntN(20), rnd.IntN(5000), 64 << 10, 64<<10 + 1, rnd.IntN(200_000)}[rnd.IntN(7)]
+	data := make([]byte, size)
+	for i := range data {
+		data[i] = byte(rnd.Uint32())
+	}
+	want := []int{0, 1, rnd.IntN(size + 1), size, size + 1}[rnd.IntN(5)]
+	pieces := func() func() int {
+		own, most := rand.New(rand.NewPCG(rnd.Uint64(), 0)), []int{30, 5000, 64 << 10}[rnd.IntN(3)]
+		return func() int { return 1 + own.IntN(most) }
+	}
+	r, w := l.make(t)
+	asStdin(t, r)
+	flags, _ := unix.FcntlInt(0, unix.F_GETFL, 0)
+	f := newFar()
+	written := make(chan error, 1)
+	go func(p []byte, piece func() int) {
+		defer unix.Close(w)
+		for len(p) > 0 {
+			n, err := unix.Write(w, p[:min(len(p), piece())])
+			if err != nil {
+				written <- err
+				return
+			}
+			p = p[n:]
+		}
+		written <- nil
+	}(data, pieces())
+	relayed := f.relay(pieces())
+	f.command(int64(want), pieces())
+	f.in.Close()
+	<-relayed
+	if err := f.in.GiveBack(f.read); err != nil {
+		return fmt.Errorf("GiveBack: %w", err)
+	}
+	if f.read != int64(min(want, size)) {
+		return fmt.Errorf("of %d bytes the command read %d, want %d: %v", size, f.read, want, f.err)
+	}
+	if !bytes.HasPrefix(data, f.sent) {
+		return errors.New("what was sent is not the beginning of what was written")
+	}
+	taken := int(f.read)
+	if f.in.peek == nil { // it has read ahead
+		if taken = len(f.sent); f.read < peekAhead {
+			return fmt.Errorf("it reads ahead after %d bytes", f.read)
+		}
+	}
+	if now, _ := unix.FcntlInt(0, unix.F_GETFL, 0); now != flags {
+		return fmt.Errorf("the flags of the descriptor were %#x and are %#x", flags, now)
+	}
+	rest, err := io.ReadAll(fdReader(0))
+	if err != nil {
+		return err
+	}
+	// A read that was under way when Close came may have taken bytes which were
+	// read ahead, and not been sent.
+	if f.in.peek != nil && !bytes.Equal(rest, data[taken:]) || !bytes.HasSuffix(data[taken:], rest) {
+		return fmt.Errorf("%d bytes are left, want the last %d of %d", len(rest), size-taken, size)
+	}
+	return <-written
+}
+
+type fdReader int
+
+func (fd fdReader) Read(p []byte) (int, error) {
+	n, err := unix.Read(int(fd), p)
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+// A pipe whose buffers have a byte each is full with 16 bytes. The command, which
+// had read them, and the writer would wait for each other. So they would where no
+// more than one buffer can be looked at: a user may have a bound of pipes.
+func TestPeekFullOfSmallBuffers(t *testing.T) {
+	for name, private := range map[string]int{"all": 64 << 10, "one": 4 << 10} {
+		t.Run(name, func(t *testing.T) {
+			r, w := pipeOf(64 << 10)(t)
+			asStdin(t, r)
+			f := newFar()
+			if _, err := unix.FcntlInt(uintptr(f.in.peek.private[1]), unix.F_SETPIPE_SZ, private); err != nil {
+				t.Fatal(err)
+			}
+			const size = 100
+			sr, sw := pipeOf(64 << 10)(t)
+			defer unix.Close(sr)
+			defer unix.Close(sw)
+			go func() {
+				defer unix.Close(w)
+				for i := range size {
+					unix.Write(sw, []byte{byte(i)})
+					unix.Splice(sr, nil, w, nil, 1, 0) // moves the buffer
+				}
+			}()
+			relayed := f.relay(func() int { return 4096 })
+			f.command(size, func() int { return 4096 })
+			f.in.Close()
+			<-relayed
+			if f.read != size {
+				t.Errorf("%d bytes were read, want %d", f.read, size)
+			}
+			if err := f.in.GiveBack(f.read); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The server is asked only where the pipe may be full.
+func TestPeekAsksSeldom(t *testing.T) {
+	for name, tt := range map[string]struct {
+		write string
+		end   bool
+		most  int
+	}{
+		"few bytes": {"fifteen bytes..", false, 0},
+		"a line":    {"sixteen bytes...", false, 1},
+		"the end":   {"there is no writer that could wait", true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, w := pipeOf(64 << 10)(t)
+			asStdin(t, r)
+			f := newFar()
+			unix.Write(w, []byte(tt.write))
+			if tt.end {
+				unix.Close(w)
+			} else {
+				defer unix.Close(w)
+			}
+			relayed := f.relay(func() int { return 4096 })
+			f.mu.Lock()
+			for len(f.sent) < len(tt.write) || tt.most > 0 && f.asks == 0 && !tt.end {
+				f.mu.Unlock()
+				time.Sleep(time.Millisecond)
+				f.mu.Lock()
+			}
+			f.mu.Unlock()
+			f.in.Close()
+			<-relayed
+			if f.asks > tt.most {
+				t.Errorf("it asked %d times, want %d", f.asks, tt.most)
+			}
+			f.in.GiveBack(0)
+		})
+	}
+}
+
+// Two programs read one pipe. If the command has read what the other one took,
+// that is an error, and nothing more is taken. If it has read nothing, none is
+// wrong.
+func TestPeekShared(t *testing.T) {
+	for _, l := range lents {
+		for _, seen := range []bool{false, true} { // by a Read, before the end
+			for _, read := range []int64{0, 3} {
+				t.Run(fmt.Sprintf("%s,seen=%v,read=%d", l.name, seen, read), func(t *testing.T) {
+					r, w := l.make(t)
+					defer unix.Close(w)
+					asStdin(t, r)
+					f := newFar()
+					unix.Write(w, []byte("one two three four"))
+					p := make([]byte, 100)
+					if n, err := f.in.Read(p); n != 18 || err != nil {
+						t.Fatalf("%d, %v", n, err)
+					}
+					if _, err := io.ReadFull(fdReader(0), make([]byte, 4)); err != nil { // the other program
+						t.Fatal(err)
+					}
+					var err error
+					if seen {
+						f.read = read
+						failed := make(chan error)
+						go func() {
+							_, err := f.in.Read(p)
+							failed <- err
+						}()
+						unix.Write(w, []byte(" five"))
+						if read == 0 {
+							f.in.Close()
+						}
+						want := map[bool]error{true: ErrShared, false: io.ErrClosedPipe}[read > 0]
+						f.mu.Lock()
+						f.read = 18 // more than half, whatever is asked
+						if read == 0 {
+							f.read = 0
+						}
+						f.answer()
+						f.mu.Unlock()
+						if err = <-failed; err != want {
+							t.Fatalf("Read: %v, want %v", err, want)
+						}
+					}
+					want := error(nil)
+					if read > 0 {
+						want = ErrShared
+					}
+					if err = f.in.GiveBack(read); err != want {
+						t.Errorf("GiveBack: %v, want %v", err, want)
+					}
+					left := "two three four"
+					if seen {
+						left += " five"
+					}
+					if n, _ := unix.Read(0, p); string(p[:max(n, 0)]) != left {
+						t.Errorf("%q is left, want %q", p[:max(n, 0)], left)
+					}
+				})
+			}
+		}
+	}
+}
+
+// What a peek cannot look at is read.
+func TestPeekUnfit(t *testing.T) {
+	null, err := os.OpenFile("/dev/null", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	r, w := pipeOf(64 << 10)(t)
+	defer unix.Close(r)
+	defer unix.Close(w)
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	ln, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ln)
+	for name, fd := range map[string]int{"file": int(null.Fd()), "writing end": w, "datagrams": p[0], "not connected": ln, "closed": -1} {
+		if k, err := newPeek(fd); err == nil {
+			k.close()
+			t.Errorf("%s: it is looked at", name)
+		}
+	}
+}
