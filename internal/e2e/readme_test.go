@@ -186,7 +186,7 @@ func document(t *testing.T, name string) string {
 // there.
 func namedTests(t *testing.T, text string) int {
 	t.Helper()
-	named := regexp.MustCompile("`([a-z0-9]+)\\.(Test\\w+)`").FindAllStringSubmatch(text, -1)
+	named := regexp.MustCompile("`([a-z0-9-]+)\\.(Test\\w+)`").FindAllStringSubmatch(text, -1)
 	there := map[string]string{}
 	for _, m := range named {
 		pkg := m[1]

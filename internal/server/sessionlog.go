@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -84,11 +83,8 @@ func (x *session) logLeft(err error, detached bool, p peer) {
 // lossReason is why a connection was lost, without the calls that found it.
 func lossReason(err error) string {
 	var op *net.OpError
-	switch {
-	case errors.As(err, &op):
+	if errors.As(err, &op) {
 		return op.Err.Error()
-	case errors.Is(err, io.EOF):
-		return "the peer has closed the connection"
 	}
 	return strings.TrimPrefix(err.Error(), "connection lost: ")
 }
