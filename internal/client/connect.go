@@ -141,7 +141,7 @@ func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answe
 		return nil, translate(err)
 	}
 	q := c.s.question()
-	q.firstTry = !asked
+	q.firstTry, q.fromKept = !asked, o.Have == nil
 	switch m := m.(type) {
 	case *proto.Error:
 		if err = q.allows(m); err == nil {

@@ -7,6 +7,9 @@ type Opened struct {
 	PID int
 	TTY bool   // the command has a terminal
 	Dir string // where it was started, if its home directory cannot be entered
+	// Screen is for the local terminal, before the first output of a session that is
+	// taken over: the control sequences of the modes which the command has set.
+	Screen string
 }
 
 // A Suspension is what becomes of the session while this process is stopped.

@@ -14,6 +14,7 @@ type question struct {
 	start     *proto.Start  // of run; nil: attach, which asks for nothing in particular
 	opened    *proto.Opened // the first one; nil: none has come
 	firstTry  bool          // start was never sent before this connection
+	fromKept  bool          // open had no have: output begins at the oldest byte that is kept
 	detaching bool          // detach was sent, or will be on the next connection
 	stopping  bool          // job with stopped true was sent, or will be
 	read      int64         // the offset of stdin that read asked about; negative: it did not, or is answered
@@ -33,6 +34,7 @@ type question struct {
 //	  .linger     at most what start says                  any
 //	  .keepalive  at least 100 ms (package proto),         at least 100 ms
 //	              at most what start says
+//	  .screen     none                                     with tty, until opened came
 //	GAP           on_full is drop; or on_full is not       any: the session may have been
 //	              given and detach was sent, or is in      started with on_full drop, or
 //	              start                                    have been detached
@@ -105,6 +107,10 @@ func (q *question) allowsOpened(m *proto.Opened) error {
 		return errors.New("opened says that a session was started, where one was to be resumed")
 	case q.opened != nil && m.TTY != q.opened.TTY:
 		return fmt.Errorf("opened with tty %v, which was %v before", m.TTY, q.opened.TTY)
+	case m.Screen != nil && !q.fromKept:
+		return errors.New("opened has a screen for a terminal that has the output")
+	case m.Screen != nil && !m.TTY:
+		return errors.New("opened has a screen, and no terminal")
 	}
 	return nil
 }

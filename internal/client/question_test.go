@@ -11,6 +11,7 @@ import (
 
 	"wsexec/internal/peer"
 	"wsexec/internal/proto"
+	"wsexec/internal/screen"
 )
 
 // Each row of the table of questions and answers.
@@ -54,6 +55,11 @@ func TestAllows(t *testing.T) {
 		{question{opened: wasTTY}, opened(proto.Opened{Resumed: true, TTY: true}), ""},
 		{question{opened: wasTTY}, opened(proto.Opened{Resumed: true}), "tty false"},
 		{question{opened: was}, opened(proto.Opened{Resumed: true, TTY: true}), "tty true"},
+
+		{question{fromKept: true}, opened(proto.Opened{Resumed: true, TTY: true, Screen: new(screen.State)}), ""},
+		{question{fromKept: true}, opened(proto.Opened{Resumed: true, Screen: new(screen.State)}), "no terminal"},
+		{question{opened: wasTTY}, opened(proto.Opened{Resumed: true, TTY: true, Screen: new(screen.State)}), "screen for a terminal"},
+		{question{start: tty}, opened(proto.Opened{Resumed: true, TTY: true, Screen: new(screen.State)}), "screen for a terminal"},
 
 		{question{start: pipes, opened: was, answered: true}, opened(proto.Opened{Resumed: true}), "twice"},
 
@@ -177,6 +183,31 @@ func TestUnaskedTerminal(t *testing.T) {
 		c.Opened = func(Opened) { t.Error("the command was taken to run") }
 		if _, _, err := f.run(c); !errors.Is(err, ErrBroken) {
 			t.Errorf("Run = %v, want ErrBroken", err)
+		}
+	})
+}
+
+// A client that takes a session over gets the modes of the terminal before any
+// output. On its next connection they are a breach.
+func TestScreen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t}
+		f.serve = func(_ int, c *peer.Conn, o *proto.Open) {
+			c.WriteControl(&proto.Opened{
+				Resumed: true, TTY: true, Keepalive: 1000, Linger: 60_000,
+				Have: map[uint8]proto.Position{0: {Limit: 1000}, 3: {Limit: 64}}, From: map[uint8]int64{1: 100, 2: 0},
+				Screen: &screen.State{Alternate: 1049, Set: []int{2004}, Partial: []byte("\x1b[")},
+			}, time.Second)
+		}
+		c := f.cmd()
+		c.Start = nil
+		shown := ""
+		c.Opened = func(o Opened) { shown += o.Screen }
+		if _, _, err := f.run(c); !errors.Is(err, ErrBroken) || f.conns != 2 {
+			t.Errorf("Run = %v after %d connections, want ErrBroken after 2", err, f.conns)
+		}
+		if want := "\x1b[?1049h\x1b[?2004h\x1b["; shown != want {
+			t.Errorf("the terminal gets %q, want %q", shown, want)
 		}
 	})
 }

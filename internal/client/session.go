@@ -11,6 +11,7 @@ import (
 
 	"wsexec/internal/link"
 	"wsexec/internal/proto"
+	"wsexec/internal/screen"
 	"wsexec/internal/stream"
 )
 
@@ -142,11 +143,23 @@ func (s *session) setLink(l *link.Link, m *proto.Opened, afterLoss bool) {
 	s.mu.Unlock()
 	if first {
 		if s.cmd.Opened != nil {
-			s.cmd.Opened(Opened{m.PID, m.TTY, m.Dir})
+			s.cmd.Opened(Opened{m.PID, m.TTY, m.Dir, sequences(m.Screen)})
 		}
 		s.relay.start()
 	}
 	s.checkFinished() // the exit may have come on a connection before
+}
+
+// sequences are the control sequences that give a terminal the modes of s.
+func sequences(s *screen.State) string {
+	if s == nil {
+		return ""
+	}
+	m, err := screen.Restore(*s)
+	if err != nil {
+		panic("client: internal error: a screen that was checked: " + err.Error())
+	}
+	return m.Set()
 }
 
 // disconnect ends the connection. It returns the link, nil if opened had not

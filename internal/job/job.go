@@ -23,6 +23,7 @@ import (
 
 	"wsexec/internal/cleanup"
 	"wsexec/internal/proto"
+	"wsexec/internal/screen"
 	"wsexec/internal/stream"
 	"wsexec/internal/tty"
 )
@@ -104,9 +105,10 @@ type Job struct {
 	// Out are the command's stdout and stderr.
 	Out [2]*stream.Log
 
-	fed   atomic.Int64 // bytes of stdin that reached the pipe or the terminal
-	began time.Time    // when the command was started
-	pumps []*pump      // of the outputs that the command has
+	fed   atomic.Int64   // bytes of stdin that reached the pipe or the terminal
+	began time.Time      // when the command was started
+	pumps []*pump        // of the outputs that the command has
+	modes *terminalModes // nil without a terminal
 
 	ended     <-chan struct{} // closed when the goroutine of the command's life has returned
 	suspended chan struct{}   // closed when the job is being written down
@@ -143,6 +145,7 @@ func New(cfg Config) *Job {
 	for i := range j.Out {
 		j.Out[i] = stream.NewLog(cfg.Window, j.onStopped(i))
 	}
+	j.followModes(screen.Modes{})
 	return j
 }
 

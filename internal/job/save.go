@@ -7,6 +7,7 @@ import (
 
 	"wsexec/internal/cleanup"
 	"wsexec/internal/proto"
+	"wsexec/internal/screen"
 	"wsexec/internal/stream"
 )
 
@@ -20,6 +21,7 @@ type State struct {
 	Stdin    stream.ReceiverState
 	Signals  stream.ReceiverState
 	Out      [2]stream.LogState
+	Screen   *screen.State `json:",omitempty"` // see Job.Screen
 	Ahead    [2][]byte     // what was read of an output and found no room in Out
 	Lost     bool          `json:",omitempty"` // output that has ended was thrown away
 	Stopped  bool          `json:",omitempty"` // by Stop
@@ -30,7 +32,7 @@ type State struct {
 }
 
 // stateVersion is that of State. A job of another version is not restored.
-const stateVersion = 1
+const stateVersion = 2
 
 // ErrEnding says that a job cannot be written down, since it is being started or
 // ended. It will have ended soon, unless output waits for its client.
@@ -95,7 +97,7 @@ func (j *Job) state() State {
 	s := State{
 		Version: stateVersion, Settings: j.cfg.Settings, Dir: j.dir,
 		Stdin: j.Stdin.Save(), Signals: j.Signals.Save(),
-		Lost: j.lost, Fed: j.fed.Load(), Ran: time.Since(j.began), Idle: j.idle.lasts(), Exit: j.exit,
+		Screen: j.Screen(), Lost: j.lost, Fed: j.fed.Load(), Ran: time.Since(j.began), Idle: j.idle.lasts(), Exit: j.exit,
 	}
 	for i, log := range j.Out {
 		s.Out[i] = log.Save()
@@ -205,6 +207,13 @@ func (j *Job) load(s State) (err error) {
 		if j.Out[i], err = stream.RestoreLog(s.Out[i], j.onStopped(i)); err != nil {
 			return fmt.Errorf("output %d: %w", i, err)
 		}
+	}
+	if s.Screen != nil {
+		modes, err := screen.Restore(*s.Screen)
+		if err != nil {
+			return fmt.Errorf("screen: %w", err)
+		}
+		j.followModes(*modes)
 	}
 	j.pumps = nil
 	if s.Exit != nil {

@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("JOB_TEST") {
 	case "count":
 		count()
+	case "print": // its first argument, and after a byte of stdin its second
+		fmt.Print(os.Args[1])
+		os.Stdin.Read(make([]byte, 1))
+		fmt.Print(os.Args[2])
 	case "":
 		leak.Main(m)
 	}
@@ -573,4 +577,61 @@ func TestSuspendedJobEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The modes that the command has set on its terminal are those before the output that
+// is kept, after the job was written down, too.
+func TestScreen(t *testing.T) {
+	const before, after = "\x1b[?1049h\x1b[?2004h\x1b[", "?25l"
+	o := newOwner()
+	j := run(t, config(o, true, Times{}), "print", before, after)
+	if s := j.Screen(); s == nil || len(s.Set) != 0 {
+		t.Fatalf("at first the screen is %+v", s)
+	}
+	p := &peer{t: t, stdin: []byte{'\n'}}
+	wake := make(chan struct{}, 1)
+	out := j.Out[0].Holder()
+	woken := func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+	if err := out.Attach(0, testWindow, woken); err != nil {
+		t.Fatal(err)
+	}
+	for scratch := stream.NewChunk(); p.stdout.Len() < len(before); {
+		off, msg, n := out.Next(scratch)
+		if n == 0 {
+			<-wake
+			continue
+		}
+		p.stdout.Write(msg[stream.Headroom:][:n])
+		out.Ack(off+int64(n), testWindow)
+	}
+	out.Detach()
+	check := func(what string) {
+		t.Helper()
+		b, _ := json.Marshal(j.Screen())
+		if want := `{"set":[2004],"alternate":1049,"partial":"G1s="}`; string(b) != want {
+			t.Errorf("%s the screen is %s, want %s", what, b, want)
+		}
+	}
+	check("before what is kept")
+	j = written(t, j, o)
+	check("after it was written down")
+	for !p.ended {
+		p.talk(j, time.Minute)
+	}
+	if s := j.Screen(); len(s.Reset) != 1 || s.Reset[0] != 25 || s.Partial != nil {
+		t.Errorf("at the end the screen is %+v", s)
+	}
+	<-o.ended
+	o = newOwner()
+	pipes := run(t, config(o, false, Times{}), "print", before, after)
+	if s := pipes.Screen(); s != nil {
+		t.Errorf("without a terminal the screen is %+v", s)
+	}
+	pipes.End(proto.ReasonHangup)
+	<-o.ended
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"wsexec/internal/screen"
 )
 
 // Open is the client's first message.
@@ -54,9 +56,17 @@ type Opened struct {
 	// Dir is where the command was started if that could not be the home
 	// directory, though the client named no other.
 	Dir string `json:"dir,omitempty"`
+	// Screen has the modes that the terminal of a client needs which takes the
+	// session over.
+	Screen *screen.State `json:"screen,omitempty"`
 }
 
 func (o *Opened) check() error {
+	if o.Screen != nil {
+		if _, err := screen.Restore(*o.Screen); err != nil {
+			return fmt.Errorf("screen: %w", err)
+		}
+	}
 	return cmp.Or(
 		theseStreams("have", o.Have, Stdin, Signals),
 		theseStreams("from", o.From, Stdout, Stderr),

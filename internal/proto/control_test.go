@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"wsexec/internal/screen"
 )
 
 const someID = "abcdefghijklmnopqrstuvwx27"
@@ -43,6 +45,11 @@ func examples() []struct {
 		{&Opened{PID: 4711, Resumed: true, TTY: true, Linger: 300000, Keepalive: 15000, CRC: math.MaxUint32,
 			Have: map[uint8]Position{0: {1, 2}, 3: {0, 64}}, From: map[uint8]int64{1: 3, 2: 0}, Window: 1 << 20},
 			`{"type":"opened","pid":4711,"resumed":true,"tty":true,"linger":300000,"keepalive":15000,"have":{"0":[1,2],"3":[0,64]},"from":{"1":3,"2":0},"crc":4294967295,"window":1048576}`},
+		{&Opened{TTY: true, Keepalive: 100, Have: map[uint8]Position{0: {}, 3: {}}, From: map[uint8]int64{1: 0, 2: 0}, Screen: &screen.State{
+			Set: []int{1, 2004}, Reset: []int{25}, Alternate: 1049, Insert: true, G0: '0', G1: 'A', Shifted: true, Cursor: 5,
+			Region: []int{1, 23}, OtherKeys: 2, Keyboard: []int{0, 1}, AlternateKeyboard: []int{31}, Partial: []byte("\x1b[?"),
+		}}, `{"type":"opened","pid":0,"resumed":false,"tty":true,"linger":0,"keepalive":100,"have":{"0":[0,0],"3":[0,0]},"from":{"1":0,"2":0},"crc":0,` +
+			`"screen":{"set":[1,2004],"reset":[25],"alternate":1049,"insert":true,"g0":48,"g1":65,"shifted":true,"cursor":5,"region":[1,23],"other_keys":2,"keyboard":[0,1],"alternate_keyboard":[31],"partial":"G1s/"}}`},
 		{&Resize{Winsize: Winsize{24, 80}}, `{"type":"resize","rows":24,"cols":80}`},
 		{&Detach{}, `{"type":"detach"}`},
 		{&Detached{}, `{"type":"detached"}`},
@@ -253,6 +260,14 @@ func TestParseControlRefuses(t *testing.T) {
 		{opened(have, from, `,"keepalive":3153600000001`), "keepalive"},
 		{opened(have, from, `,"linger":-1`), "linger"},
 		{opened(have, from, `,"linger":3153600000001`), "linger"},
+		{opened(have, from, `,"keepalive":100,"screen":{}`), ""},
+		{opened(have, from, `,"keepalive":100,"screen":{"set":[31337,12],"news":1}`), ""},
+		{opened(have, from, `,"keepalive":100,"screen":{"set":[null]}`), "null"},
+		{opened(have, from, `,"keepalive":100,"screen":{"set":[1],"set":[2]}`), `second member "set"`},
+		{opened(have, from, `,"keepalive":100,"screen":{"alternate":1}`), "screen: mode 1 "},
+		{opened(have, from, `,"keepalive":100,"screen":{"cursor":65536}`), "screen: cursor 65536"},
+		{opened(have, from, `,"keepalive":100,"screen":{"partial":"eA=="}`), `screen: "x" is not the beginning`},
+		{opened(have, from, `,"keepalive":100,"screen":[1049]`), "a JSON "},
 		{opened(have, from, `,"crc":-1`), "a JSON "},
 		{opened(have, from, `,"crc":4294967296`), "a JSON "},
 

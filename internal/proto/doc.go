@@ -359,7 +359,8 @@
 //
 //	{"type":"opened", "pid":P, "resumed":BOOL, "tty":BOOL, "linger":MS,
 //	 "keepalive":MS, "have":{"0":[offset, limit], "3":[offset, limit]},
-//	 "from":{"1":offset, "2":offset}, "crc":N, "window":N, "dir":PATH}
+//	 "from":{"1":offset, "2":offset}, "crc":N, "window":N, "dir":PATH,
+//	 "screen":{...}}
 //
 //	have    the server's side of the same rule: the client goes on with stdin
 //	        and signals at exactly these offsets
@@ -372,6 +373,8 @@
 //	        window of stdin can grow; a client need not grant more for output
 //	dir     there if the command could not be started in the home directory,
 //	        though the client named no other
+//	screen  the modes of the command's terminal where output goes on, for a
+//	        client that left have out; see below
 //
 // A side refuses an offset that it cannot serve with error bad-offset; it never
 // guesses. A client whose output does not begin at 0 (it took over) cannot check
@@ -385,6 +388,7 @@
 //	           one without start
 //	linger, keepalive
 //	           are at most those of start, where it has them
+//	screen     comes only where open had no have, and with tty
 //	GAP        comes only where on_full is drop, or is absent and detach was
 //	           sent or is in start; a client that did not send start takes any
 //	detached   answers detach
@@ -394,6 +398,36 @@
 //	exit       has the reason timeout or idle-timeout only where start has that
 //	           time
 //	error      once opened came, has no code that says that nothing was run
+//
+// # The screen
+//
+// What a program sets on its terminal outlives the output that did so: the
+// alternate screen, the mouse. screen has what was set before the output that the
+// server keeps, so that a client can set it on its own terminal before it writes
+// that output. Numbers are those of the control sequences of xterm, and 0 to
+// 65,535; what is absent is as in a new terminal:
+//
+//	set, reset  DEC private modes that are on, or off, and in a new terminal the
+//	            other way round: [1,1002,2004]
+//	alternate   47, 1047 or 1049: the private mode by which the alternate screen
+//	            was switched to
+//	insert      true: insert mode (IRM)
+//	g0, g1      the final byte of the sequence that designated the character set
+//	shifted     true: characters are those of G1 (SO)
+//	cursor      its shape (DECSCUSR)
+//	region      [first, last] line of the scroll region (DECSTBM); last is 0 for
+//	            the end of the screen
+//	other_keys  modifyOtherKeys
+//	keyboard, alternate_keyboard
+//	            the flags of kitty's keyboard protocol, at most 9 numbers of 0 to
+//	            31: those below the stack, and the stack
+//	partial     byte string of at most 192 bytes, the beginning of a control
+//	            sequence whose rest the output begins with
+//
+// The client makes the control sequences itself. It takes only partial as it is,
+// after it has checked that this is the beginning of one sequence: ESC and what may
+// follow. A private mode that it does not know is ignored. Anything else breaks the
+// rules.
 //
 // # Starting
 //

@@ -217,6 +217,9 @@ func (x *session) attachStreams(l *link.Link, o *proto.Open) *proto.Opened {
 		if !given {
 			kept, _ := s.Position()
 			have = proto.Position{Offset: kept, Limit: kept}
+			if n == proto.Stdout {
+				opened.Screen = x.job.Screen()
+			}
 		}
 		if err := s.Holder().Attach(have.Offset, have.Limit, l.Wake); err != nil {
 			panic("server: internal error: an offset that was checked: " + err.Error())

@@ -12,6 +12,7 @@ import "sync"
 // them.
 type Log struct {
 	onStop func()
+	onTrim func(p []byte) // nil: nobody looks at what is let go of
 
 	buffer []byte // returned by Buffer and not committed; owned by the source
 
@@ -20,6 +21,7 @@ type Log struct {
 	bound    int64     // most bytes kept, whatever the receiver grants
 	queue    []kept    // bytes [base, written), contiguous; the last one may be empty
 	base     int64     // first byte kept; those before were consumed by the holder, or dropped
+	trimmed  int64     // bytes before it were given to onTrim
 	written  int64
 	dropping bool   // the source does not wait
 	dropKeep int64  // most bytes kept while dropping, and afterwards until the excess is consumed
@@ -192,6 +194,12 @@ func (l *Log) Begin(off int64, crc uint32) {
 	l.mu.Unlock()
 }
 
+// OnTrim has f called with each byte that the log lets go of, in order, whether it
+// was consumed or dropped. f is called with the log's lock and keeps nothing of p. A
+// stream that the receiver stops is let go of without f. Only before anything was
+// written, or restored.
+func (l *Log) OnTrim(f func(p []byte)) { l.onTrim = f }
+
 // SetBound makes the log keep at most n bytes, if that is more than before.
 func (l *Log) SetBound(n int64) {
 	l.mu.Lock()
@@ -238,9 +246,12 @@ func (l *Log) Stopped() bool {
 	return l.stopped
 }
 
-// trim lets go of the pieces before base.
+// trim lets go of what is before base.
 func (l *Log) trim() {
 	i := 0
+	if l.onTrim != nil {
+		l.showTrimmed()
+	}
 	for ; i < len(l.queue); i++ {
 		q := l.queue[i]
 		if q.off+int64(q.n) > l.base || l.buffer != nil && i == len(l.queue)-1 {
@@ -254,6 +265,20 @@ func (l *Log) trim() {
 	m := copy(l.queue, l.queue[i:])
 	clear(l.queue[m:])
 	l.queue = l.queue[:m] // which keeps its few bytes, but no chunk
+}
+
+// showTrimmed gives onTrim what is before base.
+func (l *Log) showTrimmed() {
+	for i := range l.queue {
+		q := &l.queue[i]
+		first, end := max(l.trimmed, q.off), min(l.base, q.off+int64(q.n))
+		if end <= first {
+			continue
+		}
+		data := q.c.buf[Headroom:]
+		l.onTrim(data[first-q.off : end-q.off])
+	}
+	l.trimmed = l.base
 }
 
 // stop ends the stream for its source: what is kept counts as consumed.
