@@ -12,13 +12,15 @@ import (
 // written: stderr may have no reader, and the session needs its connection.
 type events struct {
 	voice
+	repaint func() // has a program that fills the screen paint it again
 
 	mu          sync.Mutex
-	lossTimer   *time.Timer // until the loss of a connection is worth a line; nil: none is lost
-	lossShown   bool        // the line about the loss stands on the terminal, or was written
-	latest      stdio.Line  // the last line about the connection
-	dropped     [3]int64    // bytes of each stream of which nothing was written yet
-	droppedLine stdio.Line  // the last line about them
+	lossTimer   *time.Timer  // until the loss of a connection is worth a line; nil: none is lost
+	lossShown   bool         // the line about the loss stands on the terminal, or was written
+	status      stdio.Status // the line about the loss, if it stands on the terminal
+	latest      stdio.Line   // the last line about the connection
+	dropped     [3]int64     // bytes of each stream of which nothing was written yet
+	droppedLine stdio.Line   // the last line about them
 }
 
 const (
@@ -96,7 +98,7 @@ func (ev *events) sayLost(e client.Lost) {
 	ev.lossShown = true
 	m := connectionLost(e, stdio.IsRaw())
 	if stdio.IsTerminal(2) {
-		ev.latest = stdio.SayHere(prefix + m.text)
+		ev.status, ev.latest = stdio.ShowStatus(prefix + m.text)
 	} else {
 		ev.latest = ev.say(m)
 	}
@@ -110,7 +112,10 @@ func (ev *events) back(e client.Back) {
 	shown := ev.lossShown
 	ev.lossShown = false
 	if shown && stdio.IsTerminal(2) {
-		ev.latest = stdio.Erase()
+		ev.latest = ev.status.Erase()
+		if ev.status.Repaints {
+			ev.repaint()
+		}
 	} else if shown {
 		ev.latest = ev.say(connectedAgain(e))
 	}
@@ -127,7 +132,7 @@ func (ev *events) finish() {
 	defer ev.mu.Unlock()
 	ev.stopLossTimer()
 	if ev.lossShown && stdio.IsTerminal(2) {
-		stdio.Erase()
+		ev.status.Erase()
 	}
 	ev.lossShown = false
 	ev.sayDropped()

@@ -30,6 +30,7 @@ type session struct {
 	statusFile *os.File
 	term       *stdio.Terminal
 	stdin      *stdio.Input // nil with noStdin
+	stdout     *stdio.Output
 	cmd        *client.Cmd
 	hungUp     atomic.Bool // by ~.
 
@@ -45,13 +46,14 @@ type session struct {
 
 func newSession(c *cli.Context) *session {
 	v := voice{verbose: c.Bool("verbose"), quiet: c.Bool("quiet")}
-	return &session{
-		events:  events{voice: v},
+	s := &session{
 		verb:    c.Command.Name,
 		where:   whereOf(c, v),
 		noStdin: c.Bool("no-stdin"),
 		term:    stdio.NewTerminal(),
 	}
+	s.events = events{voice: v, repaint: s.repaint}
+	return s
 }
 
 // perform makes the Cmd and runs it, and returns the exit status. All that goes
@@ -115,7 +117,8 @@ func (s *session) setWait(c *cli.Context) error {
 func (s *session) run() int {
 	defer s.term.Restore()
 	s.cmd.Stdin = s.input()
-	s.cmd.Stdout, s.cmd.Stderr = stdio.NewOutput(1, s.term), stdio.NewOutput(2, s.term)
+	s.stdout = stdio.NewOutput(1, s.term)
+	s.cmd.Stdout, s.cmd.Stderr = s.stdout, stdio.NewOutput(2, s.term)
 	if size := stdio.TerminalSize(); s.term.PTY() {
 		s.cmd.Size = (*client.Winsize)(&size)
 	} else if s.attached != "" && stdio.IsTerminal(0) {
@@ -140,6 +143,10 @@ func (s *session) run() int {
 		defer s.parent.Watch(s.orphaned)()
 	}
 	result, err := s.cmd.Run(context.Background())
+	s.finish()
+	if s.hungUp.Load() || !endedByItself(result, err) {
+		s.stdout.Release().WaitFor(briefly)
+	}
 	if s.stdin != nil {
 		// First: what is typed from now on is the shell's.
 		if serr := s.stdin.GiveBack(result.StdinConsumed); serr != nil && err == nil {
@@ -158,6 +165,12 @@ func (s *session) run() int {
 		stdio.DieBy(syscall.SIGQUIT)
 	}
 	return o.status
+}
+
+// endedByItself reports whether the command has exited of its own accord. Only then
+// it could undo what it had set on its terminal, and what is set is meant to be.
+func endedByItself(r *client.Result, err error) bool {
+	return err == nil && r.Exit.Signal == 0 && r.Exit.Reason == ""
 }
 
 // input is what the Cmd reads as stdin; nil is empty.
@@ -197,11 +210,18 @@ func (s *session) opened(o client.Opened) {
 		return
 	}
 	if stdio.IsTerminal(2) { // nothing else shows it there
-		s.say(attachedTo(s.attached))
+		s.say(attachedTo(s.attached)).WaitFor(briefly) // it is for the main screen
 	}
+	s.stdout.Show(o.Screen)
 	if o.TTY && s.cmd.Size != nil {
 		stdio.After(redrawDelay, s.Resize)
 	}
+}
+
+// repaint has a program that fills the screen paint it again.
+func (s *session) repaint() {
+	s.cmd.Resize(client.Winsize(smaller(stdio.TerminalSize())))
+	stdio.After(redrawDelay, s.Resize)
 }
 
 // Resize implements [stdio.Session].

@@ -287,7 +287,6 @@ func suspended(s client.Suspension, socket bool) message {
 // escapeHelp is what ~? shows, in lines that begin as they are.
 func escapeHelp(char byte) []string {
 	return []string{
-		"",
 		"wsexec: at the start of a line:",
 		fmt.Sprintf("  %c.  hang up and end the session", char),
 		fmt.Sprintf("  %c&  detach: the session goes on without you", char),

@@ -22,7 +22,8 @@ import (
 
 // Hints and names were written to stderr as they came: an escape sequence in --server
 // controlled the terminal, and a newline made a line of wsexec's. There is one way to
-// stderr now, stdio.enqueue, whose argument is of a type that only oneLine makes.
+// stderr now, stdio.enqueue, whose argument is of a type that only oneLine makes, and
+// release of the sequences of package screen.
 func TestOneWayToStderr(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {
@@ -63,7 +64,7 @@ func TestOneWayToStderr(t *testing.T) {
 				case *ast.CallExpr:
 					switch f := n.Fun.(type) {
 					case *ast.Ident:
-						if slices.Contains([]string{"print", "println", "writeStderr", "harmless"}, f.Name) {
+						if slices.Contains([]string{"print", "println", "writeAll", "harmless"}, f.Name) {
 							use = f.Name
 						}
 					case *ast.SelectorExpr:
@@ -77,9 +78,9 @@ func TestOneWayToStderr(t *testing.T) {
 				}
 				found[use] = true
 				switch {
-				case use == "harmless" && where == "oneLine", use == "writeStderr" && where == "enqueue",
-					use == "Write(2)" && where == "writeStderr",
-					use == "os.Stderr" && filepath.Base(name) == "stdio_windows.go" && (where == "writeStderr" || where == "NewOutput"): // NewOutput is of the command's output
+				case use == "harmless" && (where == "oneLine" || where == "release"),
+					use == "writeAll" && (where == "enqueue" || where == "clear"), // clear writes what release returns
+					use == "os.Stderr" && filepath.Base(name) == "stdio_windows.go" && where == "stdFile":
 				default:
 					t.Errorf("%s: %s uses %s", fset.Position(n.Pos()), where, use)
 				}
@@ -87,7 +88,7 @@ func TestOneWayToStderr(t *testing.T) {
 			})
 		}
 	}
-	for _, use := range []string{"harmless", "writeStderr", "Write(2)", "os.Stderr"} {
+	for _, use := range []string{"harmless", "writeAll", "os.Stderr"} {
 		if !found[use] {
 			t.Errorf("%s was not found: this test looks for something that is called otherwise now", use)
 		}

@@ -937,9 +937,9 @@ func TestReconnectMessageOnTerminal(t *testing.T) {
 	c.expect(t, "end\r\n")
 	c.wantStatus(t, 3)
 	got := c.out.String()[rest:]
-	line, after, _ := strings.Cut(got, "\r\x1b[K")
-	if strings.ContainsAny(line, "\r\n") || !strings.HasPrefix(after, "end\r\n") {
-		t.Errorf("after the line about the loss the terminal got %q, want the line taken back (\\r, erase) and only then the output", got)
+	line, after, _ := strings.Cut(got, "\x1b8")
+	if strings.ContainsAny(line, "\r\n") || !strings.HasPrefix(after, "\x1b7\r\x1b[B\x1b[M\x1b8end\r\n") {
+		t.Errorf("after the line about the loss the terminal got %q, want the cursor back, the line below taken out, and only then the output", got)
 	}
 }
 

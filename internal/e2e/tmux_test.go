@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -17,15 +18,19 @@ import (
 
 // A screen is a tmux server of its own with one window, in which a shell runs.
 type screen struct {
-	s   *server
-	env []string
+	s      *server
+	socket string // by its name
+	env    []string
 }
+
+// screens counts the tmux servers.
+var screens atomic.Int64
 
 // screen starts tmux, 100 x 30, with a local shell whose prompt is "local> ".
 func (s *server) screen(t testing.TB, programs ...string) *screen {
 	t.Helper()
 	need(t, append(programs, "tmux")...)
-	x := &screen{s: s, env: s.clientEnv("TMUX_TMPDIR="+s.dir, "PS1=local> ", "ENV=", "SHELL=/bin/sh")}
+	x := &screen{s: s, socket: fmt.Sprintf("e2e-%d", screens.Add(1)), env: s.clientEnv("TMUX_TMPDIR="+s.dir, "PS1=local> ", "ENV=", "SHELL=/bin/sh")}
 	// The status line is off so that the window has all 30 lines.
 	conf := s.writeFile(t, "tmux.conf", "set -g status off\nset -s escape-time 0\nset -g default-terminal screen\n", 0o600)
 	x.tmux(t, "-f", conf, "new-session", "-d", "-x", "100", "-y", "30", "sh")
@@ -49,7 +54,7 @@ func (s *server) screen(t testing.TB, programs ...string) *screen {
 // tmux speaks to the server of this test alone, whose socket is in its folder.
 func (x *screen) tmux(t testing.TB, args ...string) string {
 	t.Helper()
-	cmd := exec.Command("tmux", append([]string{"-L", "e2e"}, args...)...)
+	cmd := exec.Command("tmux", append([]string{"-L", x.socket}, args...)...)
 	cmd.Env, cmd.Dir = x.env, x.s.dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {

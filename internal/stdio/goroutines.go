@@ -18,6 +18,7 @@ func guard(f func()) {
 	defer func() {
 		if t := theTerminal.Load(); !returned && t != nil {
 			t.Restore()
+			t.clear()
 		}
 	}()
 	f()

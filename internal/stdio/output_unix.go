@@ -21,8 +21,9 @@ type Output struct {
 	fd          int
 	piece       int // at most so many bytes in one write(2)
 	try         func(fd int, p []byte) (int, error)
-	nonBlocking bool // try never waits
-	terminal    bool // at the start: a terminal that has hung up is none any more
+	nonBlocking bool     // try never waits
+	terminal    bool     // at the start: a terminal that has hung up is none any more
+	display     *display // of a terminal that is stdout; otherwise nil
 }
 
 // terminalPiece is how much is written at once to a terminal that has room. The
@@ -48,6 +49,9 @@ func NewOutput(fd int, term *Terminal) *Output {
 		o.try, o.nonBlocking = poll.WriteSocket, true
 	case IsTerminal(fd):
 		o.terminal = true
+		if fd == 1 {
+			o.display = term.newDisplay()
+		}
 		// A terminal that is stopped (Ctrl-S) lets a write(2) wait that began when there
 		// was room, unless the open file that is written to is this program's own.
 		if own, err := reopen(fd, unix.O_WRONLY); err == nil {
@@ -80,7 +84,18 @@ func (o *Output) NonBlocking() bool { return o.nonBlocking }
 // terminal that is not raw, in the background or without stdin, would put another:
 // those of the command are left out.
 func (o *Output) Write(p []byte) (n int, err error) {
-	if !o.terminal || !o.term.PTY() || !termios.AddsReturns(o.fd) {
+	switch {
+	case !o.terminal || !o.term.PTY():
+		return o.write(p)
+	case o.display != nil:
+		return o.display.write(p, o.writeScreen)
+	}
+	return o.writeScreen(p)
+}
+
+// writeScreen is Write for the output of a terminal on a terminal.
+func (o *Output) writeScreen(p []byte) (n int, err error) {
+	if !termios.AddsReturns(o.fd) {
 		return o.write(p)
 	}
 	n, err = o.write(bytes.ReplaceAll(p, newline, newline[1:]))
@@ -143,13 +158,13 @@ func awaitRoom(fd int) {
 	}
 }
 
-// writeStderr writes all of p, if it can. It does not use package os, which ends
-// the program when nobody reads.
-func writeStderr(p []byte) {
+// writeAll writes all of p to stdout (1) or stderr (2), if it can. It does not use
+// package os, which ends the program when nobody reads.
+func writeAll(fd int, p []byte) {
 	for len(p) > 0 {
-		n, err := unix.Write(2, p)
+		n, err := unix.Write(fd, p)
 		if err == unix.EAGAIN {
-			awaitRoom(2)
+			awaitRoom(fd)
 		} else if err != nil && err != unix.EINTR {
 			return
 		}

@@ -24,8 +24,8 @@ var (
 func Hurry() { hurry() }
 
 // harmless is text of one line at most that does not control a terminal except as
-// this file means it to: constants, and what oneLine returns. Nothing else can be
-// written to stderr.
+// this package means it to: constants, what oneLine returns, and what
+// [screen.Modes.Undo] makes of numbers. Nothing else can be written to stderr.
 type harmless string
 
 // maxLine bounds a line in bytes. The text of a server, in a control message of
@@ -62,23 +62,18 @@ type Line <-chan struct{}
 
 // Say has a line written to stderr, after the lines before it, and does not wait
 // for that: a pipe may be full, a terminal stopped by Ctrl-S. In a raw terminal the
-// line ends with CR LF.
+// line ends with CR LF. It begins at the beginning of one, also if output of the
+// command's terminal stops in the middle.
 func Say(text string) Line {
 	var end harmless = "\n"
 	if IsRaw() {
 		end = "\r\n"
 	}
-	return enqueue(oneLine(text) + end)
+	return enqueue(2, func() harmless { return beginLine() + oneLine(text) + end })
 }
 
-// SayHere is Say for a terminal: the line replaces the one that the cursor is on,
-// and stays there until [Erase].
-func SayHere(text string) Line { return enqueue("\r\x1b[K" + oneLine(text)) }
-
-// Erase empties the line that the cursor is on.
-func Erase() Line { return enqueue("\r\x1b[K") }
-
-func enqueue(text harmless) Line {
+// enqueue has text written to stdout (1) or stderr (2), after all texts before it.
+func enqueue(fd int, text func() harmless) Line {
 	queueMu.Lock()
 	defer queueMu.Unlock()
 	before, written := newest, make(chan struct{})
@@ -87,7 +82,7 @@ func enqueue(text harmless) Line {
 		if before != nil {
 			<-before
 		}
-		writeStderr([]byte(text))
+		writeAll(fd, []byte(text()))
 		close(written)
 	})
 	return written

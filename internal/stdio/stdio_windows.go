@@ -61,16 +61,33 @@ func (in *Input) GiveBack(consumed int64) error {
 func inBackground(int) bool { return false }
 
 // Output writes to stdout (1) or stderr (2).
-type Output struct{ f *os.File }
+type Output struct {
+	f       *os.File
+	term    *Terminal
+	display *display // of a console that is stdout; otherwise nil
+}
 
 // NewOutput makes the Output of descriptor 1 or 2.
-func NewOutput(fd int, _ *Terminal) *Output {
-	return &Output{[]*os.File{1: os.Stdout, 2: os.Stderr}[fd]}
+func NewOutput(fd int, term *Terminal) *Output {
+	o := &Output{f: stdFile(fd), term: term}
+	if fd == 1 && IsTerminal(fd) {
+		o.display = term.newDisplay()
+	}
+	return o
 }
+
+func stdFile(fd int) *os.File { return []*os.File{os.Stdin, os.Stdout, os.Stderr}[fd] }
 
 // Write writes all of p. It fails with [io.ErrClosedPipe] when nobody reads any
 // more.
 func (o *Output) Write(p []byte) (int, error) {
+	if o.display != nil && o.term.PTY() {
+		return o.display.write(p, o.write)
+	}
+	return o.write(p)
+}
+
+func (o *Output) write(p []byte) (int, error) {
 	n, err := o.f.Write(p)
 	if errors.Is(err, windows.ERROR_NO_DATA) || errors.Is(err, windows.ERROR_BROKEN_PIPE) {
 		err = io.ErrClosedPipe
@@ -78,7 +95,7 @@ func (o *Output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func writeStderr(p []byte) { os.Stderr.Write(p) }
+func writeAll(fd int, p []byte) { stdFile(fd).Write(p) }
 
 // WatchReaders does nothing: a pipe does not say here that its reader has gone
 // until it is written to.

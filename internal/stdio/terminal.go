@@ -17,7 +17,8 @@ import (
 // program (SIGTTOU) until somebody continues it, and not even TERM would end it
 // before.
 type Terminal struct {
-	pty atomic.Bool // the command has a terminal
+	pty     atomic.Bool             // the command has a terminal
+	display atomic.Pointer[display] // nil if stdout is no terminal
 
 	mu         sync.Mutex
 	wanted     bool        // Raw was called
@@ -110,6 +111,15 @@ func (t *Terminal) Restore() {
 	defer t.mu.Unlock()
 	t.restoreModes()
 	t.restored = true
+}
+
+// clear undoes at once what the command has set on the terminal, unless another
+// goroutine writes to it.
+func (t *Terminal) clear() {
+	if d := t.display.Load(); d != nil && d.mu.TryLock() {
+		d.mu.Unlock()
+		writeAll(1, []byte(d.release()))
+	}
 }
 
 // IsTerminal reports whether a descriptor is a terminal.
