@@ -79,6 +79,7 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 	s.term.SetPTY(tty)
 	if tty {
 		st.TTY = &client.TTY{Term: s.terminalName(), Winsize: client.Winsize(stdio.TerminalSize()), Modes: stdio.TerminalModes()}
+		st.Env = append(s.colorTerm(), st.Env...) // of which those given by -e go before
 	} else {
 		st.Merge = stdio.SameFile(1, 2)
 	}
@@ -106,4 +107,17 @@ func (s *session) terminalName() string {
 		return name
 	}
 	return usualTerminal
+}
+
+// colorTerm is the COLORTERM of the command's terminal, by which programs know that
+// it has all colors.
+func (s *session) colorTerm() []string {
+	switch v := os.Getenv("COLORTERM"); {
+	case v == "":
+	case !proto.ValidTerm(v):
+		s.say(oddColorTerm(v))
+	default:
+		return []string{"COLORTERM=" + v}
+	}
+	return nil
 }

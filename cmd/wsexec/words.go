@@ -229,6 +229,10 @@ func waitingForServer(err error, until time.Time, terminal bool) message {
 
 // While a session begins.
 
+func oddColorTerm(v string) message {
+	return news(fmt.Sprintf("COLORTERM %.80q is not passed on: it is no name like truecolor", v))
+}
+
 func oddTerm(name string) message {
 	return news(fmt.Sprintf("TERM %.80q is not the name of a terminal; the command's is %s", name, usualTerminal))
 }

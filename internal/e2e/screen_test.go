@@ -241,3 +241,30 @@ func TestTmuxHelpBeginsALine(t *testing.T) {
 	x.done(t, 0)
 	s.kill(t, s.only(t).ID)
 }
+
+// True color was gone: TERM does not tell of it.
+func TestColorTerm(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, c := range []struct {
+		value string
+		args  []string
+		want  string
+	}{
+		{"truecolor", []string{"-t"}, "[truecolor]\r\n"},
+		{"truecolor", []string{"-T"}, "[]\n"},
+		{"truecolor", []string{"-t", "-e", "COLORTERM=24bit"}, "[24bit]\r\n"},
+		{"", []string{"-t"}, "[]\r\n"},
+		{"a b", []string{"-q", "-t"}, "[]\r\n"},
+		{"\x1b[2J", []string{"-q", "-t"}, "[]\r\n"},
+	} {
+		cmd := s.wsexec(append(append([]string{"run"}, c.args...), "sh", "-c", "echo [$COLORTERM]")...)
+		cmd.Env = append(cmd.Env, "COLORTERM="+c.value)
+		if r := capture(t, cmd); r.check(0, c.want, "") != nil {
+			t.Errorf("COLORTERM=%q %v: %v, want %q", c.value, c.args, r, c.want)
+		}
+	}
+	cmd := s.wsexec("run", "-t", "true")
+	cmd.Env = append(cmd.Env, "COLORTERM=a b")
+	checkComplaint(t, "wsexec", capture(t, cmd).stderr, "COLORTERM", "truecolor")
+}
