@@ -241,6 +241,13 @@ func (s *session) Continue() { s.cmd.Continue() }
 
 // Signal implements [stdio.Session].
 func (s *session) Signal(sig syscall.Signal) {
+	if s.where.wait != nil && !s.cmd.Asked() { // the wait for a server may be long
+		switch sig {
+		case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
+			s.cmd.GiveUp(errInterrupted)
+			return
+		}
+	}
 	if proto.SignalName(proto.LinuxSignal(sig)) == "CONT" && s.cmd.Continue() {
 		return // the server sends it
 	}

@@ -214,7 +214,7 @@ func waitingForServer(err error, until time.Time, terminal bool) message {
 	var final *client.Error
 	switch {
 	case errors.As(err, &refused) && refused.Problem != nil:
-		why = (&client.Error{Title: refused.Problem.Title, Detail: refused.Problem.Detail}).Error()
+		why = refused.Problem.String()
 	case errors.As(err, &refused) && refused.Status != 0:
 		why = refused.Error()
 	case errors.As(err, &final):

@@ -252,11 +252,9 @@ func refused(e *client.ConnectError) message {
 	case p != nil && e.Status == http.StatusUnauthorized:
 		text = e.URL + ": " + p.Title
 	case e.IsFull(): // in the words of a refusal after the upgrade
-		text = serverSays(p.Title + ": " + p.Detail)
-	case p != nil && p.Detail == "":
-		text = fmt.Sprintf("the server refused (%d): %s", e.Status, p.Title)
+		text = serverSays(p.String())
 	case p != nil:
-		text = fmt.Sprintf("the server refused (%d): %s: %s", e.Status, p.Title, p.Detail)
+		text = fmt.Sprintf("the server refused (%d): %v", e.Status, p)
 	case e.Status == tooLarge:
 		text = fmt.Sprintf("the server refused: HTTP status %d %s", e.Status, http.StatusText(e.Status))
 	default:

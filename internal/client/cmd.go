@@ -140,6 +140,10 @@ func (c *Cmd) Suspend(d time.Duration) Suspension { return c.session().suspend(d
 // there was no Suspend before it.
 func (c *Cmd) Continue() bool { return c.session().resume() }
 
+// Asked reports whether the server may have been asked to start the command, or to
+// hand the session over.
+func (c *Cmd) Asked() bool { return c.session().asked.Load() }
+
 // spawn starts a goroutine.
 func (c *Cmd) spawn(f func()) {
 	if c.Go != nil {

@@ -83,6 +83,14 @@ type Problem struct {
 	Detail string `json:"detail"`
 }
 
+// String is the title, and the detail if there is one.
+func (p *Problem) String() string {
+	if p.Detail == "" {
+		return p.Title
+	}
+	return p.Title + ": " + p.Detail
+}
+
 // A ProxyError, in the chain of a [ConnectError], is the failure or refusal of an
 // HTTP proxy to connect to the server.
 type ProxyError struct {

@@ -83,7 +83,11 @@ func (s Server) connectError(resp *http.Response, err error) *ConnectError {
 	if resp != nil {
 		ce.Status, ce.Problem = resp.StatusCode, readProblem(resp)
 		if err == nil || ce.Status != http.StatusSwitchingProtocols {
-			ce.Err = fmt.Errorf("the server answered with HTTP status %d %s", ce.Status, http.StatusText(ce.Status))
+			why := http.StatusText(ce.Status)
+			if ce.Problem != nil {
+				why = ce.Problem.String()
+			}
+			ce.Err = fmt.Errorf("the server answered with HTTP status %d: %s", ce.Status, why)
 		}
 		if ce.Status/100 == 3 {
 			ce.Location = resp.Header.Get("Location")

@@ -47,8 +47,8 @@ func TestWaitForAPlace(t *testing.T) {
 	status := s.dir + "/status"
 	s.run(t, "--status-file", status, "--wait", "300ms", "true").wantComplaint(t, 125, "the server is full")
 	var report struct{ Origin, Reason, Error string }
-	if b, err := os.ReadFile(status); err != nil || json.Unmarshal(b, &report) != nil || report.Origin != "server" || report.Reason != "limit" {
-		t.Errorf("the status file is %s (%v), want origin server and reason limit", b, err)
+	if b, err := os.ReadFile(status); err != nil || json.Unmarshal(b, &report) != nil || report.Origin != "server" || report.Reason != "limit" || !strings.Contains(report.Error, "the server is full: all 1") {
+		t.Errorf("the status file is %s (%v), want origin server, reason limit and what is full", b, err)
 	}
 	s.touch(t, "go")
 	if r := waiting.wait(t, patience); r.status != 0 || r.stdout != "hi\n" || strings.Count(r.stderr, "waiting") != 1 {
@@ -98,10 +98,12 @@ func TestWaitForAServer(t *testing.T) {
 	})
 	t.Run("given up", func(t *testing.T) {
 		s := newServer(t)
-		c := s.background(t, "-v", "--wait", "1h", "true")
-		c.awaitWaiting(t, "no server")
-		c.signal(t, syscall.SIGINT)
-		c.wait(t, patience).wantComplaintAfter(t, waitingLine, 125, "interrupted before the command was started")
+		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} { // HUP was kept for the command to come
+			c := s.background(t, "-v", "--wait", "1h", "true")
+			c.awaitWaiting(t, "no server")
+			c.signal(t, sig)
+			c.wait(t, patience).wantComplaintAfter(t, waitingLine, 125, "interrupted before the command was started")
+		}
 	})
 }
 

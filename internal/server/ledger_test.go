@@ -160,6 +160,76 @@ func TestLedgerRefuses(t *testing.T) {
 	}
 }
 
+// A session is evicted for another one of its principal, or of one that has fewer.
+// Its place counts until it has left the row, and is then that of the one that waits,
+// not of a start that comes at that moment.
+func TestLedgerEvicts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bounds := testBounds()
+		bounds[liveSessions].evicts = evictLost
+		l := newLedger(bounds, time.Hour)
+		a, b, c := party{principal: "a"}, party{principal: "b"}, party{principal: "c"}
+		enter := func(p party, name string) string { return l.enter(p, liveSessions, name, false, nil) }
+		enter(a, "a1")
+		enter(a, "a2")
+		if x := l.evict(a, liveSessions); x != nil {
+			t.Errorf("%v goes, and has its client", x)
+		}
+		if no := l.room(a, liveSessions); no != "2 live of yours; the server's --each raises the bound" {
+			t.Errorf("%q", no)
+		}
+		l.lost("a2", time.Now().Add(3*time.Minute))
+		time.Sleep(time.Second)
+		l.lost("a1", time.Now().Add(time.Minute))
+		if no := l.room(a, liveSessions); no != "" {
+			t.Errorf("with two that can go: %q", no)
+		}
+		const full = "2 live of yours: 2 of 2 have lost their client, and the next of these ends in 1m0s; the server's --each raises the bound"
+		if no := enter(a, "a3"); no != full {
+			t.Errorf("%q, want %q", no, full)
+		}
+		enter(b, "b1")
+		if x := l.evict(c, liveSessions); x != "a2" { // a has most
+			t.Errorf("%v goes for c, want the one of a that is lost for longest", x)
+		}
+		if x := l.evict(a, liveSessions); x != "a1" {
+			t.Errorf("%v goes for a, want the next one", x)
+		}
+		if x := l.evict(a, liveSessions); x != nil {
+			t.Errorf("%v goes twice", x)
+		}
+		l.lost("b1", time.Now().Add(time.Minute))
+		if x := l.evict(a, liveSessions); x != nil {
+			t.Errorf("%v goes for a, which has more", x)
+		}
+		if no := enter(c, "c1"); no == "" {
+			t.Error("the place of a session that is being ended was given away")
+		}
+
+		placed := make(chan bool, 1)
+		go func() { placed <- l.await(t.Context(), c, liveSessions, 1) }()
+		synctest.Wait()
+		l.shift("a2", endedSessions)
+		if no := enter(b, "b2"); no == "" {
+			t.Error("a start that has not waited has the place")
+		}
+		synctest.Wait()
+		select {
+		case ok := <-placed:
+			if !ok {
+				t.Error("no place")
+			}
+		default:
+			t.Error("the place is free, and the one that waits has not got it")
+		}
+		l.enterAwaited(c, liveSessions, "c1")
+		l.leave("c1")
+		if n := l.all[overTCP][liveSessions]; n != 2 {
+			t.Errorf("%d are live, want 2", n)
+		}
+	})
+}
+
 // Who waits longest gets the room, but for those who have less: many of one party
 // that want much kept another out.
 func TestLedgerWaits(t *testing.T) {
