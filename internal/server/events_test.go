@@ -182,7 +182,7 @@ func (e *eventsTest) event() {
 		e.what = "evict"
 		if e.rnd.IntN(4) == 0 {
 			x.mu.Lock()
-			lost := x.state == running && x.seat.empty() && !x.seat.detached
+			lost := x.state == running && x.seat.empty() && !x.seat.detached && !x.seat.stopped
 			x.mu.Unlock()
 			if x.evict() != lost {
 				e.failf("evicted %v, and that its client is lost is %v", !lost, lost)
@@ -288,7 +288,7 @@ func (e *eventsTest) check() {
 		e.failf("not entered")
 	case entry.row == liveSessions != (x.state < ended):
 		e.failf("%v, in row %d", x.state, entry.row)
-	case (entry.idle != nil) != (x.seat.empty() && (x.state == ended || x.state == running && !x.seat.detached)):
+	case (entry.idle != nil) != (x.seat.empty() && (x.state == ended || x.state == running && !x.seat.detached && !x.seat.stopped)):
 		e.failf("%v, idle %v", x.state, entry.idle != nil)
 	}
 }

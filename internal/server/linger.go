@@ -48,8 +48,10 @@ func (x *session) linger() {
 }
 
 // isLost reports whether the command runs and its client is lost: another start may
-// take its place. x.mu is held.
-func (x *session) isLost() bool { return x.lingers() && x.state == running && !x.expired }
+// take its place. A client that was stopped, as a shell's job, is not. x.mu is held.
+func (x *session) isLost() bool {
+	return x.lingers() && x.state == running && !x.expired && !x.seat.stopped
+}
 
 // evict ends a session whose client is lost, and reports whether it was.
 func (x *session) evict() bool {
