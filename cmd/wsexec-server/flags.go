@@ -31,8 +31,8 @@ type options struct {
 	logFile   string // "": stderr
 }
 
-// flags are all of the server's, each with its default, its place in o and what it
-// may be. Each can be set by a variable, see variable.
+// flags are all of the server's, each with its default, its place in o and what
+// it may be. Each can be set by a variable, see variable.
 func flags(o *options) []cli.Flag {
 	cfg := &o.server
 	return []cli.Flag{
@@ -66,7 +66,8 @@ func flags(o *options) []cli.Flag {
 	}
 }
 
-// flagGroups are the headings of --help and the flags below each, in their order.
+// flagGroups are the headings of --help and the flags below each, in their
+// order.
 var flagGroups = []cmdline.Group{
 	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "host", "insecure-plaintext"}},
 	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "full", "max-connections", "max-header", "max-command"}},
@@ -95,7 +96,8 @@ func variable(flag string) []string {
 
 func usageError(err error) error { return fmt.Errorf("%w (see wsexec-server --help)", err) }
 
-// A value takes what a flag or its variable gives: it reads, checks and stores it.
+// A value takes what a flag or its variable gives: it reads, checks and stores
+// it.
 type value func(string) error
 
 func (set value) Set(s string) error { return set(s) }
@@ -105,8 +107,8 @@ func flag(name, usage, byDefault string, set value) cli.Flag {
 	return &cli.GenericFlag{Name: name, Usage: usage, DefaultText: byDefault, EnvVars: variable(name), Value: set}
 }
 
-// list is a flag that may come several times; of the variable there is one value.
-// check, if not nil, says what is wrong with a value.
+// list is a flag that may come several times; of the variable there is one
+// value. check, if not nil, says what is wrong with a value.
 func list(name, usage, byDefault string, to *[]string, check func(string) error) cli.Flag {
 	fromVariable := os.Getenv(variable(name)[0]) != ""
 	return flag(name, usage, byDefault, func(s string) error {
@@ -155,8 +157,8 @@ func number(name, usage string, preset int, byDefault string, to *int) cli.Flag 
 	})
 }
 
-// duration is a flag that is a positive time. Where preset is 0 there is none unless
-// the flag is set.
+// duration is a flag that is a positive time. Where preset is 0 there is none
+// unless the flag is set.
 func duration(name, usage string, preset time.Duration, to *time.Duration) cli.Flag {
 	*to = preset
 	byDefault := "none"

@@ -80,18 +80,18 @@ var outcomeTests = []struct {
 	{name: "killed", exit: "killed", status: 137, origin: fromCommand, signal: 9},
 	{name: "stopped by the server", exit: "stopped", status: 143, origin: fromCommand, signal: 15, texts: "1 the command was ended: the server is stopping"},
 	// Timeouts, whatever the status.
-	{name: "timeout with status 0", exit: "timeout 0", status: 124, origin: fromTimeout, texts: "1 the command was ended: --timeout is over"},
-	{name: "timeout by signal", exit: "timeout", status: 124, origin: fromTimeout, texts: "1 the command was ended: --timeout is over"},
-	{name: "the server's timeout", exit: "max", status: 124, origin: fromTimeout, texts: "1 the command was ended: it ran as long as the server lets a command run (--max-timeout of wsexec-server)"},
-	{name: "idle", exit: "idle", status: 124, origin: fromTimeout, texts: "1 the command was ended: nothing came from it or went to it for the time of --idle-timeout"},
-	{name: "idle for the server", exit: "max idle", status: 124, origin: fromTimeout, texts: "1 the command was ended: nothing came from it or went to it for as long as the server allows (--max-idle-timeout of wsexec-server)"},
+	{name: "timeout with status 0", exit: "timeout 0", status: 124, origin: fromTimeout, texts: "1 the command was ended: it ran longer than --timeout"},
+	{name: "timeout by signal", exit: "timeout", status: 124, origin: fromTimeout, texts: "1 the command was ended: it ran longer than --timeout"},
+	{name: "the server's timeout", exit: "max", status: 124, origin: fromTimeout, texts: "1 the command was ended: it ran longer than the server's --max-timeout"},
+	{name: "idle", exit: "idle", status: 124, origin: fromTimeout, texts: "1 the command was ended: no byte moved for the time of --idle-timeout"},
+	{name: "idle for the server", exit: "max idle", status: 124, origin: fromTimeout, texts: "1 the command was ended: no byte moved for the time of the server's --max-idle-timeout"},
 	// Ends with status 0 that are no success.
 	{name: "incomplete output", exit: "cut", status: 125, origin: fromServerEnd, texts: "0 the command ended, but the server could not deliver all of its output", unasked: true},
 	{name: "told to stop, and status 0", exit: "stopped 0", status: 125, origin: fromServerEnd, texts: "1 the command was ended: the server is stopping", unasked: true},
-	{name: "evicted", exit: "evicted", status: 125, origin: fromServerEnd, texts: "0 the command was ended: the server was full, and nobody was connected to this session for longest", unasked: true},
+	{name: "evicted", exit: "evicted", status: 125, origin: fromServerEnd, texts: "0 the command was ended: the server was full, and this session was without a client for longest", unasked: true},
 	{name: "full", err: &client.ConnectError{Status: 503, Problem: &client.Problem{Type: proto.ProblemFull, Title: "the server is full", Detail: "d"}, Err: errors.New("x")}, status: 125, origin: fromServerEnd, texts: "0 the server is full: d | --wait 5m waits for a place"},
 	{name: "stopping", err: &client.ConnectError{Status: 503, Problem: &client.Problem{Title: "t"}, Err: errors.New("x")}, status: 125, origin: fromTransport, texts: "0 the server refused (503): t | try again later"},
-	{name: "given up by the server", exit: "linger", status: 125, origin: fromServerEnd, texts: "0 the command was ended: nobody was connected for the time of --linger", unasked: true},
+	{name: "given up by the server", exit: "linger", status: 125, origin: fromServerEnd, texts: "0 the command was ended: no client was connected for the time of --linger", unasked: true},
 	{name: "hung up by another", exit: "hung up", status: 125, origin: fromServerEnd, texts: "0 the command was ended: another client hung up", unasked: true},
 	{name: "a reason of a newer server", exit: "unknown", status: 125, origin: fromServerEnd, texts: "0 the command was ended: eclipse", unasked: true},
 	{name: "a failed write", exit: "success", err: &client.LocalError{Op: "write stdout", Err: io.ErrShortWrite}, status: 125, origin: fromLocal, texts: "0 write stdout: short write", unasked: true},
@@ -108,7 +108,7 @@ var outcomeTests = []struct {
 	{name: "usage of attach", err: &usageError{err: errOneSession}, c: circumstances{verb: "attach"}, status: 125, origin: fromUsage, texts: "0 attach takes one session: its id, a unique prefix of it, or its name | wsexec attach --help"},
 	// This machine.
 	{name: "a token for all to see", err: &client.LocalError{Op: opTokenFile, Err: &exposedError{"/a b", 0o644}}, status: 125, origin: fromLocal, texts: "0 token file: /a b can be read or written by others (mode 0644) | chmod 600 '/a b'"},
-	{name: "no home directory", err: &client.LocalError{Op: opFindServer, Err: errors.New("no directory")}, status: 125, origin: fromLocal, texts: "0 find your server: no directory | name one: --server URL"},
+	{name: "no home directory", err: &client.LocalError{Op: opFindServer, Err: errors.New("no directory")}, status: 125, origin: fromLocal, texts: "0 find your server: no directory | name one: --server URL; or set XDG_STATE_HOME, also for wsexec-server"},
 	// The server's last word.
 	{name: "not found", err: &client.Error{Code: client.CodeCommandNotFound, Title: `"x": command not found in PATH`, Detail: "PATH is /bin", Status: 127}, status: 127, origin: fromServerEnd, texts: `0 "x": command not found in PATH | wsexec run -v shows the PATH`},
 	{name: "not found, with -v", err: &client.Error{Code: client.CodeCommandNotFound, Title: `"x": command not found in PATH`, Detail: "PATH is /bin", Status: 127}, c: circumstances{verbose: true}, status: 127, origin: fromServerEnd, texts: `0 "x": command not found in PATH: PATH is /bin`},
@@ -235,7 +235,7 @@ func TestLeftBehind(t *testing.T) {
 		{circumstances{verbose: true}, "", "2" + all + running},
 		{circumstances{terminal: true}, "", "1" + all + "; wsexec run --leave-running keeps it" + running},
 		{circumstances{terminal: true, verbose: true}, "", "2" + all + "; wsexec run --leave-running keeps it" + running},
-		{circumstances{terminal: true}, client.ReasonTimeout, "1" + all + running + "\n1 the command was ended: --timeout is over"},
+		{circumstances{terminal: true}, client.ReasonTimeout, "1" + all + running + "\n1 the command was ended: it ran longer than --timeout"},
 	} {
 		o := outcomeOf(&client.Result{Exit: &client.Exit{LeftBehind: ps, Reason: tt.reason}}, nil, tt.c)
 		if got := texts(t, o.messages); got != tt.want {

@@ -26,8 +26,8 @@ func badLine(command string) cli.OnUsageErrorFunc {
 }
 
 // reportBadLine writes the status file that is named in a command line with a
-// mistake, so that it does not keep the status of an earlier run. split has the flags
-// of the line up to a mistake in their syntax.
+// mistake, so that it does not keep the status of an earlier run. split has the
+// flags of the line up to a mistake in their syntax.
 func reportBadLine(split []string, err error) {
 	name := statusFileOf(split)
 	if checkStatusFile(name) != nil {
@@ -76,8 +76,8 @@ func writeStatus(f *os.File, content statusFile) error {
 	return f.Close()
 }
 
-// plainJSON escapes what controls a terminal and encoding/json leaves as it is, so
-// that a file can be looked at. Such characters are only in strings.
+// plainJSON escapes what controls a terminal and encoding/json leaves as it is,
+// so that a file can be looked at. Such characters are only in strings.
 func plainJSON(b []byte) []byte {
 	var out []byte
 	for _, r := range string(b) {

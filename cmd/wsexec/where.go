@@ -28,8 +28,8 @@ type setting struct {
 	flag  bool   // a flag gives it
 }
 
-// settingOf is the value of a flag, or without the flag that of a variable. An empty
-// variable is an unset one.
+// settingOf is the value of a flag, or without the flag that of a variable. An
+// empty variable is an unset one.
 func settingOf(c *cli.Context, flag, variable string) setting {
 	if c.IsSet(flag) {
 		return setting{c.String(flag), "--" + flag, true}
@@ -51,7 +51,8 @@ func whereOf(c *cli.Context, v voice) where {
 	}
 }
 
-// plaintextOf is the permission to send a token in clear text, "true" or "false".
+// plaintextOf is the permission to send a token in clear text, "true" or
+// "false".
 func plaintextOf(c *cli.Context) setting {
 	s := settingOf(c, "insecure-plaintext", "WSEXEC_INSECURE_PLAINTEXT")
 	if s.flag {
@@ -60,8 +61,8 @@ func plaintextOf(c *cli.Context) setting {
 	return s
 }
 
-// flags are those that name the same server again, each with a space behind it. The
-// variables are there the next time.
+// flags are those that name the same server again, each with a space behind it.
+// The variables are there the next time.
 func (w where) flags() (words string) {
 	for _, s := range []setting{w.server, w.tokenFile} {
 		if s.flag && s.value != "" {
@@ -123,8 +124,8 @@ func (w where) named() (client.Server, error) {
 	return srv, err
 }
 
-// checkPlaintext refuses to send a token to another machine in clear text, unless
-// that is permitted. It comes before the token is read.
+// checkPlaintext refuses to send a token to another machine in clear text,
+// unless that is permitted. It comes before the token is read.
 func (w where) checkPlaintext(u *url.URL) error {
 	permitted := false
 	if p := w.plaintext; p.value != "" {
@@ -149,8 +150,8 @@ func (w where) checkPlaintext(u *url.URL) error {
 // tokenVariable is the token in the environment; "" if there is none.
 func tokenVariable() string { return strings.TrimSpace(os.Getenv("WSEXEC_TOKEN")) }
 
-// isBareIPv6 reports whether the host of a URL is an IPv6 address without brackets,
-// with a port behind it or without.
+// isBareIPv6 reports whether the host of a URL is an IPv6 address without
+// brackets, with a port behind it or without.
 func isBareIPv6(raw string) bool {
 	_, rest, _ := strings.Cut(raw, "://")
 	host, _, _ := strings.Cut(rest, "/")
@@ -177,7 +178,7 @@ func ownServer(later bool) (client.Server, error) {
 	}
 	path := paths.Socket(dir)
 	if err := paths.CheckSocket(path); err != nil {
-		return client.Server{}, &client.LocalError{Op: path, Err: err}
+		return client.Server{}, &client.LocalError{Op: opFindServer, Err: &client.LocalError{Op: path, Err: err}}
 	}
 	srv := unixServer(path, func(c net.Conn) error { return trust.Peer(path, c) })
 	err = isThere(dir, path)
@@ -194,8 +195,8 @@ func ownServer(later bool) (client.Server, error) {
 	return srv, err
 }
 
-// isThere fails where this user's own server has no socket, or where others could
-// have made it.
+// isThere fails where this user's own server has no socket, or where others
+// could have made it.
 func isThere(dir, socket string) error {
 	err := trust.Dir(dir)
 	if _, serr := os.Stat(socket); errors.Is(err, fs.ErrNotExist) || err == nil && errors.Is(serr, fs.ErrNotExist) {
@@ -207,8 +208,8 @@ func isThere(dir, socket string) error {
 	return nil
 }
 
-// unixServer is the server of a socket. The check, if there is one, comes before
-// anything is sent.
+// unixServer is the server of a socket. The check, if there is one, comes
+// before anything is sent.
 func unixServer(path string, check func(net.Conn) error) client.Server {
 	return client.Server{URL: "ws://localhost", Name: "unix:" + path, Dial: checked(check, func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -236,8 +237,8 @@ func checked(check func(net.Conn) error, dial dialer) dialer {
 	}
 }
 
-// token is the token that the flags and the variables give, and where it was found,
-// as the user would write it.
+// token is the token that the flags and the variables give, and where it was
+// found, as the user would write it.
 func (w where) token() (token, from string, err error) {
 	if f := w.tokenFile; f.value != "" {
 		from = f.from + "=" + f.value
@@ -257,9 +258,9 @@ func (w where) token() (token, from string, err error) {
 	return "", "", nil
 }
 
-// addOwnToken gives a server on this machine the token of this user's own server,
-// if there is one. It is for no other server: what listens on the port is looked at
-// before the token is sent.
+// addOwnToken gives a server on this machine the token of this user's own
+// server, if there is one. It is for no other server: what listens on the port
+// is looked at before the token is sent.
 func (w where) addOwnToken(srv *client.Server, u *url.URL) error {
 	if u.Scheme != "ws" && u.Scheme != "http" || !trust.IsLoopback(u.Hostname()) {
 		return nil
@@ -314,8 +315,8 @@ func hostPort(u *url.URL) string {
 // tcpDialer makes TCP connections. Package link sets keepalive itself.
 var tcpDialer = net.Dialer{KeepAlive: -1}
 
-// pipeTimeout bounds the wait for a program that writes a token, and may have to
-// ask a person for a password, or that reads a status file.
+// pipeTimeout bounds the wait for a program that writes a token, and may have
+// to ask a person for a password, or that reads a status file.
 const pipeTimeout = time.Minute
 
 // readToken reads a token file: a file, or a pipe that another program writes a

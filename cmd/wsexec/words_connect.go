@@ -23,8 +23,8 @@ import (
 	"wsexec/internal/trust"
 )
 
-// Why there was no connection in the first place. own is the socket of this user's
-// own server, "" if that is not known.
+// Why there was no connection in the first place. own is the socket of this
+// user's own server, "" if that is not known.
 
 func connectFailure(e *client.ConnectError, own string) message {
 	if m, ok := untrusted(e.Err); ok {
@@ -36,7 +36,8 @@ func connectFailure(e *client.ConnectError, own string) message {
 	return refused(e)
 }
 
-// untrusted says that the program at the other end is, or may be, another user's.
+// untrusted says that the program at the other end is, or may be, another
+// user's.
 func untrusted(err error) (message, bool) {
 	var kept *keptTokenError
 	var stranger *trust.StrangerError
@@ -101,8 +102,9 @@ func unreachable(e *client.ConnectError, own string) (message, bool) {
 	return cannot(innermost(e.Err).Error(), reachHint(e.Err, where, own))
 }
 
-// tlsRecord is how an alert of TLS begins in the errors of package net/http, which
-// took it for a line of HTTP: content type 21 and version 3 (RFC 8446 §5.1).
+// tlsRecord is how an alert of TLS begins in the errors of package net/http,
+// which took it for a line of HTTP: content type 21 and version 3 (RFC 8446
+// §5.1).
 const tlsRecord = `"\x15\x03`
 
 // malformed stands before that line.
@@ -134,8 +136,8 @@ func proxyHint(e *client.ProxyError, where string, secure bool) string {
 	return "the proxy must allow CONNECT to the server's port, " + around
 }
 
-// certificateFailure says what is wrong with the certificate of a host; why is "" if
-// err is something else.
+// certificateFailure says what is wrong with the certificate of a host; why is
+// "" if err is something else.
 func certificateFailure(err error, host string) (why, hint string) {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
@@ -216,11 +218,13 @@ func startHint(where, own string) string {
 	return start + " --listen " + shellWord(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")))
 }
 
-// maxShown bounds what is shown of an address that a server has made up, in bytes.
+// maxShown bounds what is shown of an address that a server has made up, in
+// bytes.
 const maxShown = 200
 
-// redirect says where a redirect goes, and which server that is if it is the one
-// that was named, with TLS. No other server is proposed: the token would go there.
+// redirect says where a redirect goes, and which server that is if it is the
+// one that was named, with TLS. No other server is proposed: the token would go
+// there.
 func redirect(e *client.ConnectError) (to, server string) {
 	u, err := url.Parse(e.Location)
 	from, ferr := url.Parse(e.URL)

@@ -26,7 +26,7 @@ func localFailure(err error) message {
 	hint := ""
 	switch {
 	case errors.As(err, &local) && local.Op == opFindServer:
-		hint = "name one: --server URL"
+		hint = "name one: --server URL; or set XDG_STATE_HOME, also for wsexec-server"
 	case errors.Is(err, stdio.ErrShared):
 		return failure(opStdin+": "+stdio.ErrShared.Error(), "wsexec run -n leaves it to that process")
 	case errors.As(err, &exposed):
@@ -74,9 +74,9 @@ func serverFailure(e *client.Error, err error, c circumstances) message {
 
 func parentEnded() message { return news("the process that started wsexec has ended: hanging up") }
 
-// notFoundHint is the hint for a command that was not found and looks like a line
-// for a shell, or for another program's command line. again is the beginning of the
-// command to type; "" is no hint.
+// notFoundHint is the hint for a command that was not found and looks like a
+// line for a shell, or for another program's command line. again is the
+// beginning of the command to type; "" is no hint.
 func notFoundHint(again string, command []string) string {
 	if len(command) == 0 {
 		return ""
@@ -158,28 +158,28 @@ func lostForGood(r *client.Result, err error, now time.Time, comeBack string) me
 }
 
 func timedOut(reason string) message {
-	why := "--timeout is over"
+	why := "it ran longer than --timeout"
 	switch reason {
 	case client.ReasonMaxTimeout:
-		why = "it ran as long as the server lets a command run (--max-timeout of wsexec-server)"
+		why = "it ran longer than the server's --max-timeout"
 	case client.ReasonIdle:
-		why = "nothing came from it or went to it for the time of --idle-timeout"
+		why = "no byte moved for the time of --idle-timeout"
 	case client.ReasonMaxIdle:
-		why = "nothing came from it or went to it for as long as the server allows (--max-idle-timeout of wsexec-server)"
+		why = "no byte moved for the time of the server's --max-idle-timeout"
 	}
 	return news("the command was ended: " + why)
 }
 
-// endedByServer: the server ended the command, and not because this client asked
-// for it.
+// endedByServer: the server ended the command, and not because this client
+// asked for it.
 func endedByServer(reason string) message {
 	switch reason {
 	case client.ReasonLinger:
-		reason = "nobody was connected for the time of --linger"
+		reason = "no client was connected for the time of --linger"
 	case client.ReasonHangup:
 		reason = "another client hung up"
 	case client.ReasonEvicted:
-		reason = "the server was full, and nobody was connected to this session for longest"
+		reason = "the server was full, and this session was without a client for longest"
 	}
 	return failure("the command was ended: "+reason, "")
 }
@@ -190,10 +190,10 @@ func incompleteOutput() message {
 	return failure("the command ended, but the server could not deliver all of its output", "")
 }
 
-// leftBehind names the processes that were ended after the command, and those that
-// were not ended. A person is told of all: tmux, screen and mosh-server live on
-// behind a command, and would be ended without a word. Otherwise, without -v, those
-// are named that held its output open.
+// leftBehind names the processes that were ended after the command, and those
+// that were not ended. A person is told of all: tmux, screen and mosh-server
+// live on behind a command, and would be ended without a word. Otherwise,
+// without -v, those are named that held its output open.
 func leftBehind(e *client.Exit, c circumstances) []message {
 	var ended, running []string
 	for _, p := range e.LeftBehind {

@@ -67,7 +67,8 @@ and let the command run: ~& on a terminal.`
 	helpSyntax    = "wsexec help [SUBCOMMAND]"
 )
 
-// flagGroups are the headings of --help and the flags below each, in their order.
+// flagGroups are the headings of --help and the flags below each, in their
+// order.
 var flagGroups = []cmdline.Group{
 	{Heading: "Command", Flags: []string{"env", "workdir", "no-stdin", "name"}},
 	{Heading: "Terminal", Flags: []string{"tty", "no-tty", "escape"}},
@@ -77,9 +78,9 @@ var flagGroups = []cmdline.Group{
 	{Heading: "Diagnostics", Flags: []string{"status-file", "verbose", "quiet", "version", "help"}},
 }
 
-// flagHelp says what each flag is for, by the name of the flag; by "command name"
-// where the flag means something else to that command. The backquoted word stands
-// for the value.
+// flagHelp says what each flag is for, by the name of the flag; by "command
+// name" where the flag means something else to that command. The backquoted
+// word stands for the value.
 var flagHelp = map[string]struct{ usage, byDefault string }{
 	"env":             {"set an environment variable, `K=V`; K alone passes the local value on (repeatable)", ""},
 	"workdir":         {"run the command in the directory `DIR` (default: the home directory)", ""},

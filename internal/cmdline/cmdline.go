@@ -1,6 +1,6 @@
-// Package cmdline is what the client and the server make of a command line besides
-// package cli: flags as getopt(3) takes them, errors that name a flag as it is typed
-// and say what is right, and the layout of --help.
+// Package cmdline is what the client and the server make of a command line
+// besides package cli: flags as getopt(3) takes them, errors that name a flag
+// as it is typed and say what is right, and the layout of --help.
 package cmdline
 
 import (
@@ -18,11 +18,12 @@ import (
 )
 
 // Split returns the command line of an app with each flag in a word of its own,
-// together with its value, by the flag's first name. Package cli cannot take a short
-// flag and its value in one word (-w/tmp), and refuses two names of one flag.
+// together with its value, by the flag's first name. Package cli cannot take a
+// short flag and its value in one word (-w/tmp), and refuses two names of one
+// flag.
 //
-// The command is that of the app which the line names, or "". With an error, split
-// has the flags before the mistake.
+// The command is that of the app which the line names, or "". With an error,
+// split has the flags before the mistake.
 func Split(app *cli.App, args []string) (split []string, command string, err error) {
 	own := slices.Concat(app.Flags, []cli.Flag{cli.HelpFlag})
 	if !app.HideVersion {
@@ -49,8 +50,8 @@ func Split(app *cli.App, args []string) (split []string, command string, err err
 	return split, command, nil
 }
 
-// splitFlags splits the flags at the beginning of args from the rest, behind "--" or
-// from the first word on that is no flag.
+// splitFlags splits the flags at the beginning of args from the rest, behind
+// "--" or from the first word on that is no flag.
 func splitFlags(flags []cli.Flag, args []string) (split, rest []string, err error) {
 	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
 		var arg string
@@ -114,8 +115,8 @@ func find(flags []cli.Flag, name string) cli.DocGenerationFlag {
 	return nil
 }
 
-// unknown is the error of a word, or of one letter in it, that is no flag. name is
-// the word's without dashes and value.
+// unknown is the error of a word, or of one letter in it, that is no flag. name
+// is the word's without dashes and value.
 func unknown(flags []cli.Flag, arg, name, part string) error {
 	var names []string
 	for _, f := range flags {
@@ -140,8 +141,8 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// Nearest is the one of some names that word may be a slip of, or "". That is one
-// which it begins, or one that is a few edits away.
+// Nearest is the one of some names that word may be a slip of, or "". That is
+// one which it begins, or one that is a few edits away.
 func Nearest(word string, names []string) string {
 	if len(word) < 2 {
 		return ""
@@ -164,8 +165,8 @@ func Nearest(word string, names []string) string {
 	return ""
 }
 
-// distance counts the letters that are added, left out, replaced, or swapped with
-// their neighbour between two words.
+// distance counts the letters that are added, left out, replaced, or swapped
+// with their neighbour between two words.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

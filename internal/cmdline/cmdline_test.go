@@ -182,8 +182,8 @@ func TestShown(t *testing.T) {
 	}
 }
 
-// No flag is left out of a help, no line is wider than a terminal, and a default
-// that is empty is not said.
+// No flag is left out of a help, no line is wider than a terminal, and a
+// default that is empty is not said.
 func TestHelp(t *testing.T) {
 	app := testApp(nil)
 	app.Usage, app.UsageText, app.Description = "test", "app SUBCOMMAND", "Details."

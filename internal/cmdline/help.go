@@ -163,8 +163,8 @@ func (t table) write(b *strings.Builder) {
 	}
 }
 
-// placeholder is what stands for the value of a flag: the word in backquotes in its
-// text.
+// placeholder is what stands for the value of a flag: the word in backquotes in
+// its text.
 func placeholder(f cli.DocGenerationFlag) string {
 	if _, rest, ok := strings.Cut(f.GetUsage(), "`"); ok {
 		if name, _, ok := strings.Cut(rest, "`"); ok {

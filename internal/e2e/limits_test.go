@@ -43,7 +43,7 @@ func TestMaxTimeout(t *testing.T) {
 		awaitSleepers(t, 0, arg)
 	}
 	status := s.dir + "/status"
-	s.run(t, "--timeout", "100ms", "--status-file", status, "sleep", uniqueSleep()).wantEnded(t, "", "--timeout is over")
+	s.run(t, "--timeout", "100ms", "--status-file", status, "sleep", uniqueSleep()).wantEnded(t, "", "it ran longer than --timeout")
 	if r := readReport(t, status); r.Origin != "timeout" || *r.Code != 124 {
 		t.Errorf("the status file says %+v", r)
 	}
