@@ -50,9 +50,9 @@ func serverSays(text string) string {
 func serverFailure(e *client.Error, err error, c circumstances) message {
 	switch {
 	case e.Code == client.CodeNotFound && errors.Is(err, client.ErrOtherServer):
-		return failure("the server was restarted, or another one answers: it does not know the session; how the command ended is not known", "")
+		return failure("the server was restarted, or another one answers: it does not know the session; it is not known how the command ended", "")
 	case e.Code == client.CodeNotFound:
-		return failure("this server does not know the session: it ended and is forgotten, or the server was restarted; how the command ended is not known", "")
+		return failure(strings.TrimSpace(fmt.Sprintf("this server does not know the session %.*s", maxShown, e.Detail))+": it ended and is forgotten, or the server was restarted; it is not known how the command ended", "")
 	case e.Code == client.CodeCommandNotFound:
 		hint := notFoundHint(c.again, c.command)
 		if c.verbose {
