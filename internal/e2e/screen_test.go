@@ -108,7 +108,7 @@ func TestTmuxLeave(t *testing.T) {
 		{"server killed", "--linger 500ms " + stubborn, func(t *testing.T, s *server, _ *screen) { s.cmd.Process.Kill() }, 125, "wsexec: connection lost for good"},
 		{"server stopped", "--kill-after 0s " + stubborn, func(t *testing.T, s *server, _ *screen) { s.cmd.Process.Signal(syscall.SIGTERM) }, 137, "wsexec: the command was ended: the server is stopping"},
 		{"timeout", "--timeout 2s --kill-after 0s " + stubborn, func(*testing.T, *server, *screen) {}, 124, "wsexec: the command was ended"},
-		{"KILL", stubborn, func(t *testing.T, s *server, _ *screen) { s.kill(t, s.only(t).ID) }, 137, "mid-line\n[status"},
+		{"KILL", dying, func(t *testing.T, s *server, _ *screen) { s.kill(t, s.only(t).ID) }, 137, "mid-line\n[status"},
 		{"HUP", dying, func(t *testing.T, _ *server, x *screen) { syscall.Kill(x.client(t), syscall.SIGHUP) }, 129, "mid-line\n[status"},
 	} {
 		t.Run(w.name, func(t *testing.T) {
