@@ -88,7 +88,11 @@ func outcomeOf(r *client.Result, err error, c circumstances) outcome {
 	case err != nil:
 		return failed(fromTransport, lostForGood(r, err, c.now, c.comeBack))
 	}
-	return outcomeOfExit(r.Exit, c)
+	o := outcomeOfExit(r.Exit, c)
+	if n := r.Dropped[0]; n > 0 {
+		o.messages = append(o.messages, droppedByTerminal(n))
+	}
+	return o
 }
 
 // outcomeOfExit is the outcome of a command whose end is known.
@@ -139,7 +143,7 @@ func (o outcome) statusFile(session string, r *client.Result, err error) statusF
 		DurationMS: r.Duration.Milliseconds(), Reconnects: r.Reconnects, LeftBehind: []client.Process{},
 	}
 	if r.Dropped != [3]int64{} {
-		f.Dropped = map[string]int64{"stdout": r.Dropped[1], "stderr": r.Dropped[2]}
+		f.Dropped = map[string]int64{"stdin": r.Dropped[0], "stdout": r.Dropped[1], "stderr": r.Dropped[2]}
 	}
 	if err != nil {
 		f.Error = err.Error()

@@ -325,12 +325,12 @@ func TestExpiredCertificate(t *testing.T) {
 func TestStatusFileContent(t *testing.T) {
 	r := &client.Result{
 		Exit:  &client.Exit{Signal: 15, Core: true, Reason: client.ReasonTimeout, LeftBehind: []client.Process{{PID: 1}}},
-		Bytes: [3]int64{9, 2, 3}, StdinConsumed: 1, Dropped: [3]int64{0, 4, 5}, Reconnects: 6, Duration: 7 * time.Second,
+		Bytes: [3]int64{9, 2, 3}, StdinConsumed: 1, Dropped: [3]int64{6, 4, 5}, Reconnects: 6, Duration: 7 * time.Second,
 	}
 	got := outcomeOf(r, nil, circumstances{}).statusFile("id", r, nil)
 	want := statusFile{
 		Origin: fromTimeout, Code: 124, Signal: "TERM", CoreDumped: true, Reason: client.ReasonTimeout, Session: "id",
-		Bytes: map[string]int64{"stdin": 1, "stdout": 2, "stderr": 3}, Dropped: map[string]int64{"stdout": 4, "stderr": 5},
+		Bytes: map[string]int64{"stdin": 1, "stdout": 2, "stderr": 3}, Dropped: map[string]int64{"stdin": 6, "stdout": 4, "stderr": 5},
 		DurationMS: 7000, LeftBehind: []client.Process{{PID: 1}}, Reconnects: 6,
 	}
 	if !reflect.DeepEqual(got, want) {

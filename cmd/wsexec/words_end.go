@@ -186,6 +186,11 @@ func endedByServer(reason string) message {
 
 func serverStopped() message { return news("the command was ended: the server is stopping") }
 
+// droppedByTerminal: the kernel's terminal takes no line that is longer.
+func droppedByTerminal(n int64) message {
+	return failure(fmt.Sprintf("%d bytes of stdin were dropped by the command's terminal: it holds 4095 bytes of a line", n), "wsexec run -T has no terminal, and no such limit")
+}
+
 func incompleteOutput() message {
 	return failure("the command ended, but the server could not deliver all of its output", "")
 }

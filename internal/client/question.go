@@ -45,6 +45,7 @@ type question struct {
 //	exit          after the END of both outputs; each time the same
 //	  .reason     timeout, idle-timeout only if start      any
 //	              has that time
+//	  .stdin_dropped  0 without a terminal                 0 without a terminal
 //	error         any; none that says that nothing was run once opened came
 //
 // Where start leaves a time out, the server's default counts, which is any. The
@@ -116,6 +117,9 @@ func (q *question) allowsOpened(m *proto.Opened) error {
 }
 
 func (q *question) allowsExit(m *proto.Exit) error {
+	if m.StdinDropped > 0 && q.opened != nil && !q.opened.TTY {
+		return errors.New("exit with stdin that a terminal has dropped, and there is none")
+	}
 	if q.start == nil {
 		return nil
 	}

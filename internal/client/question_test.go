@@ -79,6 +79,8 @@ func TestAllows(t *testing.T) {
 		{question{start: timed, opened: was}, exit(proto.ReasonTimeout), ""},
 		{question{start: timed, opened: was}, exit(proto.ReasonIdle), "idle-timeout"},
 		{question{start: pipes, opened: was}, exit(proto.ReasonTimeout), "timeout"},
+		{question{opened: was}, &proto.Exit{Stdin: 9, StdinDropped: 9}, "dropped"},
+		{question{opened: wasTTY}, &proto.Exit{Stdin: 9, StdinDropped: 9}, ""},
 		{question{start: pipes, opened: was}, exit(proto.ReasonMaxTimeout), ""},
 		{question{start: pipes, opened: was}, exit(proto.ReasonMaxIdle), ""},
 		{question{start: pipes, opened: was}, exit("eclipse"), ""},

@@ -331,6 +331,7 @@ func (r *relay) count(to *Result, exit *proto.Exit) {
 	to.Bytes[0], to.StdinConsumed = read-r.stdinStart, acked-r.stdinStart
 	if exit != nil {
 		to.StdinConsumed = min(max(exit.Stdin-r.stdinStart, 0), to.Bytes[0])
+		to.Dropped[0] = exit.StdinDropped
 	}
 	for _, o := range r.outputs {
 		consumed, _ := o.r.Position()

@@ -16,7 +16,8 @@ type Result struct {
 	// StdinConsumed is how many of Bytes[0] the command has read, as far as the
 	// server has said.
 	StdinConsumed int64
-	// Dropped counts the bytes of stdout and stderr in all [Gap] events.
+	// Dropped counts the bytes of stdout and stderr in all [Gap] events, and those of
+	// stdin that the command's terminal has dropped, since a line was too long.
 	Dropped    [3]int64
 	Reconnects int
 	Duration   time.Duration

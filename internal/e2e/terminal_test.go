@@ -793,3 +793,25 @@ func TestDescriptorsStayBlocking(t *testing.T) {
 		}
 	})
 }
+
+// A line that is too long for the command's terminal lost its end, with status 0 and
+// without a word.
+func TestTerminalDropsOfALongLine(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const says = "wsexec: 5905 bytes of stdin were dropped by the command's terminal: it holds 4095 bytes of a line\n" +
+		"wsexec: hint: wsexec run -T has no terminal, and no such limit\n"
+	long := strings.Repeat("x", 10000)
+	file := filepath.Join(s.dir, "status")
+	for _, stdin := range []string{long, long + "\n", "a\n" + long} {
+		if r := s.runWith(t, stdin, "-q", "--status-file", file, "-t", "cat"); r.status != 0 || r.stderr != says {
+			t.Errorf("got %v\n  want status 0 and on stderr %q", r, says)
+		}
+		if b, err := os.ReadFile(file); !strings.Contains(string(b), `"dropped":{"stderr":0,"stdin":5905,"stdout":0}`) {
+			t.Errorf("the status file is %s, %v", b, err)
+		}
+	}
+	if r := s.runWith(t, long[:4095], "-t", "cat"); r.status != 0 || r.stderr != "" {
+		t.Errorf("got %v, want nothing on stderr", r)
+	}
+}

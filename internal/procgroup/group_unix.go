@@ -91,6 +91,14 @@ func (g *Group) Unread() int {
 	return g.stdin.Unread()
 }
 
+// Dropped returns how many bytes of its stdin the command's terminal has dropped.
+func (g *Group) Dropped() int64 {
+	if g.tty == nil {
+		return 0
+	}
+	return g.tty.Keyboard().Dropped()
+}
+
 // Stdout returns the command's stdout, or the terminal's output.
 func (g *Group) Stdout() *poll.Reader {
 	if g.tty != nil {

@@ -24,6 +24,7 @@ func (*Group) Stdout() *poll.Reader             { return nil }
 func (*Group) Stderr() *poll.Reader             { return nil }
 func (*Group) Keyboard() *tty.Keyboard          { return nil }
 func (*Group) CloseInput()                      {}
+func (*Group) Dropped() int64                   { return 0 }
 func (*Group) Unread() int                      { return 0 }
 func (*Group) Exited() <-chan struct{}          { return nil }
 func (*Group) Signal(syscall.Signal) error      { return errors.ErrUnsupported }

@@ -151,14 +151,16 @@ func (r *Read) check() error { return inRange("stdin", r.Stdin, 0, MaxOffset) }
 
 // Exit says how the command ended: with Code, or by Signal (a Linux number),
 // and then Code is nil. Reason is empty if it ended by itself. Stdin is the
-// number of bytes of stdin that it consumed.
+// number of bytes of stdin that it consumed; StdinDropped of them its terminal has
+// dropped, because a line was too long.
 type Exit struct {
-	Code       *int      `json:"code,omitempty"`
-	Signal     int       `json:"signal,omitempty"`
-	Core       bool      `json:"core,omitempty"`
-	Reason     string    `json:"reason,omitempty"`
-	Stdin      int64     `json:"stdin"`
-	LeftBehind []Process `json:"left_behind,omitempty"`
+	Code         *int      `json:"code,omitempty"`
+	Signal       int       `json:"signal,omitempty"`
+	Core         bool      `json:"core,omitempty"`
+	Reason       string    `json:"reason,omitempty"`
+	Stdin        int64     `json:"stdin"`
+	StdinDropped int64     `json:"stdin_dropped,omitempty"`
+	LeftBehind   []Process `json:"left_behind,omitempty"`
 }
 
 // Reasons of [Exit].
@@ -189,6 +191,7 @@ func (e *Exit) check() error {
 		inRange("code", code, 0, 255),
 		inRange("signal", e.Signal, 0, 127),
 		inRange("stdin", e.Stdin, 0, MaxOffset),
+		inRange("stdin_dropped", e.StdinDropped, 0, e.Stdin),
 	)
 }
 

@@ -547,6 +547,10 @@
 //	             longest) or shutdown: the server ended it for that; incomplete:
 //	             it ended, but not all of its output could be kept
 //	stdin        the number of bytes of stdin that the command consumed
+//	stdin_dropped
+//	             the number of those bytes that the terminal has dropped, since
+//	             it takes no line so long; 0 or absent without a PTY, and at most
+//	             stdin
 //	left_behind  [{"pid":P,"name":T,"holding":BOOL}]: processes that were ended
 //	             after the command; holding, if one kept an output open; with
 //	             "running":true it was not ended (leave_running)

@@ -298,6 +298,10 @@ func (k *keys) drop(n int) {
 
 // put writes what there is room for.
 func (k *keys) put(fd int, t *unix.Termios, p []byte) (int, error) {
+	k.confirm(fd)
+	if k.Canonical+len(p) > lineLimit {
+		k.lookForLines(fd)
+	}
 	n := 0
 	var err error
 	for n < len(p) && err == nil {
@@ -311,6 +315,7 @@ func (k *keys) put(fd int, t *unix.Termios, p []byte) (int, error) {
 	if len(p) > 0 {
 		k.Refused = n < len(p)
 	}
+	k.count(fd, t, p[:n])
 	k.note(t, p[:n])
 	if n == len(p) {
 		return n, nil
@@ -362,6 +367,7 @@ func (k *keys) note(t *unix.Termios, p []byte) {
 func (k *keys) flushed() {
 	k.Refused, k.Recent, k.Partial = false, 0, false
 	k.Line, k.Longest = 0, [2]int{}
+	k.Canonical, k.Overwritten, k.Uncertain, k.LinesTyped = 0, 0, 0, false
 }
 
 // jammed guesses whether a byte written now would wait in the terminal's buffer
@@ -397,6 +403,7 @@ func (k *keys) jammed(fd int, t *unix.Termios) bool {
 const maxEditorEnds = 12
 
 func (k *keys) eof(fd int) (typed bool, err error) {
+	k.confirm(fd)
 	t, err := termios.Load(fd)
 	if err != nil || poll.Ready(fd, 0) {
 		return false, syscall.EIO
@@ -409,9 +416,11 @@ func (k *keys) eof(fd int) (typed bool, err error) {
 	if c == termios.Vdisable || !canonical && !editor || k.EditorEnds == maxEditorEnds {
 		return false, nil
 	}
-	if waits, known := inputWaits(fd); waits || !known && k.EndTyped {
+	waits, known := inputWaits(fd)
+	if waits || !known && k.EndTyped {
 		return false, nil
 	}
+	k.LinesTyped = k.LinesTyped && !known
 	for again := true; again; {
 		again = canonical && (k.Partial || k.Quoted)
 		if n, err := k.put(fd, t, []byte{c}); n == 0 {

@@ -1,8 +1,15 @@
 package tty
 
-import "golang.org/x/sys/unix"
+import (
+	"math"
+
+	"golang.org/x/sys/unix"
+)
 
 func number(int) int { return -1 }
+
+// lineLimit is none: what is dropped here is not counted.
+const lineLimit = math.MaxInt
 
 // queuedInput: there is no TIOCGPTPEER, and FIONREAD of the master is the other
 // direction.

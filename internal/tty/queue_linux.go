@@ -6,6 +6,9 @@ import (
 	"wsexec/internal/poll"
 )
 
+// lineLimit is N_TTY_BUF_SIZE-1 (man 3 termios), in bytes.
+const lineLimit = 4095
+
 // number is N of /dev/pts/N, -1 if that is not known.
 func number(master int) int {
 	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)

@@ -36,6 +36,14 @@ type Typed struct {
 	EndTyped   bool    // the end of the input was typed
 	EditorEnds int     // how often it was typed for the line editor that reads now
 
+	Dropped   int64 // bytes that the line discipline has dropped
+	Uncertain int64 // those that it will have, if the command first reads the lines before them in the same mode
+	// LinesTyped: the end of a line was typed since the line discipline was seen to
+	// hold none.
+	LinesTyped  bool
+	Overwritten int64 // bytes of the line under way that later ones have overwritten
+	Canonical   int   // bytes of the line under way that the line discipline holds in canonical mode; -1: not known
+
 	// For a guess at what is queued in the kernel.
 	Recent   int       // bytes written since the last pause of settleTime
 	RecentAt time.Time // of the last write
