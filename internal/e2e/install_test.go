@@ -38,7 +38,11 @@ func TestInstallAndUninstall(t *testing.T) {
 	script := func(name string, args ...string) result {
 		cmd := exec.Command("bash", append([]string{filepath.Join(repository, "scripts", name)}, args...)...)
 		cmd.Env = append(append(s.environment(), "PATH="+os.Getenv("PATH")), goEnvironment(t)...)
-		return capture(t, cmd)
+		r, err := tryCapture(cmd, 10*time.Minute) // it builds, perhaps for the first time
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
 	}
 	r := script("install", prefix)
 	lines := strings.Split(strings.TrimSuffix(r.stdout, "\n"), "\n")

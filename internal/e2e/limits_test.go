@@ -396,9 +396,12 @@ func TestServerOutOfDescriptors(t *testing.T) {
 		if refused == 0 {
 			t.Error("there were always enough")
 		}
-		if log := s.log.String(); strings.Count(log, `level=WARN msg="not started"`) != refused || !strings.Contains(log, "too many open files") {
-			t.Errorf("the log does not say %d times what is missing:\n%s", refused, log)
-		}
+		eventually(t, patience, "the log has each, and what is missing", func() error {
+			if log := s.log.String(); strings.Count(log, `level=WARN msg="not started"`) != refused || !strings.Contains(log, "too many open files") {
+				return fmt.Errorf("%d were refused, and it has\n%s", refused, log)
+			}
+			return nil
+		})
 		s.run(t, "echo", "hi").want(t, 0, "hi\n", "")
 	})
 }
