@@ -44,7 +44,8 @@ Exit status: the command's own, 0 to 255, and
 Without a connection the command lives on for --linger, and wsexec tries to
 reconnect. The first Ctrl-C then gives up and says how to come back later.
 wsexec passes the signals INT TERM HUP QUIT USR1 USR2 CONT on to the command;
-the third INT or TERM within two seconds is a KILL.`
+the third INT or TERM within two seconds is a KILL. Ctrl-Z, where it is no key
+of the command, stops the command with wsexec, and fg continues both.`
 
 	attachUsage   = "come back to a session; takes it over from another client"
 	attachSyntax  = "wsexec attach [FLAGS] ID"
@@ -58,8 +59,9 @@ Example:
 Exit status, signals and lost connections are as with run: 0 to 255 and 128+N
 as the command ended, 124 for its --timeout, 125 if wsexec failed, 0 after ~&.
 INT TERM HUP QUIT USR1 USR2 CONT go on to the command: TERM ends the command,
-not wsexec alone. The third INT or TERM within two seconds is a KILL. To leave
-and let the command run: ~& on a terminal.`
+not wsexec alone. The third INT or TERM within two seconds is a KILL. Ctrl-Z,
+where it is no key of the command, stops the command with wsexec, and fg
+continues both. To leave and let the command run: ~& on a terminal.`
 
 	versionUsage  = "print the version"
 	versionSyntax = "wsexec version"
