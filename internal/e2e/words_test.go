@@ -155,7 +155,8 @@ func TestLastWordAfterLoss(t *testing.T) {
 	r.retarget(other.url)
 	r.find()
 	shown := c.wantStatus(t, 125)
-	if !strings.Contains(shown, "gives up)\r\x1b[Kwsexec: ") {
+	// The line about the loss is one below the cursor, and is deleted there.
+	if !strings.Contains(shown, "gives up)\x1b8\x1b7\r\x1b[B\x1b[M\x1b8wsexec: ") {
 		t.Errorf("it shows %s, want the line about the loss taken back before the last", quote(shown))
 	}
 }
