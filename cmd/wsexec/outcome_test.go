@@ -27,6 +27,7 @@ import (
 
 	"wsexec/internal/client"
 	"wsexec/internal/proto"
+	"wsexec/internal/stdio"
 	"wsexec/internal/trust"
 )
 
@@ -107,6 +108,7 @@ var outcomeTests = []struct {
 	{name: "usage of run", err: &usageError{err: errNoCommand}, c: circumstances{verb: "run"}, status: 125, origin: fromUsage, texts: "0 no command given, as in wsexec run COMMAND | wsexec run --help"},
 	{name: "usage of attach", err: &usageError{err: errOneSession}, c: circumstances{verb: "attach"}, status: 125, origin: fromUsage, texts: "0 attach takes one session: its id, a unique prefix of it, or its name | wsexec attach --help"},
 	// This machine.
+	{name: "another process takes from stdin", exit: "success", err: &client.LocalError{Op: "read stdin", Err: stdio.ErrShared}, status: 125, origin: fromLocal, texts: "0 stdin: another process reads the same pipe | wsexec run -n leaves it to that process", unasked: true},
 	{name: "a token for all to see", err: &client.LocalError{Op: opTokenFile, Err: &exposedError{"/a b", 0o644}}, status: 125, origin: fromLocal, texts: "0 token file: /a b can be read or written by others (mode 0644) | chmod 600 '/a b'"},
 	{name: "no home directory", err: &client.LocalError{Op: opFindServer, Err: errors.New("no directory")}, status: 125, origin: fromLocal, texts: "0 find your server: no directory | name one: --server URL; or set XDG_STATE_HOME, also for wsexec-server"},
 	// The server's last word.

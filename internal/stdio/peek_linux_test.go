@@ -313,6 +313,25 @@ func TestPeekFullOfSmallBuffers(t *testing.T) {
 	}
 }
 
+// A FIFO that is opened once more when its last writer has gone reports no end. A
+// client that waited for one before it read waited for ever.
+func TestEndedFIFO(t *testing.T) {
+	for _, l := range lents {
+		r, w := l.make(t)
+		asStdin(t, r)
+		unix.Write(w, []byte("last"))
+		unix.Close(w)
+		in := NewInput(new(Terminal), func() {}, nil)
+		in.peek.close()
+		in.peek = nil
+		in.open()
+		if b, err := io.ReadAll(in); string(b) != "last" || err != nil {
+			t.Errorf("%s: read %q, %v", l.name, b, err)
+		}
+		in.Close()
+	}
+}
+
 // The server is asked only where the pipe may be full.
 func TestPeekAsksSeldom(t *testing.T) {
 	for name, tt := range map[string]struct {
