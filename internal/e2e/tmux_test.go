@@ -456,4 +456,11 @@ func TestTmuxLeftBehindIsTold(t *testing.T) {
 	x.await(t, "inside")
 	x.keys(t, "C-d") // ends cat, and tmux with it
 	x.await(t, "[exited]")
+	// Output that ends within a line does not get the message behind it.
+	x.run(t, `-t sh -c 'setsid sh -c "touch up; exec sleep 1000" >/dev/null 2>&1 & until [ -e up ]; do sleep 0.01; done; printf mid'`)
+	x.await(t, "[status 0]")
+	if text := x.text(t); !strings.Contains(text, "mid\nwsexec: ended what the command left behind: ") {
+		t.Errorf("the screen is\n%s", text)
+	}
+	x.done(t, 0)
 }
