@@ -67,23 +67,33 @@ func listen(o *options) (_ *listeners, err error) {
 			}
 			continue
 		}
+		// First: a client that waits for the server has read its token when it connects.
+		if err := ls.loadToken(o); err != nil {
+			return nil, err
+		}
 		if err := ls.tcp(a); err != nil {
 			return nil, err
 		}
 	}
-	if !ls.hasTCP() {
-		return ls, nil
+	return ls, nil
+}
+
+// loadToken loads the token, unless it has been.
+func (ls *listeners) loadToken(o *options) (err error) {
+	if ls.token != "" {
+		return nil
 	}
 	ls.tokenFile = o.tokenFile
 	if ls.tokenFile == "" {
-		if dir, err = stateDir(); err != nil {
-			return nil, err
+		dir, err := stateDir()
+		if err != nil {
+			return err
 		}
 		ls.tokenFile = paths.TokenFile(dir)
 	}
 	trust.Undumpable()
 	ls.token, err = loadToken(ls.tokenFile)
-	return ls, err
+	return err
 }
 
 var errInUse = errors.New("another server is listening there")
@@ -123,15 +133,6 @@ func checkSocket(path string) error {
 		return listenError("unix:"+path, fmt.Errorf("%w; name another with --listen, or set XDG_STATE_HOME", err))
 	}
 	return nil
-}
-
-func (ls *listeners) hasTCP() bool {
-	for _, u := range ls.urls {
-		if strings.HasPrefix(u, "ws://") {
-			return true
-		}
-	}
-	return false
 }
 
 func (ls *listeners) tcp(addr string) error {
