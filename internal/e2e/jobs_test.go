@@ -254,6 +254,22 @@ func TestIgnoredInterruptAndQuit(t *testing.T) {
 	}
 }
 
+// TERM that a client was started to ignore was relayed, and so was every other
+// signal than those of a shell's background job.
+func TestIgnoredSignals(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	cmd := s.bash(`trap "" TERM USR2; exec wsexec run sh -c 'trap "echo TERM" TERM; trap "echo USR2" USR2; trap "echo USR1; exit 3" USR1; echo ready; while :; do sleep 0.02; done'`)
+	c := startClient(t, cmd)
+	c.expect(t, "ready\n")
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR2, syscall.SIGUSR1} {
+		c.signal(t, sig)
+	}
+	if r := c.wait(t, patience); r.status != 3 || r.stdout != "ready\nUSR1\n" {
+		t.Errorf("got %v, want status 3 and USR1 alone", r)
+	}
+}
+
 // A client that relayed the signal that ended its command ends by the same
 // signal. Otherwise a shell goes on with its loop.
 func TestInterruptedClient(t *testing.T) {

@@ -1,16 +1,18 @@
 #include "textflag.h"
 
+#define SYS_RT_SIGACTION 13
 #define SYS_FCNTL 72
 #define F_GETFD 1
+#define SIG_IGN 1
 
 // func entry()
 //
 // The kernel has put argc at SP. SP and DX are the runtime's; a system call
 // changes AX, CX and R11.
 TEXT ·entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
-	MOVL	$1, BX // bit 3, once it was shifted for each descriptor
+	XORL	BX, BX // of closed descriptors
 	MOVL	$2, R12 // the descriptor
-look:
+descriptor:
 	SHLL	$1, BX
 	MOVL	$SYS_FCNTL, AX
 	MOVL	R12, DI
@@ -21,6 +23,26 @@ look:
 	ORL	$1, BX
 open:
 	DECL	R12
-	JNS	look
-	MOVL	BX, ·atEntry(SB)
+	JNS	descriptor
+	MOVL	BX, ·closedAtEntry(SB)
+
+	MOVQ	DX, R13
+	XORL	BX, BX // of ignored signals
+	MOVL	$31, R12 // the signal
+signal:
+	SHLL	$1, BX
+	MOVL	$SYS_RT_SIGACTION, AX
+	MOVL	R12, DI
+	XORL	SI, SI
+	LEAQ	·actionAtEntry(SB), DX
+	MOVL	$8, R10 // bytes of a set of signals
+	SYSCALL
+	CMPQ	·actionAtEntry(SB), $SIG_IGN
+	JNE	caught
+	ORL	$1, BX
+caught:
+	DECL	R12
+	JNZ	signal
+	MOVL	BX, ·ignoredAtEntry(SB)
+	MOVQ	R13, DX
 	JMP	_rt0_amd64_linux(SB)

@@ -1,15 +1,17 @@
 #include "textflag.h"
 
+#define SYS_RT_SIGACTION 134
 #define SYS_FCNTL 25
 #define F_GETFD 1
+#define SIG_IGN 1
 
 // func entry()
 //
 // The kernel has put argc at RSP, which is the runtime's. A system call changes R0.
 TEXT ·entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
-	MOVD	$1, R19 // bit 3, once it was shifted for each descriptor
+	MOVD	$0, R19 // of closed descriptors
 	MOVD	$2, R20 // the descriptor
-look:
+descriptor:
 	LSL	$1, R19, R19
 	MOVD	$SYS_FCNTL, R8
 	MOVD	R20, R0
@@ -19,6 +21,25 @@ look:
 	ORR	$1, R19, R19
 open:
 	SUB	$1, R20, R20
-	TBZ	$63, R20, look
-	MOVW	R19, ·atEntry(SB)
+	TBZ	$63, R20, descriptor
+	MOVW	R19, ·closedAtEntry(SB)
+
+	MOVD	$0, R19 // of ignored signals
+	MOVD	$31, R20 // the signal
+signal:
+	LSL	$1, R19, R19
+	MOVD	$SYS_RT_SIGACTION, R8
+	MOVD	R20, R0
+	MOVD	$0, R1
+	MOVD	$·actionAtEntry(SB), R2
+	MOVD	$8, R3 // bytes of a set of signals
+	SVC
+	MOVD	·actionAtEntry(SB), R4
+	CMP	$SIG_IGN, R4
+	BNE	caught
+	ORR	$1, R19, R19
+caught:
+	SUB	$1, R20, R20
+	CBNZ	R20, signal
+	MOVW	R19, ·ignoredAtEntry(SB)
 	B	_rt0_arm64_linux(SB)

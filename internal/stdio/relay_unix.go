@@ -77,10 +77,10 @@ func anyTerminal() bool { return IsTerminal(0) || IsTerminal(1) || IsTerminal(2)
 
 // catchSignals has the signals sent to ch that are not ignored.
 //
-// HUP or INT that this program was started to ignore (nohup, a background job of a
-// script) stays ignored. Of other signals os/signal does not know whether they
-// were; but a shell that ignores INT for such a job ignores QUIT too (POSIX sh,
-// 2.11).
+// What this program was started to ignore (nohup, a background job of a script,
+// trap ” TERM) stays ignored. Of other signals than HUP and INT os/signal does not
+// know whether they were, and entry may not have run; but a shell that ignores INT
+// for such a job ignores QUIT too (POSIX sh, 2.11).
 //
 // PIPE need not be caught: only a write of package os ends a program for it.
 func catchSignals(ch chan<- os.Signal) {
@@ -95,6 +95,9 @@ func catchSignals(ch chan<- os.Signal) {
 		caught = append(caught, syscall.SIGWINCH)
 	}
 	for _, sig := range caught {
+		if ignoredAtStart(sig.(syscall.Signal)) {
+			signal.Ignore(sig)
+		}
 		if !signal.Ignored(sig) {
 			signal.Notify(ch, sig)
 		}
