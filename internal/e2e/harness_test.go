@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -64,6 +65,13 @@ func testMain(m *testing.M) int {
 		name, _, _ := strings.Cut(kv, "=")
 		if strings.HasPrefix(name, "WSEXEC_") && !strings.HasPrefix(name, "WSEXEC_E2E_") {
 			os.Unsetenv(name)
+		}
+	}
+	// So do ignored signals: under nohup each client would ignore HUP. A signal that
+	// this program catches is not ignored by those that it starts.
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
 		}
 	}
 	dir, err := os.MkdirTemp("", "wsexec-e2e-")
