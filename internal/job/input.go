@@ -25,9 +25,9 @@ type feeder struct {
 }
 
 // startFeeder starts the next feeder, unless the command has exited or the job
-// is suspended. The caller holds mu.
+// is frozen. The caller holds mu.
 func (j *Job) startFeeder() {
-	if j.phase >= Exited || isClosed(j.suspended) {
+	if j.phase >= Exited || isClosed(j.frozen) {
 		return
 	}
 	older := j.feeder

@@ -111,7 +111,7 @@ type Job struct {
 	modes *terminalModes // nil without a terminal
 
 	ended     <-chan struct{} // closed when the goroutine of the command's life has returned
-	suspended chan struct{}   // closed when the job is being written down
+	frozen    chan struct{}   // closed when the job is being written down
 	started   chan struct{}   // closed when the command was started, or could not be
 	ending    chan struct{}   // closed by the first End
 	urgent    chan struct{}   // closed when the server ends it of its own accord
@@ -154,7 +154,7 @@ func newJob(cfg Config) *Job {
 	return &Job{
 		cfg:       cfg,
 		idle:      &idleness{since: time.Now()},
-		suspended: make(chan struct{}),
+		frozen:    make(chan struct{}),
 		started:   make(chan struct{}),
 		ending:    make(chan struct{}),
 		urgent:    make(chan struct{}),
@@ -199,10 +199,10 @@ func (j *Job) after(work string, d time.Duration, f func()) *time.Timer {
 }
 
 // reach makes p the phase, if it is a later one, and tells the owner. It reports
-// whether it did. A suspended job stays where it is, unless it is buried.
+// whether it did. A frozen job stays where it is, unless it is buried.
 func (j *Job) reach(p Phase) bool {
 	j.mu.Lock()
-	later, exit := p > j.phase && (j.buried || !isClosed(j.suspended)), j.exit
+	later, exit := p > j.phase && (j.buried || !isClosed(j.frozen)), j.exit
 	if later {
 		j.phase = p
 	}

@@ -25,14 +25,14 @@ func (j *Job) life() {
 
 	select {
 	case <-j.proc.Exited():
-	case <-j.suspended:
+	case <-j.frozen:
 	case <-j.ending:
-		if !isClosed(j.suspended) { // otherwise after Save has failed
+		if !isClosed(j.frozen) { // otherwise after Save has failed
 			j.terminate()
 		}
 	}
 	if !j.reach(Exited) {
-		return // suspended
+		return // frozen
 	}
 	timeout.exited()
 	j.stopNoMore()

@@ -49,7 +49,7 @@ const (
 	draining                   // data, until there is silence
 	settled                    // data, while descendants are being ended
 	finishing                  // nothing: it reads what is there and returns
-	suspended                  // nothing: it returns, and the stream does not end
+	frozen                     // nothing: it returns, and the stream does not end
 )
 
 func newPump(i int, o *poll.Reader, log *stream.Log, quiet time.Duration, tty bool, moved func()) *pump {
@@ -94,20 +94,20 @@ func (p *pump) finish() {
 // abort ends the stream where it is. It comes after finish.
 func (p *pump) abort() { p.log.Abort(errAbandoned) }
 
-// suspend makes the pump return without ending the stream.
-func (p *pump) suspend() {
+// freeze makes the pump return without ending the stream.
+func (p *pump) freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.phase = suspended
+	p.phase = frozen
 	p.out.SetReadDeadline(time.Now())
-	p.log.Abort(errSuspended)
+	p.log.Abort(errFrozen)
 }
 
 // run moves output until that ends, or finish was called, and ends the stream,
-// unless the pump was suspended.
+// unless the pump was frozen.
 func (p *pump) run() {
 	defer func() {
-		if p.current() != suspended {
+		if p.current() != frozen {
 			p.settle()
 			p.log.Close()
 		}
@@ -132,7 +132,7 @@ func (p *pump) move() {
 			last, seen = ph, 0
 		}
 		silent := false
-		if ph == suspended {
+		if ph == frozen {
 			return
 		}
 		if ph != finishing && !p.hasAhead {
@@ -164,7 +164,7 @@ func (p *pump) move() {
 			continue
 		}
 		if err != nil {
-			if err != io.EOF && !errors.Is(err, errSuspended) {
+			if err != io.EOF && !errors.Is(err, errFrozen) {
 				p.lost = p.lost || failed(err)
 				p.out.Close()
 			}

@@ -49,7 +49,7 @@ func (j *Job) hasRead(q *readQuestion) (read int64, enough bool) {
 	if j.question != q || j.phase >= Exited || j.buried || j.saved {
 		return 0, false
 	}
-	if !isClosed(j.suspended) {
+	if !isClosed(j.frozen) {
 		read = j.fed.Load() // first: what is written in between counts as unread
 		read -= int64(j.proc.Unread())
 	}

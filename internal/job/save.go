@@ -38,8 +38,8 @@ const stateVersion = 2
 // ended. It will have ended soon, unless output waits for its client.
 var ErrEnding = errors.New("the command is being started or ended")
 
-// errSuspended ends what waits in a job that is being written down.
-var errSuspended = errors.New("the job is being written down")
+// errFrozen ends what waits in a job that is being written down.
+var errFrozen = errors.New("the job is being written down")
 
 // Save writes the job down, and returns descriptors that Restore takes. No
 // connection may be attached. After Save the job does nothing any more, its Owner
@@ -53,10 +53,10 @@ var errSuspended = errors.New("the job is being written down")
 // Each goroutine of the job stops at a point where no byte is on its way: a byte is
 // in the command, in the pipe or terminal, or in State.
 func (j *Job) Save() (State, []int, error) {
-	if !j.suspend() {
+	if !j.freeze() {
 		return State{}, nil, ErrEnding
 	}
-	s, fds, err := j.saveSuspended()
+	s, fds, err := j.saveFrozen()
 	if err != nil {
 		j.Run()
 		return State{}, nil, err
@@ -64,9 +64,9 @@ func (j *Job) Save() (State, []int, error) {
 	return s, fds, nil
 }
 
-// saveSuspended saves a suspended job. If it returns an error, Run must follow. It
+// saveFrozen saves a frozen job. If it returns an error, Run must follow. It
 // holds mu all the time, so that an End comes before it or after Save.
-func (j *Job) saveSuspended() (s State, fds []int, err error) {
+func (j *Job) saveFrozen() (s State, fds []int, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.buried {
@@ -80,7 +80,7 @@ func (j *Job) saveSuspended() (s State, fds []int, err error) {
 			g, fds, err = j.proc.Save()
 		}
 		if err != nil {
-			j.resume(s)
+			j.thaw(s)
 			return s, nil, err
 		}
 		s.Group = &g
@@ -92,7 +92,7 @@ func (j *Job) saveSuspended() (s State, fds []int, err error) {
 // toldToEnd reports whether End or Kill was called. The caller holds mu.
 func (j *Job) toldToEnd() bool { return isClosed(j.ending) || isClosed(j.abandoned) }
 
-// state is a suspended job as it is written down, without its command.
+// state is a frozen job as it is written down, without its command.
 func (j *Job) state() State {
 	s := State{
 		Version: stateVersion, Settings: j.cfg.Settings, Dir: j.dir,
@@ -111,27 +111,27 @@ func (j *Job) state() State {
 	return s
 }
 
-// resume makes a suspended job one that Run makes go on. The caller holds mu.
-func (j *Job) resume(s State) {
-	j.suspended, j.feeder = make(chan struct{}), nil
+// thaw makes a frozen job one that Run makes go on. The caller holds mu.
+func (j *Job) thaw(s State) {
+	j.frozen, j.feeder = make(chan struct{}), nil
 	if err := j.load(s); err != nil {
 		panic("job: internal error: " + err.Error())
 	}
 	for _, p := range j.pumps {
-		p.out.SetReadDeadline(time.Time{}) // by which it was suspended
+		p.out.SetReadDeadline(time.Time{}) // by which it was frozen
 	}
 }
 
-// suspend ends the job's goroutines, unless the job is being started or ended.
-func (j *Job) suspend() bool {
-	f, ok := j.setSuspended()
+// freeze ends the job's goroutines, unless the job is being started or ended.
+func (j *Job) freeze() bool {
+	f, ok := j.setFrozen()
 	if f == nil {
 		return ok
 	}
 	for _, p := range j.pumps {
-		p.suspend()
+		p.freeze()
 	}
-	j.Stdin.Abort(errSuspended)
+	j.Stdin.Abort(errFrozen)
 	if keys := j.proc.Keyboard(); keys != nil {
 		keys.Kick()
 	} else {
@@ -145,9 +145,9 @@ func (j *Job) suspend() bool {
 	return true
 }
 
-// setSuspended stops the feeder of a running job and returns it. From then on no
+// setFrozen stops the feeder of a running job and returns it. From then on no
 // other feeder starts.
-func (j *Job) setSuspended() (f *feeder, ok bool) {
+func (j *Job) setFrozen() (f *feeder, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	switch {
@@ -158,7 +158,7 @@ func (j *Job) setSuspended() (f *feeder, ok bool) {
 	case j.phase != Running || j.feeder == nil || j.toldToEnd():
 		return nil, false
 	}
-	closeOnce(j.suspended)
+	closeOnce(j.frozen)
 	closeOnce(j.feeder.stop)
 	return j.feeder, true
 }

@@ -290,11 +290,11 @@ func TestSaveRunning(t *testing.T) {
 				p.talk(j, time.Duration(rnd.IntN(8))*time.Millisecond)
 				time.Sleep(time.Duration(rnd.IntN(3)) * time.Millisecond) // output meets the window, or not
 				if rnd.IntN(4) == 0 {                                     // as if the command could not be saved
-					if !j.suspend() {
+					if !j.freeze() {
 						break
 					}
 					j.mu.Lock()
-					j.resume(j.state())
+					j.thaw(j.state())
 					j.mu.Unlock()
 					j.Run()
 					continue
@@ -553,7 +553,7 @@ func TestBuriedLeavesNothing(t *testing.T) {
 }
 
 // What comes between the stop of the job's goroutines and the end of Save was lost.
-func TestSuspendedJobEnds(t *testing.T) {
+func TestFrozenJobEnds(t *testing.T) {
 	for name, act := range map[string]func(*Job){
 		"hangup":   func(j *Job) { j.End(proto.ReasonHangup) },
 		"shutdown": func(j *Job) { j.End(proto.ReasonShutdown) },
@@ -563,11 +563,11 @@ func TestSuspendedJobEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := newOwner()
 			j := run(t, config(o, false, Times{}), "", "sleep", "1000")
-			if !j.suspend() {
-				t.Fatal("the job is not suspended")
+			if !j.freeze() {
+				t.Fatal("the job is not frozen")
 			}
 			act(j)
-			if _, _, err := j.saveSuspended(); !errors.Is(err, ErrEnding) {
+			if _, _, err := j.saveFrozen(); !errors.Is(err, ErrEnding) {
 				t.Fatalf("Save: %v, want ErrEnding", err)
 			}
 			j.Run()

@@ -474,7 +474,7 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"session.seat.superseded":     "a signal",
 		"session.seat.released":       "a signal",
 		"session.job.ended":           "a signal",
-		"session.job.suspended":       "a signal",
+		"session.job.frozen":          "a signal",
 		"session.job.started":         "a signal",
 		"session.job.ending":          "a signal",
 		"session.job.urgent":          "a signal",
