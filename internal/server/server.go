@@ -2,14 +2,21 @@
 // handler of wsexec-server, the table of sessions, and their limits.
 //
 //   - http.go: the resources, and which clients may use them. requestcheck.go: the
-//     requests that no client may make.
+//     requests that no client may make. list.go: the list of sessions. peer.go: the
+//     other end of a connection, as the log names it.
 //   - connections.go, arrival.go, opening.go: a connection from accept to the
-//     session that it opens.
+//     session that it opens. openmemory.go: the memory that large opens take.
+//   - admission.go: which opens get a session, and a place of another one.
+//     startsum.go: whether a start is one that came before.
 //   - session.go: one session. What runs is its job (package job); how far it has
 //     come is in state.go, who has it in seat.go, when it is given up in linger.go,
-//     what a panic ends in panic.go, what the log has of it in sessionlog.go.
+//     its times in times.go, what a panic ends in panic.go, what the log has of it in
+//     sessionlog.go, why its command could not be started in errors.go.
 //   - table.go: which sessions there are. forgotten.go: which there were.
-//   - ledger.go: what each client makes the server keep, and the bounds.
+//   - ledger.go: what each client makes the server keep. ledgerbounds.go: the bounds.
+//     descriptors.go: bounds that fit the descriptors there are.
+//   - refusallog.go: many refusals as one line of the log.
+//   - returnmemory.go: memory goes back to the system after a burst of starts.
 //   - shutdown.go: the end of the server.
 //
 // Locks are taken in this order: Server.mu, session.mu, then those of the job, the
