@@ -323,7 +323,7 @@ func (s *cgroupScope) others() ([]proctab.Process, error) {
 	}
 	// A login has moved it to a cgroup of its own (su - with pam_systemd): what
 	// it left is not here.
-	more, serr := session(s.leader).others()
+	more, serr := unixSession(s.leader).others()
 	for _, p := range more {
 		if !slices.Contains(ps, p) {
 			ps = append(ps, p)
@@ -333,7 +333,7 @@ func (s *cgroupScope) others() ([]proctab.Process, error) {
 }
 
 func (s *cgroupScope) signal(p proctab.Process, sig syscall.Signal) {
-	proctab.SignalIf(p.Pid, sig, func() bool { return s.holds(p.Pid) || !s.holds(s.leader) && session(s.leader).holds(p.Pid) })
+	proctab.SignalIf(p.Pid, sig, func() bool { return s.holds(p.Pid) || !s.holds(s.leader) && unixSession(s.leader).holds(p.Pid) })
 }
 
 // holds reports whether a process is in the cgroup or one below. Of one that
@@ -354,7 +354,7 @@ func (s *cgroupScope) killAll() {
 	killCgroup(s.dir)
 	killMembers(s.dir)
 	if !s.holds(s.leader) {
-		session(s.leader).killAll()
+		unixSession(s.leader).killAll()
 	}
 }
 

@@ -43,5 +43,5 @@ func (*Cleaner) fork(a *attempt, cmd *procgroup.Command) (*leader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &leader{ch, ch.Pid, session(ch.Pid)}, nil
+	return &leader{ch, ch.Pid, unixSession(ch.Pid)}, nil
 }

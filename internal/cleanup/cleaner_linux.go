@@ -131,7 +131,7 @@ func (c *Cleaner) forkOf(a *attempt, k *kin, cmd *procgroup.Command) (*leader, e
 	if err != nil {
 		return nil, err
 	}
-	return &leader{ch, ch.Pid, session(ch.Pid)}, nil
+	return &leader{ch, ch.Pid, unixSession(ch.Pid)}, nil
 }
 
 // What this binary is when it is started under one of these names.

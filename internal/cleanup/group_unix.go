@@ -4,11 +4,8 @@ package cleanup
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
@@ -119,48 +116,3 @@ func (g *Group) SignalAll(sig syscall.Signal) error {
 // Survivors returns, after Reap, the Members that could not be ended: another
 // user's, or in an uninterruptible sleep.
 func (g *Group) Survivors() []Member { return g.whole.survivors }
-
-// A scope is everything that a command has started.
-type scope interface {
-	// others lists the living processes other than the command's leader.
-	others() ([]proctab.Process, error)
-	// signal sends a signal to one of them, if it still is one.
-	signal(p proctab.Process, sig syscall.Signal)
-	// killAll kills as many of them as it can at once.
-	killAll()
-	// release ends what is left of them, or lets it go if leave is set, and
-	// returns what it could not end. Nothing is called any more.
-	release(leave bool) (survivors []proctab.Process)
-}
-
-// session is the scope of the Unix session that a leader of that number leads.
-type session int
-
-func (s session) others() ([]proctab.Process, error) {
-	ps, err := proctab.List()
-	return slices.DeleteFunc(ps, func(p proctab.Process) bool { return p.Sid != int(s) || p.Pid == int(s) }), err
-}
-
-func (s session) signal(p proctab.Process, sig syscall.Signal) {
-	proctab.SignalIf(p.Pid, sig, func() bool { return s.holds(p.Pid) })
-}
-
-// holds reports whether a process is in the session.
-func (s session) holds(pid int) bool {
-	sid, err := unix.Getsid(pid)
-	return err == nil && sid == int(s)
-}
-
-func (s session) killAll() {
-	ps, _ := s.others()
-	for _, p := range ps {
-		s.signal(p, syscall.SIGKILL)
-	}
-}
-
-func (s session) release(leave bool) (survivors []proctab.Process) {
-	if !leave {
-		survivors, _ = s.others()
-	}
-	return survivors
-}

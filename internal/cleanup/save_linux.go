@@ -110,7 +110,7 @@ func dup(f *os.File) (int, error) {
 func (c *Cleaner) Restore(s State, fds []int) (*Group, error) {
 	pid := s.Group.Pid
 	k := kin{session: s.Session, tid: s.Thread}
-	l := &leader{pid: pid, scope: session(pid)}
+	l := &leader{pid: pid, scope: unixSession(pid)}
 	if s.Cgroup != "" {
 		if c.cgroups == nil {
 			procgroup.CloseAll(fds)
