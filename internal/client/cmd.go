@@ -64,6 +64,16 @@ type Cmd struct {
 	s    *session // made by the first method
 }
 
+// Opened is what the server says when the command runs.
+type Opened struct {
+	PID int
+	TTY bool   // the command has a terminal
+	Dir string // where it was started, if its home directory cannot be entered
+	// Screen is for the local terminal, before the first output of a session that is
+	// taken over: the control sequences of the modes which the command has set.
+	Screen string
+}
+
 // New returns a Cmd that runs start on a server.
 func New(s Server, start *Start) *Cmd {
 	return &Cmd{Server: s, ID: proto.NewID(), Start: start}
@@ -130,6 +140,16 @@ func (c *Cmd) Connected() bool { return c.session().currentLink() != nil }
 
 // Started reports whether the command is known to have been started.
 func (c *Cmd) Started() bool { return c.session().currentPhase() >= running }
+
+// A Suspension is what becomes of the session while this process is stopped.
+type Suspension struct {
+	// Confirmed: the command is stopped. Otherwise it goes on, if it was started.
+	Confirmed bool
+	// Until is when the server ends the session at the earliest, unless this process
+	// goes on: confirmed, only if the connection is lost meanwhile. It is zero if the
+	// command is not known to have been started.
+	Until time.Time
+}
 
 // Suspend is called before this process is stopped, as a shell's job. The server
 // stops the command, too, and expects no sign of life. Suspend returns when it has
