@@ -25,12 +25,13 @@ import "syscall"
 func entry()
 
 var _ = entry
+var _ = &actionAtEntry
 
 // What entry saw.
 var (
 	closedAtEntry  uint32 // bit N is set if descriptor N was closed
 	ignoredAtEntry uint32 // bit N-1 is set if signal N, 1 to 31, was ignored
-	actionAtEntry  [4]uint64
+	actionAtEntry  [4]uint64 // the last signal's, struct kernel_sigaction
 )
 
 // ClosedAtStart reports whether descriptor 0, 1 or 2 is known to have been closed
