@@ -46,18 +46,32 @@ func cleaners(t *testing.T, f func(t *testing.T, c *Cleaner)) {
 // are what they are to become.
 func marked(t testing.TB, mark string) (pids []int) {
 	t.Helper()
-	ps, err := proctab.List()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range ps {
-		// One read tells both: the list has the name that a process had before
-		// its exec, and a setsid that was taken for its sleep was not there for
-		// the next look.
-		b, _ := os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline")
-		name, _, _ := bytes.Cut(b, []byte{0})
-		if !slices.Contains([]string{"setsid", "nohup", "env"}, filepath.Base(string(name))) && bytes.HasSuffix(b, []byte("\x00"+mark+"\x00")) {
-			pids = append(pids, p.Pid)
+	const mostLooks = 50
+	dead := map[int]bool{} // zombies, which fork no more
+	for range mostLooks {
+		all, err := proctab.Pids()
+		if err != nil {
+			t.Fatal(err)
+		}
+		missed := false // one that ended before it was read, perhaps a forker's last
+		for _, pid := range all {
+			if _, lives, err := proctab.Read(pid); err != nil || !lives {
+				missed = missed || !dead[pid]
+				dead[pid] = true
+				continue
+			}
+			// One read tells both: the list has the name that a process had before
+			// its exec, and a setsid that was taken for its sleep was not there for
+			// the next look.
+			b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+			missed = missed || err != nil
+			name, _, _ := bytes.Cut(b, []byte{0})
+			if !slices.Contains([]string{"setsid", "nohup", "env"}, filepath.Base(string(name))) && bytes.HasSuffix(b, []byte("\x00"+mark+"\x00")) {
+				pids = append(pids, pid)
+			}
+		}
+		if len(pids) > 0 || !missed {
+			break
 		}
 	}
 	return pids

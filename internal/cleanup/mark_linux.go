@@ -151,38 +151,55 @@ func (i instance) ended() bool {
 	return syscall.Kill(i.pid(), 0) == syscall.ESRCH
 }
 
-// endMarked kills the processes that ours picks by their mark, until none is
-// seen three times in a row (one that forks and ends is easily missed) or
-// killWait is up. It returns what does not end, and how many it has killed.
-// What is another user's, and so not to be killed, is not waited for.
+// endMarked kills the processes that ours picks by their mark, until there is none
+// or killWait is up. It returns what does not end, and how many it has killed. What
+// is another user's, and so not to be killed, is not waited for.
+//
+// A look that finds none proves that there is none only if no process ended between
+// being listed and being read: that one may have been ours, and what it has forked
+// meanwhile is in no list. One that forks and ends for ever is missed by most looks.
+// Where others come and go all the time, mostLooks without any have to do.
 func endMarked(ours func(mark) bool) (survivors []proctab.Process, killed int) {
+	const mostLooks = 16
 	seen := map[int]bool{}
 	for pace, none := newPace(killWait), 0; ; {
-		ps, err := proctab.List()
+		pids, err := proctab.Pids()
 		if err != nil {
 			return nil, killed
 		}
 		survivors = survivors[:0]
 		none++
-		for _, p := range ps {
-			if m, ok := readMark(p.Pid); !ok || p.Pid == os.Getpid() || !ours(m) {
+		missed := false
+		for _, pid := range pids {
+			m, ok := readMark(pid)
+			if !ok {
+				missed = true
+				continue
+			}
+			if pid == os.Getpid() || !ours(m) {
+				continue
+			}
+			p, lives, err := proctab.Read(pid)
+			if err != nil || !lives {
+				missed = missed || !seen[pid]
+				seen[pid] = true // a zombie that nobody reaps has forked all that it will
 				continue
 			}
 			survivors = append(survivors, p)
-			if syscall.Kill(p.Pid, 0) == syscall.EPERM {
+			if syscall.Kill(pid, 0) == syscall.EPERM {
 				continue
 			}
 			none = 0
-			if !seen[p.Pid] {
-				seen[p.Pid] = true
+			if !seen[pid] {
+				seen[pid] = true
 				killed++
 			}
-			proctab.KillGroupIf(p.Pid, func() bool {
-				m, ok := readMark(p.Pid)
+			proctab.KillGroupIf(pid, func() bool {
+				m, ok := readMark(pid)
 				return ok && ours(m)
 			})
 		}
-		if none >= 3 || len(seen) == 0 && none > 0 || !pace.again() {
+		if none > 0 && !missed || none == mostLooks || !pace.again() {
 			return survivors, killed
 		}
 	}

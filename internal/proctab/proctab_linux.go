@@ -15,6 +15,27 @@ import (
 // List looks through /proc for the living processes. An error says that it
 // could not look.
 func List() ([]Process, error) {
+	pids, err := Pids()
+	if err != nil {
+		return nil, err
+	}
+	var ps []Process
+	for _, pid := range pids {
+		p, ok, err := Read(pid)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			ps = append(ps, p)
+		}
+	}
+	return ps, nil
+}
+
+// Pids lists the numbers of all processes, from the highest to the lowest: those
+// that have just been forked are mostly the first. An error says that it could not
+// look.
+func Pids() ([]int, error) {
 	d, err := os.Open("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBlind, err)
@@ -24,24 +45,17 @@ func List() ([]Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ps []Process
+	var pids []int
 	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		p, ok, err := Read(pid)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			ps = append(ps, p)
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
 		}
 	}
-	if !slices.ContainsFunc(ps, func(p Process) bool { return p.Pid == os.Getpid() }) {
+	if !slices.Contains(pids, os.Getpid()) {
 		return nil, ErrBlind
 	}
-	return ps, nil
+	slices.SortFunc(pids, func(a, b int) int { return b - a })
+	return pids, nil
 }
 
 // Read reads what there is to know of a process. ok is false if it does not

@@ -29,8 +29,8 @@ var _ = &actionAtEntry
 
 // What entry saw.
 var (
-	closedAtEntry  uint32 // bit N is set if descriptor N was closed
-	ignoredAtEntry uint32 // bit N-1 is set if signal N, 1 to 31, was ignored
+	closedAtEntry  uint32    // bit N is set if descriptor N was closed
+	ignoredAtEntry uint32    // bit N-1 is set if signal N, 1 to 31, was ignored
 	actionAtEntry  [4]uint64 // the last signal's, struct kernel_sigaction
 )
 
