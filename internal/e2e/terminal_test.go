@@ -342,6 +342,17 @@ func TestTerminalIsRawAndGivenBack(t *testing.T) {
 	s.run(t, "-t", "true").want(t, 0, "", "")
 }
 
+// With a terminal that was all raw, what the next program of a pipeline wrote came
+// out as a staircase.
+func TestRawTerminalOfAPipeline(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.onTerminal(t, "sh", "-c", `wsexec run -t sh -c 'stty -echo; echo 1; echo 2; read x' | sed -u 's/\r//'`)
+	c.expect(t, "1\r\n2\r\n")
+	c.send(t, "\r")
+	c.wantStatus(t, 0)
+}
+
 // The kernel's own way, through the foreground group of the remote terminal.
 func TestCtrlC(t *testing.T) {
 	t.Parallel()

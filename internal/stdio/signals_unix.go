@@ -7,12 +7,19 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"wsexec/internal/termios"
 )
 
 // relayed are the signals that go on to the command.
 var relayed = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGCONT,
 }
+
+// postProcess has the raw terminal of stdin process what is written to it as before.
+// Where the command's output goes elsewhere that is another program's output, as in
+// wsexec run -t … | less, and without returns before newlines it becomes a staircase.
+func postProcess() error { return termios.Set(0, map[uint8]uint32{termios.OPOST: 1}) }
 
 // enableOutput does nothing: terminals understand escape sequences here.
 func enableOutput() (undo func()) { return func() {} }

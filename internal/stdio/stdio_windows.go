@@ -104,6 +104,9 @@ func WatchReaders(func(fd int)) (stop func()) { return func() {} }
 // SameFile is not known here.
 func SameFile(a, b int) bool { return false }
 
+// postProcess does nothing: here raw is of input only.
+func postProcess() error { return nil }
+
 // enableOutput makes the console understand escape sequences.
 func enableOutput() (undo func()) {
 	h := windows.Handle(os.Stdout.Fd())

@@ -71,6 +71,12 @@ func (t *Terminal) makeRaw() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if !IsTerminal(1) {
+		if err := postProcess(); err != nil {
+			term.Restore(0, saved)
+			return false, err
+		}
+	}
 	if t.saved == nil {
 		t.saved, t.undoOutput = saved, enableOutput()
 	}

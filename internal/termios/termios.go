@@ -12,6 +12,7 @@ package termios
 const (
 	IUTF8  = 42
 	ICANON = 51
+	OPOST  = 70
 )
 
 // FirstFlag is the lowest opcode of a flag. Below it are control characters.

@@ -47,7 +47,7 @@ var flags = append([]flag{
 	bit(57, lflag, unix.NOFLSH), bit(58, lflag, unix.TOSTOP), bit(59, lflag, unix.IEXTEN),
 	bit(60, lflag, unix.ECHOCTL), bit(61, lflag, unix.ECHOKE), bit(62, lflag, unix.PENDIN),
 
-	bit(70, oflag, unix.OPOST), bit(72, oflag, unix.ONLCR), bit(73, oflag, unix.OCRNL),
+	bit(OPOST, oflag, unix.OPOST), bit(72, oflag, unix.ONLCR), bit(73, oflag, unix.OCRNL),
 	bit(74, oflag, unix.ONOCR), bit(75, oflag, unix.ONLRET),
 
 	{90, cflag, unix.CSIZE, unix.CS7}, {91, cflag, unix.CSIZE, unix.CS8},
