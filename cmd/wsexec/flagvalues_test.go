@@ -77,6 +77,7 @@ func TestFlagErrors(t *testing.T) {
 		{"attach --tty x", "attach", "there is no flag --tty"},
 		{"attach --status-fiel f x", "attach", "there is no flag --status-fiel; is it --status-file?"},
 		{"--no-such-flag", "", "there is no flag --no-such-flag"},
+		{"", "", "a subcommand is missing: run, attach, version or help"}, // a script's wsexec $empty had help and status 0
 		{"rnu true", "", "there is no subcommand rnu; is it wsexec run?"},
 		{"ls -l", "", "there is no subcommand ls; to run it on the server: wsexec run ls -l"},
 		{"version x", "", "superfluous argument x of wsexec version"},
@@ -116,7 +117,7 @@ func TestHelpAndVersion(t *testing.T) {
 		return b.String()
 	}
 	for _, same := range [][][]string{
-		{{"--help"}, {"-h"}, {"help"}, {}},
+		{{"--help"}, {"-h"}, {"help"}},
 		{{"run", "--help"}, {"run", "-h"}, {"run", "-th"}, {"help", "run"}},
 		{{"attach", "--help"}, {"help", "attach"}},
 		{{"version"}, {"--version"}, {"-V"}, {"-v"}},

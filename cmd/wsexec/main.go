@@ -71,7 +71,7 @@ func newApp(status *int, out io.Writer) *cli.App {
 			if c.Args().Len() > 0 {
 				return &usageError{err: unknownCommand(c.App, c.Args().Slice())}
 			}
-			return cli.ShowAppHelp(c)
+			return &usageError{err: errNoSubcommand}
 		},
 	}
 }

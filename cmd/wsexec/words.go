@@ -59,6 +59,8 @@ func unknownVariable(name string) message {
 
 // What is wrong with a command line.
 
+var errNoSubcommand = errors.New("a subcommand is missing: run, attach, version or help")
+
 // unknownCommand is the error of words that begin with no command of wsexec's.
 func unknownCommand(app *cli.App, words []string) error {
 	var names []string
@@ -190,7 +192,7 @@ func ambiguous(id string, n int) error {
 }
 
 func noSession(id string) error {
-	return fmt.Errorf("this server knows no session %q: it ended and is forgotten, or the server was restarted", id)
+	return fmt.Errorf("this server knows no session %q: there never was one, it ended and is forgotten, or the server was restarted", id)
 }
 
 // Why a run is given up. They stand behind client.ErrGivenUp, and are not said.

@@ -42,7 +42,8 @@ Exit status: the command's own, 0 to 255, and
 125 can also be the command's own: --status-file FILE says which it was.
 
 Without a connection the command lives on for --linger, and wsexec tries to
-reconnect. The first Ctrl-C then gives up and says how to come back later.
+reconnect. The first Ctrl-C (with a PTY: ~.) then gives up, and wsexec says how
+to come back later.
 wsexec passes the signals INT TERM HUP QUIT USR1 USR2 CONT on to the command;
 the third INT or TERM within two seconds is a KILL. Ctrl-Z, where it is no key
 of the command, stops the command with wsexec, and fg continues both.`
@@ -50,8 +51,9 @@ of the command, stops the command with wsexec, and fg continues both.`
 	attachUsage   = "come back to a session; takes it over from another client"
 	attachSyntax  = "wsexec attach [FLAGS] ID"
 	attachDetails = `ID is the id of a session, a unique prefix of it, or the session's name.
-Output continues with the first byte that no client has read. The client that
-had the session ends with status 125.
+Output continues with the first byte that no client has read; what a client read
+in its last --keepalive before it was killed may come again. The client that had
+the session ends with status 125.
 
 Example:
   wsexec attach build
@@ -92,7 +94,7 @@ var flagHelp = map[string]struct{ usage, byDefault string }{
 
 	"tty":    {"run with a terminal (default: if stdin, stdout and stderr are terminals)", ""},
 	"no-tty": {"run with pipes", ""},
-	"escape": {"begin ~. (hang up), ~& (detach) and ~? (help) with `CHAR`; none: no escapes", "~"},
+	"escape": {"with a PTY, begin ~. (hang up), ~& (detach) and ~? (help) with `CHAR`; none: no escapes", "~"},
 
 	"timeout":      {"end the command `TIME` after its start: TERM, then KILL; status 124", "none, at most the server's --max-timeout"},
 	"idle-timeout": {"end the command when no byte of stdin, stdout or stderr has moved for `TIME`; status 124", "none, at most the server's --max-idle-timeout"},
