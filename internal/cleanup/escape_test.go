@@ -153,6 +153,7 @@ func trick(t testing.TB) string {
 // parent's.
 func bearing(t testing.TB, mark string) (pids []int) {
 	t.Helper()
+	reapAdopted()
 	dirs, err := os.ReadDir("/proc")
 	if err != nil {
 		t.Fatal(err)
@@ -444,6 +445,11 @@ func leave(t *testing.T, e escape, way, delegated, when, program string) {
 		next.cmd.Wait()
 	}
 }
+
+// reapAdopted reaps what this process has adopted and what has ended: of a killed
+// server's command that forks for ever, thousands. Each look at /proc takes as much
+// longer with them.
+func reapAdopted() { adopted(func(int, mark) bool { return false }) }
 
 // adoptedBy lists the children of a server that are none of its helpers.
 func adoptedBy(pid int) (kids []int) {
