@@ -120,6 +120,17 @@ func TestPipeIsGivenBack(t *testing.T) {
 	}
 }
 
+// A command that reads little of a full pipe and then waits for the pipe's writer
+// waited for ever: what it had read was not taken out.
+func TestWriterGoesOn(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, n := range []int{4096, 5000, 20000, 33000} {
+		script := fmt.Sprintf("rm -f go; (head -c 66000 /dev/zero; touch go) | wsexec run sh -c 'head -c %d >/dev/null; while ! [ -e \"$0\" ]; do sleep 0.02; done; echo fine' \"$PWD/go\"", n)
+		capture(t, s.bash(script)).want(t, 0, "fine\n", "")
+	}
+}
+
 // Two clients read one pipe. Each byte goes to one of their commands, or the client
 // of the other says so and fails.
 func TestTwoReadersOfOnePipe(t *testing.T) {

@@ -108,16 +108,18 @@ func (k *peek) takeUpTo(all int64) error {
 	return nil
 }
 
-// question returns when the server is to answer, if it is to be asked now: when
-// the command has read that many bytes. Half of those in the pipe are enough for
-// the writer to go on. later is true if the server is to be asked after askAfter.
+// question returns when the server is to answer, if it is to be asked now: when the
+// command has read that many bytes. Half of those in the pipe let its writer go on,
+// or a page, if that is less: the command may read that much, and then wait for the
+// writer. later is true if the server is to be asked after askAfter.
 func (k *peek) question() (n int64, later bool) {
+	const page = 4096 // of a pipe, at most: what a write of more than that fills
 	held := len(k.held)
 	switch {
 	case k.asked > k.read:
 		return 0, false
 	case k.full, k.shared, held >= askAt, held >= k.least && k.quiet:
-		k.asked = k.taken + int64(held+1)/2
+		k.asked = k.taken + min(int64(held+1)/2, page)
 		return k.asked, false
 	}
 	return 0, held >= k.least
