@@ -113,6 +113,10 @@ func (w where) named() (client.Server, error) {
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return client.Server{}, &usageError{err: superfluousURL(from)}
 	}
+	if !strings.Contains(u.Host, "%") { // a zone is the system's, and may have capitals
+		// net/http sends ws://LOCALHOST by way of a proxy, and with it the token.
+		u.Host = strings.ToLower(u.Host)
+	}
 	srv := client.Server{URL: strings.TrimRight(u.String(), "/")}
 	if err := w.checkPlaintext(u); err != nil {
 		return client.Server{}, err

@@ -8,5 +8,5 @@ import (
 // IsLoopback reports whether a host, as it stands in an address, is this machine.
 func IsLoopback(host string) bool {
 	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+	return strings.ToLower(host) == "localhost" || ip != nil && ip.IsLoopback()
 }
