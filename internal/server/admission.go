@@ -53,12 +53,17 @@ func (s *Server) full(k key) *proto.Problem {
 
 // session returns the session of that key. If there is none and o has a start, it
 // enters a new one, whose command the caller has to start. The start was checked,
-// and sum is its sum. It waits for a place for the time of a start at most.
-func (s *Server) session(k key, o *proto.Open, sum startSum) (x *session, created bool, _ *proto.Error) {
+// and sum is its sum. It waits for a place for the time of a start at most, and not
+// when the connection was closed for a newer one.
+func (s *Server) session(from *arrival, k key, o *proto.Open, sum startSum) (x *session, created bool, _ *proto.Error) {
+	a := s.answer(k, o, sum, false)
+	if a.earlier == nil && a.victim == nil {
+		return a.session, a.created, a.err
+	}
 	ctx, cancel := context.WithTimeout(s.starting, s.cfg.StartTimeout)
 	defer cancel()
-	for {
-		a := s.answer(k, o, sum, false)
+	from.whenDropped(cancel)
+	for ; ; a = s.answer(k, o, sum, false) {
 		switch {
 		case a.earlier != nil:
 			select {

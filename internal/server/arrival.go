@@ -16,6 +16,7 @@ type arrival struct {
 	mu       sync.Mutex
 	conn     *link.Conn // nil before the upgrade
 	dropped  bool       // it is closed for a newer one
+	giveUp   func()     // is called with that; nil: nothing is
 	awaiting bool       // a goroutine waits for its open
 }
 
@@ -56,6 +57,9 @@ func (a *arrival) drop() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.dropped = true
+	if a.giveUp != nil {
+		a.giveUp()
+	}
 	if a.conn != nil {
 		go a.conn.Close() // which may wait for a read under way
 	}
@@ -67,6 +71,16 @@ func (a *arrival) upgraded(c *link.Conn) bool {
 	defer a.mu.Unlock()
 	a.conn = c
 	return !a.dropped
+}
+
+// whenDropped has giveUp, which does not wait, called once the connection is closed
+// for a newer one.
+func (a *arrival) whenDropped(giveUp func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.giveUp = giveUp; a.dropped {
+		giveUp()
+	}
 }
 
 // isDropped reports whether the connection was closed for a newer one.

@@ -41,7 +41,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 		return
 	}
 	sum := sumOf(o.Start)
-	x, created, e := s.session(k, o, sum)
+	x, created, e := s.session(a, k, o, sum)
 	if e != nil {
 		refuse(e)
 		return

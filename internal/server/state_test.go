@@ -17,7 +17,7 @@ func plainSession(t testing.TB, cfg Config) *session {
 	if e := st.Check(); e != nil {
 		t.Fatal(e)
 	}
-	x, created, e := s.session(key{owner, proto.NewID()}, &proto.Open{Client: proto.NewID(), Start: st}, sumOf(st))
+	x, created, e := s.session(new(arrival), key{owner, proto.NewID()}, &proto.Open{Client: proto.NewID(), Start: st}, sumOf(st))
 	if e != nil || !created {
 		t.Fatal(e)
 	}
