@@ -102,6 +102,8 @@ func notFoundHint(again string, command []string) string {
 		return noShell("sh", word)
 	case strings.Contains(word, "@") && !strings.Contains(word, "/"):
 		return "--server URL or WSEXEC_SERVER names the server"
+	case strings.Contains(word, "/") && !strings.HasPrefix(word, "/"):
+		return "-w names another directory: " + again + "-w DIR " + shellWords(command)
 	}
 	return ""
 }

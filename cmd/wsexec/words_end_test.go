@@ -24,7 +24,9 @@ func TestNotFoundHint(t *testing.T) {
 		{"~/bin/x", "there is no shell: wsexec run sh -c '~/bin/x'"},
 		{"no-such-command", ""},
 		{"2=3", ""},
-		{"./x=y", ""},
+		{"./x=y", "-w names another directory: wsexec run -w DIR ./x=y"},
+		{"sub/x\x00a b", "-w names another directory: wsexec run -w DIR sub/x 'a b'"},
+		{"/sub/x", ""},
 		{"", ""},
 	} {
 		if got := notFoundHint("wsexec run ", strings.Split(tt.command, "\x00")); got != tt.want {

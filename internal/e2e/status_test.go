@@ -71,8 +71,15 @@ func TestCommandNotFound(t *testing.T) {
 	s.run(t, "-e", "PATH="+s.dir, "true").wantComplaint(t, 127, "true", "not found")
 	s.writeFile(t, "only-here", "#!/bin/sh\necho found\n", 0o755)
 	s.run(t, "-e", "PATH="+s.dir, "only-here").want(t, 0, "found\n", "")
-	// A word with a slash is relative to the working directory.
+	// A word with a slash is relative to the working directory, which an error names: one
+	// in the directory of the client was looked for.
 	s.run(t, "-w", s.dir, "./only-here").want(t, 0, "found\n", "")
+	r := s.run(t, "./only-here", "now")
+	want := fmt.Sprintf("wsexec: \"./only-here\": command not found in the directory %q: no such file or directory\nwsexec: hint: -w names another directory: wsexec run ", s.home)
+	if r.status != 127 || !strings.HasPrefix(r.stderr, want) || !strings.HasSuffix(r.stderr, " -w DIR ./only-here now\n") {
+		t.Errorf("got %v, want %s", r, quote(want))
+	}
+	s.run(t, "-w", "/usr", "sub/x").wantComplaint(t, 127, `"sub/x": command not found in the directory "/usr"`)
 }
 
 func TestCommandNotRunnable(t *testing.T) {

@@ -95,6 +95,8 @@ func checkExecutable(path, dir string) error {
 	switch {
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("%q: %w: %v", path, ErrNotExecutable, reason(err))
+	case err != nil && !filepath.IsAbs(path):
+		return &NotInDirectoryError{path, dir, reason(err)}
 	case err != nil:
 		return fmt.Errorf("%q: %w: %v", path, ErrNotFound, reason(err))
 	case fi.IsDir():

@@ -56,6 +56,17 @@ func (e *NotInPathError) Error() string {
 }
 func (e *NotInPathError) Unwrap() error { return ErrNotFound }
 
+// A NotInDirectoryError is an ErrNotFound of a relative path.
+type NotInDirectoryError struct {
+	Path, Dir string
+	Err       error // why, without the path
+}
+
+func (e *NotInDirectoryError) Error() string {
+	return fmt.Sprintf("%q: %v in the directory %q: %v", e.Path, ErrNotFound, e.Dir, e.Err)
+}
+func (e *NotInDirectoryError) Unwrap() error { return ErrNotFound }
+
 // Spec says what to start. Strings hold any bytes but NUL.
 type Spec struct {
 	// Args is the command and its arguments; they reach it unchanged. Args[0]
