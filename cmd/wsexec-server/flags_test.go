@@ -63,7 +63,7 @@ func TestFlags(t *testing.T) {
 		"--open-timeout 0s":     "--open-timeout 0s: the time must be longer than 0s",
 		"--max-timeout 0":       "--max-timeout 0: the time must be longer than 0s",
 		"--max-linger 10":       "--max-linger 10: a time needs a unit, such as 10s",
-		"--max-linger ten":      "--max-linger ten: a time is a number and a unit, such as 200ms, 5s or 1h30m",
+		"--max-linger ten":      "--max-linger ten: a time is a number and a unit of h, m, s or ms, such as 200ms, 5s or 1h30m",
 		"--max-header 4095":     "--max-header 4095: the least is 4KiB, the most 1MiB",
 		"--max-command 5MiB":    "--max-command 5MiB: the least is 4KiB, the most 4MiB",
 		"--window 1GiBi":        "--window 1GiBi: a number of bytes is needed, such as 65536, 64KiB or 1MiB",
@@ -144,5 +144,31 @@ func TestFormatBytes(t *testing.T) {
 		if got, err := parseBytes(formatBytes(n), 1<<30); got != n || err != nil {
 			t.Errorf("%d is written as %s and read as %d, %v", n, formatBytes(n), got, err)
 		}
+	}
+}
+
+// An empty value is a mistake of every flag, and of a variable none at all.
+func TestEmptyValues(t *testing.T) {
+	want, err := parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range flags(new(options)) {
+		name := f.Names()[0]
+		t.Setenv(variable(name)[0], "")
+		if f.(cli.DocGenerationFlag).TakesValue() {
+			n++
+			if _, err := parse("--"+name, ""); err == nil || !strings.HasPrefix(err.Error(), "--"+name+" is empty, and needs a value, as in --"+name+" ") {
+				t.Errorf("--%s: %v", name, err)
+			}
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d flags with a value were found", n)
+	}
+	unsetEmpty()
+	if o, err := parse(); err != nil || !reflect.DeepEqual(o, want) {
+		t.Errorf("with empty variables: %+v, %v", o, err)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,20 +70,38 @@ func (t *drainTime) Set(s string) error {
 
 // variables are environment variables for the command, as -e gives them. (cli's own
 // slice of strings trims them and replaces bytes that are not UTF-8.)
-type variables []string
+type variables struct {
+	given []string // NAME=VALUE
+	unset []string // names that were to be passed on and are not set here
+}
 
 func (e *variables) String() string { return "" }
 
 // Set takes NAME=VALUE, or NAME alone, which passes this side's value on, if there
-// is one, as with env(1) and docker. "" is what cli sets for the flag's other name.
+// is one, as with docker. "" is what cli sets for the flag's other name.
 func (e *variables) Set(s string) error {
+	if s == "" {
+		return nil
+	}
 	if !strings.Contains(s, "=") {
 		v, ok := os.LookupEnv(s)
 		if !ok {
+			e.unset = append(e.unset, s)
 			return nil
 		}
 		s += "=" + v
 	}
-	*e = append(*e, s)
+	e.given = append(e.given, s)
 	return nil
+}
+
+// missing are the names of which the command gets no value by any -e.
+func (e *variables) missing() (names []string) {
+	for _, name := range e.unset {
+		has := func(kv string) bool { return strings.HasPrefix(kv, name+"=") }
+		if !slices.ContainsFunc(e.given, has) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }

@@ -58,6 +58,9 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 	if len(args) == 0 {
 		return nil, &usageError{err: errNoCommand}
 	}
+	if args[0] == "" {
+		return nil, &usageError{err: errEmptyCommand}
+	}
 	if c.Bool("tty") && c.Bool("no-tty") {
 		return nil, &usageError{err: errTTYOrNot}
 	}
@@ -65,7 +68,7 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 		return nil, err
 	}
 	st := &client.Start{
-		Args: args, Env: f.env, Dir: c.String("workdir"), Name: s.name, LeaveRunning: c.Bool("leave-running"),
+		Args: args, Env: f.env.given, Dir: c.String("workdir"), Name: s.name, LeaveRunning: c.Bool("leave-running"),
 		Timeout: f.timeout.given, IdleTimeout: f.idle.given, KillAfter: f.killAfter.given,
 		Linger: f.linger.given, Keepalive: f.keepalive.given, Drain: f.drain.given,
 	}
@@ -85,6 +88,9 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 	}
 	if err := st.Check(); err != nil {
 		return nil, &usageError{err: err}
+	}
+	if names := f.env.missing(); names != nil {
+		s.say(notPassedOn(names, stdio.IsTerminal(2)))
 	}
 	srv, err := s.where.find()
 	if err != nil {

@@ -75,8 +75,8 @@ func (s *session) prepare(c *cli.Context) error {
 		s.say(unknownVariable(name))
 	}
 	if name := c.String("status-file"); c.IsSet("status-file") {
-		if err := checkStatusFile(name); err != nil {
-			return &usageError{err: err}
+		if name == "-" {
+			return &usageError{err: errStatusOnStdout}
 		}
 		f, err := stdio.Create(name, pipeTimeout, func() { s.say(waitingForReader(name)) })
 		if err != nil {

@@ -30,7 +30,7 @@ func badLine(command string) cli.OnUsageErrorFunc {
 // flags of the line up to a mistake in their syntax.
 func reportBadLine(split []string, err error) {
 	name := statusFileOf(split)
-	if checkStatusFile(name) != nil {
+	if name == "" || name == "-" {
 		return
 	}
 	if f, _ := stdio.Create(name, time.Second, func() {}); f != nil {
@@ -50,17 +50,6 @@ func statusFileOf(split []string) (file string) {
 		}
 	}
 	return file
-}
-
-// checkStatusFile says what is wrong with the name of a status file.
-func checkStatusFile(name string) error {
-	switch name {
-	case "":
-		return errNoStatusFile
-	case "-":
-		return errStatusOnStdout
-	}
-	return nil
 }
 
 // writeStatus writes a status file and closes it.

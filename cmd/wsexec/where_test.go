@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -129,7 +130,6 @@ func TestSettings(t *testing.T) {
 		{"", []string{"--server=unix:/f"}, setting{"unix:/f", "--server", true}, "--server unix:/f "},
 		{"unix:/v", []string{"--server", "unix:/f"}, setting{"unix:/f", "--server", true}, "--server unix:/f "},
 		{"unix:/v", []string{"--server", "unix:/v"}, setting{"unix:/v", "--server", true}, "--server unix:/v "},
-		{"unix:/v", []string{"--server="}, setting{"", "--server", true}, ""},
 		{"", []string{"--server", "unix:/a b", "--token-file=t"}, setting{"unix:/a b", "--server", true}, "--server 'unix:/a b' --token-file t "},
 	} {
 		t.Setenv("WSEXEC_SERVER", tt.variable)
@@ -142,6 +142,35 @@ func TestSettings(t *testing.T) {
 		}}
 		if err := app.Run(append([]string{"wsexec"}, tt.args...)); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// An empty variable is an unset one.
+func TestEmptyVariables(t *testing.T) {
+	for _, name := range knownVariables {
+		t.Setenv(name, "")
+	}
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	app := &cli.App{Flags: sessionFlags(), Action: func(c *cli.Context) error {
+		w := whereOf(c, voice{})
+		var none *noServerError
+		if _, err := w.find(); !errors.As(err, &none) {
+			t.Errorf("without a server: %v", err)
+		}
+		w.server.value = "ws://vm.example"
+		if srv, err := w.find(); err != nil || srv.Token != "" {
+			t.Errorf("a token %q from %s, %v", srv.Token, srv.TokenFrom, err)
+		}
+		return nil
+	}}
+	if err := app.Run([]string{"wsexec"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"WSEXEC_LINGER", "WSEXEC_WAIT"} {
+		var v optionalTime
+		if err := v.orVariable(name); err != nil || v.given != nil {
+			t.Errorf("%s: %v, %v", name, v.given, err)
 		}
 	}
 }

@@ -80,9 +80,9 @@ func superfluousArgument(command, arg string) error {
 
 var (
 	errNoCommand      = errors.New("no command given, as in wsexec run COMMAND")
+	errEmptyCommand   = errors.New(`the command is an empty word, ""`)
 	errTTYOrNot       = errors.New("--tty and --no-tty exclude each other")
 	errOneSession     = errors.New("attach takes one session: its id, a unique prefix of it, or its name")
-	errNoStatusFile   = errors.New("--status-file names no file")
 	errStatusOnStdout = errors.New("--status-file -: stdout is the command's alone; a file is needed, or /dev/stderr")
 )
 
@@ -106,7 +106,16 @@ func badEscape(v string) error {
 
 // badUsage is a message about the line of a command of wsexec, "" for its own.
 func badUsage(err error, command string) message {
-	return failure(err.Error(), strings.TrimSpace("wsexec "+command)+" --help")
+	hint := strings.TrimSpace("wsexec "+command) + " --help"
+	var misplaced *cmdline.MisplacedError
+	switch {
+	case !errors.As(err, &misplaced):
+	case misplaced.Line == nil:
+		hint = "wsexec " + misplaced.Command + " --help"
+	default:
+		hint = shellWords(misplaced.Line)
+	}
+	return failure(err.Error(), hint)
 }
 
 // What is wrong with the name of a server, in a setting that came from from.
@@ -237,6 +246,17 @@ func oddColorTerm(v string) message {
 
 func oddTerm(name string) message {
 	return news(fmt.Sprintf("TERM %.80q is not the name of a terminal; the command's is %s", name, usualTerminal))
+}
+
+// notPassedOn names variables of -e NAME that are not set. docker says nothing of them,
+// and scripts list variables that are set at times: so it is for a person, who may have
+// forgotten to export one, and for -v.
+func notPassedOn(names []string, terminal bool) message {
+	m := message{ifVerbose, "-e " + shellWords(names) + ": not set here, and not passed on (a shell passes on what is exported)", ""}
+	if terminal {
+		m.level = unlessQuiet
+	}
+	return m
 }
 
 func runsAs(id string, o client.Opened) []message {

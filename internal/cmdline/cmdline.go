@@ -22,8 +22,12 @@ import (
 // short flag and its value in one word (-w/tmp), and refuses two names of one
 // flag.
 //
+// An empty value is a mistake of every flag: that of a variable which is not set, as
+// in --server "$HOST", was taken for no flag, and the command ran elsewhere.
+//
 // The command is that of the app which the line names, or "". With an error,
-// split has the flags before the mistake.
+// split has the flags before the mistake; with a [MisplacedError] those that stand
+// before the command.
 func Split(app *cli.App, args []string) (split []string, command string, err error) {
 	own := slices.Concat(app.Flags, []cli.Flag{cli.HelpFlag})
 	if !app.HideVersion {
@@ -31,6 +35,9 @@ func Split(app *cli.App, args []string) (split []string, command string, err err
 	}
 	split = args[:min(1, len(args)):1]
 	flags, rest, err := splitFlags(own, args[len(split):])
+	if m, before := misplaced(app, own, args[len(split):]); m != nil {
+		return append(split, before...), "", m
+	}
 	split = append(split, flags...)
 	if err != nil {
 		return split, "", err
@@ -48,6 +55,68 @@ func Split(app *cli.App, args []string) (split []string, command string, err err
 		split = append(append(split, "--"), rest...)
 	}
 	return split, command, nil
+}
+
+// A MisplacedError is a flag of a command that stands before the command's name.
+type MisplacedError struct {
+	Flag    string   // as it was typed, without a value
+	Command string   // of the app
+	Line    []string // the whole line as it is right; nil if that is not known
+}
+
+func (e *MisplacedError) Error() string {
+	return Shown(e.Flag) + " is a flag of " + e.Command + ", and stands behind that word"
+}
+
+// misplaced looks for a flag of a command among those before the command, which words
+// begin with. It returns nil if there is none, and otherwise the flags, as [Split].
+//
+// A flag that the app and the command have with one meaning is the app's. -v is not:
+// wsexec -v run printed the version, with status 0.
+func misplaced(app *cli.App, own []cli.Flag, words []string) (m *MisplacedError, split []string) {
+	for _, c := range app.Commands {
+		both := slices.Concat(c.Flags, own)
+		split, rest, err := splitFlags(both, words)
+		named := err == nil && len(rest) > 0 && app.Command(rest[0]) == c
+		typed := words[:len(words)-len(rest)]
+		if err != nil { // it is not known where the flags end
+			typed = words[:1]
+		}
+		i := slices.IndexFunc(typed, func(w string) bool {
+			theirs, ours := flagOf(c.Flags, w), flagOf(own, w)
+			return theirs != nil && (ours == nil || named && ours.Names()[0] != theirs.Names()[0])
+		})
+		if i < 0 || !named && m != nil {
+			continue
+		}
+		flag, _, _ := strings.Cut(typed[i], "=")
+		m = &MisplacedError{Flag: flag, Command: c.Name}
+		isCommand := func(w string) bool { return app.Command(w) != nil }
+		switch {
+		case named:
+			rest = rest[1:]
+			fallthrough
+		case err == nil && len(rest) > 0 && !isCommand(rest[0]) && !slices.ContainsFunc(typed, isCommand):
+			m.Line = slices.Concat([]string{app.Name, c.Name}, typed, rest)
+		}
+		if named {
+			return m, split
+		}
+	}
+	return m, nil
+}
+
+// flagOf is the flag that a word begins with, or nil.
+func flagOf(flags []cli.Flag, word string) cli.DocGenerationFlag {
+	if len(word) < 2 || word[0] != '-' {
+		return nil
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(word[1:], "-"), "=")
+	if f := find(flags, name); f != nil || word[1] == '-' {
+		return f
+	}
+	_, n := utf8.DecodeRuneInString(name)
+	return find(flags, name[:n])
 }
 
 // splitFlags splits the flags at the beginning of args from the rest, behind
@@ -92,6 +161,9 @@ func splitFlags(flags []cli.Flag, args []string) (split, rest []string, err erro
 			value, args = args[0], args[1:]
 			fallthrough
 		case found.TakesValue():
+			if value == "" {
+				return split, nil, fmt.Errorf("--%s is empty, and needs a value, as in --%s %s", name, name, placeholder(found))
+			}
 			split = append(split, "-"+name+"="+value)
 		case !given:
 			split = append(split, "-"+name)
@@ -242,5 +314,5 @@ func Time(s string) (time.Duration, error) {
 	if _, nerr := strconv.ParseFloat(s, 64); nerr == nil && strings.Trim(s, "+-.0123456789") == "" {
 		return 0, fmt.Errorf("a time needs a unit, such as %ss", s)
 	}
-	return 0, errors.New("a time is a number and a unit, such as 200ms, 5s or 1h30m")
+	return 0, errors.New("a time is a number and a unit of h, m, s or ms, such as 200ms, 5s or 1h30m")
 }

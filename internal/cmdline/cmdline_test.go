@@ -66,8 +66,11 @@ func TestSplit(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", tt.line, got, err, tt.want)
 		}
 	}
-	if split, _, err := Split(testApp(nil), []string{"app", "run", "-w", "", "", "x"}); err != nil || !slices.Equal(split, []string{"app", "run", "-workdir=", "--", "", "x"}) {
+	if split, _, err := Split(testApp(nil), []string{"app", "run", "-t", "", "x"}); err != nil || !slices.Equal(split, []string{"app", "run", "-tty", "--", "", "x"}) {
 		t.Errorf("empty words: %q, %v", split, err)
+	}
+	if split, _, err := Split(testApp(nil), []string{"app", "run", "-t", "-w", "", "x"}); err == nil || err.Error() != "--workdir is empty, and needs a value, as in --workdir DIR" || !slices.Equal(split, []string{"app", "run", "-tty"}) {
+		t.Errorf("an empty value: %q, %v", split, err)
 	}
 	// What a mistake is said to be, and what comes before it.
 	for _, tt := range []struct{ line, split, want string }{
@@ -118,8 +121,10 @@ func FuzzSplit(f *testing.F) {
 			return nil
 		}
 		split, command, err := Split(app, line)
-		if err != nil || command != "run" {
+		if empty := dir == "" || env == ""; command != "run" || (err != nil) != empty {
 			t.Fatalf("%q: %q, %v", line, command, err)
+		} else if empty {
+			return
 		}
 		if err := app.Run(split); err != nil || !ran {
 			t.Errorf("%q became %q: %v, ran %v", line, split, err, ran)
@@ -161,7 +166,7 @@ func TestTime(t *testing.T) {
 	}
 	for s, want := range map[string]string{
 		"10": "a time needs a unit, such as 10s", "2.5": "a time needs a unit, such as 2.5s",
-		"": "a time is a number and a unit, ", "5d": "a time is a number and a unit, ", "inf": "a time is a number and a unit, ", "1e3": "a time is a number and a unit, ",
+		"": "a time is a number and a unit of h, m, s or ms, ", "5d": "a time is a number and a unit of h, m, s or ms, ", "inf": "a time is a number and a unit of h, m, s or ms, ", "1e3": "a time is a number and a unit of h, m, s or ms, ",
 	} {
 		if _, err := Time(s); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", s, err, want)

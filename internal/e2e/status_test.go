@@ -82,6 +82,23 @@ func TestCommandNotFound(t *testing.T) {
 	s.run(t, "-w", "/usr", "sub/x").wantComplaint(t, 127, `"sub/x": command not found in the directory "/usr"`)
 }
 
+// A variable of -e that is not set, or not exported, was passed on as nothing, without
+// a word.
+func TestVariableThatIsNotSet(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	args := []string{"-e", "WSEXEC-TEST", "sh", "-c", "echo en$((1))d"}
+	const told = "wsexec: -e WSEXEC-TEST: not set here, and not passed on"
+	s.run(t, args...).want(t, 0, "en1d\n", "")
+	if r := s.run(t, append([]string{"-v"}, args...)...); r.status != 0 || !strings.Contains(r.stderr, told) {
+		t.Errorf("with -v: %v", r)
+	}
+	c := s.terminal(t, args...)
+	c.expect(t, told)
+	c.expect(t, "en1d")
+	c.wantStatus(t, 0)
+}
+
 func TestCommandNotRunnable(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
