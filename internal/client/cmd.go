@@ -113,8 +113,9 @@ func (c *Cmd) Signal(n int) { c.session().relay.signal(n) }
 func (c *Cmd) Resize(size Winsize) { c.session().resize(size) }
 
 // AskStdinRead has StdinRead called once, when the command has read n bytes of
-// Stdin, unless it exits before. n is no more than was read of Stdin, and the
-// answer comes before the next question.
+// Stdin, unless it exits before. After 250 ms fewer are an answer, if the last one
+// had still fewer. n is no more than was read of Stdin, and the answer comes before
+// the next question.
 func (c *Cmd) AskStdinRead(n int64) { c.session().askRead(n) }
 
 // Hangup has the server end the session, at once or with the next connection.

@@ -17,7 +17,7 @@ type question struct {
 	fromKept  bool          // open had no have: output begins at the oldest byte that is kept
 	detaching bool          // detach was sent, or will be on the next connection
 	stopping  bool          // job with stopped true was sent, or will be
-	read      int64         // the offset of stdin that read asked about; negative: it did not, or is answered
+	reading   bool          // read was sent, or will be, and is not answered
 	answered  bool          // opened has come on this connection
 }
 
@@ -41,7 +41,6 @@ type question struct {
 //	detached      detach was sent                          detach was sent
 //	suspended     job with stopped true was sent           job with stopped true was sent
 //	read          read was sent and is not answered,       the same
-//	              with at least the offset asked about
 //	exit          after the END of both outputs; each time the same
 //	  .reason     timeout, idle-timeout only if start      any
 //	              has that time
@@ -72,7 +71,7 @@ func (q *question) allows(m any) error {
 		}
 		return nil
 	case *proto.Read:
-		if q.read < 0 || m.Stdin < q.read {
+		if !q.reading {
 			return fmt.Errorf("read of %d bytes, which was not asked for", m.Stdin)
 		}
 		return nil

@@ -71,10 +71,9 @@ func TestAllows(t *testing.T) {
 		{question{opened: was}, &proto.Suspended{}, "suspended"},
 		{question{opened: was, stopping: true}, &proto.Suspended{}, ""},
 
-		{question{start: pipes, opened: was, read: -1}, &proto.Read{Stdin: 7}, "not asked for"},
-		{question{start: pipes, opened: was, read: 7}, &proto.Read{Stdin: 6}, "not asked for"},
-		{question{start: pipes, opened: was, read: 7}, &proto.Read{Stdin: 7}, ""},
-		{question{opened: was, read: 7}, &proto.Read{Stdin: 8}, ""},
+		{question{start: pipes, opened: was}, &proto.Read{Stdin: 7}, "not asked for"},
+		{question{start: pipes, opened: was, reading: true}, &proto.Read{Stdin: 7}, ""},
+		{question{opened: was, reading: true}, &proto.Read{}, ""},
 
 		{question{start: timed, opened: was}, exit(proto.ReasonTimeout), ""},
 		{question{start: timed, opened: was}, exit(proto.ReasonIdle), "idle-timeout"},

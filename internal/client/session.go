@@ -100,7 +100,7 @@ type fatal struct{ error }
 func (s *session) question() *question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked, stopping: s.wasStopped, read: s.readAsked}
+	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked, stopping: s.wasStopped, reading: s.readAsked >= 0}
 }
 
 // agreeOnGaps makes the outputs accept gaps if the server was allowed to drop

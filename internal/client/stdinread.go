@@ -6,7 +6,8 @@ import (
 	"wsexec/internal/proto"
 )
 
-// askRead asks how much of stdin the command has read, once that is n bytes.
+// askRead asks how much of stdin the command has read, once that is n bytes. The
+// answer may have fewer, after a while.
 func (s *session) askRead(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

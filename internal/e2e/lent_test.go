@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -128,6 +130,63 @@ func TestWriterGoesOn(t *testing.T) {
 	for _, n := range []int{4096, 5000, 20000, 33000} {
 		script := fmt.Sprintf("rm -f go; (head -c 66000 /dev/zero; touch go) | wsexec run sh -c 'head -c %d >/dev/null; while ! [ -e \"$0\" ]; do sleep 0.02; done; echo fine' \"$PWD/go\"", n)
 		capture(t, s.bash(script)).want(t, 0, "fine\n", "")
+	}
+}
+
+// A writer that waits for room in a pipe that was not empty makes no event, and the
+// client did not see what it had written.
+func TestWriterWaitsBehindAByte(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	capture(t, s.bash(`(printf x; sleep 0.2; dd if=/dev/zero bs=100000 count=1 status=none) | wsexec run sh -c 'sleep 0.6; cat | wc -c'`)).
+		want(t, 0, "100001\n", "")
+}
+
+// A pipe that is full of small pieces has room again when one of them was read. The
+// command had read less than the client had asked about, and the writer waited for
+// ever.
+func TestWriterOfSmallPiecesGoesOn(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for name, tt := range map[string]struct {
+		flags, pages int
+		pieces       []int // the last one waits for room
+	}{
+		"packets":               {unix.O_DIRECT, 16, slices.Repeat([]int{1}, 17)},
+		"pieces-of-half-a-page": {0, 16, slices.Repeat([]int{2049}, 17)},
+		"a-page-after-a-byte":   {0, 1, []int{1, 4096}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var p [2]int
+			if err := unix.Pipe2(p[:], unix.O_CLOEXEC|tt.flags); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, tt.pages*os.Getpagesize()); err != nil {
+				t.Fatal(err)
+			}
+			r := os.NewFile(uintptr(p[0]), "stdin")
+			gate := "written-" + name
+			written := make(chan error, 1)
+			go func() {
+				defer unix.Close(p[1])
+				for _, n := range tt.pieces {
+					if _, err := unix.Write(p[1], make([]byte, n)); err != nil {
+						written <- err
+						return
+					}
+				}
+				written <- os.WriteFile(filepath.Join(s.dir, gate), nil, 0o600)
+			}()
+			cmd := s.wsexec("run", "sh", "-c", fmt.Sprintf("head -c %d >/dev/null; %s; echo fine", tt.pieces[0], s.until(gate)))
+			cmd.Stdin = r
+			c := startClient(t, cmd)
+			r.Close()
+			c.wait(t, patience).want(t, 0, "fine\n", "")
+			if err := <-written; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

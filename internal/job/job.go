@@ -120,6 +120,8 @@ type Job struct {
 	// Set before started is closed, and constant then.
 	proc *cleanup.Group // nil if the command could not be started
 	dir  string         // the command's directory where that is not the one asked for
+	// unread returns how many bytes of stdin that were fed the command has not read.
+	unread func() int
 
 	mu       sync.Mutex
 	phase    Phase
@@ -128,8 +130,11 @@ type Job struct {
 	saved    bool          // Save has succeeded
 	feeder   *feeder       // the newest
 	question *readQuestion // the newest; nil: none, or it is answered
-	exit     *proto.Exit   // set before Ended
-	lost     bool          // output of a pump that had ended before Restore was thrown away
+	// readAnswered is how much of stdin the command had read by the last answer, 0
+	// after UnaskRead: that answer may have been lost with its connection.
+	readAnswered int64
+	exit         *proto.Exit // set before Ended
+	lost         bool        // output of a pump that had ended before Restore was thrown away
 }
 
 // stdinWindow is how far a client's stdin may run ahead of the command at first.

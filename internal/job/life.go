@@ -59,7 +59,7 @@ func (j *Job) life() {
 	incomplete := j.endOutputs()
 	// Only now: descendants may have read stdin until they ended. The command may
 	// also have written to its own stdin, which it can open (/dev/stdin).
-	exit.Stdin = max(j.fed.Load()-int64(j.proc.Unread()), 0)
+	exit.Stdin = max(j.fed.Load()-int64(j.unread()), 0)
 	exit.StdinDropped = j.proc.Dropped()
 	if leave && !j.mayLeave() { // the job was buried meanwhile
 		leave = false

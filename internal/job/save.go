@@ -181,7 +181,7 @@ func Restore(cfg Config, s State, fds []int) (*Job, error) {
 		if err != nil {
 			return nil, err
 		}
-		j.proc = g
+		j.proc, j.unread = g, g.Unread
 	}
 	if err := j.load(s); err != nil {
 		return nil, err

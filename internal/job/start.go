@@ -41,7 +41,7 @@ func (j *Job) start(ctx context.Context, st *proto.Start) error {
 	if err != nil {
 		return err
 	}
-	j.proc = g
+	j.proc, j.unread = g, g.Unread
 	if spec.OrRoot && g.Dir() != spec.Dir {
 		j.dir = g.Dir()
 	}

@@ -1,7 +1,9 @@
 package job
 
 import (
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wsexec/internal/stream"
@@ -57,4 +59,47 @@ func TestAskRead(t *testing.T) {
 	if len(answers) > 0 {
 		t.Errorf("%s was answered, too", <-answers)
 	}
+}
+
+// A command that had read less than was asked about, and then waited for the client's
+// side, waited for ever. So any progress is an answer after a while, and none is
+// an answer twice.
+func TestAnswerOfLessThanEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJob(config(newOwner(), false, Times{}))
+		const fed = 16
+		j.fed.Store(fed)
+		var unread atomic.Int64
+		unread.Store(fed)
+		j.unread = func() int { return int(unread.Load()) }
+		answers := make(chan int64, 10)
+		ask := func(enough int64) { j.AskRead(enough, func(read int64) { answers <- read }) }
+		const none = -1
+		after := func(d time.Duration, read, want int64) {
+			t.Helper()
+			unread.Store(fed - read)
+			time.Sleep(d)
+			synctest.Wait()
+			got := int64(none)
+			if len(answers) > 0 {
+				got = <-answers
+			}
+			if got != want || len(answers) > 0 {
+				t.Errorf("%v after %d bytes were read the answer is %d, want %d, and there are %d more", d, read, got, want, len(answers))
+			}
+		}
+		ask(8)
+		after(readPatience-1, 3, none)
+		after(1, 3, 3)
+		ask(8)
+		after(time.Hour, 3, none)
+		after(readCheckMax, 4, 4)
+		ask(8)
+		after(readCheckMin, 8, 8)
+		ask(9)
+		j.UnaskRead()
+		after(time.Hour, 16, none)
+		ask(17) // again, since the answer before may have been lost
+		after(readPatience, 16, 16)
+	})
 }

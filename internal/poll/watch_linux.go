@@ -22,9 +22,10 @@ type Watch struct {
 // NewWatch makes a Watch of fd, which stays open until Close. If fd has bytes or
 // has ended, the first Wait returns at once.
 //
-// A pipe reports each write to an edge-triggered watcher, also one that adds to
-// bytes that are there (fs/pipe.c, poll_usage; not from Linux 5.5 to 5.10.55,
-// where only a write to an empty pipe is reported). So does a stream socket.
+// A pipe reports a write to an empty pipe. One that adds to bytes that are there
+// is reported, too, once it is done (fs/pipe.c, poll_usage), but not while it
+// waits for room, nor from Linux 5.5 until 5.13.8 or 5.10.56 (commit 3a34b13a88ca).
+// A stream socket reports every write.
 func NewWatch(fd int) (*Watch, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {

@@ -142,7 +142,8 @@ type Suspended struct {
 func (s *Suspended) check() error { return inRange("linger", s.Linger, 0, maxMillis) }
 
 // Read is, from the client, the question when the command has read Stdin bytes of
-// stdin, and, from the server, the answer, how many it has read by then.
+// stdin, and, from the server, the answer, how many it has read by then. After a
+// while fewer are an answer, too.
 type Read struct {
 	Stdin int64 `json:"stdin"`
 }

@@ -393,8 +393,7 @@
 //	           sent or is in start; a client that did not send start takes any
 //	detached   answers detach
 //	suspended  answers job with stopped true
-//	read       answers read, once, with at least the number asked for and at
-//	           most that of the bytes sent
+//	read       answers read, once, with at most the number of the bytes sent
 //	exit       has the reason timeout or idle-timeout only where start has that
 //	           time
 //	error      once opened came, has no code that says that nothing was run
@@ -516,8 +515,8 @@
 //	hangup  {}                   end the session: HUP, CONT, TERM, and KILL
 //	                             after kill_after
 //	read    {"stdin":N}          say when the command has read N bytes of
-//	                             stdin; answered with read. The newest N
-//	                             counts. Sent again after each opened.
+//	                             stdin, or some; answered with read. The
+//	                             newest N counts. Sent again after each opened.
 //	bye     {}                   the client has the exit and all output; the
 //	                             server forgets the session and closes. Before
 //	                             exit an error.
@@ -531,10 +530,11 @@
 //	          connection
 //	suspended {"linger":MS}  answers each job with stopped true; see "Stopped
 //	          clients"
-//	read      {"stdin":M}  the command has read M bytes of stdin, M >= N. With
-//	          pipes that is fewer than are acknowledged, since bytes in the
-//	          command's pipe are not read yet. With a PTY what was typed counts
-//	          as read.
+//	read      {"stdin":M}  the command has read M bytes of stdin: M >= N, or,
+//	          250 ms after the question, M more than in the connection's last
+//	          answer. With pipes that is fewer than are acknowledged, since bytes
+//	          in the command's pipe are not read yet. With a PTY what was typed
+//	          counts as read.
 //	error     {"code":C,"title":T,"detail":T,"status":N}; see below
 //
 // exit follows the END of every output, on each connection, also after a replay.

@@ -16,14 +16,13 @@ type peekSource struct {
 	*poll.Watch
 	fd      int
 	socket  bool
-	least   int    // fewer bytes cannot fill it
 	private [2]int // of a pipe: where tee(2) and splice(2) put bytes
 	scratch []byte
 }
 
 // newPeekSource makes the peekSource of a descriptor.
 func newPeekSource(fd int) (s *peekSource, err error) {
-	s = &peekSource{fd: fd, least: 1}
+	s = &peekSource{fd: fd}
 	var st unix.Stat_t
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err == nil {
@@ -70,7 +69,6 @@ func (s *peekSource) openPrivate() error {
 	// system allows no pipe of that size, the bytes behind wait until those before
 	// them are taken.
 	unix.FcntlInt(uintptr(s.private[1]), unix.F_SETPIPE_SZ, size)
-	s.least = size / unix.Getpagesize() // a page for each buffer (man 7 pipe)
 	if _, err := unix.Tee(s.fd, s.private[1], 0, unix.SPLICE_F_NONBLOCK); err != nil {
 		s.closePrivate()
 		return err

@@ -9,7 +9,7 @@ import (
 )
 
 // A peekSource cannot exist on this system, where nothing looks into a pipe.
-type peekSource struct{ least int }
+type peekSource struct{}
 
 func newPeekSource(int) (*peekSource, error) { return nil, unix.ENOTSUP }
 

@@ -19,8 +19,18 @@ import (
 //
 // So at first bytes are looked at and sent, and stay in the pipe. They are taken
 // out once the command has read them. The server knows how many that are, and
-// says so with the exit. It is asked meanwhile where the pipe may be full: its
-// writer waits then, and the command may wait for the writer.
+// says so with the exit. Meanwhile it is asked as long as there are such bytes,
+// for two reasons:
+//
+//   - The pipe may be full. Its writer waits then, and the command may wait for the
+//     writer. It may be so with few bytes, since not every write goes into the
+//     page that the one before has begun (fs/pipe.c).
+//   - More bytes may have come, and no event has said so. From Linux 5.5 on one comes
+//     for certain only where the pipe was empty before the write. A write that fills
+//     the pipe and waits makes none (fs/pipe.c, was_empty), nor does any other until
+//     5.13.8 or 5.10.56 (commit 3a34b13a88ca, "pipe: make pipe writes always wake
+//     up readers"). A command that waits for those bytes has read all before them,
+//     so the answer comes, and upon it the pipe is emptied and looked at.
 //
 // What is taken is compared with what was sent, so no byte is lost and none is
 // sent twice. If another program has read it meanwhile, that is [ErrShared].
@@ -40,7 +50,8 @@ const (
 	// takes, which begins with the first byte again.
 	askAt = 4 << 10
 	// askAfter is how long the pipe is quiet, with fewer bytes in it, until the
-	// server is asked: while keys are typed it is not asked for each.
+	// server is asked: a command that reads them and ends at once is asked about
+	// nothing.
 	askAfter = 5 * time.Millisecond
 )
 
@@ -50,7 +61,7 @@ type peek struct {
 	held  []byte // what was looked at and is still in the pipe
 	taken int64  // bytes taken out of the pipe: those before held
 	read  int64  // bytes that the command has read, as far as is known
-	asked int64  // the server was asked to say when the command has read so many
+	asked bool   // the server has yet to say how many those are
 	ended bool   // no bytes come after held
 	full  bool   // there are bytes behind held that cannot be looked at yet
 	quiet bool   // nothing has come for askAfter
@@ -110,19 +121,20 @@ func (k *peek) takeUpTo(all int64) error {
 
 // question returns when the server is to answer, if it is to be asked now: when the
 // command has read that many bytes. Half of those in the pipe let its writer go on,
-// or a page, if that is less: the command may read that much, and then wait for the
-// writer. later is true if the server is to be asked after askAfter.
+// or a page, if that is less. Where they do not, as the writer has filled the pipe by
+// small pieces, any byte is an answer after a while. later is true if the server is to
+// be asked after askAfter.
 func (k *peek) question() (n int64, later bool) {
 	const page = 4096 // of a pipe, at most: what a write of more than that fills
 	held := len(k.held)
 	switch {
-	case k.asked > k.read:
+	case k.asked, held == 0:
 		return 0, false
-	case k.full, k.shared, held >= askAt, held >= k.least && k.quiet:
-		k.asked = k.taken + min(int64(held+1)/2, page)
-		return k.asked, false
+	case k.full, k.shared, held >= askAt, k.quiet:
+		k.asked = true
+		return k.taken + min(int64(held+1)/2, page), false
 	}
-	return 0, held >= k.least
+	return 0, true
 }
 
 // readPeeked looks at stdin, and waits for more if there is nothing to look at. It
@@ -170,12 +182,13 @@ func (in *Input) peekNow(p []byte) (n int, question int64, err error) {
 	return 0, question, unix.EAGAIN
 }
 
-// HasRead says how many bytes the command has read, in answer to the question.
+// HasRead says how many bytes the command has read, in answer to the question. It
+// may be fewer.
 func (in *Input) HasRead(n int64) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.peek != nil {
-		in.peek.read = max(in.peek.read, n)
+		in.peek.read, in.peek.asked = max(in.peek.read, n), false
 		in.interrupt()
 	}
 }
