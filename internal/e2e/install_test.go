@@ -135,6 +135,36 @@ func TestInstallWantsGo(t *testing.T) {
 	}
 }
 
+// Where no systemd of the user's runs, as in a container, the last words were a line for
+// it.
+func TestInstallSaysWhatWouldWork(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.writeFile(t, "go", `#!/bin/bash
+case $1/$2 in
+env/GOVERSION) echo go1.26.0 ;;
+env/*) ;;
+build/*)
+	while [ $# -gt 0 ]; do
+		[ "$1" != -o ] || mkdir -p "$2"
+		[ "$1" != -o ] || touch "$2wsexec" "$2wsexec-server"
+		shift
+	done ;;
+esac
+`, 0o700)
+	prefix := filepath.Join(s.dir, "prefix")
+	for status, want := range map[int]bool{0: true, 1: false} {
+		s.writeFile(t, "systemctl", fmt.Sprintf("#!/bin/sh\n[ \"$*\" = '--user show-environment' ] || exit 99\nexit %d\n", status), 0o700)
+		cmd := exec.Command("bash", filepath.Join(repository, "scripts", "install"), prefix)
+		cmd.Env = append(s.environment(), "PATH="+s.dir+":"+os.Getenv("PATH"))
+		r := capture(t, cmd)
+		if r.status != 0 || r.stderr != "" || strings.Contains(r.stdout, "systemctl --user enable --now "+prefix+"/share/systemd/user/wsexec-server.service\n") != want ||
+			strings.Contains(r.stdout, "enable-linger") != want || !strings.Contains(r.stdout, "\nto start a server of yours:  "+prefix+"/bin/wsexec-server\n") {
+			t.Errorf("systemctl with status %d: %v", status, r)
+		}
+	}
+}
+
 // systemd learns when clients are served, when the log file is opened again, and that
 // the server ends. Commands do not get its socket.
 func TestServiceManager(t *testing.T) {
