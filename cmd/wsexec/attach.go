@@ -41,25 +41,27 @@ func (s *session) attachment(c *cli.Context) (*client.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, name, err := findSession(context.Background(), srv, c.Args().First())
+	found, err := findSession(context.Background(), srv, c.Args().First())
 	if err != nil {
 		return nil, err
 	}
-	s.name, s.attached = name, cmp.Or(name, id)
-	return &client.Cmd{Server: srv, ID: id}, nil
+	s.name, s.attached = found.Name, cmp.Or(found.Name, found.ID)
+	if found.TTY {
+		s.awaitForeground()
+	}
+	return &client.Cmd{Server: srv, ID: found.ID}, nil
 }
 
 // findSession finds the session that is meant by a name, an id, or a unique prefix
-// of one. Not every session has a name.
+// of one. Not every session has a name. Of a session that the server does not list
+// there is the id alone.
 //
 // A whole id is asked for without a list. So the id of a session goes before a name
 // of 26 letters that is the same.
-func findSession(ctx context.Context, srv client.Server, wanted string) (id, name string, err error) {
+func findSession(ctx context.Context, srv client.Server, wanted string) (*client.Session, error) {
 	if proto.ValidID(wanted) {
-		if i, err := srv.Session(ctx, wanted); err != nil {
-			return "", "", err
-		} else if i != nil {
-			return i.ID, i.Name, nil
+		if i, err := srv.Session(ctx, wanted); err != nil || i != nil {
+			return i, err
 		}
 	}
 	var found *client.Session
@@ -67,9 +69,9 @@ func findSession(ctx context.Context, srv client.Server, wanted string) (id, nam
 	for i, err := range srv.Sessions(ctx) {
 		switch {
 		case err != nil:
-			return "", "", err
+			return nil, err
 		case i.Name == wanted && i.State != "ended":
-			return i.ID, i.Name, nil
+			return i, nil
 		case i.Name == wanted || strings.HasPrefix(i.ID, wanted):
 			found = i
 			n++
@@ -77,13 +79,13 @@ func findSession(ctx context.Context, srv client.Server, wanted string) (id, nam
 	}
 	switch {
 	case n == 1:
-		return found.ID, found.Name, nil
+		return found, nil
 	case n > 1:
-		return "", "", ambiguous(wanted, n)
+		return nil, ambiguous(wanted, n)
 	case proto.ValidID(wanted):
-		return wanted, "", nil // the server knows whether there ever was one
+		return &client.Session{ID: wanted}, nil // the server knows whether there ever was one
 	}
-	return "", "", noSession(wanted)
+	return nil, noSession(wanted)
 }
 
 // redrawDelay is how long a terminal that takes a session over is a row smaller

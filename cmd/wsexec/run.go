@@ -96,6 +96,9 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
+	if tty && s.awaitForeground() {
+		st.TTY.Winsize, st.TTY.Modes = client.Winsize(stdio.TerminalSize()), stdio.TerminalModes()
+	}
 	return client.New(srv, st), nil
 }
 

@@ -218,6 +218,17 @@ func (s *session) opened(o client.Opened) {
 	}
 }
 
+// awaitForeground waits, before a command with a terminal is asked for, until this
+// program may make the terminal raw. In the background it is stopped, as a program
+// that fills the screen is: what the command paints there would be painted over the
+// shell's lines. It reports whether it has waited.
+func (s *session) awaitForeground() bool {
+	if s.noStdin { // the terminal stays as it is
+		return false
+	}
+	return stdio.AwaitForeground(func() { s.say(stoppedInBackground(s.verb)).WaitFor(briefly) })
+}
+
 // repaint has a program that fills the screen paint it again.
 func (s *session) repaint() {
 	s.cmd.Resize(client.Winsize(smaller(stdio.TerminalSize())))

@@ -295,6 +295,16 @@ func connectedAgain(e client.Back) message {
 	return news(fmt.Sprintf("connected again after %v", e.After.Round(100*time.Millisecond)))
 }
 
+// stoppedInBackground is said before wsexec is stopped in the background, where it
+// would take the terminal.
+func stoppedInBackground(verb string) message {
+	text := "a command with a terminal waits in the background; fg goes on"
+	if verb == "run" {
+		text += ", and wsexec run -T needs no terminal"
+	}
+	return news(text)
+}
+
 // suspended is said before wsexec is stopped. socket: a connection over a Unix socket
 // is not cut by a proxy.
 func suspended(s client.Suspension, socket bool) message {

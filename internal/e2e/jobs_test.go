@@ -5,6 +5,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -53,68 +54,102 @@ func (r result) wantKilled(t testing.TB, sig syscall.Signal, stdout string) {
 	}
 }
 
-// A client in the background made the terminal raw and was stopped for that
-// (SIGTTOU). TERM ended it only after a CONT.
+// A client in the background painted over the shell's lines: it ran, and its output was
+// shown. It is stopped there before the command is asked for, as a program that sets the
+// terminal's modes, and TERM ends it at once.
 func TestBackgroundJobWithPTY(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := s.interactive(t)
-	arg := uniqueSleep()
-	c.send(t, "wsexec run -t sh -c 'echo in$((1))side; exec sleep "+arg+"' &\r")
-	c.expect(t, "in1side")
-	awaitSleepers(t, 1, arg)
-	if now := c.termios(t); now.Lflag&unix.ISIG == 0 {
-		t.Error("the terminal is raw, and the shell has it")
+	began := filepath.Join(s.home, "began")
+	for _, args := range []string{"run -t touch began", "run touch began", "run -t touch began >/dev/null", "run -t touch began 2>/dev/null"} {
+		before := c.termios(t)
+		c.send(t, "wsexec "+args+" &\r")
+		if !strings.Contains(args, "2>") {
+			c.expect(t, "wsexec: a command with a terminal waits in the background; fg goes on, and wsexec run -T needs no terminal\r\n")
+		}
+		job := c.awaitStopped(t)
+		if now := c.termios(t); now.Lflag&unix.ISIG == 0 {
+			t.Errorf("%s: the terminal is %+v, and was %+v", args, now, before)
+		}
+		c.send(t, "bg\r") // it is stopped again
+		c.expect(t, "local> ")
+		eventually(t, patience, "the shell says that it is stopped", func() error {
+			c.send(t, "jobs; echo as$((1))ked\r")
+			if got := c.expect(t, "as1ked\r\n"); !strings.Contains(got, "Stopped") {
+				return errors.New(got)
+			}
+			return nil
+		})
+		c.send(t, "kill %%; echo ki$((1))lled\r") // TERM, and CONT behind it
+		c.expect(t, "ki1lled\r\n")
+		eventually(t, patience, "the client has ended", func() error {
+			if p, ok := readProcess(job.pid); ok {
+				return fmt.Errorf("it is %v", p)
+			}
+			return nil
+		})
+		if _, err := os.Stat(began); err == nil {
+			t.Errorf("%s: the command has run", args)
+		}
 	}
-	syscall.Kill(c.job(t).pid, syscall.SIGTERM)
-	awaitSleepers(t, 0, arg)
-	c.send(t, "wait %1; echo st$((1))=$?\r")
-	c.expect(t, "st1=143\r\n")
-	c.expect(t, "local> ")
+	// With pipes, or without keys, its output flows.
+	for i, args := range []string{"-T", "-t -n"} {
+		c.send(t, fmt.Sprintf("wsexec run %s sh -c 'echo fl$((%d))ows' & wait; echo st$((%d))=$?\r", args, i, i))
+		c.expect(t, fmt.Sprintf("fl%dows\r\n", i))
+		c.expect(t, fmt.Sprintf("st%d=0\r\n", i))
+	}
 	c.send(t, "exit 0\r")
 	c.wantStatus(t, 0)
 }
 
-// In the foreground the client takes the terminal and sends its present size,
-// without a WINCH. It does so again after a stop and bg, when the shell has
-// changed the terminal.
-func TestJobComesToTheForeground(t *testing.T) {
-	t.Parallel()
-	s := startServer(t)
-	c := s.interactive(t)
-	c.send(t, "wsexec run -t sh -c 'stty -echo; echo rea$((0))dy; read l; stty size; echo got $l; cat' &\r")
-	c.expect(t, "rea0dy")
-	c.resize(t, 50, 120)
-	c.send(t, "fg\r")
-	c.awaitRaw(t)
-	c.send(t, "one\r")
-	c.expect(t, "50 120\r\ngot one\r\n")
-
-	job := c.job(t)
-	syscall.Kill(job.pid, syscall.SIGSTOP)
-	c.expect(t, "Stopped")
-	c.expect(t, "local> ")
-	c.send(t, "bg\r")
-	eventually(t, patience, "it runs", func() error {
-		if p, ok := readProcess(job.pid); !ok || p.state == 'T' {
+// awaitStopped waits until the client that the shell has started is stopped.
+func (c *terminal) awaitStopped(t testing.TB) (p process) {
+	t.Helper()
+	p = c.job(t)
+	eventually(t, patience, "the client is stopped", func() error {
+		if p, ok := readProcess(p.pid); !ok || p.state != 'T' {
 			return fmt.Errorf("it is %v", p)
 		}
 		return nil
 	})
+	return p
+}
+
+// In the foreground the client takes the terminal as it then is, with its present size.
+func TestJobComesToTheForeground(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.interactive(t)
+	c.send(t, "wsexec run -t sh -c 'stty -echo; stty size; echo rea$((0))dy; cat' &\r")
+	c.awaitStopped(t)
 	c.expect(t, "local> ")
-	c.send(t, "echo he$((1))re\r")
-	c.expect(t, "he1re\r\n")
-	if p, ok := readProcess(job.pid); !ok || p.state == 'T' {
-		t.Errorf("in the background it is %v", p)
-	}
+	c.resize(t, 50, 120)
 	c.send(t, "fg\r")
 	c.awaitRaw(t)
+	c.expect(t, "50 120\r\nrea0dy\r\n")
+	c.send(t, "one\r")
+	c.expect(t, "one\r\n")
+	id := s.only(t).ID
+
+	// The same of a client that would take it over.
+	other := s.interactive(t)
+	other.send(t, "wsexec attach "+id+" &\r")
+	other.expect(t, "wsexec: a command with a terminal waits in the background; fg goes on\r\n")
+	other.awaitStopped(t)
 	c.send(t, "two\r")
 	c.expect(t, "two\r\n")
-	c.send(t, "\x04")
+	other.send(t, "fg\r")
+	other.awaitRaw(t)
+	other.send(t, "three\r")
+	other.expect(t, "three\r\n")
 	c.expect(t, "local> ")
 	c.send(t, "exit $?\r")
-	c.wantStatus(t, 0)
+	c.wantStatus(t, 125)
+	other.send(t, "\x04")
+	other.expect(t, "local> ")
+	other.send(t, "exit $?\r")
+	other.wantStatus(t, 0)
 }
 
 // A client that ends in the background leaves the terminal to the shell.

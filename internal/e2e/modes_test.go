@@ -95,7 +95,7 @@ func TestModesOfABackgroundJob(t *testing.T) {
 	c := s.interactive(t)
 	c.send(t, "stty erase ^H\r")
 	c.expect(t, "local> ")
-	c.send(t, "(until stty | grep -q -e -icanon; do sleep 0.01; done; exec wsexec run -t sh -c 'stty -a; echo en$((1))d') &\r")
+	c.send(t, "(until stty | grep -q -e -icanon; do sleep 0.01; done; exec wsexec run -t -n sh -c 'stty -a; echo en$((1))d') &\r")
 	got := c.expect(t, "en1d")
 	for _, want := range []string{"erase = ^H;", "intr = ^C;", "lnext = ^V;", "isig icanon", " echo ", " icrnl"} {
 		if !strings.Contains(got, want) {

@@ -78,7 +78,7 @@ func TestReturnsAreNotDoubled(t *testing.T) {
 		}
 	}
 	c := s.interactive(t)
-	c.send(t, "wsexec run -t sh -c 'printf \"one\\ntwo\\n\"; seq 3; echo e$((1))d' &\r")
+	c.send(t, "wsexec run -t -n sh -c 'printf \"one\\ntwo\\n\"; seq 3; echo e$((1))d' &\r")
 	c.expect(t, "\r\n")
 	c.expect(t, "one\r\ntwo\r\n1\r\n2\r\n3\r\ne1d\r\n")
 	c.send(t, "wait; exit 0\r")

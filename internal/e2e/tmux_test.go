@@ -339,6 +339,40 @@ func TestTmuxTop(t *testing.T) {
 	eventually(t, patience, "nothing is left", s.quiet)
 }
 
+// A program that fills the screen, started in the background, painted over the shell's
+// lines. It waits for fg, as it does without wsexec.
+func TestTmuxBackground(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	x := s.screen(t, "vim", "bash")
+	shells := []struct{ start, stopped string }{{"bash --norc --noprofile -i", "Stopped"}}
+	if _, err := exec.LookPath("zsh"); err == nil {
+		shells = append(shells, struct{ start, stopped string }{"zsh -f -i", "suspended (tty output)"})
+	}
+	for _, shell := range shells {
+		x.typeLine(t, "clear; PS1='job> ' "+shell.start)
+		x.await(t, "job>")
+		x.typeLine(t, "PS1='job> '; clear")
+		x.typeLine(t, "wsexec run -- vim -u NONE -i NONE -n -N text &")
+		x.await(t, "wsexec: a command with a terminal waits in the background")
+		eventually(t, patience, "the shell says that it is stopped", func() error {
+			x.typeLine(t, "")
+			if text := x.text(t); !strings.Contains(text, shell.stopped) || strings.Contains(text, "\n~") {
+				return errors.New(text)
+			}
+			return nil
+		})
+		x.typeLine(t, "clear; fg")
+		x.awaitScreen(t, "vim is on the screen", func(text string) bool { return strings.Count(text, "\n~") >= 27 })
+		x.typeLine(t, ":q")
+		x.await(t, "job>")
+		x.typeLine(t, "clear; echo ended-$?; exit")
+		x.await(t, "ended-0")
+	}
+	x.typeLine(t, "clear; true; echo [sta''tus $?]")
+	x.done(t, 0)
+}
+
 // Ctrl-Z on the local shell's side: with pipes the terminal is the shell's, and
 // a stopped client is continued by fg.
 func TestTmuxJobControlOfTheClient(t *testing.T) {

@@ -60,6 +60,9 @@ func (in *Input) GiveBack(consumed int64) error {
 // inBackground: there are no background jobs here.
 func inBackground(int) bool { return false }
 
+// AwaitForeground does nothing.
+func AwaitForeground(func()) bool { return false }
+
 // Output writes to stdout (1) or stderr (2).
 type Output struct {
 	f       *os.File
