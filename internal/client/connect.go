@@ -145,7 +145,11 @@ func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answe
 	switch m := m.(type) {
 	case *proto.Error:
 		if err = q.allows(m); err == nil {
-			if refusesStart(m.Code) {
+			switch {
+			case o.Start == nil:
+			case m.Code == proto.CodeShutdown: // an earlier open that may yet arrive starts nothing either
+				c.s.asked.Store(false)
+			case m.Code == proto.CodeLimit:
 				c.s.asked.Store(asked) // by an earlier connection, whose open may yet arrive
 			}
 			if m.Code == CodeNotFound && c.otherServer {

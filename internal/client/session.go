@@ -37,8 +37,8 @@ type session struct {
 	cmd   *Cmd
 	start *proto.Start // what to run; nil: take over the session
 	relay *relay
-	// An open was sent, or begun, that the server has not refused for want of room:
-	// it may have started the command.
+	// An open was sent, or begun, that the server has not refused for want of room, or
+	// since it stops: it may have started the command.
 	asked atomic.Bool
 
 	mu         sync.Mutex

@@ -83,7 +83,7 @@ func mayPass(err error) bool {
 	case errors.As(err, &refused):
 		return mayListenSoon(refused.Err)
 	case errors.As(err, &final):
-		return refusesStart(final.Code)
+		return final.Code == proto.CodeLimit || final.Code == proto.CodeShutdown
 	}
 	return false
 }
@@ -103,7 +103,3 @@ func mayListenSoon(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
-
-// refusesStart reports whether an error of that code says that nothing was started,
-// and that the same start may be possible later.
-func refusesStart(code string) bool { return code == proto.CodeLimit || code == proto.CodeShutdown }

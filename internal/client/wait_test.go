@@ -151,6 +151,31 @@ func TestNoWaitOnceAsked(t *testing.T) {
 	}
 }
 
+// A client whose connection was lost while a server that stops was starting its command
+// gave up, though that server had said that nothing was run. The next server starts it,
+// and by then no earlier open can be answered any more.
+func TestWaitForTheNextServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t}
+		f.instance = func(n int) string { return "ijk"[n/3 : n/3+1] }
+		f.serve = func(n int, c *peer.Conn, _ *proto.Open) {
+			switch n {
+			case 1: // closes without an answer
+			case 2, 3: // of the next server, which stops, too
+				failWith(c, proto.CodeShutdown)
+			default:
+				succeed(c, false)
+			}
+		}
+		c := f.cmd()
+		c.Server.Wait = &Wait{Until: time.Now().Add(time.Hour)}
+		r, _, err := f.run(c)
+		if err != nil || r.Exit == nil || f.conns != 4 {
+			t.Errorf("%+v, %v after %d connections, want success after 4", r, err, f.conns)
+		}
+	})
+}
+
 // A server that was full, and has closed the connection without an answer the next
 // time, may have started the command.
 func TestWaitThenUnknown(t *testing.T) {

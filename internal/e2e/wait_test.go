@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctest"
 )
 
 // A client that waits for a place or for a server, and how long a command outlives
@@ -105,6 +108,48 @@ func TestWaitForAServer(t *testing.T) {
 			c.wait(t, patience).wantComplaintAfter(t, waitingLine, 125, "interrupted before the command was started")
 		}
 	})
+}
+
+// A client that waits for a server gave up where that was told to stop while it was
+// starting the command: "not started", and nothing was run.
+func TestWaitForTheNextServer(t *testing.T) {
+	t.Parallel()
+	dead := proctest.DeadMount(t)
+	s := newServer(t)
+	s.start(t, serverOptions{bare: true, args: []string{"--start-timeout", "1h"}})
+	link, runs := filepath.Join(s.dir, "directory"), filepath.Join(s.dir, "runs")
+	if err := os.Symlink(dead, link); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, patience, "the server is ready", func() error {
+		if log := s.log.String(); !strings.Contains(log, "msg=ready") {
+			return fmt.Errorf("its log is %s", quote(log))
+		}
+		return nil
+	})
+	c := s.background(t, "-v", "--wait", "1h", "-w", link, "sh", "-c", "echo run >>"+runs+"; echo hi")
+	eventually(t, patience, "the start hangs", func() error {
+		if n := s.threadsIn(t, "fuse"); n < 1 {
+			return fmt.Errorf("%d threads wait for the mount", n)
+		}
+		return nil
+	})
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(s.dir, link); err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.waitExit(t, patience)
+	c.awaitWaiting(t, "the server is stopping: nothing was run")
+	s.start(t, serverOptions{bare: true})
+	if r := c.wait(t, patience); r.status != 0 || r.stdout != "hi\n" {
+		t.Errorf("got %v, want that it ran", r)
+	}
+	if b, _ := os.ReadFile(runs); string(b) != "run\n" {
+		t.Errorf("it ran as often as this says: %q", b)
+	}
 }
 
 // reservedPort is a port on which nothing listens, and that only a server which is

@@ -568,6 +568,8 @@
 //
 // error is final. The client that gets it does not connect again; only an open
 // with start that limit or shutdown answers may be sent again, with the next try.
+// After shutdown it may go to another instance, too: the one that answered starts
+// nothing for this id any more, whatever open is still on its way.
 // The client acknowledges everything consumed (an ACK of each of its streams)
 // before it closes, and the server waits up to 1 s for that. status is the exit
 // status that a client program should return. The codes:
@@ -586,7 +588,7 @@
 //	not-found, gone    125  there is no such session; there was one
 //	replaced           125  another client has the session
 //	bad-offset         125  have is outside the bytes kept
-//	shutdown           125  the server is stopping
+//	shutdown           125  nothing was run: the server is stopping
 //	checksum           125  a stream does not have the checksum of its END
 //	internal           125  the server failed
 //

@@ -43,7 +43,7 @@ func (s *Server) full(k key) *proto.Problem {
 	case s.sessions[k] != nil, s.awaiting[k] != nil, s.ledger.recall(k) != nil:
 		return nil // the client learns after the upgrade what became of it
 	case s.noNewSessions:
-		return &proto.Problem{Type: "about:blank", Title: "the server is stopping", Status: http.StatusServiceUnavailable}
+		return &proto.Problem{Type: "about:blank", Title: errStopping.Error(), Status: http.StatusServiceUnavailable}
 	}
 	if no := s.ledger.room(party{principal: k.principal}, liveSessions, endedSessions, remembered); no != "" {
 		return &proto.Problem{Type: proto.ProblemFull, Title: titleFull, Status: http.StatusServiceUnavailable, Detail: no}
@@ -137,7 +137,7 @@ func (s *Server) answer(k key, o *proto.Open, sum startSum, awaited bool) answer
 		return answer{err: fail(proto.CodeNotFound, "no such session", k.id)}
 	}
 	if s.noNewSessions {
-		return answer{err: fail(proto.CodeShutdown, "the server is stopping", "")}
+		return answer{err: errShutdown}
 	}
 	for n, have := range o.Have {
 		if have.Offset != 0 {

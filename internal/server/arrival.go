@@ -26,7 +26,7 @@ func (s *Server) admit(p party, from peer) (*arrival, string) {
 	s.mu.Lock()
 	if s.noUpgrades {
 		s.mu.Unlock()
-		return nil, "the server is stopping"
+		return nil, errStopping.Error()
 	}
 	s.conns.Add(1)
 	s.mu.Unlock()

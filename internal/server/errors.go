@@ -23,8 +23,13 @@ func (e errStartTimeout) Error() string {
 // errStopping says that a start was given up since the server ends.
 var errStopping = errors.New("the server is stopping")
 
-// startError is the answer to a client whose command could not be started.
-func startError(err error) *proto.Error {
+// errShutdown is the answer to a start that comes then, or was given up before it could
+// run anything.
+var errShutdown = fail(proto.CodeShutdown, errStopping.Error(), "nothing was run")
+
+// startError is the answer to a client whose command could not be started. stopping:
+// the server is, and starts were given up for that.
+func startError(err error, stopping bool) *proto.Error {
 	var lookup *procgroup.NotInPathError
 	switch {
 	case errors.As(err, &lookup):
@@ -37,6 +42,8 @@ func startError(err error) *proto.Error {
 		return fail(proto.CodeNotExecutable, err.Error(), "")
 	case errors.Is(err, procgroup.ErrBadDirectory):
 		return fail(proto.CodeBadDirectory, err.Error(), "")
+	case errors.Is(err, cleanup.ErrTooLate) && stopping:
+		return errShutdown
 	case errors.Is(err, cleanup.ErrTooLate):
 		return fail(proto.CodeNotStarted, err.Error(), "nothing was run")
 	case errors.Is(err, cleanup.ErrMayHaveRun):
@@ -45,6 +52,13 @@ func startError(err error) *proto.Error {
 		return e
 	}
 	return fail(proto.CodeInternal, "the command could not be started", startDetail(err))
+}
+
+// kept is e as the server remembers it: a start that comes again gets the same answer.
+func kept(e *proto.Error) *proto.Error {
+	c := *e
+	c.Title, c.Detail = short(c.Title), short(c.Detail)
+	return &c
 }
 
 // startDetail is what a client is told of an error of the server's own. The log has

@@ -77,11 +77,11 @@ func (x *session) startCommand(st *proto.Start, from peer) *proto.Error {
 		return errInternal
 	}
 	if err != nil {
-		e := startError(err)
+		e := startError(err, x.srv.starting.Err() != nil)
 		x.logNotStarted(st, from, e, err)
 		x.follow(starting, forgotten)
-		// Said again to a client that the answer did not reach: nothing was run.
-		x.srv.remove(x, byFailure, fail(e.Code, short(e.Title), short(e.Detail)))
+		// Said again to a client that the answer did not reach.
+		x.srv.remove(x, byFailure, kept(e))
 		x.srv.vacate(x)
 		x.srv.lives.Done()
 		return e
