@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"wsexec/internal/proto"
 )
@@ -16,19 +17,26 @@ import (
 //     session, an id that there was gets what became of it. A start gets a new
 //     session, if there is a place.
 //
-// Where there is no place, a server that evicts (see [Config.EvictLost]) takes that
-// of a lost session, the victim:
+// Where there is no place, a start waits for one that is being vacated. A server that
+// evicts (see [Config.EvictLost]) has one vacated for each start that waits, and no
+// more:
 //
-//  1. answer asks the ledger for the victim, and enters the start in Server.awaiting.
-//  2. takePlace ends the victim's command, and waits in the ledger's queue. The
-//     victim's place counts until the command has ended, so that there are never more
-//     commands than the bound. Then the ledger gives it to a start of its queue,
-//     before any other start.
+//  1. answer asks the ledger whether a place is being vacated for which no start waits.
+//     If there is none, it ends a lost session (Server.evict). The start is entered in
+//     Server.awaiting and in the ledger's queue.
+//  2. takePlace waits in the queue. The place of an evicted session counts until its
+//     command has ended, so that there are never more commands than the bound. Then the
+//     ledger gives it to a start of its queue, before any other start.
 //  3. takePlace asks answer again, with that place. If meanwhile another open has
 //     begun the session, it gives the place back.
 //
+// The ledger counts the starts that wait and the places that are being vacated. So a
+// start that gets another place, waits no longer or goes away leaves the place that is
+// being vacated to the next start. A place that is not vacated in time, since nothing
+// can end the command, does not count any more (Config.vacateTime).
+//
 // A client whose connection is lost while its start waits sends the start again. That
-// evicts no second session: it waits until the earlier open does not wait any more
+// waits for no place of its own: it waits until the earlier open does not wait any more
 // (answer.earlier), and asks again.
 
 // titleFull is the title of each refusal of a start for which there is no place.
@@ -51,65 +59,69 @@ func (s *Server) full(k key) *proto.Problem {
 	return nil
 }
 
+// vacateMargin is how long descendants and output may take to end after a command
+// that was killed: the descendants have a second from TERM to KILL.
+const vacateMargin = 5 * time.Second
+
+// vacateTime is how long the place of a session that is ended for another one may
+// take to be free.
+func (c *Config) vacateTime() time.Duration { return c.KillAfter + vacateMargin }
+
 // session returns the session of that key. If there is none and o has a start, it
 // enters a new one, whose command the caller has to start. The start was checked,
-// and sum is its sum. It waits for a place for the time of a start at most, and not
-// when the connection was closed for a newer one.
+// and sum is its sum. It waits for a place for vacateTime at most, and not when the
+// connection was closed for a newer one.
 func (s *Server) session(from *arrival, k key, o *proto.Open, sum startSum) (x *session, created bool, _ *proto.Error) {
 	a := s.answer(k, o, sum, false)
-	if a.earlier == nil && a.victim == nil {
+	if a.earlier == nil && a.place == nil {
 		return a.session, a.created, a.err
 	}
-	ctx, cancel := context.WithTimeout(s.starting, s.cfg.StartTimeout)
+	ctx, cancel := context.WithTimeout(s.starting, s.cfg.vacateTime())
 	defer cancel()
 	from.whenDropped(cancel)
-	for ; ; a = s.answer(k, o, sum, false) {
-		switch {
-		case a.earlier != nil:
-			select {
-			case <-a.earlier:
-				continue
-			case <-ctx.Done():
-				return nil, false, a.err
-			}
-		case a.victim != nil:
-			var evicted bool
-			if a, evicted = s.takePlace(ctx, k, o, sum, a); !evicted {
-				continue
-			}
+	for ; a.earlier != nil; a = s.answer(k, o, sum, false) {
+		select {
+		case <-a.earlier:
+		case <-ctx.Done():
+			return nil, false, s.noPlace(a)
 		}
-		return a.session, a.created, a.err
 	}
+	if a.place != nil {
+		a = s.takePlace(ctx, k, o, sum, a)
+	}
+	return a.session, a.created, a.err
 }
 
 // An answer is what becomes of an open: a session, or an error. With earlier or
-// victim it is not the last one, and err is the answer if no place is to be had in
+// place it is not the last one, and err is the answer if no place is to be had in
 // time.
 type answer struct {
 	session *session
 	created bool
 	err     *proto.Error
-	victim  *session        // has to be evicted first; the start is entered in Server.awaiting
+	place   *waiter         // for a place; the start is entered in Server.awaiting
 	earlier <-chan struct{} // closed when an earlier open with the same start does not wait any more
 }
 
-// takePlace evicts the victim of a, and is the answer to the start for which that
-// goes. evicted is false if the victim stays, since a client has it again or it has
-// ended: the caller asks again.
-func (s *Server) takePlace(ctx context.Context, k key, o *proto.Open, sum startSum, a answer) (_ answer, evicted bool) {
+// takePlace waits for a.place, and returns the answer to the start that has it.
+func (s *Server) takePlace(ctx context.Context, k key, o *proto.Open, sum startSum, a answer) answer {
 	defer s.awaitNoMore(k)
-	if !a.victim.evict() {
-		return answer{}, false
-	}
-	p := party{principal: k.principal}
-	if !s.ledger.await(ctx, p, liveSessions, 1) {
-		return answer{err: a.err}, true
+	if !s.ledger.wait(ctx, a.place) {
+		return answer{err: s.noPlace(a)}
 	}
 	a = s.answer(k, o, sum, true)
 	if !a.created { // another open was faster, or the server stops
-		s.ledger.give(p, liveSessions, 1)
+		s.ledger.give(party{principal: k.principal}, liveSessions, 1)
 	}
-	return a, true
+	return a
+}
+
+// noPlace is the error for a start that has waited for a place and got none.
+func (s *Server) noPlace(a answer) *proto.Error {
+	if s.starting.Err() != nil {
+		return errShutdown
+	}
+	return a.err
 }
 
 // awaitNoMore says that the start of that key does not wait for a place any more.
@@ -121,7 +133,7 @@ func (s *Server) awaitNoMore(k key) {
 }
 
 // answer is the answer to an open. If awaited is true, the ledger has entered a place
-// for it (see takePlace), and there is neither a victim nor an earlier one.
+// for it (see takePlace), and there is neither a place to wait for nor an earlier open.
 func (s *Server) answer(k key, o *proto.Open, sum startSum, awaited bool) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +174,8 @@ func (s *Server) answer(k key, o *proto.Open, sum startSum, awaited bool) answer
 		a := answer{err: fail(proto.CodeLimit, titleFull, no)}
 		if earlier := s.awaiting[k]; earlier != nil {
 			a.earlier = earlier
-		} else if a.victim, _ = s.ledger.evict(p, liveSessions).(*session); a.victim != nil {
+		} else if s.evict(p) {
+			a.place = s.ledger.queue(p, liveSessions, 1)
 			s.awaiting[k] = make(chan struct{})
 		}
 		return a
@@ -173,4 +186,19 @@ func (s *Server) answer(k key, o *proto.Open, sum startSum, awaited bool) answer
 	s.lives.Add(1)
 	s.memory.started()
 	return answer{session: x, created: true}
+}
+
+// evict reports whether a place is being vacated that a start of the party can have,
+// and for which no other start waits. If there is none it ends a lost session, and
+// more than one only where a place that others wait for was not vacated in time. s.mu
+// is held until the start is in the queue: another start would take the place for its
+// own.
+func (s *Server) evict(p party) bool {
+	for {
+		thing, vacated := s.ledger.evict(p, liveSessions)
+		if thing == nil {
+			return vacated
+		}
+		thing.(*session).evict() // unless it has a client again, or has ended
+	}
 }

@@ -21,7 +21,8 @@ import (
 //   - For bytes of opens and turns to parse them, the party waits until others have
 //     returned theirs. The next one is of a party that has least.
 //   - For the place of a session the party waits, too, if the server evicts (see
-//     [Config.EvictLost]) and a session has lost its client.
+//     [Config.EvictLost]), and a place is being vacated that no other start waits
+//     for, or a session has lost its client.
 //   - All else is refused. The answer names the bound and its flag.
 //
 // A test finds tables of the server that are bounded nowhere else and not entered
@@ -102,7 +103,8 @@ type account struct {
 	n    [rows]int
 	idle [rows]list.List // of *entry that can be dropped, the longest idle first
 	past past
-	wait int // how many waiters the party has
+	// Of each row, how many places are being vacated, and for how many waiters wait.
+	vacating, awaited [rows]int
 }
 
 // An entry is a thing that can be dropped.
@@ -114,11 +116,15 @@ type entry struct {
 	idle  *list.Element // in the account's list; nil while it is busy
 	since uint64        // the clock when it became idle
 	until time.Time     // of a session that is idle: when it ends for want of a client
+	// The timer of vacate: the place is being vacated. nil: it is not, or was not in
+	// time.
+	vacating *time.Timer
 }
 
 // A waiter waits until it can take n of a row.
 type waiter struct {
 	of    *account
+	row   row
 	n     int
 	ready chan struct{} // closed when the n are entered
 }
@@ -139,7 +145,7 @@ func (l *ledger) account(p party) *account {
 
 // tidy drops an account that is empty. l.mu is held.
 func (l *ledger) tidy(a *account) {
-	if a.n == [rows]int{} && a.wait == 0 {
+	if a.n == [rows]int{} && a.awaited == [rows]int{} {
 		delete(l.accounts, a.party)
 	}
 }
@@ -173,6 +179,21 @@ func (l *ledger) exceeded(a *account, r row, n int) string {
 	return words + "; the server's " + flag + " raises the bound"
 }
 
+// due is how many of a row the account will have when all that are being vacated have
+// been, and all who wait have got theirs. l.mu is held.
+func (l *ledger) due(a *account, r row) int { return a.n[r] - a.vacating[r] + a.awaited[r] }
+
+// isVacated reports whether one more of a row will fit when it is so. l.mu is held.
+func (l *ledger) isVacated(a *account, r row) bool {
+	b, all := &l.bounds[r], l.all[a.way][r]
+	for _, other := range l.accounts {
+		if other.way == a.way {
+			all += other.awaited[r] - other.vacating[r]
+		}
+	}
+	return (b.all == 0 || all < b.all) && (b.each == 0 || l.due(a, r) < b.each)
+}
+
 // lostWords says how many sessions of those accounts have lost their client, and
 // when the next of them ends for that. "" if there are none.
 func lostWords(of []*account) string {
@@ -195,7 +216,7 @@ func lostWords(of []*account) string {
 }
 
 // room says why the party can have no more of any of those rows, "" if it can, or
-// can once another entry was evicted.
+// can once a place is vacated, if need be for it.
 func (l *ledger) room(p party, rs ...row) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -206,7 +227,7 @@ func (l *ledger) room(p party, rs ...row) string {
 			a.past.forgetAcknowledged(time.Now())
 			l.count(a)
 		}
-		if no := l.exceeded(a, r, 1); no != "" && (l.bounds[r].evicts != evictLost || l.evictee(a, r) == nil) {
+		if no := l.exceeded(a, r, 1); no != "" && (l.bounds[r].evicts != evictLost || !l.isVacated(a, r) && l.evictee(a, r) == nil) {
 			return no
 		}
 	}
@@ -239,13 +260,24 @@ func (l *ledger) give(p party, r row, n int) {
 // await enters n of a row once there is room. It returns false if there was none
 // until ctx was done.
 func (l *ledger) await(ctx context.Context, p party, r row, n int) bool {
+	return l.wait(ctx, l.queue(p, r, n))
+}
+
+// queue makes a waiter for n of a row. The caller has to call wait.
+func (l *ledger) queue(p party, r row, n int) *waiter {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	a := l.account(p)
-	w := &waiter{a, n, make(chan struct{})}
-	e := l.queues[r].PushBack(w)
-	a.wait++
+	w := &waiter{a, r, n, make(chan struct{})}
+	l.queues[r].PushBack(w)
+	a.awaited[r] += n
 	l.serveQueue(r)
-	l.mu.Unlock()
+	return w
+}
+
+// wait returns when what w waits for is entered. It returns false if it was not
+// until ctx was done: what is being vacated is then for others.
+func (l *ledger) wait(ctx context.Context, w *waiter) bool {
 	select {
 	case <-w.ready:
 		return true
@@ -253,15 +285,15 @@ func (l *ledger) await(ctx context.Context, p party, r row, n int) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	select {
-	case <-w.ready:
-		return true // both came at once
-	default:
+	for e := l.queues[w.row].Front(); e != nil; e = e.Next() {
+		if e.Value == w {
+			l.queues[w.row].Remove(e)
+			w.of.awaited[w.row] -= w.n
+			l.tidy(w.of)
+			return false
+		}
 	}
-	l.queues[r].Remove(e)
-	a.wait--
-	l.tidy(a)
-	return false
+	return true // both came at once
 }
 
 // serveQueue ends waits for a row as far as there is room, those of the party that
@@ -279,7 +311,7 @@ func (l *ledger) serveQueue(r row) {
 			return
 		}
 		w := l.queues[r].Remove(next).(*waiter)
-		w.of.wait--
+		w.of.awaited[r] -= w.n
 		l.add(w.of, r, w.n)
 		close(w.ready)
 	}
@@ -358,6 +390,7 @@ func (l *ledger) shift(thing any, r row) {
 	defer l.mu.Unlock()
 	if e := l.entries[thing]; e != nil {
 		l.busyLocked(e)
+		l.vacatedLocked(e)
 		from := e.row
 		l.add(e.of, r, 1)
 		l.add(e.of, from, -1)
@@ -387,6 +420,7 @@ func (l *ledger) leaveRow(thing any, r row) {
 // remove removes an entry. l.mu is held.
 func (l *ledger) remove(e *entry) {
 	l.busyLocked(e)
+	l.vacatedLocked(e)
 	delete(l.entries, e.thing)
 	l.add(e.of, e.row, -1)
 	l.serveQueue(e.row)
@@ -451,46 +485,83 @@ func (l *ledger) makeRoom(a *account, r row) (evicted *entry, no string) {
 }
 
 // evictee is the idle entry that goes for one more of a row, nil if there is none.
-// l.mu is held.
+// What is due counts, and not what is there. l.mu is held.
 func (l *ledger) evictee(a *account, r row) (evicted *entry) {
 	b := &l.bounds[r]
-	most := a.n[r] + 1
+	mine := l.due(a, r)
+	most := mine + 1
 	if f := a.idle[r].Front(); f != nil {
 		evicted = f.Value.(*entry)
 	}
-	if b.each == 0 || a.n[r] < b.each {
+	if b.each == 0 || mine < b.each {
 		for _, other := range l.accounts {
 			f := other.idle[r].Front()
-			if other == a || other.way != a.way || f == nil || other.n[r] < most {
+			theirs := l.due(other, r)
+			if other == a || other.way != a.way || f == nil || theirs < most {
 				continue
 			}
 			e := f.Value.(*entry)
 			// A party that has as many as a would have loses none to a, unless a has
 			// none at all. Then the oldest of all such parties' entries is dropped.
-			if other.n[r] > most || evicted == nil && a.n[r] == 0 || evicted != nil && evicted.of != a && e.since < evicted.since {
-				evicted, most = e, other.n[r]
+			if theirs > most || evicted == nil && mine == 0 || evicted != nil && evicted.of != a && e.since < evicted.since {
+				evicted, most = e, theirs
 			}
 		}
 	}
 	return evicted
 }
 
-// evict returns the thing that has to go for one more of a row, and otherwise nil.
-// The thing is busy then, and keeps its place until it leaves the row.
-func (l *ledger) evict(p party, r row) any {
+// evict returns the thing whose place is to be vacated for one more of a row, and nil
+// if there is none. vacated reports that none need be: a place is being vacated for
+// which nobody waits. The thing is busy then, and keeps its place until it leaves the
+// row.
+func (l *ledger) evict(p party, r row) (thing any, vacated bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.bounds[r].evicts != evictLost {
-		return nil
-	}
 	a := l.account(p)
 	defer l.tidy(a)
+	if l.bounds[r].evicts != evictLost {
+		return nil, false
+	}
+	if l.isVacated(a, r) {
+		return nil, true
+	}
 	e := l.evictee(a, r)
 	if e == nil {
-		return nil
+		return nil, false
 	}
 	l.busyLocked(e)
-	return e.thing
+	return e.thing, false
+}
+
+// vacate says that the place of a thing is being vacated, within d: if it is not, it
+// counts as any other from then on.
+func (l *ledger) vacate(thing any, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[thing]
+	if e == nil || e.vacating != nil {
+		return
+	}
+	e.of.vacating[e.row]++
+	var t *time.Timer
+	t = time.AfterFunc(d, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if e.vacating == t {
+			l.vacatedLocked(e)
+		}
+	})
+	e.vacating = t
+}
+
+// vacatedLocked says that an entry's place is not being vacated any more.
+func (l *ledger) vacatedLocked(e *entry) {
+	if e.vacating != nil {
+		e.vacating.Stop()
+		e.vacating = nil
+		e.of.vacating[e.row]--
+	}
 }
 
 // surplus returns the thing of a party that has been idle for longest, if the party

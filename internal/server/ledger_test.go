@@ -170,9 +170,16 @@ func TestLedgerEvicts(t *testing.T) {
 		l := newLedger(bounds, time.Hour)
 		a, b, c := party{principal: "a"}, party{principal: "b"}, party{principal: "c"}
 		enter := func(p party, name string) string { return l.enter(p, liveSessions, name, false, nil) }
+		evict := func(p party) any {
+			x, vacated := l.evict(p, liveSessions)
+			if vacated {
+				t.Error("a place is being vacated, and none is")
+			}
+			return x
+		}
 		enter(a, "a1")
 		enter(a, "a2")
-		if x := l.evict(a, liveSessions); x != nil {
+		if x := evict(a); x != nil {
 			t.Errorf("%v goes, and has its client", x)
 		}
 		if no := l.room(a, liveSessions); no != "2 live of yours; the server's --each raises the bound" {
@@ -189,17 +196,17 @@ func TestLedgerEvicts(t *testing.T) {
 			t.Errorf("%q, want %q", no, full)
 		}
 		enter(b, "b1")
-		if x := l.evict(c, liveSessions); x != "a2" { // a has most
+		if x := evict(c); x != "a2" { // a has most
 			t.Errorf("%v goes for c, want the one of a that is lost for longest", x)
 		}
-		if x := l.evict(a, liveSessions); x != "a1" {
+		if x := evict(a); x != "a1" {
 			t.Errorf("%v goes for a, want the next one", x)
 		}
-		if x := l.evict(a, liveSessions); x != nil {
+		if x := evict(a); x != nil {
 			t.Errorf("%v goes twice", x)
 		}
 		l.lost("b1", time.Now().Add(time.Minute))
-		if x := l.evict(a, liveSessions); x != nil {
+		if x := evict(a); x != nil {
 			t.Errorf("%v goes for a, which has more", x)
 		}
 		if no := enter(c, "c1"); no == "" {
@@ -226,6 +233,103 @@ func TestLedgerEvicts(t *testing.T) {
 		l.leave("c1")
 		if n := l.all[overTCP][liveSessions]; n != 2 {
 			t.Errorf("%d are live, want 2", n)
+		}
+	})
+}
+
+// Each start that waited for a place had a session ended for it, though the place of
+// another one was being vacated that nobody waited for any more: a start had given up,
+// or had got a third one's place.
+func TestLedgerCountsVacatedPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bounds := testBounds()
+		bounds[liveSessions] = rowBound{each: 6, all: 7, evicts: evictLost, eachWords: "%d live of yours", allWords: "all %d"}
+		l := newLedger(bounds, time.Hour)
+		a, b := party{principal: "a"}, party{principal: "b"}
+		for i := range 6 {
+			l.enter(a, liveSessions, i, false, nil)
+			l.lost(i, time.Now().Add(time.Hour))
+		}
+		const within = 10 * time.Second
+		evict := func(p party, want any) {
+			t.Helper()
+			x, vacated := l.evict(p, liveSessions)
+			if x != want || vacated != (want == nil) {
+				t.Errorf("%v goes, a place is being vacated: %v; want %v", x, vacated, want)
+			}
+			if x != nil {
+				l.vacate(x, within)
+				if _, vacated := l.evict(p, liveSessions); !vacated {
+					t.Error("its place is not being vacated")
+				}
+			}
+		}
+		type wait struct {
+			w    *waiter
+			end  context.CancelFunc
+			done chan bool
+		}
+		queue := func(p party) wait {
+			ctx, cancel := context.WithCancel(t.Context())
+			w := wait{l.queue(p, liveSessions, 1), cancel, make(chan bool, 1)}
+			go func() { w.done <- l.wait(ctx, w.w) }()
+			synctest.Wait()
+			return w
+		}
+		place := func(w wait, want bool) {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case got := <-w.done:
+				if got != want {
+					t.Errorf("got a place: %v, want %v", got, want)
+				}
+			default:
+				t.Error("it waits")
+			}
+		}
+		evict(a, 0)
+		first := queue(a)
+		evict(a, 1)
+		second := queue(a)
+
+		first.end()
+		place(first, false)
+		evict(a, nil)
+		third := queue(a)
+		l.shift(5, endedSessions) // by itself
+		place(second, true)
+		evict(a, nil) // for third two are being vacated
+		fourth := queue(a)
+		l.shift(1, endedSessions)
+		place(third, true)
+		l.shift(0, endedSessions)
+		place(fourth, true)
+
+		// Of another party, too, if its bound is not the one that is met.
+		if no := l.enter(b, liveSessions, "b0", false, nil); no != "" {
+			t.Fatal(no)
+		}
+		evict(a, 2)
+		evict(b, nil)
+		fifth := queue(b)
+		evict(a, 3)
+		sixth := queue(a)
+		l.shift(3, endedSessions) // that of the party that has least
+		place(fifth, true)
+		l.shift(2, endedSessions)
+		place(sixth, true)
+
+		// What does not end in time is as any other.
+		evict(a, 4)
+		time.Sleep(within + time.Second)
+		if x, vacated := l.evict(a, liveSessions); x != nil || vacated {
+			t.Errorf("%v goes, a place is being vacated: %v; want that none is", x, vacated)
+		}
+		for _, p := range []party{a, b} {
+			if n := l.accounts[p].vacating[liveSessions] + l.accounts[p].awaited[liveSessions]; n != 0 {
+				t.Errorf("%+v: %d are counted", p, n)
+			}
 		}
 	})
 }

@@ -68,6 +68,7 @@ func (x *session) setEvicted() bool {
 	lost := x.isLost()
 	if lost {
 		x.become(ending)
+		x.srv.ledger.vacate(x, x.srv.cfg.vacateTime())
 	}
 	return lost
 }
@@ -89,6 +90,9 @@ func (x *session) setExpired(generation int) bool {
 		return false
 	}
 	x.timer, x.expired = nil, true
+	if x.state == running {
+		x.srv.ledger.vacate(x, x.srv.cfg.vacateTime())
+	}
 	return true
 }
 

@@ -55,8 +55,9 @@ type Config struct {
 	// MaxSessionsPerUser bounds those of one principal. MaxSessions.
 	MaxSessionsPerUser int
 	// EvictLost: where there are as many sessions as there may be, a new one takes
-	// the place of the one that has lost its client for longest, which is ended.
-	// False: a new one is refused.
+	// the place of the one that has lost its client for longest, which is ended. The
+	// new one waits for that, for KillAfter and 5 s more at most. False: a new one is
+	// refused.
 	EvictLost bool
 	// MaxConnections bounds each kind of connection that no session has: without
 	// authentication, between requests, and upgraded without an open. An old one is
