@@ -16,6 +16,8 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -617,4 +619,51 @@ func TestProtocolErrors(t *testing.T) {
 	c.control(map[string]any{"type": "bye"})
 	c.next()
 	unharmed()
+}
+
+// What attach does to a session with its stdin and stdout, as docs/usage.md says.
+func TestAttachIsNoLook(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	script := `echo ready; read -r line && echo "got $line" || echo ended; exit 3`
+	stdin, input, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	defer input.Close()
+	start := s.wsexec("run", "--name", "n", "sh", "-c", script)
+	start.Stdin = stdin
+	first := startClient(t, start)
+	first.expect(t, "ready\n")
+	silent := startClient(t, s.wsexec("attach", "-n", "n"))
+	if r := first.wait(t, patience); r.status != 125 {
+		t.Errorf("taken over: %v", r)
+	}
+	eventually(t, patience, "the second client has it", func() error {
+		if i := s.only(t); !i.Attached {
+			return fmt.Errorf("it is %+v", i)
+		}
+		return nil
+	})
+	// -n has left stdin as it was; without it stdin ends.
+	capture(t, s.wsexec("attach", "n")).want(t, 3, "ended\n", "")
+	if r := silent.wait(t, patience); r.status != 125 || strings.Contains(r.stdout, "ended") {
+		t.Errorf("with -n: %v", r)
+	}
+
+	// Its stdout is the command's: closed with its reader, and lost on a full disk.
+	for out, want := range map[string]int{"| head -n 1 >/dev/null; exit ${PIPESTATUS[0]}": 141, ">/dev/full": 125} {
+		first := s.background(t, "--name", "o", "sh", "-c", `echo ready; until [ -e go ]; do sleep 0.01; done; echo a; while echo b; do sleep 0.01; done`)
+		first.expect(t, "ready\n")
+		os.Remove(filepath.Join(s.home, "go"))
+		second := startClient(t, s.bash("wsexec attach o </dev/null "+out))
+		first.wait(t, patience)
+		s.writeFile(t, "home/go", "", 0o600)
+		if r := second.wait(t, patience); r.status != want {
+			t.Errorf("%s: %v, want status %d", out, r, want)
+		}
+		os.Remove(filepath.Join(s.home, "go"))
+		eventually(t, patience, "it has ended", s.quiet)
+	}
 }
