@@ -329,6 +329,10 @@ func (s *session) escaped(e stdio.Escape) {
 		default:
 			s.cmd.GiveUp(errHungUp) // detach cannot be sent
 		}
+	case stdio.EscapeSuspend:
+		if !stdio.Suspend() {
+			s.say(notSuspended())
+		}
 	case stdio.EscapeHelp:
 		var last stdio.Line
 		for _, l := range escapeHelp(s.escape) {

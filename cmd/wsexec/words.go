@@ -320,12 +320,18 @@ func suspended(s client.Suspension, socket bool) message {
 	return news("stopped without the server: the command runs on, and is ended at " + until + " if fg does not come before")
 }
 
+// notSuspended: nothing would continue wsexec, as with ssh -t HOST wsexec.
+func notSuspended() message {
+	return news("not stopped: there is no shell here that could continue it")
+}
+
 // escapeHelp is what ~? shows, in lines that begin as they are.
 func escapeHelp(char byte) []string {
 	return []string{
 		"wsexec: at the start of a line:",
 		fmt.Sprintf("  %c.  hang up and end the session", char),
 		fmt.Sprintf("  %c&  detach: the session goes on without you", char),
+		fmt.Sprintf("  %c^Z stop wsexec and the command; fg goes on", char),
 		fmt.Sprintf("  %c?  this help", char),
 		fmt.Sprintf("  %c%c  the character itself", char, char),
 	}

@@ -45,8 +45,8 @@ Without a connection the command lives on for --linger, and wsexec tries to
 reconnect. The first Ctrl-C (with a PTY: ~.) then gives up, and wsexec says how
 to come back later.
 wsexec passes the signals INT TERM HUP QUIT USR1 USR2 CONT on to the command;
-the third INT or TERM within two seconds is a KILL. Ctrl-Z, where it is no key
-of the command, stops the command with wsexec, and fg continues both.`
+the third INT or TERM within two seconds is a KILL. Ctrl-Z (with a PTY: ~^Z)
+stops the command with wsexec, and fg continues both.`
 
 	attachUsage   = "come back to a session; takes it over from another client"
 	attachSyntax  = "wsexec attach [FLAGS] ID"
@@ -61,9 +61,9 @@ Example:
 Exit status, signals and lost connections are as with run: 0 to 255 and 128+N
 as the command ended, 124 for its --timeout, 125 if wsexec failed, 0 after ~&.
 INT TERM HUP QUIT USR1 USR2 CONT go on to the command: TERM ends the command,
-not wsexec alone. The third INT or TERM within two seconds is a KILL. Ctrl-Z,
-where it is no key of the command, stops the command with wsexec, and fg
-continues both. To leave and let the command run: ~& on a terminal.`
+not wsexec alone. The third INT or TERM within two seconds is a KILL. Ctrl-Z
+(with a PTY: ~^Z) stops the command with wsexec, and fg continues both. To leave
+and let the command run: ~& on a terminal.`
 
 	versionUsage  = "print the version"
 	versionSyntax = "wsexec version"
@@ -94,7 +94,7 @@ var flagHelp = map[string]struct{ usage, byDefault string }{
 
 	"tty":    {"run with a terminal (default: if stdin, stdout and stderr are terminals)", ""},
 	"no-tty": {"run with pipes", ""},
-	"escape": {"with a PTY, begin ~. (hang up), ~& (detach) and ~? (help) with `CHAR`; none: no escapes", "~"},
+	"escape": {"with a PTY, begin ~. (hang up), ~& (detach), ~^Z (stop) and ~? (help) with `CHAR`; none: no escapes", "~"},
 
 	"timeout":      {"end the command `TIME` after its start: TERM, then KILL; status 124", "none, at most the server's --max-timeout"},
 	"idle-timeout": {"end the command when no byte of stdin, stdout or stderr has moved for `TIME`; status 124", "none, at most the server's --max-idle-timeout"},

@@ -581,6 +581,52 @@ func TestEscapeDetaches(t *testing.T) {
 	c.wantStatus(t, 125)
 }
 
+// ~^Z was two keys of the command: with a terminal there was no way back to the local
+// shell but another one.
+func TestEscapeSuspends(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := s.interactive(t)
+	c.send(t, "wsexec run sh -c 'stty -echo; echo rea$((0))dy; exec cat'\r")
+	c.expect(t, "rea0dy\r\n")
+	c.awaitRaw(t)
+	for i := range 3 {
+		c.send(t, "~\x1a")
+		c.expect(t, "wsexec: stopped, and the command with it; fg goes on")
+		c.expect(t, "Stopped")
+		c.expect(t, "local> ")
+		eventually(t, patience, "the command is stopped", func() error {
+			if p := s.marked(); len(p) != 1 || p[0].state != 'T' {
+				return fmt.Errorf("there is %v", p)
+			}
+			return nil
+		})
+		c.send(t, fmt.Sprintf("echo %d=$(stty -a | grep -c -w -e '-icanon')\r", i))
+		c.expect(t, fmt.Sprintf("%d=0\r\n", i))
+		c.send(t, "fg\r")
+		c.awaitRaw(t)
+		c.send(t, fmt.Sprintf("again %d\r", i))
+		c.expect(t, fmt.Sprintf("again %d\r\n", i))
+	}
+	c.send(t, "~?")
+	c.expect(t, "~^Z stop wsexec and the command; fg goes on")
+	c.send(t, "\x04")
+	c.expect(t, "local> ")
+	c.send(t, "exit $?\r")
+	c.wantStatus(t, 0)
+
+	// Where no shell could continue it, it is not stopped.
+	c = s.terminal(t, "sh", "-c", "stty -echo; echo ready; exec cat")
+	c.expect(t, "ready\r\n")
+	c.awaitRaw(t)
+	c.send(t, "~\x1a")
+	c.expect(t, "wsexec: not stopped: there is no shell here that could continue it\r\n")
+	c.send(t, "one\r")
+	c.expect(t, "one\r\n")
+	c.send(t, "~.")
+	c.wantStatus(t, 125)
+}
+
 // A hang-up and a detach, typed at once, gave "detached", status 0 and a hint
 // to attach to a session that had ended.
 func TestDetachAfterHangup(t *testing.T) {

@@ -339,6 +339,32 @@ func TestTmuxTop(t *testing.T) {
 	eventually(t, patience, "nothing is left", s.quiet)
 }
 
+// ~^Z leaves a program that fills the screen, and fg has it on the screen again.
+func TestTmuxEscapeSuspends(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	x := s.screen(t, "vim", "bash")
+	x.typeLine(t, "clear; PS1='job> ' bash --norc --noprofile -i")
+	x.await(t, "job>")
+	x.typeLine(t, "wsexec run -- vim -u NONE -i NONE -n -N text")
+	painted := func(text string) bool { return strings.Count(text, "\n~") >= 27 }
+	x.awaitScreen(t, "vim is on the screen", painted)
+	for range 2 {
+		x.keys(t, "Enter", "~", "C-z") // the terminal has answered questions of vim, as if typed
+		x.await(t, "Stopped", "job>")
+		x.typeLine(t, "clear; echo he$((1))re")
+		x.await(t, "he1re")
+		x.typeLine(t, "fg")
+		x.awaitScreen(t, "vim is on the screen again", painted)
+	}
+	x.typeLine(t, ":q")
+	x.await(t, "job>")
+	x.typeLine(t, "clear; echo ended-$?; exit")
+	x.await(t, "ended-0")
+	x.typeLine(t, "clear; true; echo [sta''tus $?]")
+	x.done(t, 0)
+}
+
 // A program that fills the screen, started in the background, painted over the shell's
 // lines. It waits for fg, as it does without wsexec.
 func TestTmuxBackground(t *testing.T) {

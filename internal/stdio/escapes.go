@@ -10,9 +10,10 @@ import (
 type Escape int
 
 const (
-	EscapeHangup Escape = iota // '.' behind the escape character
-	EscapeDetach               // '&'
-	EscapeHelp                 // '?'
+	EscapeHangup  Escape = iota // '.' behind the escape character
+	EscapeDetach                // '&'
+	EscapeHelp                  // '?'
+	EscapeSuspend               // Ctrl-Z
 )
 
 // maxTyped is how much is read at a time: more than a terminal gives at once, 4,095
@@ -47,8 +48,8 @@ type escapes struct {
 }
 
 // WithEscapes is stdin without the escapes that are typed on it, each of which it
-// gives to do: at the start of a line the character char and then '.', '&' or '?'.
-// The character twice is the character; with any other byte both are passed on.
+// gives to do: at the start of a line the character char and then '.', '&', '?' or
+// Ctrl-Z. The character twice is the character; with any other byte both are passed on.
 // Text that the terminal marks as pasted has no escapes, and none has anything while
 // on, which is asked after each Read of stdin, reports false.
 //
@@ -111,6 +112,9 @@ func (e *escapes) filter(in []byte) (out []byte) {
 				continue
 			case '?':
 				e.do(EscapeHelp)
+				continue
+			case 0x1a:
+				e.do(EscapeSuspend)
 				continue
 			case e.char:
 				e.atStart = false

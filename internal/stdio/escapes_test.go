@@ -29,9 +29,10 @@ func TestEscapes(t *testing.T) {
 		{"a\r~d", "a\r~d", ""},
 		{"a\n~?", "a\n", "?"},
 		{"~\r~.", "~\r", "."},
+		{"a\r~\x1a~\x1a\x1ab~\x1a", "a\r\x1ab~\x1a", "ZZ"},
 		{"~/bin\r", "~/bin\r", ""},
 		// What is pasted has none.
-		{"\x1b[200~~.\r~&\r~?\r~~\x1b[201~", "\x1b[200~~.\r~&\r~?\r~~\x1b[201~", ""},
+		{"\x1b[200~~.\r~&\r~?\r~\x1a\r~~\x1b[201~", "\x1b[200~~.\r~&\r~?\r~\x1a\r~~\x1b[201~", ""},
 		{"\x1b[200~a\r\x1b[201~~.", "\x1b[200~a\r\x1b[201~~.", ""},
 		{"\x1b[200~a\x1b[201~\r~.", "\x1b[200~a\x1b[201~\r", "."},
 		{"~\x1b[200~.\x1b[201~", "~\x1b[200~.\x1b[201~", ""},
@@ -51,7 +52,7 @@ func TestEscapes(t *testing.T) {
 					in = stepReader{in, step}
 				}
 				e := &escapes{ReadCloser: io.NopCloser(in), char: '~', atStart: true, do: func(a Escape) {
-					acts += string(".&?"[a])
+					acts += string(".&?Z"[a])
 				}}
 				out, err := io.ReadAll(iotest.OneByteReader(e))
 				if err != nil || string(out) != tt.out || acts != tt.acts {

@@ -60,6 +60,9 @@ func (in *Input) GiveBack(consumed int64) error {
 // inBackground: there are no background jobs here.
 func inBackground(int) bool { return false }
 
+// Suspend does nothing: no program is stopped here.
+func Suspend() bool { return false }
+
 // AwaitForeground does nothing.
 func AwaitForeground(func()) bool { return false }
 
