@@ -14,11 +14,10 @@ func drain(fd int) error { return unix.IoctlSetInt(fd, unix.TCSBRK, 1) }
 // shell's kill, TERM and then CONT, found the program stopped again by another thread
 // before the handler had ended it.
 func endAtOnce() (undo func()) {
-	const ignore = 1 // SIG_IGN
 	runtimes := map[syscall.Signal]*sigaction{}
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM} {
 		old := new(sigaction)
-		if action(sig, nil, old) == 0 && old[0] != ignore && setDefault(sig) {
+		if action(sig, nil, old) == 0 && !isIgnored(sig) && setDefault(sig) {
 			runtimes[sig] = old
 		}
 	}
@@ -27,4 +26,11 @@ func endAtOnce() (undo func()) {
 			action(sig, old, nil)
 		}
 	}
+}
+
+// isIgnored reports whether this program ignores a signal.
+func isIgnored(sig syscall.Signal) bool {
+	const ignore = 1 // SIG_IGN
+	var now sigaction
+	return action(sig, nil, &now) == 0 && now[0] == ignore
 }

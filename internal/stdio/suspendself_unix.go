@@ -15,5 +15,5 @@ import (
 // Others of its job, as behind a pipe, are not stopped: the terminal is raw until this
 // program is, and theirs to restore only then.
 func Suspend() bool {
-	return !startedIgnoring(syscall.SIGTSTP) && !isOrphaned() && syscall.Kill(os.Getpid(), syscall.SIGTSTP) == nil
+	return !isIgnored(syscall.SIGTSTP) && !isOrphaned() && syscall.Kill(os.Getpid(), syscall.SIGTSTP) == nil
 }
