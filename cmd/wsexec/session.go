@@ -239,12 +239,16 @@ func (s *session) repaint() {
 func (s *session) Resize() { s.cmd.Resize(client.Winsize(stdio.TerminalSize())) }
 
 // suspendTimeout bounds the wait for the server, and then for a reader of stderr,
-// before this program is stopped: signals are not relayed meanwhile.
+// before this program is stopped.
 const suspendTimeout = time.Second
 
 // Suspend implements [stdio.Session].
-func (s *session) Suspend() {
-	s.say(suspended(s.cmd.Suspend(suspendTimeout), s.where.isSocket())).WaitFor(suspendTimeout)
+func (s *session) Suspend(ctx context.Context) {
+	answer, cancel := context.WithTimeout(ctx, suspendTimeout)
+	defer cancel()
+	if end := s.cmd.Suspend(answer); ctx.Err() == nil {
+		s.say(suspended(end, s.where.isSocket())).WaitFor(suspendTimeout)
+	}
 }
 
 // Continue implements [stdio.Session].

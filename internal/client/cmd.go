@@ -154,8 +154,8 @@ type Suspension struct {
 
 // Suspend is called before this process is stopped, as a shell's job. The server
 // stops the command, too, and expects no sign of life. Suspend returns when it has
-// confirmed that, or after d. Continue must follow.
-func (c *Cmd) Suspend(d time.Duration) Suspension { return c.session().suspend(d) }
+// confirmed that, or when ctx ends. Continue must follow.
+func (c *Cmd) Suspend(ctx context.Context) Suspension { return c.session().suspend(ctx) }
 
 // Continue continues the command that Suspend has stopped. It returns false where
 // there was no Suspend before it.

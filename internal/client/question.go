@@ -16,7 +16,7 @@ type question struct {
 	firstTry  bool          // start was never sent before this connection
 	fromKept  bool          // open had no have: output begins at the oldest byte that is kept
 	detaching bool          // detach was sent, or will be on the next connection
-	stopping  bool          // job with stopped true was sent, or will be
+	stops     int64         // the seq of the newest job with stopped true that was sent, or will be
 	reading   bool          // read was sent, or will be, and is not answered
 	answered  bool          // opened has come on this connection
 }
@@ -39,7 +39,7 @@ type question struct {
 //	              given and detach was sent, or is in      started with on_full drop, or
 //	              start                                    have been detached
 //	detached      detach was sent                          detach was sent
-//	suspended     job with stopped true was sent           job with stopped true was sent
+//	suspended     a job with its seq was sent              a job with its seq was sent
 //	read          read was sent and is not answered,       the same
 //	exit          after the END of both outputs; each time the same
 //	  .reason     timeout, idle-timeout only if start      any
@@ -66,8 +66,8 @@ func (q *question) allows(m any) error {
 		}
 		return nil
 	case *proto.Suspended:
-		if !q.stopping {
-			return errors.New("suspended, which was not asked for")
+		if m.Seq > q.stops {
+			return fmt.Errorf("suspended %d, which was not asked for", m.Seq)
 		}
 		return nil
 	case *proto.Read:

@@ -67,9 +67,9 @@ func TestAllows(t *testing.T) {
 		{question{opened: was}, &proto.Detached{}, "detached"},
 		{question{start: pipes, opened: was, detaching: true}, &proto.Detached{}, ""},
 
-		{question{start: pipes, opened: was}, &proto.Suspended{}, "suspended"},
-		{question{opened: was}, &proto.Suspended{}, "suspended"},
-		{question{opened: was, stopping: true}, &proto.Suspended{}, ""},
+		{question{start: pipes, opened: was}, &proto.Suspended{Seq: 1}, "suspended"},
+		{question{opened: was}, &proto.Suspended{Seq: 1}, "suspended"},
+		{question{opened: was, stops: 2}, &proto.Suspended{Seq: 1}, ""},
 
 		{question{start: pipes, opened: was}, &proto.Read{Stdin: 7}, "not asked for"},
 		{question{start: pipes, opened: was, reading: true}, &proto.Read{Stdin: 7}, ""},
@@ -122,7 +122,7 @@ func TestUnaskedAnswers(t *testing.T) {
 	for name, say := range map[string]func(c *peer.Conn){
 		"opened":    func(c *peer.Conn) { opened(c, true, 0) },
 		"detached":  func(c *peer.Conn) { c.WriteControl(&proto.Detached{}, time.Second) },
-		"suspended": func(c *peer.Conn) { c.WriteControl(&proto.Suspended{}, time.Second) },
+		"suspended": func(c *peer.Conn) { c.WriteControl(&proto.Suspended{Seq: 1}, time.Second) },
 		"gap": func(c *peer.Conn) {
 			c.WriteFrame(proto.Frame{Kind: proto.Gap, Stream: 1, Offset: 997})
 			c.WriteFrame(proto.Frame{Kind: proto.End, Stream: 1, Offset: 997})

@@ -53,9 +53,9 @@ type session struct {
 	reconnects int
 	lostUntil  time.Time // while the connection is lost: when it is given up
 	// Suspend was called, and not Continue after it: said on each connection.
-	stopped    bool
-	wasStopped bool                 // since ever
-	suspended  chan<- time.Duration // takes the server's answer, its linger; nil: none is awaited
+	stopped   bool
+	stops     int64                // how often Suspend was called
+	suspended chan<- time.Duration // takes the server's answer, its linger; nil: none is awaited
 	// readAsked is the offset of stdin that the server is to answer for, -1: none.
 	readAsked int64
 	// The message was sent, or will be on the next connection. Both may be
@@ -100,7 +100,7 @@ type fatal struct{ error }
 func (s *session) question() *question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked, stopping: s.wasStopped, reading: s.readAsked >= 0}
+	return &question{start: s.start, opened: s.opened, detaching: s.detachAsked, stops: s.stops, reading: s.readAsked >= 0}
 }
 
 // agreeOnGaps makes the outputs accept gaps if the server was allowed to drop
@@ -251,20 +251,19 @@ func (s *session) detach() {
 }
 
 // suspend is Suspend.
-func (s *session) suspend(d time.Duration) Suspension {
+func (s *session) suspend(ctx context.Context) Suspension {
 	answer := make(chan time.Duration, 1)
 	s.mu.Lock()
-	s.stopped, s.wasStopped, s.suspended = true, true, answer
+	s.stopped, s.suspended = true, answer
+	s.stops++
 	if s.link != nil {
 		s.sendStopped()
 	}
 	s.mu.Unlock()
-	timeout := time.NewTimer(d)
-	defer timeout.Stop()
 	select {
 	case linger := <-answer:
 		return Suspension{true, time.Now().Add(linger)}
-	case <-timeout.C:
+	case <-ctx.Done():
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -282,14 +281,14 @@ func (s *session) suspend(d time.Duration) Suspension {
 // that must not take its own silence for a loss. s.mu is held.
 func (s *session) sendStopped() {
 	s.link.SetStopped(true)
-	s.link.Send(&proto.Job{Stopped: true})
+	s.link.Send(&proto.Job{Stopped: true, Seq: s.stops})
 }
 
 // answered takes the server's answer to job.
 func (s *session) answered(m *proto.Suspended) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.suspended != nil {
+	if s.suspended != nil && m.Seq == s.stops { // not a late one for a job before
 		s.suspended <- m.Linger.Duration()
 		s.suspended = nil
 	}

@@ -14,14 +14,14 @@ import (
 )
 
 // jobMessages reads until the connection is closed, and gives each job to take.
-func jobMessages(c *peer.Conn, take func(stopped bool)) {
+func jobMessages(c *peer.Conn, take func(*proto.Job)) {
 	for {
 		m, err := c.ReadControl(365 * 24 * time.Hour)
 		if err != nil && !errors.Is(err, peer.ErrOtherKind) {
 			return
 		}
 		if m, ok := m.(*proto.Job); ok {
-			take(m.Stopped)
+			take(m)
 		}
 	}
 }
@@ -38,12 +38,12 @@ func suspending(t *testing.T, answer func(n int) bool, drop func(n int) time.Dur
 			if d := drop(n); d > 0 {
 				time.AfterFunc(d, func() { conn.Close() })
 			}
-			jobMessages(conn, func(stopped bool) {
+			jobMessages(conn, func(m *proto.Job) {
 				fk.mu.Lock()
-				jobs = append(jobs, stopped)
+				jobs = append(jobs, m.Stopped)
 				fk.mu.Unlock()
-				if stopped && answer(n) {
-					conn.WriteControl(&proto.Suspended{Linger: proto.MillisOf(time.Hour)}, time.Second)
+				if m.Stopped && answer(n) {
+					conn.WriteControl(&proto.Suspended{Linger: proto.MillisOf(time.Hour), Seq: m.Seq}, time.Second)
 				}
 			})
 		}
@@ -71,12 +71,19 @@ func never(int) bool                   { return false }
 func noDrop(int) time.Duration         { return 0 }
 func (s Suspension) in() time.Duration { return time.Until(s.Until) }
 
+// within is a context that ends after d.
+func within(d time.Duration) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(d, cancel)
+	return ctx
+}
+
 // A stop is asked for and confirmed, and then the silence of the server is no loss:
 // this process could not hear it. Continue is said once.
 func TestSuspend(t *testing.T) {
 	suspending(t, always, noDrop, func(f *fake, c *Cmd, jobs func() []bool) {
 		for range 2 {
-			if s := c.Suspend(time.Second); !s.Confirmed || s.in() != time.Hour {
+			if s := c.Suspend(within(time.Second)); !s.Confirmed || s.in() != time.Hour {
 				t.Errorf("got %+v, want confirmed for an hour", s)
 			}
 			time.Sleep(time.Hour) // the keepalive is a second
@@ -95,7 +102,7 @@ func TestSuspend(t *testing.T) {
 func TestSuspendUnanswered(t *testing.T) {
 	suspending(t, never, noDrop, func(f *fake, c *Cmd, jobs func() []bool) {
 		began := time.Now()
-		if s := c.Suspend(700 * time.Millisecond); s.Confirmed || s.in() != linger || time.Since(began) != 700*time.Millisecond {
+		if s := c.Suspend(within(700 * time.Millisecond)); s.Confirmed || s.in() != linger || time.Since(began) != 700*time.Millisecond {
 			t.Errorf("got %+v after %v, want that nothing is confirmed after 700ms", s, time.Since(began))
 		}
 		c.Continue()
@@ -115,7 +122,7 @@ func TestSuspendBetweenConnections(t *testing.T) {
 	}
 	suspending(t, func(n int) bool { return n == 2 }, drop, func(f *fake, c *Cmd, jobs func() []bool) {
 		time.Sleep(590 * time.Millisecond)
-		if s := c.Suspend(time.Second); !s.Confirmed {
+		if s := c.Suspend(within(time.Second)); !s.Confirmed {
 			t.Errorf("got %+v, want confirmed", s)
 		}
 		c.Continue()
@@ -137,7 +144,7 @@ func TestContinueAfterLoss(t *testing.T) {
 	suspending(t, always, drop, func(f *fake, c *Cmd, jobs func() []bool) {
 		var stopped atomic.Bool // as this process would be, and not connect again
 		f.refuse = func(n int) bool { return stopped.Load() }
-		c.Suspend(time.Second)
+		c.Suspend(within(time.Second))
 		stopped.Store(true)
 		time.Sleep(time.Hour)
 		c.Continue()
@@ -157,7 +164,7 @@ func TestSuspendWithoutConnection(t *testing.T) {
 		c := f.cmd()
 		began := time.Now()
 		time.AfterFunc(3*time.Second, func() {
-			s := c.Suspend(time.Second)
+			s := c.Suspend(within(time.Second))
 			if s.Confirmed || s.Until.Sub(began) != linger {
 				t.Errorf("got %+v, want until %v", s, began.Add(linger))
 			}
@@ -169,8 +176,39 @@ func TestSuspendWithoutConnection(t *testing.T) {
 		f = &fake{t: t, hang: func(int) bool { return true }}
 		c = f.cmd()
 		time.AfterFunc(time.Second, func() {
-			if s := c.Suspend(time.Second); s.Confirmed || !s.Until.IsZero() {
+			if s := c.Suspend(within(time.Second)); s.Confirmed || !s.Until.IsZero() {
 				t.Errorf("got %+v before the command was started", s)
+			}
+			c.Continue()
+			c.GiveUp(errors.New("over"))
+		})
+		f.run(c)
+	})
+}
+
+// The server answers a stop when the next one has been asked for. That was taken for
+// the answer to the second, and this process was stopped while the command ran.
+func TestSuspendAnsweredLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t}
+		f.serve = func(_ int, conn *peer.Conn, _ *proto.Open) {
+			opened(conn, false, 0)
+			jobMessages(conn, func(m *proto.Job) {
+				if m.Seq == 2 {
+					conn.WriteControl(&proto.Suspended{Linger: proto.MillisOf(time.Minute), Seq: 1}, time.Second)
+					time.AfterFunc(time.Second, func() {
+						conn.WriteControl(&proto.Suspended{Linger: proto.MillisOf(time.Hour), Seq: 2}, time.Second)
+					})
+				}
+			})
+		}
+		c := f.cmd()
+		time.AfterFunc(time.Second, func() {
+			c.Suspend(within(time.Second))
+			c.Continue()
+			began := time.Now()
+			if s := c.Suspend(within(5 * time.Second)); !s.Confirmed || s.in() != time.Hour || time.Since(began) != time.Second {
+				t.Errorf("got %+v after %v, want the second answer after a second", s, time.Since(began))
 			}
 			c.Continue()
 			c.GiveUp(errors.New("over"))

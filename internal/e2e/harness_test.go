@@ -843,6 +843,17 @@ func (c *client) expect(t testing.TB, text string) {
 	})
 }
 
+// expectStderr waits until stderr holds text.
+func (c *client) expectStderr(t testing.TB, text string) {
+	t.Helper()
+	eventually(t, patience, fmt.Sprintf("stderr holds %q", text), func() error {
+		if got := c.stderr.String(); !strings.Contains(got, text) {
+			return fmt.Errorf("it is %s", quote(got))
+		}
+		return nil
+	})
+}
+
 func (c *client) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
 	if err := c.cmd.Process.Signal(sig); err != nil {

@@ -195,9 +195,7 @@ func TestStoppedWithoutSession(t *testing.T) {
 	r.awaitCount(t, 1)
 	c.signal(t, syscall.SIGTSTP)
 	awaitStopped(t, true, c.pid)
-	if want := "wsexec: stopped before the server has started the command; fg goes on\n"; c.stderr.String() != want {
-		t.Errorf("stderr is %q, want %q", c.stderr.String(), want)
-	}
+	c.expectStderr(t, "wsexec: stopped before the server has started the command; fg goes on\n")
 	c.signal(t, syscall.SIGCONT)
 	c.signal(t, syscall.SIGINT)
 	if r := c.wait(t, patience); r.status != 125 {
@@ -210,9 +208,7 @@ func TestStoppedWithoutSession(t *testing.T) {
 	r.lose(t)
 	c.signal(t, syscall.SIGTSTP)
 	awaitStopped(t, true, c.pid)
-	if text := c.stderr.String(); !strings.Contains(text, "wsexec: stopped without the server: the command runs on, and is ended at ") {
-		t.Errorf("stderr is %q", text)
-	}
+	c.expectStderr(t, "wsexec: stopped without the server: the command runs on, and is ended at ")
 	s.touch(t, "go")
 	s.awaitEnded(t, 1) // it runs on
 	r.find()
@@ -220,6 +216,69 @@ func TestStoppedWithoutSession(t *testing.T) {
 	if r := c.wait(t, patience); r.status != 4 {
 		t.Errorf("got %v, want status 4", r)
 	}
+}
+
+// A CONT that came before the client had stopped itself was lost on it: it stopped,
+// and nothing continued it.
+func TestContinuedBeforeStopped(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for i := range 40 {
+		c := startClient(t, asJob(s.wsexec("run", "sh", "-c", "trap 'exit 143' TERM; echo ready; while :; do sleep 0.01; done")))
+		c.expect(t, "ready\n")
+		c.signal(t, syscall.SIGTSTP)
+		time.Sleep(time.Duration(i) * 100 * time.Microsecond) // around what the server takes to answer
+		c.signal(t, syscall.SIGCONT)
+		c.signal(t, syscall.SIGTERM)
+		if r := c.wait(t, patience); r.status != 143 {
+			t.Errorf("run %d: %v, want status 143", i, r)
+		}
+	}
+	s.awaitNoSession(t)
+}
+
+// The same while it waits for a server that does not answer.
+func TestContinuedBeforeAnswer(t *testing.T) {
+	t.Parallel()
+	for range 4 {
+		s := startServer(t)
+		c := startClient(t, asJob(s.wsexec("run", "sh", "-c", "trap 'exit 143' TERM; echo ready; while :; do sleep 0.01; done")))
+		c.expect(t, "ready\n")
+		s.cmd.Process.Signal(syscall.SIGSTOP)
+		awaitStopped(t, true, s.cmd.Process.Pid)
+		c.signal(t, syscall.SIGTSTP)
+		c.signal(t, syscall.SIGCONT)
+		s.cmd.Process.Signal(syscall.SIGCONT)
+		c.signal(t, syscall.SIGTERM)
+		if r := c.wait(t, patience); r.status != 143 || strings.Contains(r.stderr, "stopped") {
+			t.Errorf("%v, want status 143 and no word of a stop", r)
+		}
+		s.awaitNoSession(t)
+	}
+}
+
+// Of a stop and a CONT that reach the client at once, the later one counts.
+func TestLaterOfStopAndContinue(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	arg := uniqueSleep()
+	c := startClient(t, asJob(s.wsexec("run", "sh", "-c", "echo ready; exec sleep "+arg)))
+	c.expect(t, "ready\n")
+	command := sleeper(t, arg)
+	for range 20 {
+		c.signal(t, syscall.SIGCONT)
+		c.signal(t, syscall.SIGTSTP)
+		awaitStopped(t, true, c.pid, command)
+		c.signal(t, syscall.SIGCONT)
+		awaitStopped(t, false, c.pid, command)
+		c.signal(t, syscall.SIGSTOP) // both signals wait in the kernel
+		awaitStopped(t, true, c.pid)
+		c.signal(t, syscall.SIGTSTP)
+		c.signal(t, syscall.SIGCONT)
+		awaitStopped(t, false, c.pid, command)
+	}
+	c.signal(t, syscall.SIGTERM)
+	c.wait(t, patience)
 }
 
 // TSTP that wsexec was started to ignore stays ignored.

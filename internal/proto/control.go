@@ -128,18 +128,30 @@ type (
 )
 
 // Job says that the client's process is about to be stopped, as a shell's job, or
-// that it goes on. The command is stopped and goes on with it.
+// that it goes on. The command is stopped and goes on with it. Seq numbers the Jobs
+// that are stopped, from 1.
 type Job struct {
-	Stopped bool `json:"stopped"`
+	Stopped bool  `json:"stopped"`
+	Seq     int64 `json:"seq,omitzero"`
 }
 
-// Suspended answers a Job that is stopped. Linger is how long the session lives
-// on if the connection is lost before the client goes on.
+func (j *Job) check() error {
+	if !j.Stopped {
+		return inRange("seq", j.Seq, 0, 0)
+	}
+	return inRange("seq", j.Seq, 1, MaxOffset)
+}
+
+// Suspended answers the Job that is stopped and has this Seq. Linger is how long the
+// session lives on if the connection is lost before the client goes on.
 type Suspended struct {
 	Linger Millis `json:"linger"`
+	Seq    int64  `json:"seq"`
 }
 
-func (s *Suspended) check() error { return inRange("linger", s.Linger, 0, maxMillis) }
+func (s *Suspended) check() error {
+	return cmp.Or(inRange("linger", s.Linger, 0, maxMillis), inRange("seq", s.Seq, 1, MaxOffset))
+}
 
 // Read is, from the client, the question when the command has read Stdin bytes of
 // stdin, and, from the server, the answer, how many it has read by then. After a

@@ -392,7 +392,7 @@
 //	GAP        comes only where on_full is drop, or is absent and detach was
 //	           sent or is in start; a client that did not send start takes any
 //	detached   answers detach
-//	suspended  answers job with stopped true
+//	suspended  has the seq of a job with stopped true that was sent
 //	read       answers read, once, with at most the number of the bytes sent
 //	exit       has the reason timeout or idle-timeout only where start has that
 //	           time
@@ -510,8 +510,10 @@
 //	                             opened.
 //	detach  {}                   the session lives until its command ends;
 //	                             answered with detached
-//	job     {"stopped":BOOL}     the client's process is about to be stopped,
-//	                             or goes on; see "Stopped clients"
+//	job     {"stopped":true,"seq":N} or {"stopped":false}
+//	                             the client's process is about to be stopped,
+//	                             the Nth time, or goes on; see "Stopped
+//	                             clients"
 //	hangup  {}                   end the session: HUP, CONT, TERM, and KILL
 //	                             after kill_after
 //	read    {"stdin":N}          say when the command has read N bytes of
@@ -528,8 +530,8 @@
 //	detached  {}  the session goes on without the client, which acknowledges
 //	          everything consumed (an ACK of each of its streams) and closes the
 //	          connection
-//	suspended {"linger":MS}  answers each job with stopped true; see "Stopped
-//	          clients"
+//	suspended {"linger":MS,"seq":N}  answers a job with stopped true; see
+//	          "Stopped clients"
 //	read      {"stdin":M}  the command has read M bytes of stdin: M >= N, or,
 //	          250 ms after the question, M more than in the connection's last
 //	          answer. With pipes that is fewer than are acknowledged, since bytes
@@ -607,8 +609,9 @@
 //   - stops the command: TSTP to its process group, with a PTY to the terminal's
 //     foreground group. Where that is the command's own group, which the kernel
 //     does not stop by TSTP since it is orphaned, STOP follows after 100 ms.
-//   - answers suspended. The client stops when that has come, or after a second
-//     without it.
+//   - answers suspended with the seq of the job. The client stops when that has
+//     come, or after a second without it. A late answer to a job before says
+//     nothing: the command was continued since.
 //   - expects no sign of life of this connection. It still sends its own. A write
 //     that the client does not read, for however long, is no loss. A connection
 //     that closes is one.

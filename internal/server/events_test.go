@@ -194,7 +194,7 @@ func (e *eventsTest) event() {
 	case 10:
 		e.what = "stop, or go on"
 		if v.has {
-			v.conn.WriteControl(&proto.Job{Stopped: e.rnd.IntN(2) == 0}, time.Minute)
+			v.conn.WriteControl([]any{&proto.Job{}, &proto.Job{Stopped: true, Seq: 1}}[e.rnd.IntN(2)], time.Minute)
 		}
 	default:
 		d := time.Duration(e.rnd.Int64N(int64(2 * x.times.linger)))

@@ -48,7 +48,7 @@ func TestPanic(t *testing.T) {
 		{work: "typed", argv: long, act: func(_ *client.Cmd, w io.Writer) { io.WriteString(w, "x") }},
 		{work: "signals", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Signal(10) }},
 		{work: "control", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Detach() }},
-		{work: "stop", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Suspend(wait) }},
+		{work: "stop", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.Suspend(context.Background()) }},
 		{work: "read", argv: long, act: func(c *client.Cmd, _ io.Writer) { c.AskStdinRead(1) }},
 		{work: "timeout", argv: long, start: proto.Start{Timeout: ms(100)}},
 		{work: "idle timeout", argv: long, start: proto.Start{Idle: ms(100)}},

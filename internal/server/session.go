@@ -221,7 +221,7 @@ func (x *session) control(m any) error {
 		}
 		return nil
 	case *proto.Job:
-		x.setStopped(m.Stopped)
+		x.setStopped(m)
 		return nil
 	case *proto.Bye:
 		if !x.acknowledge() {
@@ -254,14 +254,14 @@ func (x *session) setDetached() *link.Link {
 
 // setStopped stops or continues the command with its client's process. It is called on
 // the reader of the link that has the seat.
-func (x *session) setStopped(stopped bool) {
-	if !stopped {
+func (x *session) setStopped(m *proto.Job) {
+	if !m.Stopped {
 		x.noteStopped(false)
 		x.job.Continue()
 		return
 	}
 	x.job.Stop()
-	x.noteStopped(true).Send(&proto.Suspended{Linger: proto.MillisOf(x.srv.cfg.MaxLinger)})
+	x.noteStopped(true).Send(&proto.Suspended{Linger: proto.MillisOf(x.srv.cfg.MaxLinger), Seq: m.Seq})
 }
 
 // noteStopped notes whether the client's process is stopped, and returns its link.

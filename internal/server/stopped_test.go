@@ -62,10 +62,10 @@ func (s *stoppedTest) open(client string, try int) *link.Conn {
 // stop says that the client's process is about to be stopped.
 func (s *stoppedTest) stop(c *link.Conn) {
 	s.Helper()
-	c.WriteControl(&proto.Job{Stopped: true}, time.Minute)
+	c.WriteControl(&proto.Job{Stopped: true, Seq: 7}, time.Minute)
 	m, err := c.ReadControl(proto.MaxControl, time.Second)
-	if m, ok := m.(*proto.Suspended); !ok || m.Linger.Duration() != s.most {
-		s.Fatalf("got %+v, %v, want suspended with a linger of %v", m, err, s.most)
+	if m, ok := m.(*proto.Suspended); !ok || m.Linger.Duration() != s.most || m.Seq != 7 {
+		s.Fatalf("got %+v, %v, want suspended 7 with a linger of %v", m, err, s.most)
 	}
 }
 

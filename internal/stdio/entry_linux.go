@@ -15,9 +15,11 @@ import "syscall"
 //   - It catches signals that the program was started to ignore, but for HUP and
 //     INT (runtime/signal_unix.go, initsig).
 //
+// And its threads have the signal mask that the program had before.
+//
 // So a few instructions of this package run before the runtime: entry looks which
-// descriptors are open and which signals are ignored, and jumps to the runtime's own
-// entry. The linker makes it the program's entry with -E
+// descriptors are open and which signals are ignored, blocks TSTP for stopRequests,
+// and jumps to the runtime's own entry. The linker makes it the program's entry with -E
 // wsexec/internal/stdio.entry, as scripts/install does. In a program that was linked
 // without that, or by a C linker, nothing is known.
 
@@ -26,6 +28,10 @@ func entry()
 
 var _ = entry
 var _ = &actionAtEntry
+var _ = &blockedAtEntry
+
+// blockedAtEntry is the set of signals that entry blocks.
+var blockedAtEntry uint64 = 1 << (syscall.SIGTSTP - 1)
 
 // What entry saw.
 var (

@@ -1,9 +1,11 @@
 #include "textflag.h"
 
 #define SYS_RT_SIGACTION 13
+#define SYS_RT_SIGPROCMASK 14
 #define SYS_FCNTL 72
 #define F_GETFD 1
 #define SIG_IGN 1
+#define SIG_BLOCK 0
 
 // func entry()
 //
@@ -44,5 +46,12 @@ caught:
 	DECL	R12
 	JNZ	signal
 	MOVL	BX, ·ignoredAtEntry(SB)
+
+	MOVL	$SYS_RT_SIGPROCMASK, AX
+	MOVL	$SIG_BLOCK, DI
+	LEAQ	·blockedAtEntry(SB), SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	SYSCALL
 	MOVQ	R13, DX
 	JMP	_rt0_amd64_linux(SB)

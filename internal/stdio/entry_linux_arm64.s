@@ -1,9 +1,11 @@
 #include "textflag.h"
 
 #define SYS_RT_SIGACTION 134
+#define SYS_RT_SIGPROCMASK 135
 #define SYS_FCNTL 25
 #define F_GETFD 1
 #define SIG_IGN 1
+#define SIG_BLOCK 0
 
 // func entry()
 //
@@ -42,4 +44,11 @@ caught:
 	SUB	$1, R20, R20
 	CBNZ	R20, signal
 	MOVW	R19, ·ignoredAtEntry(SB)
+
+	MOVD	$SYS_RT_SIGPROCMASK, R8
+	MOVD	$SIG_BLOCK, R0
+	MOVD	$·blockedAtEntry(SB), R1
+	MOVD	$0, R2
+	MOVD	$8, R3
+	SVC
 	B	_rt0_arm64_linux(SB)

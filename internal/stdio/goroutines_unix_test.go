@@ -5,6 +5,7 @@ package stdio
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"strings"
@@ -29,10 +30,10 @@ var panics = map[string]func(){
 // panicking panics at any signal.
 type panicking struct{}
 
-func (panicking) Signal(syscall.Signal) { panic("boom") }
-func (panicking) Resize()               { panic("boom") }
-func (panicking) Suspend()              { panic("boom") }
-func (panicking) Continue()             { panic("boom") }
+func (panicking) Signal(syscall.Signal)   { panic("boom") }
+func (panicking) Resize()                 { panic("boom") }
+func (panicking) Suspend(context.Context) { panic("boom") }
+func (panicking) Continue()               { panic("boom") }
 
 // With WSEXEC_TEST_PANIC this program makes its terminal raw and panics that way.
 func init() {

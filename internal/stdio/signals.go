@@ -1,6 +1,7 @@
 package stdio
 
 import (
+	"context"
 	"os"
 	"sync"
 	"syscall"
@@ -12,10 +13,11 @@ type Session interface {
 	Signal(syscall.Signal)
 	// Resize is called when the terminal may have another size than before.
 	Resize()
-	// Suspend is called before this program is stopped.
-	Suspend()
-	// Continue is called when it goes on after Suspend, unless Signal is called with
-	// CONT.
+	// Suspend is called before this program is stopped, on a goroutine of its own. When
+	// ctx ends, it is not stopped after all.
+	Suspend(ctx context.Context)
+	// Continue is called when this program goes on after Suspend, unless Signal is
+	// called with CONT.
 	Continue()
 }
 
@@ -26,11 +28,12 @@ func (t *Terminal) Relay(stdin *Input, s Session) (stop func()) {
 	quit := make(chan struct{})
 	signals := make(chan os.Signal, 16)
 	catchSignals(signals)
+	stops := newStopRequests()
 	var relay sync.WaitGroup
 	relay.Add(1)
 	Go(func() {
 		defer relay.Done()
-		t.relay(stdin, s, signals, quit)
+		t.relay(stdin, s, signals, stops, quit)
 	})
 	return func() {
 		close(quit)

@@ -3,6 +3,7 @@
 package stdio
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,29 +25,54 @@ func postProcess() error { return termios.Set(0, map[uint8]uint32{termios.OPOST:
 // enableOutput does nothing: terminals understand escape sequences here.
 func enableOutput() (undo func()) { return func() {} }
 
-func (t *Terminal) relay(stdin *Input, s Session, signals <-chan os.Signal, quit <-chan struct{}) {
-	continued := false // a stop has ended whose CONT may still come
+func (t *Terminal) relay(stdin *Input, s Session, signals <-chan os.Signal, stops *stopRequests, quit <-chan struct{}) {
+	defer stops.close()
+	var (
+		suspending suspending
+		continued  bool // a stop has ended whose CONT may still come
+	)
 	for {
+		asked := stops.asked
+		if suspending.done != nil {
+			asked = nil // one at a time
+		}
 		var sig os.Signal
 		select {
 		case <-quit:
+			suspending.cancel()
 			return
+		case <-asked:
+			switch {
+			case !stops.still():
+			case isOrphaned():
+				stops.drop()
+			default:
+				suspending.begin(s)
+			}
+			continue
+		case <-suspending.done:
+			suspending.cancel()
+			t.suspend()
+			if continued = stops.stop(); continued { // CONT may be ignored
+				t.resume(stdin, s)
+				s.Continue()
+			}
+			continue
 		case sig = <-signals:
+		}
+		if endsStop(sig) && suspending.cancel() {
+			// CONT takes a stop back. And who is to end is not stopped first: nobody
+			// could end this program then.
+			if sig != syscall.SIGCONT {
+				stops.drop()
+			}
+			if s.Continue(); sig == syscall.SIGCONT {
+				continue
+			}
 		}
 		switch sig {
 		case syscall.SIGWINCH:
 			s.Resize()
-			continue
-		case syscall.SIGTSTP:
-			if isOrphaned() {
-				continue
-			}
-			s.Suspend()
-			t.suspend()
-			if continued = stop(); continued { // CONT may be ignored
-				t.resume(stdin, s)
-				s.Continue()
-			}
 			continue
 		case syscall.SIGCONT:
 			// The command takes no TERM while it is stopped: programs that send TERM
@@ -61,6 +87,42 @@ func (t *Terminal) relay(stdin *Input, s Session, signals <-chan os.Signal, quit
 		}
 		s.Signal(sig.(syscall.Signal))
 	}
+}
+
+// suspending is a call of [Session.Suspend]. The zero value is none.
+type suspending struct {
+	done chan struct{} // closed when it has returned; nil: there is none
+	stop context.CancelFunc
+}
+
+func (g *suspending) begin(s Session) {
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	g.done, g.stop = done, stop
+	Go(func() {
+		defer close(done)
+		s.Suspend(ctx)
+	})
+}
+
+// cancel ends the call, and returns when it has. It reports whether there was one.
+func (g *suspending) cancel() bool {
+	if g.done == nil {
+		return false
+	}
+	g.stop()
+	<-g.done
+	g.done = nil
+	return true
+}
+
+// endsStop reports whether a program that is about to be stopped is not after all.
+func endsStop(sig os.Signal) bool {
+	switch sig {
+	case syscall.SIGCONT, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
+		return true
+	}
+	return false
 }
 
 // resume takes the terminal again after a stop.
@@ -95,9 +157,6 @@ func catchSignals(ch chan<- os.Signal) {
 		signal.Ignore(syscall.SIGQUIT)
 	}
 	caught := relayed
-	if !startedIgnoring(syscall.SIGTSTP) {
-		caught = append(caught, syscall.SIGTSTP)
-	}
 	if anyTerminal() {
 		caught = append(caught, syscall.SIGWINCH)
 	}

@@ -128,9 +128,14 @@ func DieBy(syscall.Signal) {}
 
 func catchSignals(ch chan<- os.Signal) { signal.Notify(ch, os.Interrupt, syscall.SIGTERM) }
 
+// stopRequests: there are no jobs to stop here.
+type stopRequests struct{}
+
+func newStopRequests() *stopRequests { return nil }
+
 // relay passes Ctrl-C on, and once a second the size of the console, of which no
 // signal tells.
-func (t *Terminal) relay(_ *Input, s Session, signals <-chan os.Signal, quit <-chan struct{}) {
+func (t *Terminal) relay(_ *Input, s Session, signals <-chan os.Signal, _ *stopRequests, quit <-chan struct{}) {
 	size := TerminalSize()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -12,30 +13,141 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stop stops this program as SIGTSTP stops one, and returns when it is continued: a
-// shell sees which signal it was ($? is 148). It reports whether the stop has
-// ended for certain.
+// stopRequests are the TSTPs that this program gets, as the kernel has them: one is
+// left pending until the session is ready for it, and a CONT after it takes it back,
+// as for a program that does not catch TSTP. The runtime tells less: of two signals
+// that come at once it does not say which was the first.
 //
-// Once the runtime has caught TSTP, it never stops the program again, not after
-// signal.Reset either. So the kernel is asked for its own action (rt_sigaction),
-// and then given the runtime's back. The signal is for this thread alone, which the
-// kernel stops before the call returns: no other thread can get it, and this one
-// cannot get it later.
-func stop() (continued bool) {
+// For that TSTP is blocked in every thread, which only entry can do. Where it has not
+// run the runtime catches TSTP, and one that a CONT followed at once may stop this
+// program for good.
+type stopRequests struct {
+	asked   chan os.Signal
+	pending *os.File // a signalfd, readable while TSTP is pending; nil: the runtime catches it
+}
+
+// newStopRequests begins to look for TSTP, unless this program was started to ignore
+// it.
+func newStopRequests() *stopRequests {
+	r := &stopRequests{asked: make(chan os.Signal)}
+	switch {
+	case startedIgnoring(syscall.SIGTSTP):
+	case !isBlocked(syscall.SIGTSTP) || r.open() != nil:
+		r.asked = make(chan os.Signal, 1)
+		signal.Notify(r.asked, syscall.SIGTSTP)
+	default:
+		Go(r.watch)
+	}
+	return r
+}
+
+// open makes the signalfd.
+func (r *stopRequests) open() error {
+	set := setOf(syscall.SIGTSTP)
+	fd, err := unix.Signalfd(-1, &set, unix.SFD_NONBLOCK|unix.SFD_CLOEXEC)
+	if err == nil {
+		r.pending = os.NewFile(uintptr(fd), "signalfd")
+	}
+	return err
+}
+
+// watch says when TSTP is pending, until close. It takes nothing.
+func (r *stopRequests) watch() {
+	defer close(r.asked)
+	raw, err := r.pending.SyscallConn()
+	for err == nil {
+		if err = raw.Read(isReadable); err == nil {
+			r.asked <- syscall.SIGTSTP
+		}
+	}
+}
+
+// isReadable reports whether something can be read from fd.
+func isReadable(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(p, 0)
+	return n > 0
+}
+
+// still reports whether a stop that was asked for is still wanted.
+func (r *stopRequests) still() (wanted bool) {
+	if r.pending == nil {
+		return true
+	}
+	raw, err := r.pending.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { wanted = isReadable(fd) })
+	}
+	return err == nil && wanted
+}
+
+// drop makes that this program is not stopped.
+func (r *stopRequests) drop() {
+	if r.pending == nil {
+		return
+	}
+	if raw, err := r.pending.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { unix.Read(int(fd), make([]byte, unsafe.Sizeof(unix.SignalfdSiginfo{}))) })
+	}
+}
+
+// close ends the look for TSTP, which is dropped from now on.
+func (r *stopRequests) close() {
+	if r.pending == nil {
+		signal.Stop(r.asked)
+		return
+	}
+	r.pending.Close()
+	for range r.asked { // watch may be about to say it
+	}
+}
+
+// stop stops this program as SIGTSTP stops one, if that is still wanted, and returns
+// when it is continued: a shell sees which signal it was ($? is 148). It reports
+// whether the stop has ended for certain.
+func (r *stopRequests) stop() (continued bool) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if r.pending == nil {
+		return raiseTSTP()
+	}
+	set, mask := setOf(syscall.SIGTSTP), unix.Sigset_t{}
+	unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, &mask) // the kernel acts before the call returns
+	unix.PthreadSigmask(unix.SIG_SETMASK, &mask, nil)
+	return true
+}
+
+// raiseTSTP stops this program where the runtime catches TSTP. Once it has, it never
+// stops the program again, not after signal.Reset either. So the kernel is asked for
+// its own action (rt_sigaction), and then given the runtime's back. The signal is
+// for this thread alone, which the kernel stops before the call returns: no other
+// thread can get it, and this one cannot get it later.
+func raiseTSTP() (continued bool) {
 	var runtimes, kernels sigaction // the zero value is SIG_DFL
 	if action(syscall.SIGTSTP, &kernels, &runtimes) != 0 {
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		return false
 	}
 	defer action(syscall.SIGTSTP, &runtimes, nil)
-	var tstp, mask unix.Sigset_t
-	tstp.Val[0] = 1 << (unix.SIGTSTP - 1)
-	if unix.PthreadSigmask(unix.SIG_UNBLOCK, &tstp, &mask) == nil { // this program may have been started with it blocked
+	set, mask := setOf(syscall.SIGTSTP), unix.Sigset_t{}
+	if unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, &mask) == nil { // this program may have been started with it blocked
 		defer unix.PthreadSigmask(unix.SIG_SETMASK, &mask, nil)
 	}
 	return unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP) == nil
+}
+
+// isBlocked reports whether a signal is blocked in this thread: in all of them, if
+// it was so at the start (runtime/signal_unix.go, minitSignalMask).
+func isBlocked(sig syscall.Signal) bool {
+	var mask unix.Sigset_t
+	one := setOf(sig)
+	return unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask) == nil && mask.Val[0]&one.Val[0] != 0
+}
+
+// setOf is the set of one signal, 1 to 31.
+func setOf(sig syscall.Signal) (set unix.Sigset_t) {
+	set.Val[0] = 1 << (sig - 1)
+	return set
 }
 
 // A sigaction is the kernel's, whatever its layout and size here. Its handler comes

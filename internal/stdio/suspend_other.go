@@ -10,10 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stop stops this program. Once the runtime has caught TSTP, it never stops the
-// program again, and here the kernel's own action cannot be had: STOP is sent in its
-// place. It reports whether the stop has ended for certain.
-func stop() (continued bool) {
+// stopRequests are the TSTPs that this program gets. Once the runtime has caught
+// TSTP, it never stops the program again, and here the kernel's own action cannot be
+// had: STOP is sent in its place. A TSTP that a CONT followed at once may stop this
+// program for good, since the runtime does not say which was the first.
+type stopRequests struct{ asked chan os.Signal }
+
+func newStopRequests() *stopRequests {
+	r := &stopRequests{asked: make(chan os.Signal, 1)}
+	signal.Notify(r.asked, syscall.SIGTSTP)
+	return r
+}
+
+// still reports whether a stop that was asked for is still wanted.
+func (r *stopRequests) still() bool { return true }
+
+// drop makes that this program is not stopped.
+func (r *stopRequests) drop() {}
+
+// close ends the look for TSTP.
+func (r *stopRequests) close() { signal.Stop(r.asked) }
+
+// stop stops this program. It reports whether the stop has ended for certain.
+func (r *stopRequests) stop() (continued bool) {
 	syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	return false
 }
