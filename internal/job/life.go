@@ -59,8 +59,7 @@ func (j *Job) life() {
 	incomplete := j.endOutputs()
 	// Only now: descendants may have read stdin until they ended. The command may
 	// also have written to its own stdin, which it can open (/dev/stdin).
-	exit.Stdin = max(j.fed.Load()-int64(j.unread()), 0)
-	exit.StdinDropped = j.proc.Dropped()
+	exit.Stdin, exit.StdinDropped = stdinCounts(j.fed.Load(), int64(j.unread()), j.proc.Dropped())
 	if leave && !j.mayLeave() { // the job was buried meanwhile
 		leave = false
 		j.endLeftovers()
@@ -68,6 +67,14 @@ func (j *Job) life() {
 	incomplete = j.reap(exit, leave) || incomplete
 	j.setExit(exit, incomplete)
 	j.reach(Ended)
+}
+
+// stdinCounts returns how many bytes of stdin were consumed, and how many of those
+// the terminal has dropped. The link's reader may be typing ([Job.feedNow]): then the
+// terminal has counted bytes that are not counted as fed yet.
+func stdinCounts(fed, unread, dropped int64) (consumed, droppedOfThem int64) {
+	consumed = max(fed-unread, 0)
+	return consumed, min(dropped, consumed)
 }
 
 // setExit makes exit known, unless the job is buried.

@@ -103,3 +103,22 @@ func TestAnswerOfLessThanEnough(t *testing.T) {
 		after(readPatience, 16, 16)
 	})
 }
+
+// An exit with more bytes dropped than consumed is a breach of the protocol, and the
+// client fails with it. A terminal had counted what was still being typed.
+func TestStdinCounts(t *testing.T) {
+	for _, tt := range []struct{ fed, unread, dropped, consumed, droppedOfThem int64 }{
+		{0, 0, 0, 0, 0},
+		{10, 4, 0, 6, 0},
+		{4, 10, 0, 0, 0}, // the command has written to its own stdin
+		{10, 0, 9, 10, 9},
+		{10, 0, 10, 10, 10},
+		{10, 0, 11, 10, 10},
+		{0, 0, 1, 0, 0},
+	} {
+		consumed, dropped := stdinCounts(tt.fed, tt.unread, tt.dropped)
+		if consumed != tt.consumed || dropped != tt.droppedOfThem {
+			t.Errorf("%+v: got %d and %d", tt, consumed, dropped)
+		}
+	}
+}
