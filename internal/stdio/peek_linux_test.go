@@ -127,6 +127,7 @@ type far struct {
 	read  int64 // by the command
 	asked int64 // 0: nothing
 	asks  int
+	reads int // of the Input, that had bytes
 }
 
 func newFar() *far {
@@ -163,6 +164,7 @@ func (f *far) relay(piece func() int) (done chan struct{}) {
 			n, err := f.in.Read(p)
 			f.mu.Lock()
 			f.sent = append(f.sent, p[:n]...)
+			f.reads += min(n, 1)
 			f.ended, f.err = err != nil, err
 			f.news.Broadcast()
 			f.mu.Unlock()
@@ -447,6 +449,61 @@ func TestPeekAsksSeldom(t *testing.T) {
 			}
 			f.in.GiveBack(0)
 		})
+	}
+}
+
+// Each byte of a command that reads nothing had a look of its own, which copied all
+// bytes before it. The pause between looks is a lower bound of the time they take,
+// however busy the machine is.
+func TestPeekLooksSeldom(t *testing.T) {
+	r, w := pipeOf(64 << 10)(t)
+	defer unix.Close(w)
+	asStdin(t, r)
+	f := newFar()
+	relayed := f.relay(func() int { return 64 << 10 })
+	unix.Write(w, make([]byte, askAt))
+	f.await(func() bool { return f.asks == 1 })
+	before, began := f.reads, time.Now()
+	f.mu.Lock()
+	for i := range 500 {
+		unix.Write(w, []byte("x"))
+		for len(f.sent) < askAt+1+i {
+			f.news.Wait()
+		}
+	}
+	f.mu.Unlock()
+	reads, most := f.reads-before, int(time.Since(began)/(askAt*pausePerByte))+2
+	if reads > most {
+		t.Errorf("%d looks, want %d at most", reads, most)
+	}
+	f.in.Close()
+	<-relayed
+	f.in.GiveBack(0)
+}
+
+// A byte that the command may wait for is looked at at once, and so is one that a
+// slow writer adds to many.
+func TestPeekPause(t *testing.T) {
+	looked := time.Now()
+	for _, tt := range []struct {
+		held  int
+		asked bool
+		since time.Duration
+		want  time.Duration
+	}{
+		{1, true, 0, 0},
+		{askAt - 1, true, 0, 0},
+		{askAt, false, 0, 0}, // the answer has come
+		{askAt, true, 0, 262144},
+		{askAt, true, 262143, 1},
+		{askAt, true, 262144, 0},
+		{askAt, true, time.Hour, 0},
+		{peekAhead, true, time.Millisecond, 3194304},
+	} {
+		k := &peek{held: make([]byte, tt.held), asked: tt.asked, looked: looked}
+		if got := k.pause(looked.Add(tt.since)); got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
 	}
 }
 
