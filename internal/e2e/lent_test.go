@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,7 +13,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,37 +43,79 @@ func numbers(from, to int) string {
 	return b.String()
 }
 
+// loopRuns is how often each loop of a shell runs: a wrong one was right now and
+// then.
+const loopRuns = 40
+
+// sideBySide calls f for each of n runs, a few of them at a time.
+func sideBySide(t *testing.T, n int, f func(i int) error) {
+	t.Helper()
+	next := make(chan int)
+	failed := make(chan error, n)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for i := range next {
+				if err := f(i); err != nil {
+					failed <- fmt.Errorf("run %d: %w", i, err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	all.Wait()
+	close(failed)
+	for err := range failed {
+		t.Error(err)
+	}
+}
+
 // A loop saw a random number of the lines of a pipe, which is what here-documents
 // and here-strings are.
 func TestLoopSeesEveryLine(t *testing.T) {
 	t.Parallel()
 	need(t, "bash", "dash")
 	s := startServer(t)
-	const runs = 10
-	const loop = `while read -r l; do wsexec run true; echo "$l"; done`
-	for name, script := range map[string]string{
-		"pipe":        `seq 3 | ` + loop,
-		"fifo":        `rm -f f; mkfifo f; seq 3 >f & ` + loop + ` <f`,
-		"here-doc":    loop + " <<.\n1\n2\n3\n.",
-		"here-string": loop + ` <<<$'1\n2\n3'`,
-		"socketpair":  loop,
-		"slow":        `for i in 1 2 3; do echo $i; sleep 0.02; done | ` + loop,
+	const (
+		slow    = `for i in 1 2 3; do echo $i; sleep 0.02; done | `
+		nothing = `while read -r l; do wsexec run true; echo "$l"; done`
+		aLine   = `while read -r l; do wsexec run sh -c 'read -r x; echo "$x"'; echo "$l"; done`
+		all     = `while read -r l; do wsexec run cat; echo "$l"; done`
+	)
+	for name, tt := range map[string]struct{ script, want string }{
+		"pipe,nothing": {`seq 3 | ` + nothing, numbers(1, 3)},
+		"pipe,a line":  {`seq 4 | ` + aLine, "2\n1\n4\n3\n"},
+		"pipe,all":     {`seq 3 | ` + all, "2\n3\n1\n"},
+		"slow,nothing": {slow + nothing, numbers(1, 3)},
+		"slow,a line":  {slow + aLine, "2\n1\n\n3\n"},
+		"slow,all":     {slow + all, "2\n3\n1\n"},
+		"fifo":         {`mkfifo f$$; seq 2 >f$$ & ` + nothing + ` <f$$`, numbers(1, 2)},
+		"here-doc":     {nothing + " <<.\n1\n2\n.", numbers(1, 2)},
+		"here-string":  {nothing + ` <<<$'1\n2'`, numbers(1, 2)},
+		"socketpair":   {nothing, numbers(1, 2)},
 	} {
 		for _, sh := range []string{"bash", "dash"} {
 			if name == "here-string" && sh == "dash" {
 				continue // it has none
 			}
 			t.Run(sh+","+name, func(t *testing.T) {
-				for range runs {
-					cmd := s.shell(sh, script)
+				sideBySide(t, loopRuns, func(int) error {
+					cmd := s.shell(sh, tt.script)
 					if name == "socketpair" {
 						a, b := socketpair(t)
-						io.WriteString(b, numbers(1, 3))
+						io.WriteString(b, tt.want)
 						unix.Shutdown(int(b.Fd()), unix.SHUT_WR)
 						cmd.Stdin = a
 					}
-					capture(t, cmd).want(t, 0, numbers(1, 3), "")
-				}
+					r, err := tryCapture(cmd, time.Minute)
+					if err != nil {
+						return err
+					}
+					return r.check(0, tt.want, "")
+				})
 			})
 		}
 	}
@@ -195,41 +240,63 @@ func TestWriterOfSmallPiecesGoesOn(t *testing.T) {
 func TestTwoReadersOfOnePipe(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	for _, n := range []int{3, 100_000} {
-		r := capture(t, s.bash(fmt.Sprintf(`seq %d | {
-	wsexec run cat <&0 >one 2>one.err & wsexec run cat >two 2>two.err; echo $? >two.status; wait $!; echo $? >one.status; }`, n)))
-		r.want(t, 0, "", "")
-		read := func(name string) string {
-			b, err := os.ReadFile(s.dir + "/" + name)
+	for n, runs := range map[int]int{3: loopRuns, 100_000: 4} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			sideBySide(t, runs, func(int) error { return s.twoReaders(t.TempDir(), n) })
+		})
+	}
+	t.Run("one reads nothing", func(t *testing.T) { // and so is no reader
+		const script = `seq 3 | { wsexec run sleep 0.2 <&0 & read -r a; read -r b; wsexec run true; read -r c; wait $!; echo $a $b $c $?; }`
+		sideBySide(t, loopRuns, func(int) error {
+			r, err := tryCapture(s.bash(script), time.Minute)
 			if err != nil {
-				t.Fatal(err)
+				return err
 			}
-			return string(b)
+			return r.check(0, "1 2 3 0\n", "")
+		})
+	})
+}
+
+// twoReaders runs two clients that read one pipe with the numbers up to n. Their
+// files are in dir.
+func (s *server) twoReaders(dir string, n int) error {
+	cmd := s.bash(fmt.Sprintf(`cd %s; seq %d | {
+	wsexec run cat <&0 >one 2>one.err & wsexec run cat >two 2>two.err; echo $? >two.status; wait $!; echo $? >one.status; }`, dir, n))
+	r, err := tryCapture(cmd, time.Minute)
+	if err == nil {
+		err = r.check(0, "", "")
+	}
+	if err != nil {
+		return err
+	}
+	var whole []string
+	for _, name := range []string{"one", "two"} {
+		var read [3]string
+		for i, suffix := range []string{"", ".err", ".status"} {
+			b, err := os.ReadFile(filepath.Join(dir, name+suffix))
+			if err != nil {
+				return err
+			}
+			read[i] = string(b)
 		}
-		var whole []string
-		for _, name := range []string{"one", "two"} {
-			status, _ := strconv.Atoi(strings.TrimSpace(read(name + ".status")))
-			said := read(name + ".err")
-			switch {
-			case status == 0 && said == "":
-				whole = append(whole, read(name))
-			case status == 125 && strings.Contains(said, "stdin: another process reads the same pipe") && strings.Contains(said, "wsexec run -n"):
-			default:
-				t.Errorf("%d: status %d, %q", n, status, said)
-			}
-		}
-		if len(whole) == 2 { // as two local commands would share it
-			if len(whole[0])+len(whole[1]) != len(numbers(1, n)) {
-				t.Errorf("%d: %d and %d bytes with status 0", n, len(whole[0]), len(whole[1]))
-			}
-		} else if len(whole) == 1 && whole[0] != numbers(1, n) {
-			t.Errorf("%d: %d bytes with status 0", n, len(whole[0]))
-		} else if len(whole) == 0 {
-			t.Errorf("%d: both failed", n)
+		out, said, status := read[0], read[1], strings.TrimSpace(read[2])
+		switch {
+		case status == "0" && said == "":
+			whole = append(whole, out)
+		case status == "125" && strings.Contains(said, "stdin: another process reads the same pipe") && strings.Contains(said, "wsexec run -n"):
+		default:
+			return fmt.Errorf("%s: status %s, %q", name, status, said)
 		}
 	}
-	// A client whose command reads nothing is no reader.
-	capture(t, s.bash(`seq 3 | { wsexec run sleep 0.2 <&0 & read -r a; read -r b; wsexec run true; read -r c; wait $!; echo $a $b $c $?; }`)).want(t, 0, "1 2 3 0\n", "")
+	switch {
+	case len(whole) == 0:
+		return errors.New("both failed")
+	case len(whole) == 1 && whole[0] != numbers(1, n):
+		return fmt.Errorf("%d bytes with status 0", len(whole[0]))
+	case len(whole) == 2 && len(whole[0])+len(whole[1]) != len(numbers(1, n)): // as two local commands would share it
+		return fmt.Errorf("%d and %d bytes with status 0", len(whole[0]), len(whole[1]))
+	}
+	return nil
 }
 
 // The connection is lost while the writer of a full pipe waits: the question how
