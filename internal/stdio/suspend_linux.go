@@ -31,7 +31,7 @@ type stopRequests struct {
 func newStopRequests() *stopRequests {
 	r := &stopRequests{asked: make(chan os.Signal)}
 	switch {
-	case startedIgnoring(syscall.SIGTSTP):
+	case isIgnored(syscall.SIGTSTP):
 	case !isBlocked(syscall.SIGTSTP) || r.open() != nil:
 		r.asked = make(chan os.Signal, 1)
 		signal.Notify(r.asked, syscall.SIGTSTP)
@@ -160,15 +160,6 @@ func action(sig syscall.Signal, new, old *sigaction) syscall.Errno {
 	_, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
 		uintptr(unsafe.Pointer(new)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
 	return errno
-}
-
-// startedIgnoring reports whether this program was started to ignore a signal which
-// the runtime leaves alone until signal.Notify, such as TSTP (_SigDefault in
-// runtime/sigtab_linux_generic.go).
-func startedIgnoring(sig syscall.Signal) bool {
-	const ignore = 1 // SIG_IGN
-	var now sigaction
-	return action(sig, nil, &now) == 0 && now[0] == ignore
 }
 
 // setDefault gives a signal the kernel's default action. signal.Reset gives QUIT that

@@ -46,9 +46,6 @@ func isOrphaned() bool {
 	return err == nil && (perr != nil || ours != parents)
 }
 
-// startedIgnoring is false: the runtime does not say which action TSTP had.
-func startedIgnoring(syscall.Signal) bool { return false }
-
 // setDefault gives a signal the kernel's default action. For QUIT it cannot be had
 // here: signal.Reset gives that of the runtime, which prints stacks and exits.
 func setDefault(sig syscall.Signal) bool {
