@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -18,8 +19,12 @@ import (
 // past is longer than the linger and twice the keepalive of brief.
 const past = 2 * time.Second
 
-// brief are flags with which a client that says nothing is lost soon.
-var brief = []string{"--keepalive", "200ms", "--linger", "500ms"}
+// brief are flags with which a client that says nothing is lost soon. Those of silent
+// leave it the linger of a client that a proxy may have cut off when it was stopped.
+var (
+	silent = []string{"--keepalive", "200ms"}
+	brief  = append(slices.Clip(silent), "--linger", "500ms")
+)
 
 // awaitStopped waits until processes are stopped, or go on.
 func awaitStopped(t testing.TB, stopped bool, pids ...int) {
@@ -99,7 +104,7 @@ func TestStoppedByScript(t *testing.T) {
 	for _, cut := range []bool{false, true} {
 		r := s.relay(t, nil)
 		arg := uniqueSleep()
-		args := append([]string{"run", "--server", r.url}, brief...)
+		args := append([]string{"run", "--server", r.url}, silent...)
 		c := startClient(t, asJob(s.wsexec(append(args, "sh", "-c", "echo ready; sleep "+arg+"; exit 7")...)))
 		c.expect(t, "ready\n")
 		command := sleeper(t, arg)
@@ -125,6 +130,41 @@ func TestStoppedByScript(t *testing.T) {
 			t.Errorf("there were %d connections, want %d:\n%v", r.count(), want, r)
 		}
 		s.awaitNoSession(t)
+	}
+}
+
+// A client that was killed when it was stopped kept its session, and its place, for an
+// hour.
+func TestStoppedAndKilled(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"TCP", "Unix"} {
+		for _, flags := range [][]string{nil, brief} {
+			s := newServer(t)
+			url := "unix:" + s.dir + "/s"
+			s.start(t, serverOptions{args: []string{"--listen", "127.0.0.1:0", "--listen", url, "--full", "evict-lost", "--max-sessions", "1"}})
+			s.awaitListening(t)
+			if way == "TCP" {
+				url = s.url
+			}
+			arg := uniqueSleep()
+			c := startClient(t, asJob(s.wsexec(append(append([]string{"run", "--server", url}, flags...), "sleep", arg)...)))
+			command := sleeper(t, arg)
+			c.signal(t, syscall.SIGTSTP)
+			awaitStopped(t, true, c.pid, command)
+			c.signal(t, syscall.SIGKILL)
+			c.wait(t, patience)
+			switch {
+			case flags != nil: // it has asked for 500 ms
+			case way == "Unix": // it has certainly ended: another start takes its place
+				s.awaitState(t, "lost")
+				s.run(t, "true").want(t, 0, "", "")
+			default: // a proxy may have cut it off
+				s.awaitState(t, "lost")
+				s.run(t, "true").wantComplaint(t, 125, "the server is full")
+				s.kill(t, s.only(t).ID)
+			}
+			awaitSleepers(t, 0, arg)
+		}
 	}
 }
 
@@ -158,7 +198,7 @@ func TestTakeoverContinues(t *testing.T) {
 	s := startServer(t)
 	for _, killed := range []bool{false, true} {
 		arg := uniqueSleep()
-		c := startClient(t, asJob(s.wsexec(append(append([]string{"run"}, brief...), "sh", "-c", "echo ready; sleep "+arg+"; exit 7")...)))
+		c := startClient(t, asJob(s.wsexec(append(append([]string{"run"}, silent...), "sh", "-c", "echo ready; sleep "+arg+"; exit 7")...)))
 		c.expect(t, "ready\n")
 		command := sleeper(t, arg)
 		c.signal(t, syscall.SIGTSTP)

@@ -615,8 +615,10 @@
 //   - expects no sign of life of this connection. It still sends its own. A write
 //     that the client does not read, for however long, is no loss. A connection
 //     that closes is one.
-//   - grants its bound of linger, the linger of suspended, where the connection is
-//     lost: a proxy may close a connection that says nothing.
+//   - says as linger in suspended how long the session lives on where the
+//     connection is lost. A proxy may close a connection that says nothing: over TCP,
+//     and where start has no linger, that is the server's bound of linger. Otherwise it
+//     is that of opened.
 //   - does not count the time for idle_timeout. timeout and the server's own
 //     maxima go on.
 //

@@ -9,8 +9,9 @@ import (
 // A session lingers while no client has it. When that has lasted for its linger time,
 // it is ended, and forgotten once it has ended. A session whose client has detached
 // does not linger while its command runs; from then on it does, for the server's
-// maximum. So does a session whose client was stopped when its connection was lost: a
-// proxy may have closed that, and the person will come back.
+// maximum. So does a session whose client was stopped when its connection was lost, if
+// a proxy may have closed that (see session.mayComeBack) and the client has asked for
+// no linger time.
 
 // lingers reports whether the session does. x.mu is held.
 func (x *session) lingers() bool {
@@ -29,10 +30,7 @@ func (x *session) linger() {
 		x.timer.Stop()
 		x.timer = nil
 	case lingers && x.timer == nil && !x.expired:
-		d := x.times.linger
-		if x.seat.detached || x.seat.stopped {
-			d = x.srv.cfg.MaxLinger
-		}
+		d := x.lingerTime()
 		generation := x.seat.generation
 		x.timer = x.after("linger", d, func() { x.expire(generation) })
 		if x.isLost() {
@@ -47,10 +45,25 @@ func (x *session) linger() {
 	}
 }
 
+// lingerTime is how long the session lingers if its connection is lost now. x.mu is
+// held.
+func (x *session) lingerTime() time.Duration {
+	if x.seat.detached || x.mayComeBack() && !x.lingerAsked {
+		return x.srv.cfg.MaxLinger
+	}
+	return x.times.linger
+}
+
+// mayComeBack reports whether the client was stopped, as a shell's job, and its
+// connection may be lost though it is still there: a proxy may close one that says
+// nothing. A Unix socket has no proxy on the way, and only a client that has ended
+// closes its connection. x.mu is held.
+func (x *session) mayComeBack() bool { return x.seat.stopped && x.seat.way != overUnix }
+
 // isLost reports whether the command runs and its client is lost: another start may
-// take its place. A client that was stopped, as a shell's job, is not. x.mu is held.
+// take its place. x.mu is held.
 func (x *session) isLost() bool {
-	return x.lingers() && x.state == running && !x.expired && !x.seat.stopped
+	return x.lingers() && x.state == running && !x.expired && !x.mayComeBack()
 }
 
 // evict ends a session whose client is lost, and reports whether it was.

@@ -22,6 +22,7 @@ type seat struct {
 	detached   bool      // the client that last had the session asked to leave it running
 	left       time.Time // when the last connection left; zero: none has
 	stopped    bool      // the client's process is stopped, as a shell's job, and the command with it
+	way        way       // by which the newest connection has come
 
 	superseded chan struct{} // closed when there is a claim newer than the newest, or none is of use
 	link       *link.Link    // of the connection that has the session; nil: none
@@ -115,15 +116,15 @@ var replaced = fail(proto.CodeReplaced, "another client has taken the session ov
 
 // attach gives the session to l. A client that is refused changes nothing, unless
 // the client before it has gone on while it was being replaced.
-func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, from peer) (*proto.Opened, *proto.Error) {
+func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, a *arrival) (*proto.Opened, *proto.Error) {
 	c, e := x.claim(o, sum)
 	if e != nil {
 		return nil, e
 	}
 	c.wait()
-	opened, e := x.occupy(c, l, o)
+	opened, e := x.occupy(c, l, o, a.way)
 	if e == nil {
-		x.logAttached(c, from)
+		x.logAttached(c, a.peer)
 		x.job.Continue() // a client that connects is not stopped
 	}
 	return opened, e
@@ -171,7 +172,7 @@ func (x *session) badOffset(o *proto.Open) *proto.Error {
 
 // occupy seats l, if its claim is the newest, and returns the answer to o. It
 // holds x.mu, so that the streams and the seat change together.
-func (x *session) occupy(c *claim, l *link.Link, o *proto.Open) (*proto.Opened, *proto.Error) {
+func (x *session) occupy(c *claim, l *link.Link, o *proto.Open, by way) (*proto.Opened, *proto.Error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	newest := x.seat.arrive(c)
@@ -191,7 +192,7 @@ func (x *session) occupy(c *claim, l *link.Link, o *proto.Open) (*proto.Opened, 
 		x.job.Reopen()
 		x.seat.newHolder, x.seat.detached = false, false
 	}
-	x.seat.stopped = false
+	x.seat.stopped, x.seat.way = false, by
 	x.seat.link, x.seat.released = l, make(chan struct{})
 	c.left = x.seat.left
 	x.expired = false

@@ -27,6 +27,7 @@ type session struct {
 	onFull      string
 	created     time.Time
 	times       times
+	lingerAsked bool // the start has a linger time
 	job         *job.Job
 
 	ready chan struct{} // closed when the command was started, or could not be
@@ -49,7 +50,7 @@ func newSession(s *Server, k key, o *proto.Open, sum startSum) *session {
 	st := o.Start
 	x := &session{
 		key: k, srv: s, sum: sum, name: st.Name, tty: st.TTY != nil, onFull: st.OnFull, created: time.Now(),
-		times: s.cfg.times(st),
+		times: s.cfg.times(st), lingerAsked: st.Linger != nil,
 		ready: make(chan struct{}),
 		seat:  seat{holder: o.Client, detached: st.Detach},
 	}
@@ -168,7 +169,7 @@ func (x *session) serve(c *link.Conn, o *proto.Open, sum startSum, created bool,
 		},
 		Go: func(f func()) { go x.Guard("link", f) },
 	})
-	opened, e := x.attach(l, o, sum, a.peer)
+	opened, e := x.attach(l, o, sum, a)
 	if e != nil {
 		return e
 	}
@@ -261,16 +262,18 @@ func (x *session) setStopped(m *proto.Job) {
 		return
 	}
 	x.job.Stop()
-	x.noteStopped(true).Send(&proto.Suspended{Linger: proto.MillisOf(x.srv.cfg.MaxLinger), Seq: m.Seq})
+	l, linger := x.noteStopped(true)
+	l.Send(&proto.Suspended{Linger: proto.MillisOf(linger), Seq: m.Seq})
 }
 
-// noteStopped notes whether the client's process is stopped, and returns its link.
-func (x *session) noteStopped(stopped bool) *link.Link {
+// noteStopped notes whether the client's process is stopped. It returns its link, and
+// how long the session lingers if that is lost.
+func (x *session) noteStopped(stopped bool) (*link.Link, time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.seat.stopped = stopped
 	x.seat.link.SetStopped(stopped)
-	return x.seat.link
+	return x.seat.link, x.lingerTime()
 }
 
 // end tells the session to end. The first reason counts.

@@ -20,6 +20,7 @@ type stoppedTest struct {
 	conns  []*link.Conn
 	linger time.Duration // of the session
 	most   time.Duration // the server's bound of it
+	past   time.Duration // how long the session of a stopped client lingers
 }
 
 func inStopped(t *testing.T, f func(*stoppedTest)) {
@@ -28,7 +29,7 @@ func inStopped(t *testing.T, f func(*stoppedTest)) {
 		const keepalive, linger, most = 15 * time.Second, 5 * time.Minute, time.Hour
 		x := plainSession(t, Config{Token: "token", MaxLinger: most, MaxKeepalive: keepalive})
 		x.times.keepalive, x.times.linger = keepalive, linger
-		s := &stoppedTest{T: t, x: x, pipes: &pipes{make(chan net.Conn), make(chan struct{})}, linger: linger, most: most}
+		s := &stoppedTest{T: t, x: x, pipes: &pipes{make(chan net.Conn), make(chan struct{})}, linger: linger, most: most, past: most}
 		x.follow(starting, running)
 		go x.srv.http.Serve(s.pipes)
 		f(s)
@@ -64,8 +65,8 @@ func (s *stoppedTest) stop(c *link.Conn) {
 	s.Helper()
 	c.WriteControl(&proto.Job{Stopped: true, Seq: 7}, time.Minute)
 	m, err := c.ReadControl(proto.MaxControl, time.Second)
-	if m, ok := m.(*proto.Suspended); !ok || m.Linger.Duration() != s.most || m.Seq != 7 {
-		s.Fatalf("got %+v, %v, want suspended 7 with a linger of %v", m, err, s.most)
+	if m, ok := m.(*proto.Suspended); !ok || m.Linger.Duration() != s.past || m.Seq != 7 {
+		s.Fatalf("got %+v, %v, want suspended 7 with a linger of %v", m, err, s.past)
 	}
 }
 
@@ -117,6 +118,45 @@ func TestStoppedClientLosesItsConnection(t *testing.T) {
 			s.open(holder, 2).Close()
 			s.sleep(s.linger-time.Second, false, false, false)
 			s.sleep(2*time.Second, false, false, true)
+		})
+	}
+}
+
+// A stopped client that was killed kept its session, and its place, for the server's
+// bound of linger, whatever it had asked for. A Unix socket is closed by its client
+// alone.
+func TestStoppedClientIsKilled(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		asked, unix bool
+		lost        bool // another start may take its place
+	}{
+		{"linger asked for", true, false, false},
+		{"Unix socket", false, true, true},
+		{"both", true, true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inStopped(t, func(s *stoppedTest) {
+				s.past, s.x.lingerAsked = s.linger, tt.asked
+				holder := s.x.seat.holder
+				c := s.open(holder, 1)
+				if tt.unix { // which a pipe of the test is not
+					s.x.mu.Lock()
+					s.x.seat.way = overUnix
+					s.x.mu.Unlock()
+				}
+				s.stop(c)
+				s.sleep(12*time.Hour, true, true, false)
+				c.Close()
+				s.sleep(s.linger-time.Second, false, true, false)
+				s.x.mu.Lock()
+				lost := s.x.isLost()
+				s.x.mu.Unlock()
+				if lost != tt.lost {
+					t.Errorf("lost is %v, want %v", lost, tt.lost)
+				}
+				s.sleep(2*time.Second, false, true, true)
+			})
 		})
 	}
 }
