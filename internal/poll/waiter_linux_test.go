@@ -123,8 +123,8 @@ func TestWaiterMakesNoGarbage(t *testing.T) {
 func TestSleep(t *testing.T) {
 	wt, _, w := waiterOfPipe(t)
 	w.WriteString("x")
-	wt.SetDeadline(time.Now().Add(20 * time.Millisecond))
 	begun := time.Now()
+	wt.SetDeadline(begun.Add(20 * time.Millisecond))
 	if err := wt.Sleep(); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begun) < 20*time.Millisecond {
 		t.Errorf("it returned %v after %v", err, time.Since(begun))
 	}

@@ -340,7 +340,7 @@ func TestShutdownBesideConnections(t *testing.T) {
 		cancel()
 		began := time.Now()
 		srv.Shutdown(ctx)
-		if d := time.Since(began); d > 5*time.Second {
+		if d := time.Since(began); d > wait {
 			t.Fatalf("round %d: Shutdown took %v", round, d)
 		}
 		wg.Wait()
@@ -480,12 +480,15 @@ func TestTypingAtAClosedTerminal(t *testing.T) {
 // consumed.
 func TestLeftovers(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
-	r := run(t, at(sock), command("sh", "-c", "set -m; trap '' HUP; sleep 1000 & exit 0"), nil, io.Discard)
+	r := run(t, at(sock), command("sh", "-c", `set -m; trap '' HUP; sleep 1000 & until ps -o comm= -p $! | grep -q sleep; do sleep 0.01; done; exit 0`), nil, io.Discard)
 	if len(r.Exit.LeftBehind) != 1 || r.Exit.LeftBehind[0].Name != "sleep" || !r.Exit.LeftBehind[0].Holding {
 		t.Errorf("left behind: %+v", r.Exit.LeftBehind)
 	}
 	var out bytes.Buffer
-	r = run(t, at(sock), command("sh", "-c", "exec 3<&0; (sleep 0.05; read y; echo $y) <&3 & read x; echo $x"), strings.NewReader("1\n2\n3\n"), &out)
+	st := command("sh", "-c", "exec 3<&0; (sleep 0.05; read y; echo $y) <&3 & read x; echo $x")
+	drain := proto.Millis(-1) // until it has ended
+	st.Drain = &drain
+	r = run(t, at(sock), st, strings.NewReader("1\n2\n3\n"), &out)
 	if out.String() != "1\n2\n" || r.StdinConsumed != 4 {
 		t.Errorf("%q, and %d bytes of stdin were taken, want 4", &out, r.StdinConsumed)
 	}
