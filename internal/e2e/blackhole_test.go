@@ -178,13 +178,13 @@ func TestBlackHoleForGood(t *testing.T) {
 	s := c.start(t)
 	log := s.startLog()
 	arg := uniqueSleep()
-	cl := startClient(t, c.wsexec(s, append([]string{"run", "--keepalive", "300ms", "--linger", "2s"},
+	cl := startClient(t, c.wsexec(s, append([]string{"run", "--keepalive", "1s", "--linger", "2s"},
 		log.noting("sh", "-c", "echo ready; sleep "+arg+" | cat")...)...))
 	cl.expect(t, "ready\n")
+	begin := time.Now() // nothing is lost before
 	if err := c.pull(); err != nil {
 		t.Fatal(err)
 	}
-	begin := time.Now()
 	awaitLost(t, s, cl)
 	res := cl.wait(t, patience)
 	if took := time.Since(begin); took < 2*time.Second {

@@ -204,7 +204,7 @@ func TestServerEndsManyStubbornCommands(t *testing.T) {
 		}
 		// On an idle machine it is kill-after and a second. One command after the
 		// other would take forty times as long.
-		if took := stopTime(t, s); took < time.Second || took > 6*time.Second {
+		if took := stopTime(t, s); took < time.Second || took > patience {
 			t.Errorf("the server says that it took %v, want kill-after and a second", took)
 		}
 	})
@@ -234,9 +234,9 @@ func TestServerWithNumberOne(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, way string) {
 		s := startServerWith(t, serverOptions{args: []string{"--cleanup", way}, wrap: []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}})
-		r := s.run(t, "sh", "-c", "readlink /proc/1/exe; setsid sh -c 'sleep 0.1 & exit' ; sleep 0.3; ps -eo state= | grep -c Z")
-		if r.status != 1 || r.stdout != serverBin+"\n0\n" {
-			t.Errorf("got %v, want no zombie", r)
+		r := s.run(t, "sh", "-c", "readlink /proc/1/exe; setsid sh -c 'sleep 0.1 & echo $! >orphan'; until ! [ -e /proc/$(cat orphan) ]; do sleep 0.01; done")
+		if r.status != 0 || r.stdout != serverBin+"\n" { // a zombie that stays would be waited for in vain
+			t.Errorf("got %v", r)
 		}
 		defer func() { // unshare would not pass it on
 			for _, p := range processes() {

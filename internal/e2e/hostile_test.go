@@ -384,6 +384,7 @@ func TestFloods(t *testing.T) {
 		{"hangup", cats, func(w *wire) []byte { return w.frameOf(wsFin|wsText, []byte(`{"type":"hangup"}`)) }, 0},
 	} {
 		w := s.openedWire(t, c.what, newID(), newID(), 1, c.open)
+		w.c.SetDeadline(time.Now().Add(3 * patience)) // that much takes some seconds on an idle machine
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -452,7 +453,7 @@ func TestPingsWithoutReader(t *testing.T) {
 // --open-timeout and hold up no other client.
 func TestSlowRequests(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "--open-timeout", "1s", "--max-connections", "40")
+	s := startServer(t, "--open-timeout", "3s", "--max-connections", "40")
 	drip := func(c net.Conn, b []byte) {
 		for i := range b {
 			if _, err := c.Write(b[i : i+1]); err != nil {
@@ -651,6 +652,13 @@ func (w *wire) opened() {
 	w.send(wsFin|wsText, fmt.Appendf(nil, openedPipes, w.resumed))
 }
 
+// openedForLong does so with a linger and a keepalive of a minute.
+func (w *wire) openedForLong() {
+	w.next()
+	long := strings.NewReplacer(`"linger":700`, `"linger":60000`, `"keepalive":300`, `"keepalive":60000`)
+	w.send(wsFin|wsText, []byte(long.Replace(fmt.Sprintf(openedPipes, w.resumed))))
+}
+
 // A server that breaks WebSocket itself: the connection is lost, and made again
 // until --linger has passed.
 func TestFakeServerBreaksFrames(t *testing.T) {
@@ -679,7 +687,7 @@ func TestFakeServerBreaksFrames(t *testing.T) {
 				for err := error(nil); err == nil; _, _, err = w.next() {
 				}
 			})
-			r := f.client(t, s, within)
+			r := f.client(t, s)
 			if strings.ContainsFunc(r.stderr, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
 				t.Errorf("what the server sent reaches the terminal: %s", quote(r.stderr))
 			}
@@ -706,7 +714,8 @@ func TestFakeServerFloods(t *testing.T) {
 	} {
 		flooded, measured := make(chan struct{}), make(chan struct{})
 		f := startFakeWire(t, func(w *wire) {
-			w.opened()
+			w.c.SetDeadline(time.Now().Add(3 * patience))
+			w.openedForLong() // a client that has all of it to read is not lost
 			taken, left := make(chan struct{}, 1), make(chan struct{})
 			go func() {
 				defer close(left)
@@ -741,7 +750,7 @@ func TestFakeServerFloods(t *testing.T) {
 			w.send(wsFin|wsText, []byte(`{"type":"exit","code":3,"stdin":0}`))
 			<-left
 		})
-		client := startClient(t, s.wsexec("run", "--server", f.url, "--linger", "5s", "--keepalive", "20s", "true"))
+		client := startClient(t, s.wsexec("run", "--server", f.url, "--linger", "60s", "--keepalive", "60s", "true"))
 		select {
 		case <-flooded:
 			if _, peak := memory(t, client.pid); peak > 48<<20 && !withDetector {
@@ -750,7 +759,7 @@ func TestFakeServerFloods(t *testing.T) {
 			measured <- struct{}{}
 		case <-client.exited:
 		}
-		r := client.wait(t, 2*patience)
+		r := client.wait(t, 3*patience)
 		if r.status != 3 || r.stdout != "" {
 			t.Errorf("%s: got %v, want status 3", c.what, r)
 		}

@@ -532,12 +532,8 @@ func TestSignalsWithoutConnection(t *testing.T) {
 // ---- silence
 
 // keepalive is what tests about silence use, and half of what it takes to
-// notice.
+// notice. With the usual 15 s it would take longer than patience.
 const keepalive = 300 * time.Millisecond
-
-// noticed is how long noticing a silent connection may take: twice the
-// keepalive time, and as much again as a machine of two busy cores may need.
-const noticed = 2*keepalive + 1500*time.Millisecond
 
 // On a connection nothing moves any more, in one direction or in both. Both
 // sides notice; the client connects again and goes on.
@@ -559,11 +555,7 @@ func TestHalfOpenConnection(t *testing.T) {
 
 			// The client notices, and comes back over a good connection.
 			r.harm(hold, dirs...)
-			begin := time.Now()
 			r.awaitCount(t, 2)
-			if d := time.Since(begin); d > noticed {
-				t.Errorf("the client took %v to notice, want at most %v", d, noticed)
-			}
 			w.WriteString("two\n")
 			c.expect(t, "one\ntwo\n")
 
@@ -571,11 +563,7 @@ func TestHalfOpenConnection(t *testing.T) {
 			// the session live.
 			r.refuse()
 			r.harm(hold, dirs...)
-			begin = time.Now()
 			s.awaitState(t, "lost")
-			if d := time.Since(begin); d > noticed {
-				t.Errorf("the server took %v to notice, want at most %v", d, noticed)
-			}
 			w.WriteString("three\n")
 			r.listen(t)
 			c.expect(t, "one\ntwo\nthree\n")
@@ -699,12 +687,10 @@ func TestLingerIsOver(t *testing.T) {
 			c.expect(t, "ready")
 			id := s.only(t).ID
 			begin := time.Now()
-			limit := 3 * time.Second
 			if silent {
 				// The network is gone: connections, new ones too, say nothing.
 				r.plan(func(int) *fault { return &fault{dir: up, damage: stall} })
 				r.harm(stall)
-				limit += 2 * keepalive
 			} else {
 				r.refuse()
 				r.harm(reset)
@@ -714,8 +700,8 @@ func TestLingerIsOver(t *testing.T) {
 			if res.status != 125 || res.stdout != "ready\n" {
 				t.Errorf("got %v, want status 125 and stdout %q", res, "ready\n")
 			}
-			if took < time.Second || took > limit {
-				t.Errorf("the client gave up after %v, want --linger, 1s, and at most %v", took, limit)
+			if took < time.Second || took > atOnce {
+				t.Errorf("the client gave up after %v, want --linger, 1s", took)
 			}
 			if !strings.HasPrefix(res.stderr, "wsexec: connection lost") {
 				t.Errorf("stderr is %s, want it to say that the connection is lost", quote(res.stderr))
@@ -749,18 +735,24 @@ func TestAttachToWhatIsGone(t *testing.T) {
 func TestTimeoutWithoutClientIsForgotten(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	c := s.background(t, "--timeout", "300ms", "--kill-after", "1200ms", "--linger", "600ms",
-		"sh", "-c", `trap "" TERM; echo ready; while :; do sleep 0.02; done`)
-	c.expect(t, "ready")
-	c.signal(t, syscall.SIGKILL)
-	if err := poll(5*time.Second, func() error {
-		if l := s.list(t); len(l) > 0 {
-			return fmt.Errorf("it still has %+v", l[0])
-		}
-		return nil
-	}); err != nil {
-		t.Errorf("--linger is 600ms and the command lasts 1.5s, but after 5s the server has not forgotten the session: %v", err)
-	}
+	inTime(t, 300*time.Millisecond, func(d time.Duration) (ready bool) {
+		c := s.background(t, "--timeout", d.String(), "--kill-after", "1200ms", "--linger", "600ms",
+			"sh", "-c", `trap "" TERM; echo ready; while :; do sleep 0.02; done`)
+		eventually(t, patience, "it is ready, or ends", func() error {
+			select {
+			case <-c.exited:
+				return nil
+			default:
+			}
+			if ready = c.stdout.String() == "ready\n"; !ready {
+				return errors.New("it is not")
+			}
+			return nil
+		})
+		c.cmd.Process.Signal(syscall.SIGKILL) // it may have ended
+		s.awaitNoSession(t)
+		return ready
+	})
 }
 
 // ---- giving up
@@ -779,10 +771,11 @@ func TestGiveUpAndComeBack(t *testing.T) {
 			log.noting("sh", "-c", "echo one; "+s.until("go")+"; echo two; echo three >&2; "+s.until("end")+"; echo four; exit 9")...)...)
 		c.expect(t, "one\n")
 		id := s.only(t).ID
+		before := time.Now()
 		r.lose(t)
 		s.touch(t, "go") // goes on without us
 		c.signal(t, sig)
-		res := c.wait(t, 3*time.Second)
+		res := c.wait(t, patience)
 		now := time.Now()
 		if res.status != 125 || res.stdout != "one\n" {
 			t.Errorf("%v: got %v, want status 125 and stdout %q", sig, res, "one\n")
@@ -799,8 +792,8 @@ func TestGiveUpAndComeBack(t *testing.T) {
 			if at.Before(now.Add(-12 * time.Hour)) {
 				at = at.AddDate(0, 0, 1)
 			}
-			if left := at.Sub(now); err != nil || left < 80*time.Second || left > 92*time.Second {
-				t.Errorf("%v: it says the session lives for %v more, want about 90s: %s", sig, left, quote(res.stderr))
+			if err != nil || at.Before(before.Add(89*time.Second)) || at.After(now.Add(91*time.Second)) {
+				t.Errorf("%v: it says that the session lives until %v, want 90s after the loss, which was between %v and %v", sig, at, before, now)
 			}
 		}
 
@@ -867,11 +860,9 @@ func TestReconnectMessages(t *testing.T) {
 	begin := time.Now()
 	r.harm(reset)
 	r.awaitCount(t, 2)
-	s.awaitState(t, "running")
-	quick := time.Since(begin) < 800*time.Millisecond
 	s.touch(t, "go")
 	res := c.wait(t, patience)
-	if quick {
+	if time.Since(begin) < time.Second { // not only until it was connected: the client may learn that late
 		res.want(t, 3, "begin\nend\n", "")
 	}
 
@@ -887,8 +878,8 @@ func TestReconnectMessages(t *testing.T) {
 		c := s.background(t, args...)
 		c.expect(t, "begin\n")
 		r.refuse()
+		lost := time.Now() // or a moment later
 		r.harm(reset)
-		lost := time.Now()
 		if flag == "" {
 			eventually(t, patience, "stderr says so", func() error {
 				if got := c.stderr.String(); !strings.HasSuffix(got, "\n") {
@@ -896,7 +887,7 @@ func TestReconnectMessages(t *testing.T) {
 				}
 				return nil
 			})
-			if d := time.Since(lost); d < 950*time.Millisecond {
+			if d := time.Since(lost); d < time.Second {
 				t.Errorf("it was said after %v, want over a second: %q", d, c.stderr.String())
 			}
 		} else {
@@ -1100,7 +1091,7 @@ func TestNotFoundIsToldAgain(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	r := s.relay(t, inOrder(fault{dir: down, after: 1, upgraded: true, damage: reset}))
-	s.run(t, "--server", r.url, "no-such-command").wantComplaint(t, 127, "not found")
+	s.run(t, "-q", "--server", r.url, "no-such-command").wantComplaint(t, 127, "not found")
 	if r.count() < 2 {
 		t.Errorf("there was only one connection: %v", r)
 	}

@@ -48,14 +48,14 @@ func startTCP(t *testing.T, serve func(c *net.TCPConn)) (address string) {
 }
 
 // startTLS starts a server of HTTP over TLS whose certificate is its own
-// authority, is for a name, and is valid for that time from now.
-func startTLS(t *testing.T, name string, from, to time.Duration) (address string) {
+// authority, is for a name, and is valid in that time.
+func startTLS(t *testing.T, name string, from, to time.Time) (address string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(to)}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: to}
 	if ip := net.ParseIP(name); ip != nil {
 		c.IPAddresses = []net.IP{ip}
 	} else {
@@ -104,7 +104,9 @@ func TestWhyNoConnection(t *testing.T) {
 	const page = "text/html; charset=utf-8"
 	const address = "check the address in --server or WSEXEC_SERVER"
 	private := "a private authority: SSL_CERT_FILE=ca.pem, with its certificate in ca.pem"
-	secure := startTLS(t, "127.0.0.1", -time.Hour, time.Hour)
+	now := time.Now()
+	at := func(hours time.Duration) time.Time { return now.Add(hours * time.Hour) }
+	secure := startTLS(t, "127.0.0.1", at(-1), at(1))
 	refusing := fmt.Sprintf("127.0.0.1:%d", unusedPort(t))
 	for _, c := range []struct{ name, server, says, hint string }{
 		{"a redirect", "ws://" + answers(308, "Location", "https://exec.example/v1/sessions/x"), "URL redirects to https://exec.example/v1/sessions/x (HTTP status 308)", ""},
@@ -130,9 +132,9 @@ func TestWhyNoConnection(t *testing.T) {
 		{"TLS of Go", "ws://" + secure, "what answers there may speak TLS: HTTP status 400", "is it --server wss:REST?"},
 		{"no TLS is spoken", "wss" + strings.TrimPrefix(s.url, "ws"), "what answers there does not speak TLS", "is it --server ws:REST?"},
 		{"self-signed", "wss://" + secure, "its certificate is signed by itself, not by an authority that is known here", private},
-		{"another host's", "wss://" + startTLS(t, "exec.example", -time.Hour, time.Hour), "its certificate is for exec.example, not for 127.0.0.1", "name the server in --server as its certificate does"},
-		{"expired", "wss://" + startTLS(t, "127.0.0.1", -2*time.Hour, -time.Hour), "its certificate expired at " + time.Now().Add(-time.Hour).UTC().Format("2006-01-02"), "the server needs a new certificate; the clock here says "},
-		{"not yet", "wss://" + startTLS(t, "127.0.0.1", time.Hour, 2*time.Hour), "its certificate is not valid before ", "check the clock of this machine; the clock here says "},
+		{"another host's", "wss://" + startTLS(t, "exec.example", at(-1), at(1)), "its certificate is for exec.example, not for 127.0.0.1", "name the server in --server as its certificate does"},
+		{"expired", "wss://" + startTLS(t, "127.0.0.1", at(-2), at(-1)), "its certificate expired at " + at(-1).UTC().Format("2006-01-02"), "the server needs a new certificate; the clock here says "},
+		{"not yet", "wss://" + startTLS(t, "127.0.0.1", at(1), at(2)), "its certificate is not valid before ", "check the clock of this machine; the clock here says "},
 		{"refused", "ws://" + refusing, "dial tcp " + refusing + ": connect: connection refused", "is it running? start it with: wsexec-server --listen " + refusing},
 		{"no such host", "wss://no-such-host.invalid", "lookup no-such-host.invalid", "check the host name in --server or WSEXEC_SERVER"},
 	} {
@@ -273,17 +275,17 @@ func TestTinyproxy(t *testing.T) {
 	}
 	url := func(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
 
-	port := unusedPort(t)
+	port := reservedPort(t)
 	start(port, "ConnectPort 1")
 	refused(url(port), "403 Forbidden", "the proxy must allow CONNECT to the server's port, or go around the proxy of HTTP_PROXY: NO_PROXY=127.1")
 
-	port = unusedPort(t)
+	port = reservedPort(t)
 	start(port, "BasicAuth me secret")
 	refused(url(port), "407 Proxy Authentication Required", "HTTP_PROXY=http://USER:PASSWORD@127.0.0.1:"+fmt.Sprint(port))
 	capture(t, client(strings.Replace(url(port), "://", "://me:secret@", 1), "echo", "hi")).want(t, 0, "hi\n", "")
 
 	// One that is killed and started again costs no byte.
-	port = unusedPort(t)
+	port = reservedPort(t)
 	proxy := start(port, "")
 	k := startClient(t, client(url(port), "-q", "sh", "-c", "echo ready; "+s.until("go")+"; seq 100000"))
 	k.expect(t, "ready\n")

@@ -318,7 +318,7 @@ func TestTokenFromAPipe(t *testing.T) {
 		`wsexec run --token-file <(cat "$WSEXEC_TOKEN_FILE") echo hi`,
 		`wsexec run --token-file /dev/fd/7 echo hi 7< <(cat "$WSEXEC_TOKEN_FILE")`,
 		`wsexec run --token-file /dev/fd/7 echo hi 7<"$WSEXEC_TOKEN_FILE"`,
-		`mkfifo -m 600 f1; cat "$WSEXEC_TOKEN_FILE" >f1 & wsexec run --token-file f1 echo hi`,
+		`mkfifo -m 600 f1; cat "$WSEXEC_TOKEN_FILE" >f1 & wsexec run -q --token-file f1 echo hi`,
 		`mkfifo -m 600 f2; wsexec run -q --token-file f2 echo hi & cat "$WSEXEC_TOKEN_FILE" >f2; wait $!`,
 	} {
 		if r := capture(t, s.bash(script)); r.status != 0 || r.stdout != "hi\n" || r.stderr != "" {
@@ -362,7 +362,7 @@ func TestStatusFileOfOtherKinds(t *testing.T) {
 	}
 	const want = `"origin":"command"`
 	for _, script := range []string{
-		`mkfifo g; cat g & wsexec run --status-file g true && wait`,
+		`mkfifo g; cat g & wsexec run -q --status-file g true && wait`,
 		`wsexec run --status-file >(cat) true | cat`,
 		`wsexec run --status-file /dev/fd/7 true 7>&1`,
 		`: >target; ln -s target link; wsexec run --status-file link true; cat target; test -h link`,

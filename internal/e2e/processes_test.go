@@ -36,6 +36,12 @@ func TestLeftoversAreSeen(t *testing.T) {
 	eventually(t, patience, "nothing is left", s.quiet)
 }
 
+// asleep is shell that starts "sleep arg redirects" in the background and goes on when
+// it is that: a process between fork and exec has the shell's name.
+func asleep(arg, redirects string) string {
+	return "sleep " + arg + " " + redirects + " & until [ \"$(cat /proc/$!/comm)\" = sleep ]; do sleep 0.01; done; "
+}
+
 // A background process that holds stdout neither makes the client hang nor
 // outlives the session, and its output is there. Not parallel: the time counts.
 func TestBackgroundProcessHoldsStdout(t *testing.T) {
@@ -43,18 +49,19 @@ func TestBackgroundProcessHoldsStdout(t *testing.T) {
 	arg := uniqueSleep()
 	var took []time.Duration
 	for range 5 {
-		r := s.run(t, "sh", "-c", "sleep "+arg+" & echo main")
+		r := s.run(t, "sh", "-c", asleep(arg, "")+"echo main")
 		took = append(took, r.took)
-		if r.status != 0 || r.stdout != "main\n" || r.took > 4*time.Second {
-			t.Errorf("got %v, want status 0 and \"main\\n\", soon", r)
+		if r.status != 0 || r.stdout != "main\n" {
+			t.Errorf("got %v, want status 0 and \"main\\n\"", r)
 		}
 		// The process that held the output is named.
 		checkComplaint(t, "wsexec", r.stderr, "sleep")
 		awaitSleepers(t, 0, arg)
 	}
 	slices.Sort(took)
-	if median := took[len(took)/2]; median > time.Second {
-		t.Errorf("runs took %v, want less than a second for most", took)
+	t.Logf("runs took %v", took)
+	if took[0] > 2*time.Second { // the most that is waited for output, which is not waited for here
+		t.Errorf("runs took %v, want less than 2 s for one at least", took)
 	}
 }
 
@@ -67,7 +74,7 @@ func TestBackgroundProcesses(t *testing.T) {
 
 	// On a PTY the same process gets the terminal's hang-up; it is gone too.
 	r := s.run(t, "-t", "sh", "-c", "sleep "+arg+" & echo main")
-	if r.status != 0 || r.stdout != "main\r\n" || r.took > 4*time.Second {
+	if r.status != 0 || r.stdout != "main\r\n" || r.took > atOnce {
 		t.Errorf("got %v, want status 0 and \"main\\r\\n\", soon", r)
 	}
 	awaitSleepers(t, 0, arg)
@@ -76,7 +83,7 @@ func TestBackgroundProcesses(t *testing.T) {
 	r = s.run(t, "sh", "-c", "sleep "+arg+" >/dev/null 2>&1 </dev/null & echo main")
 	r.want(t, 0, "main\n", "")
 	awaitSleepers(t, 0, arg)
-	r = s.run(t, "-v", "sh", "-c", "sleep "+arg+" >/dev/null 2>&1 </dev/null & echo main")
+	r = s.run(t, "-v", "sh", "-c", asleep(arg, ">/dev/null 2>&1 </dev/null")+"echo main")
 	if r.status != 0 || r.stdout != "main\n" || !strings.Contains(r.stderr, "sleep") {
 		t.Errorf("got %v, want -v to name the sleep", r)
 	}
@@ -84,7 +91,7 @@ func TestBackgroundProcesses(t *testing.T) {
 	// One that ignores TERM, and HUP, is killed.
 	for _, tty := range []string{"-T", "-t"} {
 		r = s.run(t, "-q", tty, "sh", "-c", `trap "" TERM HUP; sleep `+arg+` & echo main`)
-		if r.status != 0 || !strings.HasPrefix(r.stdout, "main") || r.took > 5*time.Second {
+		if r.status != 0 || !strings.HasPrefix(r.stdout, "main") || r.took > atOnce {
 			t.Errorf("got %v, want it after the second between TERM and KILL", r)
 		}
 		awaitSleepers(t, 0, arg)
@@ -95,7 +102,7 @@ func TestBackgroundProcesses(t *testing.T) {
 	r.want(t, 0, "main\n", "")
 	awaitSleepers(t, 0, arg)
 	// Its last words, on TERM, come out.
-	r = s.run(t, "-q", "sh", "-c", `sh -c 'trap "echo last words; exit" TERM; while :; do sleep 0.02; done' & sleep 0.3; echo main`)
+	r = s.run(t, "-q", "sh", "-c", `sh -c 'trap "echo last words; exit" TERM; touch trapped; while :; do sleep 0.02; done' & until [ -e trapped ]; do sleep 0.01; done; echo main`)
 	if r.status != 0 || !strings.HasPrefix(r.stdout, "main\nlast words\n") {
 		t.Errorf("got %v, want what the background process wrote when it was ended", r)
 	}
@@ -107,7 +114,7 @@ func TestLeftBehindInStatusFile(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	arg := uniqueSleep()
-	s.run(t, "-q", "--status-file", s.dir+"/status", "sh", "-c", "sleep "+arg+" & exit 3").want(t, 3, "", "")
+	s.run(t, "-q", "--status-file", s.dir+"/status", "sh", "-c", asleep(arg, "")+"exit 3").want(t, 3, "", "")
 	b, err := os.ReadFile(s.dir + "/status")
 	if err != nil || !strings.Contains(string(b), "left_behind") || !strings.Contains(string(b), "sleep") {
 		t.Errorf("the status file is %q, %v, want the sleep under left_behind", b, err)
@@ -230,12 +237,9 @@ echo ready; while :; do sleep 0.02; done`
 			c.expect(t, "got "+sig.name)
 			want += "got " + sig.name + "\n"
 		}
-		// The way out: three INT or TERM within two seconds are a KILL. INT and
-		// TERM were sent above, maybe more than two seconds ago, maybe not.
-		for range 3 {
-			c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-			time.Sleep(100 * time.Millisecond)    // signals that are still pending become one
-		}
+		// The way out. INT and TERM were sent above, maybe more than two seconds ago,
+		// maybe not.
+		c.interruptUntilKilled(t, syscall.SIGTERM)
 		r := c.wait(t, patience)
 		// On the PTY are also the shell's words about its sleep, which gets the
 		// signals too.
@@ -261,26 +265,45 @@ func TestTSTPOfSessionLeader(t *testing.T) {
 	}
 }
 
+// interruptUntilKilled sends sig, INT or TERM, until the client has ended, and returns
+// how often. The command says "got" to each: only then the next is sent, since signals
+// that are pending become one. Three within two seconds are a KILL. On a busy machine
+// the third may come later, and is a first one then.
+func (c *client) interruptUntilKilled(t testing.TB, sig syscall.Signal) (n int) {
+	t.Helper()
+	for {
+		heard := strings.Count(c.stdout.String(), "got")
+		c.signal(t, sig)
+		n++
+		ended := false
+		eventually(t, patience, "the command gets it, or the client ends", func() error {
+			select {
+			case <-c.exited:
+				ended = true
+				return nil
+			default:
+			}
+			if got := c.stdout.String(); strings.Count(got, "got") <= heard {
+				return fmt.Errorf("stdout is %s", quote(got))
+			}
+			return nil
+		})
+		if ended {
+			return n
+		}
+	}
+}
+
 func TestThirdInterruptKills(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	for _, mode := range []string{"-T", "-t"} {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-			c := s.background(t, mode, "sh", "-c", `trap "" INT TERM; echo ready; while :; do sleep 0.05; done`)
+			c := s.background(t, mode, "sh", "-c", `trap "echo got" INT TERM; echo ready; while :; do sleep 0.05; done`)
 			c.expect(t, "ready")
-			for i := range 3 {
-				if i == 2 {
-					select {
-					case <-c.exited:
-						t.Fatalf("%v: the client ended after two of them: %v", sig, c.wait(t, 0))
-					default:
-					}
-				}
-				c.signal(t, sig)
-				time.Sleep(100 * time.Millisecond) // signals that are still pending become one
-			}
-			if r := c.wait(t, patience); r.status != 137 {
-				t.Errorf("three times %v: %v, want status 137", sig, r)
+			n := c.interruptUntilKilled(t, sig)
+			if r := c.wait(t, patience); n < 3 || r.status != 137 {
+				t.Errorf("%d times %v: %v, want status 137 after the third", n, sig, r)
 			}
 		}
 	}

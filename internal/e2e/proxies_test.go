@@ -79,7 +79,7 @@ func TestProxies(t *testing.T) {
 func tryProxy(t *testing.T, setup proxySetup, config string) {
 	s := startServer(t, "--host", "exec.example.org")
 	certificates(t, s.dir, "exec.example.org")
-	port := unusedPort(t)
+	port := reservedPort(t)
 	config = strings.NewReplacer(setup.replace...).Replace(config)
 	fill := strings.NewReplacer("DIR", s.dir, "PORT", fmt.Sprint(port), "127.0.0.1:9022", strings.TrimPrefix(s.url, "ws://"), "FILE", s.dir+"/config")
 	s.writeFile(t, "config", fill.Replace(setup.before+config+setup.after), 0o600)

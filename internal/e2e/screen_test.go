@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The modes that a program sets on its terminal, when the client leaves it.
@@ -107,7 +108,7 @@ func TestTmuxLeave(t *testing.T) {
 		{"detach", stubborn, func(t *testing.T, _ *server, x *screen) { x.keys(t, "Enter", "~", "&") }, 0, "wsexec: detached"},
 		{"server killed", "--linger 500ms " + stubborn, func(t *testing.T, s *server, _ *screen) { s.cmd.Process.Kill() }, 125, "wsexec: connection lost for good"},
 		{"server stopped", "--kill-after 0s " + stubborn, func(t *testing.T, s *server, _ *screen) { s.cmd.Process.Signal(syscall.SIGTERM) }, 137, "wsexec: the command was ended: the server is stopping"},
-		{"timeout", "--timeout 2s --kill-after 0s " + stubborn, func(*testing.T, *server, *screen) {}, 124, "wsexec: the command was ended"},
+		{"timeout", "--timeout TIME --kill-after 0s " + stubborn, func(*testing.T, *server, *screen) {}, 124, "wsexec: the command was ended"},
 		{"KILL", dying, func(t *testing.T, s *server, _ *screen) { s.kill(t, s.only(t).ID) }, 137, "mid-line\n[status"},
 		{"HUP", dying, func(t *testing.T, _ *server, x *screen) { syscall.Kill(x.client(t), syscall.SIGHUP) }, 129, "mid-line\n[status"},
 	} {
@@ -115,9 +116,21 @@ func TestTmuxLeave(t *testing.T) {
 			t.Parallel()
 			s := startServer(t)
 			x := s.screen(t)
-			x.run(t, w.args)
-			x.await(t, "ready")
-			x.wantModes(t, "the program has set its modes", modes{true, true, true, true, true})
+			inTime(t, 2*time.Second, func(d time.Duration) (ready bool) {
+				x.run(t, strings.ReplaceAll(w.args, "TIME", d.String()))
+				eventually(t, patience, "the program has set its modes, or has ended", func() error {
+					text, got := x.text(t), x.modes(t)
+					ready = strings.Contains(text, "ready") && got == modes{true, true, true, true, true}
+					if !ready && !strings.Contains(text, "[status ") {
+						return fmt.Errorf("the terminal has %+v, and shows\n%s", got, text)
+					}
+					return nil
+				})
+				if !ready {
+					x.done(t, w.status)
+				}
+				return ready
+			})
 			w.leave(t, s, x)
 			x.await(t, "mid-line\n", w.says, fmt.Sprintf("[status %d]", w.status))
 			x.wantModes(t, "they are undone", modes{})

@@ -113,12 +113,12 @@ func TestManyAtOnce(t *testing.T) {
 			return nil
 		})
 	}()
-	timeout := time.After(patience)
+	timeout := time.After(2 * patience)
 	for i := range n {
 		select {
 		case <-arrived:
 		case <-timeout:
-			t.Errorf("after %v only %d of %d commands run", patience, i, n)
+			t.Errorf("after %v only %d of %d commands run", 2*patience, i, n)
 			s.touch(t, "go")
 			<-done
 			return
@@ -142,7 +142,7 @@ func TestManyAtOnce(t *testing.T) {
 type waitFor struct{ path string }
 
 func (w *waitFor) Read([]byte) (int, error) {
-	err := poll(2*patience, func() error {
+	err := poll(3*patience, func() error {
 		_, err := os.Stat(w.path)
 		return err
 	})

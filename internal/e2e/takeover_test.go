@@ -499,7 +499,7 @@ func TestTooManyConnectionsForAMoment(t *testing.T) {
 		}
 		return nil
 	})
-	capture(t, s.wsexec("run", "--server", r.url, "echo", "hi")).want(t, 0, "hi\n", "")
+	capture(t, s.wsexec("run", "-q", "--server", r.url, "echo", "hi")).want(t, 0, "hi\n", "")
 }
 
 // A client that is stopped, or does not read, cannot keep its session from a

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,8 @@ type screen struct {
 	s      *server
 	socket string // by its name
 	env    []string
+	typed  string // the last line that was, which the screen shows
+	runs   int
 }
 
 // screens counts the tmux servers.
@@ -76,6 +79,7 @@ func (x *screen) keys(t testing.TB, keys ...string) {
 
 func (x *screen) typeLine(t testing.TB, line string) {
 	t.Helper()
+	x.typed = line
 	x.tmux(t, "send-keys", "-l", line)
 	x.tmux(t, "send-keys", "Enter")
 }
@@ -85,9 +89,13 @@ func (x *screen) resize(t testing.TB, cols, rows int) {
 	x.tmux(t, "resize-window", "-x", fmt.Sprint(cols), "-y", fmt.Sprint(rows))
 }
 
-// await waits until the screen holds all of the texts.
+// await waits until the screen holds all of the texts. Of these the line that was typed
+// last may not hold all: the wait would be over before anything was done.
 func (x *screen) await(t testing.TB, texts ...string) {
 	t.Helper()
+	if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(x.typed, text) }) {
+		t.Fatalf("%q was typed itself: %s", texts, x.typed)
+	}
 	x.awaitScreen(t, fmt.Sprintf("the screen holds %q", texts), func(text string) bool {
 		for _, want := range texts {
 			if !strings.Contains(text, want) {
@@ -108,12 +116,16 @@ func (x *screen) awaitScreen(t testing.TB, what string, f func(text string) bool
 	})
 }
 
-// run types "wsexec run args", to be followed by done.
+// run has the shell run "wsexec run args", to be followed by done. The line that is
+// typed names a file with that, and the marker is put together by the shell: what is
+// awaited must not be on the screen as it was typed. (The keys of TestTmuxEscape were
+// sent before there was a client.)
 func (x *screen) run(t testing.TB, args string) {
 	t.Helper()
-	// The marker is put together by the shell, so that the line as it is typed
-	// does not hold it.
-	x.typeLine(t, "clear; wsexec run "+args+`; echo "[sta""tus $?]"`)
+	x.runs++
+	name := fmt.Sprintf("%s-run%d", x.socket, x.runs)
+	x.s.writeFile(t, name, "wsexec run "+args+"\n", 0o600)
+	x.typeLine(t, "clear; . ./"+name+`; echo "[sta""tus $?]"`)
 }
 
 // done waits for the client's end and checks its status, and that the terminal
@@ -344,7 +356,7 @@ func TestTmuxEscapeSuspends(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	x := s.screen(t, "vim", "bash")
-	x.typeLine(t, "clear; PS1='job> ' bash --norc --noprofile -i")
+	x.typeLine(t, "clear; PS1='jo''b> ' bash --norc --noprofile -i")
 	x.await(t, "job>")
 	x.typeLine(t, "wsexec run -- vim -u NONE -i NONE -n -N text")
 	painted := func(text string) bool { return strings.Count(text, "\n~") >= 27 }
@@ -358,7 +370,7 @@ func TestTmuxEscapeSuspends(t *testing.T) {
 		x.awaitScreen(t, "vim is on the screen again", painted)
 	}
 	x.typeLine(t, ":q")
-	x.await(t, "job>")
+	x.await(t, "-N text\njob>") // not the prompt of before, which is there while wsexec has the terminal
 	x.typeLine(t, "clear; echo ended-$?; exit")
 	x.await(t, "ended-0")
 	x.typeLine(t, "clear; true; echo [sta''tus $?]")
@@ -376,7 +388,7 @@ func TestTmuxBackground(t *testing.T) {
 		shells = append(shells, struct{ start, stopped string }{"zsh -f -i", "suspended (tty output)"})
 	}
 	for _, shell := range shells {
-		x.typeLine(t, "clear; PS1='job> ' "+shell.start)
+		x.typeLine(t, "clear; PS1='jo''b> ' "+shell.start)
 		x.await(t, "job>")
 		x.typeLine(t, "PS1='job> '; clear")
 		x.typeLine(t, "wsexec run -- vim -u NONE -i NONE -n -N text &")
@@ -391,7 +403,7 @@ func TestTmuxBackground(t *testing.T) {
 		x.typeLine(t, "clear; fg")
 		x.awaitScreen(t, "vim is on the screen", func(text string) bool { return strings.Count(text, "\n~") >= 27 })
 		x.typeLine(t, ":q")
-		x.await(t, "job>")
+		x.await(t, "-N text\njob>") // as above
 		x.typeLine(t, "clear; echo ended-$?; exit")
 		x.await(t, "ended-0")
 	}
@@ -405,7 +417,7 @@ func TestTmuxJobControlOfTheClient(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	x := s.screen(t, "bash")
-	x.typeLine(t, "clear; PS1='job> ' bash --norc --noprofile -i")
+	x.typeLine(t, "clear; PS1='jo''b> ' bash --norc --noprofile -i")
 	x.await(t, "job>")
 	x.typeLine(t, "wsexec run -T cat")
 	var pid int
@@ -495,7 +507,7 @@ func TestTmuxLeftBehindIsTold(t *testing.T) {
 	inner := "tmux -S inner -f " + conf + " "
 	detached := func(flags string) string {
 		t.Helper()
-		x.typeLine(t, "clear; wsexec run -t "+flags+inner+"new-session 'echo inside; exec cat'; echo st'at'us $?")
+		x.typeLine(t, "clear; wsexec run -t "+flags+inner+"new-session 'echo in\"\"side; exec cat'; echo st'at'us $?")
 		x.await(t, "inside")
 		x.keys(t, "C-b", "d")
 		x.await(t, "[detached (from session 0)]", "status 0")

@@ -152,17 +152,27 @@ func TestWaitForTheNextServer(t *testing.T) {
 	}
 }
 
-// reservedPort is a port on which nothing listens, and that only a server which is
-// told to can take until the end of the test: a bound socket has it.
+// reservedPort is a port on which nothing listens, and that only a program which is
+// told to can take until the end of the test, with SO_REUSEADDR, as servers do.
 func reservedPort(t *testing.T) int {
+	t.Helper()
+	return boundPort(t, true)
+}
+
+// boundPort is a port that a bound socket has until the end of the test. It does not
+// listen, so that connecting is refused; shared says whether a listener that sets
+// SO_REUSEADDR can be bound there, too (man 7 socket).
+func boundPort(t *testing.T, shared bool) int {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		t.Fatal(err)
+	if shared {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)

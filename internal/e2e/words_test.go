@@ -54,7 +54,7 @@ func fullPipe(t testing.TB) *os.File {
 func TestNobodyReadsStderr(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	for _, c := range []struct {
+	for i, c := range []struct {
 		args   []string
 		status int
 		ends   bool // by itself, but for its words
@@ -67,9 +67,16 @@ func TestNobodyReadsStderr(t *testing.T) {
 		cmd := s.wsexec(append(append([]string{"run"}, c.args...), arg)...)
 		cmd.Stderr = fullPipe(t)
 		k := startClient(t, cmd)
-		awaitSleepers(t, 1, arg)
 		if c.ends {
+			eventually(t, patience, "the command has ended", func() error {
+				if log := s.log.String(); strings.Count(log, "reason=timeout") != i {
+					return errors.New(log)
+				}
+				return nil
+			})
 			s.awaitNoSession(t)
+		} else {
+			awaitSleepers(t, 1, arg)
 		}
 		k.signal(t, syscall.SIGTERM)
 		if r := k.wait(t, patience); r.status != c.status {
@@ -134,9 +141,16 @@ func TestLostBeforeOpened(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	r := s.relay(t, func(int) *fault { return &fault{dir: down, after: 1, upgraded: true, damage: reset} })
-	c := s.background(t, "--server", r.url, "--linger", "1300ms", "true")
-	if got := c.wait(t, patience); got.status != 125 || !strings.HasPrefix(got.stderr, "wsexec: connection lost, trying again until ") {
-		t.Errorf("got %v, want it to say that it tries again", got)
+	c := s.background(t, "--server", r.url, "--linger", "1h", "true")
+	eventually(t, patience, "it says that it tries again", func() error {
+		if got := c.stderr.String(); !strings.HasPrefix(got, "wsexec: connection lost, trying again until ") {
+			return fmt.Errorf("stderr is %q", got)
+		}
+		return nil
+	})
+	c.signal(t, syscall.SIGTERM)
+	if got := c.wait(t, patience); got.status != 125 {
+		t.Errorf("got %v, want status 125", got)
 	}
 }
 
@@ -349,7 +363,7 @@ func TestWordsAreHarmless(t *testing.T) {
 
 	// The name of a process that is left behind, on stderr and in the status file.
 	status := s.dir + "/status"
-	r = capture(t, s.bash(`cp "$(command -v sleep)" "$PWD/"$'x\e]0;X\xc2\x9b2J'; wsexec run --status-file status -w "$PWD" -v sh -c "./\"$(printf 'x\033]0;X\302\2332J')\" 1000 >/dev/null 2>&1 & sleep 0.2"`))
+	r = capture(t, s.bash(`cp "$(command -v sleep)" "$PWD/"$'x\e]0;X\xc2\x9b2J'; wsexec run --status-file status -w "$PWD" -v sh -c "./\"$(printf 'x\033]0;X\302\2332J')\" 1000 >/dev/null 2>&1 & until [ \"\$(readlink /proc/\$!/exe)\" != \"\$(readlink /proc/\$\$/exe)\" ]; do sleep 0.01; done"`))
 	b, err := os.ReadFile(status)
 	if r.status != 0 || err != nil || !strings.Contains(r.stderr, "left behind: x?]0;X?2J (pid ") || !strings.Contains(string(b), `"x\u001b]0;X\u009b2J"`) {
 		t.Errorf("%v, status file %s (%v); want the name of what was left behind without its controls", r, quote(string(b)), err)
@@ -362,7 +376,7 @@ func TestSlowStartIsNoLostConnection(t *testing.T) {
 	t.Parallel()
 	s := fakeClient(t)
 	f := startFake(t, func(c *fakeConn) { c.listen() })
-	r := capture(t, s.wsexec("run", "--server", f.url, "--linger", "1300ms", "true"))
+	r := capture(t, s.wsexec("run", "--server", f.url, "--linger", "4s", "true"))
 	if r.status != 125 || r.stdout != "" || !strings.HasPrefix(r.stderr, "wsexec: the server has not answered yet, asking again until ") ||
 		strings.Contains(r.stderr, "lost") || !strings.Contains(r.stderr, "not known whether the command ran") {
 		t.Errorf("got %v, want it to say that the server has not answered, and that it is not known whether the command ran", r)
@@ -475,7 +489,7 @@ func TestLostForGoodIsShort(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	r := s.relay(t, nil)
-	c := s.background(t, "-q", "--server", r.url, "--linger", "700ms", "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
+	c := s.background(t, "-q", "--server", r.url, "--linger", "3s", "sh", "-c", "echo ready; exec sleep "+uniqueSleep())
 	c.expect(t, "ready")
 	r.refuse()
 	r.harm(reset)
