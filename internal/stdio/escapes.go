@@ -77,8 +77,15 @@ func (e *escapes) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	// One byte more may come out than goes in: an escape character that was pending.
+	// So the input is read one byte behind the beginning of the memory in which the
+	// output is put: no byte is overwritten that was not looked at.
+	both := p
+	if len(p) < 2 {
+		both = make([]byte, 2)
+	}
+	both = both[:min(len(both), 1+maxTyped)]
 	for {
-		in := make([]byte, min(max(len(p)-1, 1), maxTyped))
+		in := both[1:]
 		began := time.Now()
 		n, err := e.ReadCloser.Read(in)
 		if e.on != nil && !e.on() {
@@ -87,7 +94,7 @@ func (e *escapes) Read(p []byte) (int, error) {
 		if time.Since(began) >= pastePause {
 			e.pasting = false
 		}
-		if out := e.filter(in[:n]); len(out) > 0 {
+		if out := e.filter(both[:0], in[:n]); len(out) > 0 {
 			k := copy(p, out)
 			e.overflow = out[k:]
 			return k, nil // the next Read meets an error again
@@ -98,7 +105,9 @@ func (e *escapes) Read(p []byte) (int, error) {
 	}
 }
 
-func (e *escapes) filter(in []byte) (out []byte) {
+// filter appends to out what goes to the command of what was typed. Of the bytes
+// behind out, in begins with the second one, or elsewhere.
+func (e *escapes) filter(out, in []byte) []byte {
 	for _, c := range in {
 		e.matchPaste(c)
 		if e.pending {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -45,21 +44,32 @@ func TestEscapes(t *testing.T) {
 		{"[200~\r~.", "[200~\r", "."},
 	} {
 		for _, step := range []int{1, 2, 100} {
-			t.Run(fmt.Sprintf("%q,step=%d", tt.in, step), func(t *testing.T) {
-				acts := ""
-				var in io.Reader = strings.NewReader(tt.in)
-				if step < 100 {
-					in = stepReader{in, step}
-				}
-				e := &escapes{ReadCloser: io.NopCloser(in), char: '~', atStart: true, do: func(a Escape) {
-					acts += string(".&?Z"[a])
-				}}
-				out, err := io.ReadAll(iotest.OneByteReader(e))
-				if err != nil || string(out) != tt.out || acts != tt.acts {
-					t.Errorf("out %q, acts %q, %v; want %q, %q", out, acts, err, tt.out, tt.acts)
-				}
-			})
+			for _, size := range []int{1, 2, 3, 512} { // of the memory that is given
+				t.Run(fmt.Sprintf("%q,step=%d,size=%d", tt.in, step, size), func(t *testing.T) {
+					acts := ""
+					var in io.Reader = strings.NewReader(tt.in)
+					if step < 100 {
+						in = stepReader{in, step}
+					}
+					e := &escapes{ReadCloser: io.NopCloser(in), char: '~', atStart: true, do: func(a Escape) {
+						acts += string(".&?Z"[a])
+					}}
+					out, err := io.ReadAll(stepReader{e, size})
+					if err != nil || string(out) != tt.out || acts != tt.acts {
+						t.Errorf("out %q, acts %q, %v; want %q, %q", out, acts, err, tt.out, tt.acts)
+					}
+				})
+			}
 		}
+	}
+}
+
+// Each key made 4 KiB of garbage, and a thousand a collection.
+func TestEscapesMakeNoGarbage(t *testing.T) {
+	e := WithEscapes(readFunc(func(p []byte) (int, error) { return copy(p, "x"), nil }), '~', nil, nil)
+	p := make([]byte, maxTyped)
+	if n := testing.AllocsPerRun(100, func() { e.Read(p) }); n > 0 {
+		t.Errorf("%v allocations for a key", n)
 	}
 }
 
