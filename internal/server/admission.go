@@ -159,7 +159,7 @@ func (s *Server) answer(k key, o *proto.Open, sum startSum, awaited bool) answer
 	if o.Start.Name != "" {
 		for other, x := range s.sessions {
 			if other.principal == k.principal && x.name == o.Start.Name && !x.hasEnded() {
-				return answer{err: fail(proto.CodeConflict, "the name is taken", fmt.Sprintf("session %s is called %s; attach comes back to it", other.id, o.Start.Name))}
+				return answer{err: fail(proto.CodeConflict, "the name is taken", fmt.Sprintf("session %s is called %s%s", other.id, o.Start.Name, x.whoHasIt()))}
 			}
 		}
 	}

@@ -196,3 +196,58 @@ func TestEvictedAndForgotten(t *testing.T) {
 		t.Errorf("the client of the forgotten one: %v", err)
 	}
 }
+
+// A client whose name was taken did not learn whether the session that has it is one of
+// a client that is there, or was killed, and until when.
+func TestNameIsTaken(t *testing.T) {
+	_, sock, _ := start(t, server.Config{})
+	named := func() *proto.Start {
+		st := command("sh", "-c", "trap '' TERM; read line")
+		st.Name = "build"
+		return st
+	}
+	refusal := func() string {
+		t.Helper()
+		_, err := newCmd(at(sock), named()).Run(context.Background())
+		var e *client.Error
+		if !errors.As(err, &e) || e.Code != proto.CodeConflict || e.Title != "the name is taken" {
+			t.Fatalf("%v, want that the name is taken", err)
+		}
+		return e.Detail
+	}
+	id, who := proto.NewID(), proto.NewID()
+	is := "session " + id + " is called build and "
+	c := dial(t, sock, id)
+	mustOpen(t, c, &proto.Open{Client: who, Try: 1, Start: named(), Have: outputs(0, 0)})
+	if got := refusal(); got != is+"has a client; attach takes it over" {
+		t.Errorf("attached: %s", got)
+	}
+	before := time.Now().Add(proto.DefaultLinger)
+	c.Close()
+	eventually(t, func() bool { return !info(t, sock, id).Attached })
+	got := refusal()
+	clock, found := strings.CutPrefix(got, is+"has lost its client; it ends at ")
+	clock, ok := strings.CutSuffix(clock, " if none comes back, and attach does")
+	// Of the day on which the test runs, or the next one.
+	until, err := time.ParseInLocation("2006-01-02 15:04:05 MST", before.Format("2006-01-02 ")+clock, time.Local)
+	if late := until.Sub(before); !found || !ok || err != nil || late < -time.Second && late > -23*time.Hour || late > wait {
+		t.Errorf("lost: %s (%v), want a time after %v", got, err, before)
+	}
+	c = dial(t, sock, id)
+	mustOpen(t, c, &proto.Open{Client: who, Try: 2, Have: outputs(0, 0)})
+	if err := c.WriteControl(&proto.Detach{}, wait); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return info(t, sock, id).Detached })
+	c.Close()
+	eventually(t, func() bool { return !info(t, sock, id).Attached })
+	if got := refusal(); got != is+"is detached; attach comes back to it" {
+		t.Errorf("detached: %s", got)
+	}
+	c = dial(t, sock, id)
+	mustOpen(t, c, &proto.Open{Client: proto.NewID(), Try: 1})
+	if err := c.WriteControl(&proto.Hangup{}, wait); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return info(t, sock, id).State == "ending" || info(t, sock, id).State == "ended" })
+}

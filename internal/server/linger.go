@@ -33,8 +33,9 @@ func (x *session) linger() {
 		d := x.lingerTime()
 		generation := x.seat.generation
 		x.timer = x.after("linger", d, func() { x.expire(generation) })
+		x.until = time.Now().Add(d)
 		if x.isLost() {
-			x.srv.ledger.lost(x, time.Now().Add(d))
+			x.srv.ledger.lost(x, x.until)
 		}
 	}
 	switch {

@@ -275,3 +275,22 @@ func (x *session) setDrop() {
 		s.SetDrop(drop, keep)
 	}
 }
+
+// whoHasIt goes on a sentence about the session with who has it, for another client of
+// its principal. The clock is that of the server, and named: the client's may be of
+// another zone.
+func (x *session) whoHasIt() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.state == starting:
+		return " and is being started"
+	case x.state > running || x.expired:
+		return " and is being ended"
+	case !x.seat.empty():
+		return " and has a client; attach takes it over"
+	case x.seat.detached:
+		return " and is detached; attach comes back to it"
+	}
+	return " and has lost its client; it ends at " + x.until.Format("15:04:05 MST") + " if none comes back, and attach does"
+}

@@ -41,6 +41,7 @@ type session struct {
 	exit    *proto.Exit // how the session ended, once it has
 	seat    seat
 	timer   *time.Timer // runs while the session lingers
+	until   time.Time   // when timer ends
 	expired bool        // it has lingered for its time since a client had it
 }
 
