@@ -25,7 +25,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A connection with many requests lets the others go first after each.
 	runtime.Gosched()
 	if no := s.check(r); no != nil {
-		s.refused.add(no.title, peerOf(r), true)
+		s.refused.add(no.title, peerOf(r), key{})
 		problem(w, no.status, no.title, no.detail)
 		return
 	}
@@ -69,13 +69,13 @@ func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.R
 				challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
 				title, detail = "the token is not the server's", "the server's is in the file that it named when it was started"
 			}
-			s.refused.add(title, peerOf(r), true)
+			s.refused.add(title, peerOf(r), key{})
 			w.Header().Set("WWW-Authenticate", challenge)
 			problem(w, http.StatusUnauthorized, title, detail)
 			return
 		}
 		if no := s.authenticated(r, p); no != "" {
-			s.refused.add("too many connections", peerOf(r), false, "principal", p.principal, "detail", no)
+			s.refused.add("too many connections", peerOf(r), key{principal: p.principal}, "detail", no)
 			w.Header().Set("Retry-After", retryAfter)
 			w.Header().Set("Connection", "close")
 			problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many connections", no)
@@ -141,14 +141,14 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k
 		if no.Title != titleFull {
 			code = proto.CodeShutdown
 		}
-		s.refused.add(no.Title, from, false, "session", k.id, "principal", k.principal, "code", code, "detail", no.Detail)
+		s.refused.add(no.Title, from, k, "code", code, "detail", no.Detail)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, no.Type, no.Status, no.Title, no.Detail)
 		return
 	}
 	a, reason := s.admit(p, from)
 	if reason != "" {
-		s.refused.add("no session can be served now", from, false, "session", k.id, "principal", k.principal, "detail", reason)
+		s.refused.add("no session can be served now", from, k, "detail", reason)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "no session can be served now", reason)
 		return
@@ -163,7 +163,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k
 	w.Header().Set(proto.InstanceHeader, s.instance)
 	c, err := link.Accept(w, r)
 	if err != nil {
-		s.refused.add("the upgrade failed", from, false, "session", k.id, "principal", k.principal, "detail", err)
+		s.refused.add("the upgrade failed", from, k, "detail", err)
 		return
 	}
 	// On a goroutine of its own, so that the handler's and its buffers end.

@@ -569,7 +569,7 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"Server.ledger":               "the ledger",
 		"Server.awaiting":             "each is a start of a connection in row unopened",
 		"Server.sessions":             "rows liveSessions and endedSessions have each of them",
-		"Server.refused.reasons":      "by reason, which are constants of this package; addresses are bounded by refusalsFrom",
+		"Server.refused.reasons":      "by reason, which are constants of this package; clients and addresses are bounded by refusalsFrom",
 		"Server.tcp":                  "a semaphore of maxTCP",
 		"Server.cfg.Hosts":            "the operator's",
 		"session.argv":                "clipped to maxListed, one for each session",

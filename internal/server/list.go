@@ -65,7 +65,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, p party, _ ke
 		}
 	}
 	if no := s.ledger.take(p, lists, 1); no != "" {
-		s.refused.add("too many lists", peerOf(r), false, "principal", p.principal, "detail", no)
+		s.refused.add("too many lists", peerOf(r), key{principal: p.principal}, "detail", no)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many lists", no)
 		return

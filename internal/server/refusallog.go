@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-// Refusals are logged by reason. The first ones in a second have a line each; the
-// others are counted, and have one line at the end of the second, with their number
-// and the address that most of them came from. So a flood of requests is no flood
-// of lines.
+// Refusals are logged by reason, in minutes: the first one begins a minute. The first
+// one of each client in it has a line. The others are counted, and have one line at
+// the end of the minute, with their number and the address that most of them came
+// from. The next minute begins then, in which the clients that went on have no line of
+// their own. So neither a flood of requests nor a client that tries again and again is
+// a flood of lines.
 type refusals struct {
 	log *slog.Logger
 
@@ -18,69 +20,121 @@ type refusals struct {
 	reasons map[string]*refused // by reason; this package has some ten
 }
 
-// A refused is what was refused for one reason in the current second.
+// A refused is what was refused for one reason in the current minute.
 type refused struct {
-	logged, counted int
-	from            map[string]int // of those counted, by address
+	clients map[refusedClient]bool // that need no line; true: was refused in this minute
+	logged  int                    // had a line in this minute
+	counted int
+	from    map[string]int // of those counted, by address
+	timer   *time.Timer    // runs until the minute is over
 }
 
+// A refusedClient is told from others by its address and its session. All of a
+// stranger's are one.
+type refusedClient struct{ host, session string }
+
 const (
-	// refusalsLogged bounds the refusals of a second that have a line each, of
-	// clients that have authenticated. Of strangers, one has.
+	refusalsMinute = time.Minute
+	// refusalsLogged bounds the refusals of a minute that have a line each.
 	refusalsLogged = 16
-	// refusalsFrom bounds the addresses that are counted apart in a second.
+	// refusalsFrom bounds the clients, and the addresses, that are told apart in a
+	// minute.
 	refusalsFrom = 64
 )
 
-// add logs or counts a refusal. attrs are for its line, if it has one.
-func (r *refusals) add(reason string, p peer, stranger bool, attrs ...any) {
-	most := refusalsLogged
-	if stranger {
-		most = 1
+// add logs or counts a refusal of a client with that key: without a principal that is a
+// stranger, and not every request has a session. attrs are for its line, if it has one.
+func (r *refusals) add(reason string, p peer, k key, attrs ...any) {
+	if !r.needsLine(reason, p.host(), k.id) {
+		return
 	}
+	all := append([]any{"reason", reason}, p.attrs()...)
+	if k.principal != "" {
+		if k.id != "" {
+			all = append(all, "session", k.id)
+		}
+		all = append(all, "principal", k.principal)
+	}
+	r.log.Warn("refused", slices.Concat(all, attrs)...)
+}
+
+// needsLine reports whether a refusal has a line of its own, and otherwise counts it.
+func (r *refusals) needsLine(reason, host, session string) bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	of := r.reasons[reason]
 	if of == nil {
 		if r.reasons == nil {
 			r.reasons = map[string]*refused{}
 		}
-		of = new(refused)
-		r.reasons[reason] = of
-		time.AfterFunc(time.Second, func() { r.second(reason) })
+		of = r.begin(reason, map[refusedClient]bool{})
 	}
-	log := of.logged < most
-	if log {
+	c := refusedClient{host, session}
+	_, known := of.clients[c]
+	if known || len(of.clients) < refusalsFrom {
+		of.clients[c] = true
+	}
+	if !known && of.clients[c] && of.logged < refusalsLogged {
 		of.logged++
-	} else {
-		of.counted++
-		if of.from == nil {
-			of.from = map[string]int{}
-		}
-		from := p.host()
-		if _, ok := of.from[from]; !ok && len(of.from) >= refusalsFrom {
-			from = "others"
-		}
-		of.from[from]++
+		return true
 	}
-	r.mu.Unlock()
-	if log {
-		r.log.Warn("refused", slices.Concat([]any{"reason", reason}, p.attrs(), attrs)...)
+	of.counted++
+	if of.from == nil {
+		of.from = map[string]int{}
 	}
+	if _, ok := of.from[host]; !ok && len(of.from) >= refusalsFrom {
+		host = "others"
+	}
+	of.from[host]++
+	return false
 }
 
-// second logs what was counted in a second, and begins another one if anything was.
-func (r *refusals) second(reason string) {
+// begin begins a minute. r.mu is held.
+func (r *refusals) begin(reason string, clients map[refusedClient]bool) *refused {
+	of := &refused{clients: clients}
+	of.timer = time.AfterFunc(refusalsMinute, func() { r.minute(reason, of) })
+	r.reasons[reason] = of
+	return of
+}
+
+// minute logs what was counted in a minute, and begins another one if anything was.
+func (r *refusals) minute(reason string, of *refused) {
 	r.mu.Lock()
-	of := r.reasons[reason]
-	if of.counted == 0 {
-		delete(r.reasons, reason)
+	if r.reasons[reason] != of { // it was summed up before
 		r.mu.Unlock()
 		return
 	}
-	// One line a second and reason: the summary is the line of the next second.
-	r.reasons[reason] = &refused{logged: refusalsLogged}
-	time.AfterFunc(time.Second, func() { r.second(reason) })
+	delete(r.reasons, reason)
+	if of.counted > 0 {
+		goOn := map[refusedClient]bool{}
+		for c, was := range of.clients {
+			if was {
+				goOn[c] = false
+			}
+		}
+		r.begin(reason, goOn)
+	}
 	r.mu.Unlock()
+	r.sumUp(reason, of)
+}
+
+// flush logs what was counted, and forgets all.
+func (r *refusals) flush() {
+	r.mu.Lock()
+	all := r.reasons
+	r.reasons = nil
+	r.mu.Unlock()
+	for reason, of := range all {
+		of.timer.Stop()
+		r.sumUp(reason, of)
+	}
+}
+
+// sumUp logs what was counted. of is no more in the table.
+func (r *refusals) sumUp(reason string, of *refused) {
+	if of.counted == 0 {
+		return
+	}
 	most := ""
 	for from, n := range of.from {
 		if most == "" || n > of.from[most] {

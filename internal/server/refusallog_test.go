@@ -15,8 +15,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// A flood of requests without a token was a flood of lines, 2 MB a second: now it is
-// one line a second for each reason, with the number.
+// A flood of requests without a token was a flood of lines, 2 MB a second. Then it was
+// a line a second, and a client with --wait had one for each of its tries.
 func TestRefusalsAreSummedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -26,21 +26,16 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 			defer mu.Unlock()
 			return b.Write(p)
 		}), nil))}
-		lines := func() []string {
+		want := func(what string, words ...string) {
+			t.Helper()
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
-			all := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
-			b.Reset()
-			return all
-		}
-		add := func(n int, reason string, stranger bool) {
-			for i := range n {
-				r.add(reason, peer{address: fmt.Sprintf("192.0.2.%d:%d", min(i/2, 200), i)}, stranger, "n", i)
+			lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+			if b.Len() == 0 {
+				lines = nil
 			}
-		}
-		want := func(what string, lines []string, words ...string) {
-			t.Helper()
+			b.Reset()
 			if len(lines) != len(words) {
 				t.Fatalf("%s: %d lines, want %d: %q", what, len(lines), len(words), lines)
 			}
@@ -52,28 +47,60 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 				}
 			}
 		}
-		add(1000, "no-token", true)
-		add(refusalsLogged, "full", false)
-		first := lines()
-		want("at once", first[:1], "level=WARN msg=refused reason=no-token peer=192.0.2.0:0 n=0")
-		if len(first) != 1+refusalsLogged {
-			t.Errorf("%d lines at once, want 1 of strangers and %d of others", len(first), refusalsLogged)
+		from := func(host int) peer { return peer{address: fmt.Sprintf("192.0.2.%d:80", host)} }
+
+		// A client that tries again and again.
+		waiting := key{owner, "waiting"}
+		for range 60 {
+			r.add("full", from(1), waiting, "n", 1)
+			time.Sleep(time.Second)
 		}
-		time.Sleep(time.Second)
-		want("after a second", lines(), "level=WARN reason=no-token count=999 addresses=65 most_from=others")
-		add(500, "no-token", true)
-		add(1, "full", false)
-		want("in the next second", lines(), "reason=full n=0")
-		time.Sleep(time.Second)
-		want("after the next second", lines(), "reason=no-token count=500 most_from=others")
-		time.Sleep(time.Second)
-		want("nothing", lines(), "")
+		want("in the first minute", "level=WARN msg=refused reason=full peer=192.0.2.1:80 session=waiting principal=owner n=1", `msg="more reason=full count=59 addresses=1 most_from=192.0.2.1 most=59`)
+		for range 60 {
+			r.add("full", from(1), waiting)
+			time.Sleep(time.Second)
+		}
+		want("in the next minute", "count=60")
+		r.add("full", from(1), waiting)
+		r.add("full", from(1), key{owner, "other"}, "n", 2)
+		r.add("none", from(1), waiting)
+		r.add("full", peer{}, waiting)
+		want("another client, and another reason", "reason=full session=other n=2", "reason=none session=waiting", "reason=full peer=unix session=waiting")
+		time.Sleep(time.Minute)
+		want("in its minute", "reason=full count=1")
+		time.Sleep(2 * time.Minute)
+		want("nothing")
+		r.mu.Lock()
 		if len(r.reasons) != 0 {
 			t.Errorf("%d reasons are kept", len(r.reasons))
 		}
-		add(1, "no-token", true)
-		want("later", lines(), "reason=no-token peer=192.0.2.0:0")
-		time.Sleep(2 * time.Second)
+		r.mu.Unlock()
+		r.add("full", from(1), waiting)
+		want("it is back", "reason=full session=waiting")
+		time.Sleep(time.Minute)
+
+		// A flood.
+		for i := range 1000 {
+			r.add("no-token", from(min(i/2, 200)), key{})
+		}
+		var first []string
+		for range refusalsLogged {
+			first = append(first, "reason=no-token peer=192.0.2.")
+		}
+		want("a flood", first...)
+		r.mu.Lock()
+		if of := r.reasons["no-token"]; len(of.clients) > refusalsFrom || len(of.from) > refusalsFrom+1 {
+			t.Errorf("%d clients and %d addresses are told apart", len(of.clients), len(of.from))
+		}
+		r.mu.Unlock()
+		time.Sleep(time.Minute)
+		want("after a minute", "reason=no-token count=984 addresses=65 most_from=others")
+		r.add("no-token", from(0), key{})
+		want("another one")
+		r.flush()
+		want("at the end", "reason=no-token count=1")
+		time.Sleep(time.Hour)
+		want("and then nothing")
 	})
 }
 

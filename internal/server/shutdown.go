@@ -74,6 +74,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	case <-time.After(killedWait):
 		s.cfg.Log.Error("connections do not end")
 	}
+	s.refused.flush()
 }
 
 // awaitLives waits until all sessions have ended, and once ctx is done for
