@@ -82,6 +82,38 @@ func (d *display) release() harmless {
 	return harmless(d.modes.Undo()) + d.lineStart()
 }
 
+// Pause gives a terminal to others, behind the lines that were said before: the modes
+// that the command has set are undone, until Resume or the next output. Of any other
+// Output it does nothing.
+func (o *Output) Pause() {
+	if o.display != nil {
+		enqueue(1, o.display.pause)
+	}
+}
+
+// pause returns what is to be written.
+func (d *display) pause() harmless {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	set := []byte(d.modes.Set())
+	text := harmless(d.modes.Undo()) + d.lineStart()
+	d.modes.Write(set)
+	d.prefix = set
+	return text
+}
+
+// Resume sets the modes again that Pause has undone. What finds no room now is written
+// later. It reports whether a program fills the screen, and so has to paint it again.
+func (o *Output) Resume() (fills bool) {
+	if o.display == nil {
+		return false
+	}
+	o.Write(nil)
+	o.display.mu.Lock()
+	defer o.display.mu.Unlock()
+	return o.display.fills()
+}
+
 // cancel ends a control sequence that the terminal has got the beginning of.
 const cancel harmless = "\x18"
 
