@@ -12,7 +12,8 @@ import (
 type display struct {
 	mu       sync.Mutex // held for a write of output, which does not wait
 	modes    screen.Modes
-	prefix   []byte // to be written before the next output
+	prefix   []byte // to be written before all else
+	again    []byte // what Pause has undone, to be written behind prefix and before the next output
 	released bool   // no output is written any more
 }
 
@@ -37,6 +38,9 @@ func (d *display) write(p []byte, w func([]byte) (int, error)) (int, error) {
 	defer d.mu.Unlock()
 	if d.released {
 		return 0, nil
+	}
+	if len(p) > 0 {
+		d.prefix, d.again = append(d.prefix, d.again...), nil
 	}
 	if len(d.prefix) > 0 {
 		n, err := w(d.prefix)
@@ -78,40 +82,40 @@ func (o *Output) Release() Line {
 func (d *display) release() harmless {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.released, d.prefix = true, nil
+	d.released, d.prefix, d.again = true, nil, nil
 	return harmless(d.modes.Undo()) + d.lineStart()
 }
 
-// Pause gives a terminal to others, behind the lines that were said before: the modes
-// that the command has set are undone, until Resume or the next output. Of any other
-// Output it does nothing.
+// Pause gives a terminal to others: the modes that the command has set are undone,
+// until Resume or the next output. Of any other Output it does nothing.
 func (o *Output) Pause() {
-	if o.display != nil {
-		enqueue(1, o.display.pause)
+	if d := o.display; d != nil {
+		d.pause()
+		o.Write(nil)
 	}
 }
 
-// pause returns what is to be written.
-func (d *display) pause() harmless {
+func (d *display) pause() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	set := []byte(d.modes.Set())
-	text := harmless(d.modes.Undo()) + d.lineStart()
-	d.modes.Write(set)
-	d.prefix = set
-	return text
+	d.again = []byte(d.modes.Set())
+	d.prefix = []byte(harmless(d.modes.Undo()) + d.lineStart())
+	d.modes.Write(d.again)
 }
 
 // Resume sets the modes again that Pause has undone. What finds no room now is written
 // later. It reports whether a program fills the screen, and so has to paint it again.
 func (o *Output) Resume() (fills bool) {
-	if o.display == nil {
+	d := o.display
+	if d == nil {
 		return false
 	}
+	d.mu.Lock()
+	d.prefix, d.again = append(d.prefix, d.again...), nil
+	fills = d.fills()
+	d.mu.Unlock()
 	o.Write(nil)
-	o.display.mu.Lock()
-	defer o.display.mu.Unlock()
-	return o.display.fills()
+	return fills
 }
 
 // cancel ends a control sequence that the terminal has got the beginning of.
@@ -122,7 +126,7 @@ const cancel harmless = "\x18"
 // held.
 func (d *display) interrupt() harmless {
 	partial := d.modes.Partial()
-	if len(partial) == 0 || len(d.prefix) > 0 {
+	if len(partial) == 0 || len(d.prefix) > 0 || len(d.again) > 0 {
 		return ""
 	}
 	d.prefix = partial
