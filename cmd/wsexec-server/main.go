@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"wsexec/internal/access"
 	"wsexec/internal/cleanup"
 	"wsexec/internal/cmdline"
 	"wsexec/internal/procgroup"
@@ -157,7 +158,7 @@ func serve(o *options) (err error) {
 		return err
 	}
 	defer ls.close()
-	cfg.Token = ls.token
+	cfg.Access = access.New(access.Config{OwnerToken: ls.token})
 	cfg.EvictLost = o.full == fullEvictLost
 	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, log.cleanup); err != nil {
 		return err

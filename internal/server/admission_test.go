@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"wsexec/internal/access"
 	"wsexec/internal/proto"
 )
 
@@ -46,7 +47,7 @@ func (a *admissionTest) start() *arrival {
 	linger := proto.MillisOf(lingers)
 	st := &proto.Start{Argv: [][]byte{[]byte("true")}, Linger: &linger}
 	go func() {
-		x, created, e := a.s.session(from, key{owner, proto.NewID()}, &proto.Open{Client: proto.NewID(), Start: st}, sumOf(st))
+		x, created, e := a.s.session(from, key{access.Owner, proto.NewID()}, &proto.Open{Client: proto.NewID(), Start: st}, sumOf(st))
 		done <- answer{session: x, created: created, err: e}
 	}()
 	synctest.Wait()

@@ -10,8 +10,7 @@ import (
 // session has yet.
 type arrival struct {
 	srv *Server
-	party
-	peer peer
+	caller
 
 	mu       sync.Mutex
 	conn     *link.Conn // nil before the upgrade
@@ -22,7 +21,7 @@ type arrival struct {
 
 // admit enters a connection that is about to be upgraded, or says why that cannot
 // be.
-func (s *Server) admit(p party, from peer) (*arrival, string) {
+func (s *Server) admit(c caller) (*arrival, string) {
 	s.mu.Lock()
 	if s.noUpgrades {
 		s.mu.Unlock()
@@ -30,7 +29,7 @@ func (s *Server) admit(p party, from peer) (*arrival, string) {
 	}
 	s.conns.Add(1)
 	s.mu.Unlock()
-	a := &arrival{srv: s, party: p, peer: from}
+	a := &arrival{srv: s, caller: c}
 	if no := a.enter(); no != "" {
 		s.conns.Done()
 		return nil, no

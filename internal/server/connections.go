@@ -8,7 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wsexec/internal/access"
 	"wsexec/internal/proto"
+	"wsexec/internal/trust"
 )
 
 // A connection is entered in the ledger from its first moment on:
@@ -23,12 +25,27 @@ import (
 //     was late.
 //   - Then no more: each session has one at most.
 
-// trustedKey marks requests that came over a Unix socket: only the server's own user
-// can open that.
-type trustedKey struct{}
-
 // connKey finds the connection of a request.
 type connKey struct{}
+
+// cameOverUnix reports whether a request came over a Unix socket, which no browser can
+// reach.
+func cameOverUnix(r *http.Request) bool {
+	c, ok := r.Context().Value(connKey{}).(net.Conn)
+	return ok && isUnix(c)
+}
+
+// socketUser is the principal of the program at the other end of a Unix socket.
+func (s *Server) socketUser(c net.Conn) (access.Principal, error) {
+	uid, _, err := trust.Credentials(c)
+	if err != nil {
+		uid = unknownUser
+	}
+	return s.cfg.Access.Socket(uid)
+}
+
+// unknownUser is the number of a user that the system does not tell.
+const unknownUser = -1
 
 // noteState is [http.Server.ConnState].
 func (s *Server) noteState(c net.Conn, state http.ConnState) {
@@ -36,7 +53,8 @@ func (s *Server) noteState(c net.Conn, state http.ConnState) {
 	case http.StateNew:
 		p, r := party{address: addressOf(c.RemoteAddr().String())}, strangers
 		if isUnix(c) {
-			p, r = party{principal: owner, way: overUnix}, connections
+			who, _ := s.socketUser(c)
+			p, r = party{principal: who.Name, way: overUnix}, connections
 		} else {
 			s.tcp <- struct{}{} // until there is room no other connection is accepted
 		}

@@ -305,7 +305,7 @@ func TestSessionInAnyOrder(t *testing.T) {
 }
 
 func inAnyOrder(t *testing.T, seed uint64) {
-	x := plainSession(t, Config{Token: "token", MaxLinger: time.Hour, MaxKeepalive: 10 * 365 * 24 * time.Hour})
+	x := plainSession(t, Config{Access: owners, MaxLinger: time.Hour, MaxKeepalive: 10 * 365 * 24 * time.Hour})
 	x.times.keepalive = 10 * 365 * 24 * time.Hour
 	e := &eventsTest{T: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), x: x, pipes: &pipes{make(chan net.Conn), make(chan struct{})}}
 	x.follow(starting, running)

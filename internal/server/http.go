@@ -1,24 +1,28 @@
 package server
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"strconv"
 	"strings"
 
+	"wsexec/internal/access"
 	"wsexec/internal/link"
 	"wsexec/internal/proto"
 )
 
-// owner is the principal of the token and of the Unix socket. Both are for the
-// server's own user.
-const owner = "owner"
+// A caller is the client of a request that was let in.
+type caller struct {
+	party
+	who  access.Principal // whose Name the party has
+	from peer
+}
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -47,7 +51,7 @@ func (s *Server) newRoutes() *http.ServeMux {
 	mux.HandleFunc("/v1/sessions", s.admitted(http.MethodGet, s.serveList))
 	mux.HandleFunc("/v1/sessions/{id}", s.admitted(http.MethodGet, s.serveSession))
 	mux.HandleFunc("/v1/sessions/{id}/signal", s.admitted(http.MethodPost, s.serveSignal))
-	mux.HandleFunc("/v1/sessions/{id}/{rest...}", s.admitted("", func(w http.ResponseWriter, _ *http.Request, _ party, _ key) {
+	mux.HandleFunc("/v1/sessions/{id}/{rest...}", s.admitted("", func(w http.ResponseWriter, _ *http.Request, _ caller, _ key) {
 		problem(w, http.StatusNotFound, "no such resource", "a session has signal")
 	}))
 	return mux
@@ -55,61 +59,68 @@ func (s *Server) newRoutes() *http.ServeMux {
 
 // admitted is the handler of a resource that has one method ("": any) and is for
 // clients that have authenticated.
-func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.Request, party, key)) http.HandlerFunc {
+func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.Request, caller, key)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		id := strings.Clone(r.PathValue("id")) // a part of the request line would keep it whole
 		if id != "" && !proto.ValidID(id) {
 			problem(w, http.StatusBadRequest, "bad session id", "an id is 26 characters of a-z2-7")
 			return
 		}
-		p, sent := s.authenticate(r)
-		if p.principal == "" {
-			challenge, title, detail := `Bearer realm="wsexec"`, "no token was sent", "this listener wants the header Authorization: Bearer TOKEN"
-			if sent {
-				challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
-				title, detail = "the token is not the server's", "the server's is in the file that it named when it was started"
-			}
-			s.refused.add(title, peerOf(r), key{})
-			w.Header().Set("WWW-Authenticate", challenge)
-			problem(w, http.StatusUnauthorized, title, detail)
+		c := caller{from: peerOf(r)}
+		var err error
+		if c.who, c.way, err = s.authenticate(r); err != nil {
+			s.challenge(w, c.from, err)
 			return
 		}
-		if no := s.authenticated(r, p); no != "" {
-			s.refused.add("too many connections", peerOf(r), key{principal: p.principal}, "detail", no)
+		c.principal = c.who.Name
+		if no := s.authenticated(r, c.party); no != "" {
+			s.refused.add("too many connections", c.from, key{principal: c.principal}, "detail", no)
 			w.Header().Set("Retry-After", retryAfter)
 			w.Header().Set("Connection", "close")
 			problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many connections", no)
 			return
 		}
 		if log := s.cfg.Log; log.Enabled(r.Context(), slog.LevelDebug) {
-			log.Debug("request", append(peerOf(r).attrs(), "principal", p.principal, "method", r.Method, "path", short(r.URL.Path))...)
+			log.Debug("request", append(c.from.attrs(), "principal", c.principal, "method", r.Method, "path", short(r.URL.Path))...)
 		}
 		if method == "" || allow(w, r, method) {
-			serve(w, r, p, key{p.principal, id})
+			serve(w, r, c, key{c.principal, id})
 		}
 	}
 }
 
-// authenticate returns the party that sends a request, without a principal if that
-// is a stranger, and whether a token was sent.
-func (s *Server) authenticate(r *http.Request) (p party, sent bool) {
-	if r.Context().Value(trustedKey{}) != nil {
-		return party{principal: owner, way: overUnix}, false
+// errNoCredential: a request shows nothing by which its sender could be known.
+var errNoCredential = errors.New("no token was sent")
+
+// authenticate returns who sends a request, or why that is nobody, and the way by
+// which it came.
+func (s *Server) authenticate(r *http.Request) (access.Principal, way, error) {
+	if cameOverUnix(r) {
+		who, err := s.socketUser(r.Context().Value(connKey{}).(net.Conn))
+		return who, overUnix, err
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return party{}, false
+		return access.Principal{}, overTCP, errNoCredential
 	}
-	// Of the hashes, so that the time says nothing about the length either.
-	sum := sha256.Sum256([]byte(token))
-	if s.cfg.Token == "" || subtle.ConstantTimeCompare(sum[:], s.token[:]) != 1 {
-		return party{}, true
-	}
-	return party{principal: owner}, true
+	who, err := s.cfg.Access.Token(token)
+	return who, overTCP, err
 }
 
-func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k key) {
+// challenge refuses a request whose sender is nobody.
+func (s *Server) challenge(w http.ResponseWriter, from peer, err error) {
+	challenge, detail := `Bearer realm="wsexec"`, "this listener wants the header Authorization: Bearer TOKEN"
+	if err != errNoCredential {
+		challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
+		detail = "the server's is in the file that it named when it was started"
+	}
+	s.refused.add(err.Error(), from, key{})
+	w.Header().Set("WWW-Authenticate", challenge)
+	problem(w, http.StatusUnauthorized, err.Error(), detail)
+}
+
+func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, k key) {
 	if !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
 		// A request with Sec-WebSocket-Key and without Upgrade came through a proxy
 		// that does not pass upgrades on.
@@ -135,20 +146,19 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k
 		problem(w, http.StatusBadRequest, "bad Sec-WebSocket-Key", "it is 16 bytes in base64")
 		return
 	}
-	from := peerOf(r)
 	if no := s.full(k); no != nil {
 		code := proto.CodeLimit
 		if no.Title != titleFull {
 			code = proto.CodeShutdown
 		}
-		s.refused.add(no.Title, from, k, "code", code, "detail", no.Detail)
+		s.refused.add(no.Title, c.from, k, "code", code, "detail", no.Detail)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, no.Type, no.Status, no.Title, no.Detail)
 		return
 	}
-	a, reason := s.admit(p, from)
+	a, reason := s.admit(c)
 	if reason != "" {
-		s.refused.add("no session can be served now", from, k, "detail", reason)
+		s.refused.add("no session can be served now", c.from, k, "detail", reason)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "no session can be served now", reason)
 		return
@@ -161,17 +171,17 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, p party, k
 		}
 	}()
 	w.Header().Set(proto.InstanceHeader, s.instance)
-	c, err := link.Accept(w, r)
+	conn, err := link.Accept(w, r)
 	if err != nil {
-		s.refused.add("the upgrade failed", from, k, "detail", err)
+		s.refused.add("the upgrade failed", c.from, k, "detail", err)
 		return
 	}
 	// On a goroutine of its own, so that the handler's and its buffers end.
 	served = true
-	go s.serve(c, k, a)
+	go s.serve(conn, k, a)
 }
 
-func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, _ party, k key) {
+func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, _ caller, k key) {
 	var body struct {
 		Signal int `json:"signal"`
 	}

@@ -47,7 +47,7 @@ func (s *Server) page(principal string, after uint64, limit int) (xs []*session,
 
 // serveList writes a page of the list of sessions, one session after the other, so
 // that the memory that a slow reader holds is that of one session.
-func (s *Server) serveList(w http.ResponseWriter, r *http.Request, p party, _ key) {
+func (s *Server) serveList(w http.ResponseWriter, r *http.Request, c caller, _ key) {
 	q := r.URL.Query()
 	limit, after := maxPage, uint64(0)
 	if v, ok := q["limit"]; ok {
@@ -64,14 +64,14 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, p party, _ ke
 			return
 		}
 	}
-	if no := s.ledger.take(p, lists, 1); no != "" {
-		s.refused.add("too many lists", peerOf(r), key{principal: p.principal}, "detail", no)
+	if no := s.ledger.take(c.party, lists, 1); no != "" {
+		s.refused.add("too many lists", c.from, key{principal: c.principal}, "detail", no)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many lists", no)
 		return
 	}
-	defer s.ledger.give(p, lists, 1)
-	xs, more := s.page(p.principal, after, limit)
+	defer s.ledger.give(c.party, lists, 1)
+	xs, more := s.page(c.principal, after, limit)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	io.WriteString(w, `{"sessions":[`)

@@ -29,7 +29,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	room := s.openRoom(a)
 	defer room.leave()
 	refuse := func(e *proto.Error) {
-		s.refused.add(e.Title, a.peer, k, "code", e.Code, "detail", e.Detail)
+		s.refused.add(e.Title, a.from, k, "code", e.Code, "detail", e.Detail)
 		room.leave()
 		c.Fail(e)
 	}
@@ -48,7 +48,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	}
 	if created {
 		a.leave() // it counts as the session from now on
-		x.launch(o.Start, a.peer)
+		x.launch(o.Start, a.from)
 	}
 	if o.Start != nil {
 		o.Start = new(proto.Start) // that there was one still counts; a large one would be kept
@@ -89,7 +89,7 @@ func (s *Server) readOpen(c *link.Conn, k key, a *arrival, room *openRoom) (*pro
 		if a.isDropped() {
 			err = errors.New("it was the oldest that waited for its open; the server's --max-connections raises the bound")
 		}
-		s.refused.add("no open", a.peer, k, "detail", err)
+		s.refused.add("no open", a.from, k, "detail", err)
 		c.Close()
 		return nil, nil
 	}

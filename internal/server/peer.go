@@ -18,7 +18,7 @@ type peer struct {
 
 // peerOf is the peer that sends a request.
 func peerOf(r *http.Request) peer {
-	p := peer{uid: -1, pid: -1}
+	p := peer{uid: unknownUser, pid: -1}
 	if _, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		p.address = r.RemoteAddr
 	} else if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"wsexec/internal/access"
 )
 
 type writerFunc func([]byte) (int, error)
@@ -50,7 +52,7 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 		from := func(host int) peer { return peer{address: fmt.Sprintf("192.0.2.%d:80", host)} }
 
 		// A client that tries again and again.
-		waiting := key{owner, "waiting"}
+		waiting := key{access.Owner, "waiting"}
 		for range 60 {
 			r.add("full", from(1), waiting, "n", 1)
 			time.Sleep(time.Second)
@@ -62,7 +64,7 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 		}
 		want("in the next minute", "count=60")
 		r.add("full", from(1), waiting)
-		r.add("full", from(1), key{owner, "other"}, "n", 2)
+		r.add("full", from(1), key{access.Owner, "other"}, "n", 2)
 		r.add("none", from(1), waiting)
 		r.add("full", peer{}, waiting)
 		want("another client, and another reason", "reason=full session=other n=2", "reason=none session=waiting", "reason=full peer=unix session=waiting")

@@ -34,8 +34,7 @@ func (s *Server) check(r *http.Request) *refusal {
 			return &refusal{http.StatusBadRequest, "a header came twice", textproto.CanonicalMIMEHeaderKey(name) + " may come once"}
 		}
 	}
-	local := r.Context().Value(trustedKey{}) != nil // a browser cannot reach a Unix socket
-	if !local && !s.isNamed(r) {
+	if !cameOverUnix(r) && !s.isNamed(r) {
 		return &refusal{
 			http.StatusMisdirectedRequest, "the server does not go by that name",
 			fmt.Sprintf("%s is neither its address nor a --host of wsexec-server", strconv.QuoteToASCII(hostOf(r.Host))),

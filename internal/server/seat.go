@@ -124,7 +124,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, a *arrival) 
 	c.wait()
 	opened, e := x.occupy(c, l, o, a.way)
 	if e == nil {
-		x.logAttached(c, a.peer)
+		x.logAttached(c, a.from)
 		x.job.Continue() // a client that connects is not stopped
 	}
 	return opened, e

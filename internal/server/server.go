@@ -26,7 +26,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"log"
 	"log/slog"
@@ -35,6 +34,7 @@ import (
 	"sync"
 	"time"
 
+	"wsexec/internal/access"
 	"wsexec/internal/cleanup"
 	"wsexec/internal/proto"
 )
@@ -42,8 +42,8 @@ import (
 // Config is what the operator sets. The zero value of a field stands for the
 // default that its comment gives.
 type Config struct {
-	// Token is what a client has to send over TCP. Empty: no client is let in.
-	Token string
+	// Access says who a client is. Nil: over TCP no client is let in.
+	Access *access.Authenticator
 	// Hosts are the names by which clients call the server over TCP, besides those
 	// of loopback and the addresses that it listens on.
 	Hosts []string
@@ -132,7 +132,6 @@ const (
 // A Server runs sessions.
 type Server struct {
 	cfg      Config
-	token    [sha256.Size]byte
 	instance string
 	http     *http.Server
 	routes   *http.ServeMux
@@ -175,6 +174,9 @@ func New(cfg Config) *Server {
 	cfg.MaxDrain = cmp.Or(cfg.MaxDrain, DefaultMaxDrain)
 	cfg.History = cmp.Or(cfg.History, DefaultHistory)
 	cfg.Window = cmp.Or(cfg.Window, DefaultWindow)
+	if cfg.Access == nil {
+		cfg.Access = access.New(access.Config{})
+	}
 	if cfg.Cleaner == nil {
 		cfg.Cleaner = new(cleanup.Cleaner)
 	}
@@ -189,7 +191,6 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg:      cfg,
-		token:    sha256.Sum256([]byte(cfg.Token)),
 		instance: proto.NewID(),
 		ledger:   newLedger(cfg.bounds(), cfg.MaxLinger),
 		refused:  refusals{log: cfg.Refusals},
@@ -210,17 +211,14 @@ func New(cfg Config) *Server {
 		ConnState:         s.noteState,
 		ErrorLog:          log.New(httpLog{cfg.Refusals}, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if isUnix(c) {
-				ctx = context.WithValue(ctx, trustedKey{}, true)
-			}
 			return context.WithValue(ctx, connKey{}, c)
 		},
 	}
 	return s
 }
 
-// Serve answers on a listener until Shutdown. A client that can open a Unix
-// socket is let in; over TCP it has to send the token.
+// Serve answers on a listener until Shutdown. Who a client is, and whether it is let
+// in, [Config.Access] says.
 func (s *Server) Serve(ln net.Listener) error {
 	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err

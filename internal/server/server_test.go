@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"wsexec/internal/access"
 	"wsexec/internal/client"
 	"wsexec/internal/leak"
 	"wsexec/internal/peer"
@@ -39,7 +40,7 @@ func start(t testing.TB, cfg server.Config) (srv *server.Server, sock, addr stri
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	sock = filepath.Join(dir, "s")
-	cfg.Token = token
+	cfg.Access = access.New(access.Config{OwnerToken: token})
 	srv = server.New(cfg)
 	for _, l := range [][2]string{{"unix", sock}, {"tcp", "127.0.0.1:0"}} {
 		ln, err := net.Listen(l[0], l[1])

@@ -194,7 +194,7 @@ func (x *session) relay(c *link.Conn, l *link.Link, err error, a *arrival) {
 		} else {
 			c.Close()
 		}
-		x.depart(err, a.peer)
+		x.depart(err, a.from)
 	})
 	if !ok {
 		l.Close(errInternal)

@@ -26,7 +26,7 @@ func TestSessionLog(t *testing.T) {
 			defer mu.Unlock()
 			return b.Write(p)
 		}), nil))
-		x := plainSession(t, Config{Token: "token", MaxKeepalive: time.Hour, Log: log})
+		x := plainSession(t, Config{Access: owners, MaxKeepalive: time.Hour, Log: log})
 		x.times.keepalive = time.Hour
 		e := &eventsTest{T: t, rnd: rand.New(rand.NewPCG(0, 0)), x: x, pipes: &pipes{make(chan net.Conn), make(chan struct{})}}
 		x.follow(starting, running)

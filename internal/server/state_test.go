@@ -6,8 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"wsexec/internal/access"
 	"wsexec/internal/proto"
 )
+
+// owners lets in the owner alone, by the token that the clients of the tests in memory
+// send.
+var owners = access.New(access.Config{OwnerToken: "token"})
 
 // plainSession is a session of a new server whose command is never started.
 func plainSession(t testing.TB, cfg Config) *session {
@@ -17,7 +22,7 @@ func plainSession(t testing.TB, cfg Config) *session {
 	if e := st.Check(); e != nil {
 		t.Fatal(e)
 	}
-	x, created, e := s.session(new(arrival), key{owner, proto.NewID()}, &proto.Open{Client: proto.NewID(), Start: st}, sumOf(st))
+	x, created, e := s.session(new(arrival), key{access.Owner, proto.NewID()}, &proto.Open{Client: proto.NewID(), Start: st}, sumOf(st))
 	if e != nil || !created {
 		t.Fatal(e)
 	}

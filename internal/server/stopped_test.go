@@ -27,7 +27,7 @@ func inStopped(t *testing.T, f func(*stoppedTest)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		const keepalive, linger, most = 15 * time.Second, 5 * time.Minute, time.Hour
-		x := plainSession(t, Config{Token: "token", MaxLinger: most, MaxKeepalive: keepalive})
+		x := plainSession(t, Config{Access: owners, MaxLinger: most, MaxKeepalive: keepalive})
 		x.times.keepalive, x.times.linger = keepalive, linger
 		s := &stoppedTest{T: t, x: x, pipes: &pipes{make(chan net.Conn), make(chan struct{})}, linger: linger, most: most, past: most}
 		x.follow(starting, running)
