@@ -247,23 +247,12 @@ func (s *session) Suspend(ctx context.Context) {
 	answer, cancel := context.WithTimeout(ctx, suspendTimeout)
 	defer cancel()
 	if end := s.cmd.Suspend(answer); ctx.Err() == nil {
-		s.stdout.Pause()
 		s.say(suspended(end, s.where.isSocket())).WaitFor(suspendTimeout)
 	}
 }
 
 // Continue implements [stdio.Session].
-func (s *session) Continue() { s.goOn() }
-
-// goOn continues the command if it was stopped with this program, and reports
-// whether it was.
-func (s *session) goOn() (was bool) {
-	fills := s.stdout.Resume()
-	if was = s.cmd.Continue(); was && fills {
-		s.repaint() // not every program that fills the screen does that upon CONT
-	}
-	return was
-}
+func (s *session) Continue() { s.cmd.Continue() }
 
 // Signal implements [stdio.Session].
 func (s *session) Signal(sig syscall.Signal) {
@@ -274,7 +263,7 @@ func (s *session) Signal(sig syscall.Signal) {
 			return
 		}
 	}
-	if proto.SignalName(proto.LinuxSignal(sig)) == "CONT" && s.goOn() {
+	if proto.SignalName(proto.LinuxSignal(sig)) == "CONT" && s.cmd.Continue() {
 		return // the server sends it
 	}
 	s.quit = s.quit || sig == syscall.SIGQUIT

@@ -12,8 +12,7 @@ import (
 type display struct {
 	mu       sync.Mutex // held for a write of output, which does not wait
 	modes    screen.Modes
-	prefix   []byte // to be written before all else
-	again    []byte // what Pause has undone, to be written behind prefix and before the next output
+	prefix   []byte // to be written before the next output
 	released bool   // no output is written any more
 }
 
@@ -38,9 +37,6 @@ func (d *display) write(p []byte, w func([]byte) (int, error)) (int, error) {
 	defer d.mu.Unlock()
 	if d.released {
 		return 0, nil
-	}
-	if len(p) > 0 {
-		d.prefix, d.again = append(d.prefix, d.again...), nil
 	}
 	if len(d.prefix) > 0 {
 		n, err := w(d.prefix)
@@ -82,40 +78,8 @@ func (o *Output) Release() Line {
 func (d *display) release() harmless {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.released, d.prefix, d.again = true, nil, nil
+	d.released, d.prefix = true, nil
 	return harmless(d.modes.Undo()) + d.lineStart()
-}
-
-// Pause gives a terminal to others: the modes that the command has set are undone,
-// until Resume or the next output. Of any other Output it does nothing.
-func (o *Output) Pause() {
-	if d := o.display; d != nil {
-		d.pause()
-		o.Write(nil)
-	}
-}
-
-func (d *display) pause() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.again = []byte(d.modes.Set())
-	d.prefix = []byte(harmless(d.modes.Undo()) + d.lineStart())
-	d.modes.Write(d.again)
-}
-
-// Resume sets the modes again that Pause has undone. What finds no room now is written
-// later. It reports whether a program fills the screen, and so has to paint it again.
-func (o *Output) Resume() (fills bool) {
-	d := o.display
-	if d == nil {
-		return false
-	}
-	d.mu.Lock()
-	d.prefix, d.again = append(d.prefix, d.again...), nil
-	fills = d.fills()
-	d.mu.Unlock()
-	o.Write(nil)
-	return fills
 }
 
 // cancel ends a control sequence that the terminal has got the beginning of.
@@ -126,7 +90,7 @@ const cancel harmless = "\x18"
 // held.
 func (d *display) interrupt() harmless {
 	partial := d.modes.Partial()
-	if len(partial) == 0 || len(d.prefix) > 0 || len(d.again) > 0 {
+	if len(partial) == 0 || len(d.prefix) > 0 {
 		return ""
 	}
 	d.prefix = partial

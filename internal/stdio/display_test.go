@@ -138,26 +138,3 @@ func TestDisplayFails(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 }
-
-// A shell that gets the terminal while wsexec is stopped had the program's modes, and
-// fg brought none back that it had undone.
-func TestPause(t *testing.T) {
-	d, w := new(display), &wire{room: 100}
-	d.write([]byte("\x1b[?1049h\x1b[?25l\x1b[?20"), w.write) // in the middle of ?2004h
-	w.expect(t, "before the stop", "\x1b[?1049h\x1b[?25l\x1b[?20")
-	d.pause()
-	d.write(nil, w.write)
-	w.expect(t, "at the stop", "\x18\x1b[?1049l\x1b[?25h")
-	if got := d.interrupt(); got != "" {
-		t.Errorf("a line of this program's own has %q before it", got)
-	}
-	d.write([]byte("04h"), w.write)
-	w.expect(t, "with more output", "\x1b[?1049h\x1b[?25l\x1b[?2004h")
-	d.pause()
-	w.room = 8
-	d.write([]byte("more"), w.write)
-	w.expect(t, "without room at the second stop", "\x1b[?1049l")
-	w.room = 100
-	d.write([]byte("more"), w.write)
-	w.expect(t, "with room again", "\x1b[?25h\x1b[?2004l\x1b[?1049h\x1b[?25l\x1b[?2004hmore")
-}
