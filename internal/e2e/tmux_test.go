@@ -364,9 +364,6 @@ func TestTmuxEscapeSuspends(t *testing.T) {
 	for range 2 {
 		x.keys(t, "Enter", "~", "C-z") // the terminal has answered questions of vim, as if typed
 		x.await(t, "Stopped", "job>")
-		if text := x.text(t); painted(text) {
-			t.Errorf("the shell has vim's screen:\n%s", text)
-		}
 		x.typeLine(t, "clear; echo he$((1))re")
 		x.await(t, "he1re")
 		x.typeLine(t, "fg")
