@@ -82,7 +82,7 @@ func outcomeOf(r *client.Result, err error, c circumstances) outcome {
 	case errors.As(err, &connect) && connect.IsFull():
 		return failed(fromServerEnd, connectFailure(connect, c.own))
 	case errors.As(err, &connect):
-		return failed(fromTransport, connectFailure(connect, c.own))
+		return failed(fromTransport, ofSession(connectFailure(connect, c.own), r, err, c))
 	case errors.Is(err, client.ErrGivenUp):
 		return failed(fromCancel, givenUp(r, err, c.comeBack))
 	case err != nil:

@@ -261,7 +261,7 @@ func TestConnectFailure(t *testing.T) {
 		{"no name", client.ConnectError{URL: "wss://h", Err: get(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "h"}})}, "0 cannot reach the server at wss://h: dial tcp: lookup h: no such host | check the host name in --server or WSEXEC_SERVER"},
 		{"no answer", client.ConnectError{URL: "wss://h", Err: get(context.DeadlineExceeded)}, "0 cannot reach the server at wss://h: context deadline exceeded | check the address in --server or WSEXEC_SERVER"},
 		{"closed", client.ConnectError{URL: "ws://h", Err: get(io.EOF)}, "0 cannot reach the server at ws://h: the connection was closed without an answer | check the address in --server or WSEXEC_SERVER"},
-		{"no TLS", client.ConnectError{URL: "wss://h", Err: get(http.ErrSchemeMismatch)}, "0 cannot reach the server at wss://h: what answers there does not speak TLS | is it --server ws://h?"},
+		{"no TLS", client.ConnectError{URL: "wss://h", Err: get(&client.TLSError{Err: tls.RecordHeaderError{}})}, "0 cannot reach the server at wss://h: what answers there does not speak TLS | is it --server ws://h?"},
 		{"TLS", client.ConnectError{URL: "ws://h", Err: get(&client.NotHTTPError{Err: fmt.Errorf("broken: %w", malformed)})}, "0 cannot reach the server at ws://h: what answers there speaks TLS | is it --server wss://h?"},
 		{"TLS of Go", client.ConnectError{URL: "ws://h", Status: 400, Err: errors.New("x")}, "0 cannot reach the server at ws://h: what answers there may speak TLS: HTTP status 400 | is it --server wss://h?"},
 		{"redirected", client.ConnectError{URL: "ws://h", Status: 301, Location: "https://h/", Err: errors.New("x")}, "0 ws://h redirects to https://h/ (HTTP status 301) | is it --server wss://h?"},
@@ -290,10 +290,10 @@ func TestConnectFailure(t *testing.T) {
 		{"a proxy that is away", client.ConnectError{URL: "wss://h:1", Err: &client.ProxyError{Proxy: "http://p", Err: refusedOp}}, "0 cannot reach the server at wss://h:1: the proxy http://p: dial tcp: connect: connection refused | check the proxy in HTTPS_PROXY, or go around the proxy of HTTPS_PROXY: NO_PROXY=h"},
 		{"a proxy that closes", client.ConnectError{URL: "ws://h:1", Err: &client.ProxyError{Proxy: "http://p", Err: io.EOF}}, "0 cannot reach the server at ws://h:1: the proxy http://p closed the connection without an answer | check the proxy in HTTP_PROXY, or go around the proxy of HTTP_PROXY: NO_PROXY=h"},
 		{"a proxy that cannot reach it", client.ConnectError{URL: "ws://h:1", Err: &client.ProxyError{Proxy: "http://p", Status: 502}}, "0 cannot reach the server at ws://h:1: the proxy http://p refused: HTTP status 502 Bad Gateway | does wsexec-server run there? or go around the proxy of HTTP_PROXY: NO_PROXY=h"},
-		{"a private authority", client.ConnectError{URL: "wss://h", Err: get(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{Cert: &x509.Certificate{RawIssuer: []byte("a"), RawSubject: []byte("b")}}})}, "0 cannot reach the server at wss://h: its certificate is signed by an authority that is unknown here | " + privateCA},
-		{"self-signed", client.ConnectError{URL: "wss://h", Err: get(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{Cert: &x509.Certificate{RawIssuer: []byte("a"), RawSubject: []byte("a")}}})}, "0 cannot reach the server at wss://h: its certificate is signed by itself, not by an authority that is known here | " + privateCA},
-		{"another host's", client.ConnectError{URL: "wss://h:1", Err: get(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"a.example", "b.example"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1), net.IPv6loopback}}, Host: "h"})}, "0 cannot reach the server at wss://h:1: its certificate is for a.example, b.example, 10.0.0.1, 1 more, not for h | name the server in --server as its certificate does"},
-		{"no host's", client.ConnectError{URL: "wss://h:1", Err: get(x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"})}, "0 cannot reach the server at wss://h:1: its certificate is for no host, not for h | name the server in --server as its certificate does"},
+		{"a private authority", client.ConnectError{URL: "wss://h", Err: unbelieved(x509.UnknownAuthorityError{}, &x509.Certificate{RawIssuer: []byte("a"), RawSubject: []byte("b")})}, "0 cannot reach the server at wss://h: its certificate is signed by an authority that is unknown here | " + privateCA(new(x509.Certificate))},
+		{"self-signed", client.ConnectError{URL: "wss://h", Err: unbelieved(x509.UnknownAuthorityError{}, &x509.Certificate{RawIssuer: []byte("a"), RawSubject: []byte("a")})}, "0 cannot reach the server at wss://h: its certificate is signed by itself, not by an authority that is known here | " + privateCA(new(x509.Certificate))},
+		{"another host's", client.ConnectError{URL: "wss://h:1", Err: unbelieved(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"a.example", "b.example"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1), net.IPv6loopback}}, Host: "h"}, new(x509.Certificate))}, "0 cannot reach the server at wss://h:1: its certificate is for a.example, b.example, 10.0.0.1, 1 more, not for h | name the server in --server as its certificate does"},
+		{"no host's", client.ConnectError{URL: "wss://h:1", Err: unbelieved(x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}, new(x509.Certificate))}, "0 cannot reach the server at wss://h:1: its certificate is for no host, not for h | name the server in --server as its certificate does"},
 		{"a proxy in front", client.ConnectError{URL: "ws://h", Status: 502, Err: errors.New("x")}, "0 cannot reach the server at ws://h: a proxy answered 502 Bad Gateway | does wsexec-server run behind it?"},
 		{"another name", client.ConnectError{URL: "ws://h:1", Status: 421, Problem: &client.Problem{Title: "t", Detail: "d"}, Err: errors.New("x")}, "0 the server refused (421): t: d | on the server: wsexec-server --host h"},
 		{"anything", client.ConnectError{URL: "ws://h", Status: 418, Err: errors.New("x")}, "0 cannot reach the server at ws://h: what answers there is not wsexec-server (HTTP status 418 I'm a teapot) | check the address in --server or WSEXEC_SERVER"},
@@ -305,12 +305,17 @@ func TestConnectFailure(t *testing.T) {
 	}
 }
 
+// unbelieved is that a server's certificate is not believed.
+func unbelieved(err error, c *x509.Certificate) error {
+	return &client.TLSError{Err: &tls.CertificateVerificationError{UnverifiedCertificates: []*x509.Certificate{c}, Err: err}}
+}
+
 // A certificate at a wrong time is said with the time here: the clock may be wrong.
 func TestExpiredCertificate(t *testing.T) {
 	at := func(from, to time.Duration) string {
 		now := time.Now()
 		cert := &x509.Certificate{NotBefore: now.Add(from), NotAfter: now.Add(to)}
-		e := &client.ConnectError{URL: "wss://h", Err: &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired}}}
+		e := &client.ConnectError{URL: "wss://h", Err: unbelieved(x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired}, cert)}
 		return texts(t, outcomeOf(new(client.Result), e, circumstances{}).messages)
 	}
 	for want, got := range map[string]string{

@@ -373,7 +373,7 @@ func (s *session) report(r *client.Result, err error) outcome {
 
 // sessionFlags are the flags of every command with a session.
 func sessionFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "server"},
 		&cli.StringFlag{Name: "token-file"},
 		timeFlag("wait", new(optionalTime)),
@@ -383,5 +383,5 @@ func sessionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "escape", Value: "~"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}},
-	}
+	}, tlsFlags()...)
 }

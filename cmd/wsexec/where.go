@@ -40,6 +40,7 @@ func settingOf(c *cli.Context, flag, variable string) setting {
 // where says which server is meant, and what lets in there.
 type where struct {
 	server, tokenFile, plaintext setting
+	tls                          tlsSettings
 	voice                        voice        // while a token is waited for
 	wait                         *client.Wait // nil: a server that is not there is not waited for
 }
@@ -47,7 +48,7 @@ type where struct {
 func whereOf(c *cli.Context, v voice) where {
 	return where{
 		server: settingOf(c, "server", "WSEXEC_SERVER"), tokenFile: settingOf(c, "token-file", "WSEXEC_TOKEN_FILE"),
-		plaintext: plaintextOf(c), voice: v,
+		plaintext: plaintextOf(c), tls: tlsSettingsOf(c), voice: v,
 	}
 }
 
@@ -64,7 +65,7 @@ func plaintextOf(c *cli.Context) setting {
 // flags are those that name the same server again, each with a space behind it.
 // The variables are there the next time.
 func (w where) flags() (words string) {
-	for _, s := range []setting{w.server, w.tokenFile} {
+	for _, s := range append([]setting{w.server, w.tokenFile}, w.tls.all()...) {
 		if s.flag && s.value != "" {
 			words += s.from + " " + shellWord(s.value) + " "
 		}
@@ -90,6 +91,9 @@ func (w where) find() (client.Server, error) {
 func (w where) named() (client.Server, error) {
 	from, raw := w.server.from, w.server.value
 	if raw == "" {
+		if err := w.tls.refuse(yourServer); err != nil {
+			return client.Server{}, err
+		}
 		return ownServer(w.wait != nil)
 	}
 	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
@@ -99,6 +103,9 @@ func (w where) named() (client.Server, error) {
 		}
 		if err := paths.CheckSocket(path); err != nil {
 			return client.Server{}, &client.LocalError{Op: from, Err: err}
+		}
+		if err := w.tls.refuse(raw); err != nil {
+			return client.Server{}, err
 		}
 		// Its owner is not checked: it may be forwarded, or a system's server.
 		return unixServer(path, nil), nil
@@ -119,6 +126,14 @@ func (w where) named() (client.Server, error) {
 	}
 	srv := client.Server{URL: strings.TrimRight(u.String(), "/")}
 	if err := w.checkPlaintext(u); err != nil {
+		return client.Server{}, err
+	}
+	if isTLS(u) {
+		srv.TLS, err = w.tls.find(w.voice)
+	} else {
+		err = w.tls.refuse(shown)
+	}
+	if err != nil {
 		return client.Server{}, err
 	}
 	srv.Token, srv.TokenFrom, err = w.token()

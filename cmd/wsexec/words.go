@@ -1,8 +1,8 @@
 package main
 
 // Every word that wsexec says to a person is in the files words*.go: words_help.go
-// has the help, words_connect.go why there is no connection, words_end.go how a run
-// ended, and this file all else.
+// has the help, words_connect.go why there is no connection, words_tls.go what is wrong
+// with TLS, words_end.go how a run ended, and this file all else.
 //
 // The rules: stdout is the command's alone, so all is said on stderr, but for a help
 // or a version that was asked for. One line, `wsexec: ` and a lowercase sentence
@@ -51,8 +51,13 @@ func news(text string) message          { return message{unlessQuiet, text, ""} 
 
 func unknownVariable(name string) message {
 	text := name + " is set, and is no variable of wsexec"
-	if near := cmdline.Nearest(name, knownVariables); near != "" {
-		text += "; is it " + near + "?"
+	// All begin alike, and some have two letters more.
+	var names []string
+	for _, known := range knownVariables {
+		names = append(names, strings.TrimPrefix(known, variablePrefix))
+	}
+	if near := cmdline.Nearest(strings.TrimPrefix(name, variablePrefix), names); near != "" {
+		text += "; is it " + variablePrefix + near + "?"
 	}
 	return news(text)
 }

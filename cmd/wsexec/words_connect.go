@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -13,11 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"wsexec/internal/client"
 	"wsexec/internal/trust"
@@ -55,7 +50,7 @@ const checkAddress = "check the address in --server or WSEXEC_SERVER"
 
 // unreachable says why nothing answered, or something that is no wsexec-server.
 func unreachable(e *client.ConnectError, own string) (message, bool) {
-	var plain tls.RecordHeaderError
+	var insecure *client.TLSError
 	where := e.URL
 	op, _ := innermost(e.Err).(*net.OpError)
 	if op != nil && op.Net == "unix" {
@@ -79,8 +74,8 @@ func unreachable(e *client.ConnectError, own string) (message, bool) {
 			hint = "is it --server " + shellWord(server) + "?"
 		}
 		return failure(fmt.Sprintf("%s redirects to %s (HTTP status %d)", where, to, e.Status), hint), true
-	case secure && (errors.Is(e.Err, http.ErrSchemeMismatch) || errors.As(e.Err, &plain)):
-		return cannot("what answers there does not speak TLS", "is it --server ws:"+rest+"?")
+	case errors.As(e.Err, &insecure):
+		return cannot(tlsFailure(insecure, where))
 	case open && errors.As(e.Err, &other) && strings.Contains(other.Error(), tlsRecord):
 		return cannot("what answers there speaks TLS", "is it --server wss:"+rest+"?")
 	case open && e.Status == http.StatusBadRequest && e.Problem == nil: // of Go's own TLS servers, among others
@@ -95,9 +90,6 @@ func unreachable(e *client.ConnectError, own string) (message, bool) {
 		return message{}, false
 	case errors.Is(e.Err, io.EOF), errors.Is(e.Err, io.ErrUnexpectedEOF):
 		return cannot("the connection was closed without an answer", checkAddress)
-	}
-	if why, hint := certificateFailure(e.Err, hostOf(where)); why != "" {
-		return cannot(why, hint)
 	}
 	return cannot(innermost(e.Err).Error(), reachHint(e.Err, where, own))
 }
@@ -134,55 +126,6 @@ func proxyHint(e *client.ProxyError, where string, secure bool) string {
 		return "check the proxy in " + variable + ", " + around
 	}
 	return "the proxy must allow CONNECT to the server's port, " + around
-}
-
-// certificateFailure says what is wrong with the certificate of a host; why is
-// "" if err is something else.
-func certificateFailure(err error, host string) (why, hint string) {
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	switch {
-	case errors.As(err, &unknown):
-		why = "its certificate is signed by an authority that is unknown here"
-		if c := unknown.Cert; c != nil && bytes.Equal(c.RawIssuer, c.RawSubject) {
-			why = "its certificate is signed by itself, not by an authority that is known here"
-		}
-		return why, privateCA
-	case errors.As(err, &name):
-		return fmt.Sprintf("its certificate is for %s, not for %s", namesIn(name.Certificate), host),
-			"name the server in --server as its certificate does"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		now := time.Now()
-		clock := "the clock here says " + now.UTC().Format(certificateTime)
-		if now.Before(invalid.Cert.NotBefore) {
-			return "its certificate is not valid before " + invalid.Cert.NotBefore.UTC().Format(certificateTime), "check the clock of this machine; " + clock
-		}
-		return "its certificate expired at " + invalid.Cert.NotAfter.UTC().Format(certificateTime), "the server needs a new certificate; " + clock
-	}
-	return "", ""
-}
-
-const certificateTime = "2006-01-02 15:04 MST"
-
-// namesIn are the first names that a certificate is for.
-func namesIn(c *x509.Certificate) string {
-	names := slices.Clone(c.DNSNames)
-	for _, ip := range c.IPAddresses {
-		names = append(names, ip.String())
-	}
-	const most = 3
-	switch n := len(names); {
-	case n == 0:
-		return "no host"
-	case n > most:
-		names = append(names[:most], fmt.Sprintf("%d more", n-most))
-	}
-	text := strings.Join(names, ", ")
-	if len(text) > maxShown {
-		return text[:maxShown] + "..."
-	}
-	return text
 }
 
 func reachHint(err error, where, own string) string {

@@ -159,6 +159,18 @@ func lostForGood(r *client.Result, err error, now time.Time, comeBack string) me
 	return failure(err.Error(), hint)
 }
 
+// ofSession adds to why no new connection was made what is known of the session.
+func ofSession(m message, r *client.Result, err error, c circumstances) message {
+	switch {
+	case errors.Is(err, client.ErrUnknownStart):
+		m.text += "; it is not known whether the command ran"
+	case r.Until.After(c.now):
+		m.text += "; the session lives at most until " + r.Until.Format(time.TimeOnly)
+		m.hint = strings.TrimPrefix(m.hint+"; then ", "; then ") + c.comeBack
+	}
+	return m
+}
+
 func timedOut(reason string) message {
 	why := "it ran longer than --timeout"
 	switch reason {

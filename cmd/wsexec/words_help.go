@@ -78,7 +78,7 @@ var flagGroups = []cmdline.Group{
 	{Heading: "Terminal", Flags: []string{"tty", "no-tty", "escape"}},
 	{Heading: "Time", Flags: []string{"timeout", "idle-timeout", "kill-after"}},
 	{Heading: "Output and background processes", Flags: []string{"on-full", "drain", "leave-running"}},
-	{Heading: "Connection", Flags: []string{"server", "token-file", "insecure-plaintext", "wait", "linger", "with-parent", "keepalive"}},
+	{Heading: "Connection", Flags: []string{"server", "token-file", "ca", "fingerprint", "cert", "key", "insecure-plaintext", "wait", "linger", "with-parent", "keepalive"}},
 	{Heading: "Diagnostics", Flags: []string{"status-file", "verbose", "quiet", "version", "help"}},
 }
 
@@ -106,6 +106,10 @@ var flagHelp = map[string]struct{ usage, byDefault string }{
 
 	"server":             {"connect to `URL`: ws://HOST:PORT, wss://HOST or unix:/PATH (default: the socket of your own server here) [$WSEXEC_SERVER]", ""},
 	"token-file":         {"read the token from `FILE`; the token itself is taken only from $WSEXEC_TOKEN [$WSEXEC_TOKEN_FILE]", ""},
+	"ca":                 {"trust the servers by wss:// whose certificate an authority in `FILE` (PEM) has signed (default: the system's authorities) [$WSEXEC_CA]", ""},
+	"fingerprint":        {"trust the server by wss:// whose certificate, or its public key, has this `SHA256` fingerprint, whatever its name [$WSEXEC_FINGERPRINT]", ""},
+	"cert":               {"show the server by wss:// the certificate in `FILE` (PEM); it is read before each connection [$WSEXEC_CERT]", ""},
+	"key":                {"the key of --cert is in `FILE` (default: the file of --cert) [$WSEXEC_KEY]", ""},
 	"insecure-plaintext": {"allow the token to go to another machine by ws://, without encryption [$WSEXEC_INSECURE_PLAINTEXT]", ""},
 	"wait":               {"wait up to `TIME` for a server that is not there yet, or is full [$WSEXEC_WAIT]", "none"},
 	"linger":             {"without a connection, let the command live on and try to reconnect for `TIME` [$WSEXEC_LINGER]", "5m, at most the server's --max-linger"},

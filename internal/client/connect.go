@@ -78,9 +78,13 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 	defer cancel()
 	var resp *http.Response
 	server := c.s.cmd.Server
-	err = untilNotBusy(ctx, func() (err error) {
-		conn, resp, err = link.Dial(ctx, server.URL+sessionsPath+"/"+c.s.cmd.ID,
-			link.DialOptions{Header: server.header(), Dial: server.Dial, Every: beside, Go: c.s.cmd.spawn})
+	err = untilNotBusy(ctx, func() error {
+		resp = nil
+		cfg, err := server.TLS.config()
+		if err == nil {
+			conn, resp, err = link.Dial(ctx, server.URL+sessionsPath+"/"+c.s.cmd.ID,
+				link.DialOptions{Header: server.header(), Dial: server.Dial, TLS: cfg, Every: beside, Go: c.s.cmd.spawn})
+		}
 		if err == nil {
 			return nil
 		}
@@ -88,7 +92,9 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 			resp, err = nil, cause
 		}
 		ce := server.connectError(resp, err)
-		if !c.s.asked.Load() || ce.Status >= 400 && ce.Status < 500 && ce.Status != http.StatusTooManyRequests && ce.Status != http.StatusRequestTimeout {
+		var tlsErr *TLSError
+		if !c.s.asked.Load() || ce.Status >= 400 && ce.Status < 500 && ce.Status != http.StatusTooManyRequests && ce.Status != http.StatusRequestTimeout ||
+			errors.As(err, &tlsErr) && tlsErr.Final() {
 			if c.mayHaveStarted() {
 				return fmt.Errorf("%w: %w", ErrUnknownStart, ce)
 			}

@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Server struct {
 	// Dial makes the network connection. Nil: by TCP to the URL's host, through
 	// the proxy that HTTP_PROXY or HTTPS_PROXY names.
 	Dial func(context.Context) (net.Conn, error)
+	TLS  *TLS // of wss and https; nil: the system's authorities count
 	// Token goes to the server with each request. Redirects are not followed.
 	Token     string
 	TokenFrom string // where Token was found, in a [ConnectError]
@@ -59,7 +61,10 @@ func (s Server) get(ctx context.Context, target string) (*http.Response, error) 
 	req.Header = s.header()
 	var resp *http.Response
 	err = untilNotBusy(ctx, func() error {
-		resp, err = link.NewTransport(s.Dial).RoundTrip(req)
+		var cfg *tls.Config
+		if cfg, err = s.TLS.config(); err == nil {
+			resp, err = link.NewTransport(s.Dial, cfg).RoundTrip(req)
+		}
 		if cause := context.Cause(ctx); err != nil && cause != nil {
 			err = cause
 		}

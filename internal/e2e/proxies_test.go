@@ -124,7 +124,7 @@ func tryProxy(t *testing.T, setup proxySetup, config string) {
 	defer names.Close()
 	client := func(args ...string) *exec.Cmd {
 		cmd := s.wsexec(args...)
-		cmd.Env = append(cmd.Env, "WSEXEC_SERVER=wss://exec.example.org", "HTTPS_PROXY="+names.URL, "SSL_CERT_FILE="+s.dir+"/ca.pem")
+		cmd.Env = append(cmd.Env, "WSEXEC_SERVER=wss://exec.example.org", "HTTPS_PROXY="+names.URL, "WSEXEC_CA="+s.dir+"/ca.pem")
 		return cmd
 	}
 	r := capture(t, client("run", "echo", "hello"))

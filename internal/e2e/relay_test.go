@@ -114,13 +114,14 @@ var relays atomic.Int64
 // startRelay starts a relay to a server's URL.
 func startRelay(url string, faults func(i int) *fault) (*relay, error) {
 	n := relays.Add(1)
-	r := &relay{target: strings.TrimPrefix(url, "ws://"), faults: faults}
+	scheme, target, _ := strings.Cut(url, "://")
+	r := &relay{target: target, faults: faults}
 	ln, err := net.Listen("tcp4", fmt.Sprintf("127.77.%d.%d:0", n>>8&0xff, n&0xff))
 	if err != nil {
 		return nil, err
 	}
 	r.addr = ln.Addr().String()
-	r.url = "ws://" + r.addr
+	r.url = scheme + "://" + r.addr
 	r.serve(ln)
 	return r, nil
 }
@@ -324,6 +325,9 @@ func (c *relayed) passOn(d direction, b []byte) bool {
 		k := min(int64(len(b)), room)
 		// The header is passed on in one piece, so that its end is found.
 		c.mu.Lock()
+		if c.passed[d] == 0 && b[0] == 22 {
+			c.header[d] = 0 // a handshake of TLS (RFC 8446 §5.1), which hides the header
+		}
 		if c.header[d] < 0 {
 			if i := bytes.Index(append(c.head[d], b[:k]...), []byte("\r\n\r\n")); i >= 0 {
 				k = int64(i+4) - c.passed[d]

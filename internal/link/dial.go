@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"crypto/sha1"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -29,6 +30,9 @@ type Dialer func(ctx context.Context) (net.Conn, error)
 type DialOptions struct {
 	Header http.Header
 	Dial   Dialer // makes the network connection
+	// TLS is for wss and https; nil: the system's authorities count. The server's
+	// name and the protocol are filled in, and the version is 1.2 at least.
+	TLS *tls.Config
 	// Every, if not 0, makes further network connections beside one that is not
 	// made yet, one each after at least half of Every. The first that is made
 	// is used; the first that fails gives the error.
@@ -40,6 +44,7 @@ type DialOptions struct {
 
 // Dial connects to target, a URL (ws, wss, http or https). It uses the proxy
 // that the environment names; a [*ProxyError] is that proxy's refusal. A
+// [*TLSError] is that the two ends do not believe, or understand, each other. A
 // response is returned also with an error, and up to 1 KiB of its body can then
 // be read.
 func Dial(ctx context.Context, target string, opts DialOptions) (*Conn, *http.Response, error) {
@@ -82,13 +87,14 @@ var tcpDialer = net.Dialer{KeepAlive: -1}
 // transport sends a request to a server.
 type transport struct {
 	connect connectFunc
+	tls     *tls.Config
 	fixed   bool // connect ignores the address, as with a Unix socket
 	proxy   func(*http.Request) (*url.URL, error)
 	below   net.Conn // the connection on which HTTP or TLS runs
 }
 
 func newTransport(opts DialOptions) *transport {
-	t := &transport{fixed: opts.Dial != nil, proxy: http.ProxyFromEnvironment}
+	t := &transport{tls: opts.TLS, fixed: opts.Dial != nil, proxy: http.ProxyFromEnvironment}
 	t.connect = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		try := opts.Dial
 		if try == nil {
@@ -103,8 +109,11 @@ func newTransport(opts DialOptions) *transport {
 }
 
 // NewTransport returns a transport for requests without an upgrade. It reaches
-// the server as Dial does. Each request has a connection of its own.
-func NewTransport(dial Dialer) http.RoundTripper { return plain{newTransport(DialOptions{Dial: dial})} }
+// the server as Dial does with these two options. Each request has a connection
+// of its own.
+func NewTransport(dial Dialer, cfg *tls.Config) http.RoundTripper {
+	return plain{newTransport(DialOptions{Dial: dial, TLS: cfg})}
+}
 
 // plain refuses an upgrade: none was asked for, and the body of an upgraded
 // connection does not end with the request's context.
@@ -150,22 +159,34 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			socks, direct = http.ProxyURL(proxy), false
 		}
 	}
+	below := func(network, addr string) (c net.Conn, err error) {
+		// With the request's context. The other one does not end with it.
+		c, err = connect(req.Context(), network, addr)
+		t.below = c
+		return c, err
+	}
 	h := &http.Transport{
-		Proxy: socks,
-		DialContext: func(_ context.Context, network, addr string) (c net.Conn, err error) {
-			// With the request's context. The other one does not end with it.
-			c, err = connect(req.Context(), network, addr)
-			t.below = c
-			return c, err
+		Proxy:       socks,
+		DialContext: func(_ context.Context, network, addr string) (net.Conn, error) { return below(network, addr) },
+		DialTLSContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+			c, err := below(network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return secure(req.Context(), c, addr, t.tls)
 		},
-		TLSClientConfig:        http.DefaultTransport.(*http.Transport).TLSClientConfig,
+		TLSClientConfig:        tlsConfig(t.tls, func() {}), // behind a SOCKS proxy, where net/http makes the TLS connection
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: MaxResponseHeader,
 	}
 	resp, err := h.RoundTrip(req)
-	if err != nil && direct && isNotHTTP(err) {
+	var unverified *tls.CertificateVerificationError
+	switch {
+	case err != nil && direct && isNotHTTP(err):
 		err = &NotHTTPError{err}
+	case socks != nil && errors.As(err, &unverified):
+		err = &TLSError{Err: unverified}
 	}
 	return resp, err
 }

@@ -23,7 +23,7 @@ func answer(t *testing.T, ctx context.Context, response string) (*http.Response,
 		}
 	}()
 	t.Cleanup(func() { b.Close() })
-	transport := NewTransport(func(context.Context) (net.Conn, error) { return a, nil })
+	transport := NewTransport(func(context.Context) (net.Conn, error) { return a, nil }, nil)
 	req, err := http.NewRequestWithContext(ctx, "GET", "http://host/path", nil)
 	if err != nil {
 		t.Fatal(err)
