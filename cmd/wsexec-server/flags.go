@@ -23,6 +23,7 @@ type options struct {
 	server    server.Config
 	listen    []string
 	tokenFile string
+	tokens    string // the file of the named ones; "": in the state directory
 	plaintext bool
 	full      string
 	cleanup   string
@@ -38,6 +39,7 @@ func flags(o *options) []cli.Flag {
 	return []cli.Flag{
 		list("listen", "listen on `ADDR`: HOST:PORT (port 0: any free one) or unix:/PATH (repeatable)", "your own socket", &o.listen, nil),
 		text("token-file", "read the token for TCP from `FILE`; a missing file is made", "", "in the state directory", &o.tokenFile),
+		text("tokens", "read the named tokens for TCP from `FILE`, which wsexec-server token writes; it need not be there", "", "in the state directory", &o.tokens),
 		&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without encryption", EnvVars: variable("insecure-plaintext"), Destination: &o.plaintext},
 		list("host", "accept `NAME` as the server's name over TCP, as behind a proxy; its addresses and localhost are always accepted (repeatable)", "", &cfg.Hosts, checkHost),
 		number("max-sessions", "run at most `N` commands at a time", server.DefaultMaxSessions, "", &cfg.MaxSessions),
@@ -69,7 +71,7 @@ func flags(o *options) []cli.Flag {
 // flagGroups are the headings of --help and the flags below each, in their
 // order.
 var flagGroups = []cmdline.Group{
-	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "host", "insecure-plaintext"}},
+	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "host", "insecure-plaintext"}},
 	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "full", "max-connections", "max-header", "max-command"}},
 	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},
 	{Heading: "Memory", Flags: []string{"window", "history", "open-memory"}},

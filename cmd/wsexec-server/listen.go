@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 
+	"wsexec/internal/access"
 	"wsexec/internal/paths"
 	"wsexec/internal/trust"
 )
@@ -23,8 +25,9 @@ type listeners struct {
 	all       []net.Listener
 	urls      []string // as a client writes them
 	token     string
-	tokenFile string // "" if there is no TCP listener
-	byDefault bool   // without flags a client finds this server
+	tokenFile string         // "" if there is no TCP listener
+	tokens    *access.Tokens // the named ones; nil: there is no file of them
+	byDefault bool           // without flags a client finds this server
 }
 
 // listen opens the listeners that the flags ask for, and the token file if one
@@ -92,16 +95,46 @@ func (ls *listeners) loadToken(o *options) (err error) {
 		ls.tokenFile = paths.TokenFile(dir)
 	}
 	trust.Undumpable()
-	ls.token, err = loadToken(ls.tokenFile)
-	return err
+	if ls.token, err = loadToken(ls.tokenFile); err != nil {
+		return err
+	}
+	path := o.tokens
+	if path == "" {
+		dir, err := paths.StateDir()
+		if err != nil {
+			return nil // --token-file does without
+		}
+		path = paths.TokensFile(dir)
+	}
+	if ls.tokens, err = access.OpenTokens(path); err != nil {
+		return remedy(err, "name another with --tokens")
+	}
+	return nil
+}
+
+// watchTokens reads the named tokens again when their file has changed, for as long as
+// this program runs: a file system that does not answer holds up nothing else.
+func (ls *listeners) watchTokens(log *serverLog) {
+	if ls.tokens == nil {
+		return
+	}
+	go ls.tokens.Watch(context.Background(), func(err error) {
+		if err != nil {
+			log.Sessions.Error("tokens not read", "error", err)
+			return
+		}
+		log.Sessions.Info("tokens read", "count", ls.tokens.Len())
+	})
 }
 
 var errInUse = errors.New("another server is listening there")
 
 // checkListen checks what the flags say about listeners, before anything is touched.
 func checkListen(o *options) error {
-	if len(o.listen) == 0 && o.tokenFile != "" {
-		return usageError(errors.New("--token-file is for TCP, and nothing else asks for that: say --listen HOST:PORT, too"))
+	for _, f := range [][2]string{{"token-file", o.tokenFile}, {"tokens", o.tokens}} {
+		if len(o.listen) == 0 && f[1] != "" {
+			return usageError(fmt.Errorf("--%s is for TCP, and nothing else asks for that: say --listen HOST:PORT, too", f[0]))
+		}
 	}
 	for _, a := range o.listen {
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {

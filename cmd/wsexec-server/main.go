@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -28,7 +29,8 @@ var release = ""
 const help = `By default the server listens on your own socket alone,
 ~/.local/state/wsexec/sock. Only you can open it, and wsexec finds it there.
 --listen HOST:PORT listens on TCP instead, where a client must present a token.
-The first start makes the token in ~/.local/state/wsexec/token.
+The first start makes the token in ~/.local/state/wsexec/token. Others, each
+with a name and sessions of its own, are made by wsexec-server token.
 
   wsexec-server                                   for yourself, on this machine
   wsexec-server --listen 127.0.0.1:9022           on TCP, with a token
@@ -51,7 +53,7 @@ func run(args []string) int {
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V", "v"}, Usage: "print the version"}
 	cli.HelpFlag = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show this help"}
 	cli.VersionPrinter = printVersion
-	cli.HelpPrinter = cmdline.Printer(flagGroups)
+	cli.HelpPrinter = printHelp
 	var o options
 	app := newApp(&o)
 	args, _, err := cmdline.Split(app, args)
@@ -71,7 +73,7 @@ func newApp(o *options) *cli.App {
 	return &cli.App{
 		Name:            "wsexec-server",
 		Usage:           "run commands for wsexec",
-		UsageText:       "wsexec-server [FLAGS]",
+		UsageText:       "wsexec-server [FLAGS]\nwsexec-server COMMAND [FLAGS] ...",
 		Description:     help,
 		Version:         version.Line(release),
 		HideHelpCommand: true,
@@ -80,6 +82,7 @@ func newApp(o *options) *cli.App {
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError(cmdline.Explain(err)) },
 		Flags:           flags(o),
+		Commands:        []*cli.Command{tokenCommand(o)},
 		Action: func(c *cli.Context) error {
 			switch word := c.Args().First(); {
 			case c.Args().Len() == 0:
@@ -96,6 +99,19 @@ func newApp(o *options) *cli.App {
 			}
 		},
 	}
+}
+
+// printHelp is [cli.HelpPrinter]. The flags of a command are one group.
+func printHelp(w io.Writer, template string, data any) {
+	groups := flagGroups
+	if c, ok := data.(*cli.Command); ok {
+		all := cmdline.Group{Heading: "Flags"}
+		for _, f := range c.VisibleFlags() {
+			all.Flags = append(all.Flags, f.Names()[0])
+		}
+		groups = []cmdline.Group{all}
+	}
+	cmdline.Printer(groups)(w, template, data)
 }
 
 func printVersion(c *cli.Context) {
@@ -158,7 +174,7 @@ func serve(o *options) (err error) {
 		return err
 	}
 	defer ls.close()
-	cfg.Access = access.New(access.Config{OwnerToken: ls.token})
+	cfg.Access = access.New(access.Config{OwnerToken: ls.token, Tokens: ls.tokens})
 	cfg.EvictLost = o.full == fullEvictLost
 	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, log.cleanup); err != nil {
 		return err
@@ -178,6 +194,7 @@ func serve(o *options) (err error) {
 		log.cleanup("what a command starts in a session of its own is not found, and not ended: is proc mounted at /proc?")
 	}
 	log.notified(manager.ready(ls.where()))
+	ls.watchTokens(log)
 	go func() {
 		for range hup {
 			log.notified(manager.reloading())

@@ -4,7 +4,8 @@
 //
 //   - A Unix socket shows the user of the program that has connected
 //     ([Authenticator.Socket]).
-//   - A request over TCP shows a token ([Authenticator.Token]).
+//   - A request over TCP shows a token ([Authenticator.Token]): the owner's, or a named
+//     one. Those are in a file ([Tokens]), which [AddToken] and [RemoveTokens] write.
 package access
 
 import (
@@ -12,7 +13,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 )
 
@@ -45,6 +45,9 @@ const (
 type Config struct {
 	// OwnerToken is the token of the principal [Owner]. Empty: there is none.
 	OwnerToken string
+	// Tokens are the named tokens, each of the principal of its name. Nil: there are
+	// none.
+	Tokens *Tokens
 }
 
 // An Authenticator makes principals of what connections show. Its methods may be
@@ -52,7 +55,7 @@ type Config struct {
 type Authenticator struct {
 	hasOwnerToken bool
 	ownerToken    digest
-	self          int // the server's user
+	tokens        *Tokens
 }
 
 // New makes an authenticator.
@@ -60,7 +63,7 @@ func New(cfg Config) *Authenticator {
 	return &Authenticator{
 		hasOwnerToken: cfg.OwnerToken != "",
 		ownerToken:    digestOf(cfg.OwnerToken),
-		self:          os.Geteuid(),
+		tokens:        cfg.Tokens,
 	}
 }
 
@@ -72,16 +75,30 @@ func digestOf(token string) digest { return sha256.Sum256([]byte(token)) }
 
 func (d digest) equal(other digest) bool { return subtle.ConstantTimeCompare(d[:], other[:]) == 1 }
 
-// ErrUnknownToken: a token is none of the server's.
-var ErrUnknownToken = errors.New("the token is not the server's")
+// Why a token is nobody's.
+var (
+	ErrUnknownToken = errors.New("the token is not the server's")
+	ErrExpiredToken = errors.New("the token has expired")
+)
 
 // Token is the principal of a token.
 func (a *Authenticator) Token(token string) (Principal, error) {
 	d := digestOf(token)
-	if a.ownerToken.equal(d) && a.hasOwnerToken {
+	owners, t := a.ownerToken.equal(d), a.tokens.find(d)
+	switch {
+	case owners && a.hasOwnerToken:
 		return Principal{Name: Owner, How: ByToken, Detail: "token file"}, nil
+	case t == nil:
+		return Principal{}, ErrUnknownToken
+	case t.HasExpired(time.Now()):
+		return Principal{}, ErrExpiredToken
 	}
-	return Principal{}, ErrUnknownToken
+	return Principal{t.Name, ByToken, t.Name + " " + t.ID(), t.Expires}, nil
+}
+
+// Has reports whether there is a credential by which a client can be that principal.
+func (a *Authenticator) Has(principal string) bool {
+	return principal == Owner || a.tokens.has(principal, time.Now())
 }
 
 // Socket is the principal of a program of that user, which has connected to a Unix

@@ -25,7 +25,8 @@ import (
 // An empty value is a mistake of every flag: that of a variable which is not set, as
 // in --server "$HOST", was taken for no flag, and the command ran elsewhere.
 //
-// The command is that of the app which the line names, or "". With an error,
+// The command is that of the app which the line names, or "". Behind a command may
+// follow one of its own: then both words are the command. With an error,
 // split has the flags before the mistake; with a [MisplacedError] those that stand
 // before the command.
 func Split(app *cli.App, args []string) (split []string, command string, err error) {
@@ -42,14 +43,18 @@ func Split(app *cli.App, args []string) (split []string, command string, err err
 	if err != nil {
 		return split, "", err
 	}
-	if len(rest) > 0 {
-		if c := app.Command(rest[0]); c != nil {
-			split, command = append(split, rest[0]), c.Name
-			flags, rest, err = splitFlags(slices.Concat(c.Flags, []cli.Flag{cli.HelpFlag}), rest[1:])
-			if split = append(split, flags...); err != nil {
-				return split, command, err
-			}
+	for of := app.Commands; len(rest) > 0; {
+		i := slices.IndexFunc(of, func(c *cli.Command) bool { return c.HasName(rest[0]) })
+		if i < 0 {
+			break
 		}
+		c := of[i]
+		split, command = append(split, rest[0]), strings.TrimPrefix(command+" "+c.Name, " ")
+		flags, rest, err = splitFlags(slices.Concat(c.Flags, []cli.Flag{cli.HelpFlag}), rest[1:])
+		if split = append(split, flags...); err != nil {
+			return split, command, err
+		}
+		of = c.Subcommands
 	}
 	if len(rest) > 0 {
 		split = append(append(split, "--"), rest...)

@@ -38,6 +38,10 @@ func Printer(groups []Group) func(w io.Writer, _ string, data any) {
 			t.groups(d.VisibleFlags(), groups)
 		case *cli.Command:
 			begin(&b, d.HelpName, d.Usage, d.UsageText, d.Description)
+			t.heading("Subcommands")
+			for _, c := range d.VisibleCommands() {
+				t.row(c.Name, c.Usage)
+			}
 			t.groups(d.VisibleFlags(), groups)
 		}
 		t.write(&b)

@@ -141,6 +141,9 @@ func TestLogLines(t *testing.T) {
 	s.run(t, "--server", sock, "--name", "none", "no-such-command", strings.Repeat("x", 5000)).wantComplaint(t, 127)
 	s.run(t, "--timeout", "10ms", "sleep", uniqueSleep())
 	s.run(t, "true", strings.Repeat("x", 5000)).want(t, 0, "", "")
+	s.addToken(t, "ci")
+	s.writeFile(t, "state/wsexec/tokens.toml", "nonsense", 0o600)
+	s.awaitLine(t, `"msg":"tokens not read"`)
 	const proxied = "X-Forwarded-For: 192.0.2.1, \u202e"
 	bearer := "Authorization: Bearer " + s.token(t)
 	for range 3 { // the other two are summed up when the server ends

@@ -29,6 +29,9 @@ func Socket(stateDir string) string { return filepath.Join(stateDir, "sock") }
 // TokenFile is the path of the token file in a state directory.
 func TokenFile(stateDir string) string { return filepath.Join(stateDir, "token") }
 
+// TokensFile is the path of the file of named tokens in a state directory.
+func TokensFile(stateDir string) string { return filepath.Join(stateDir, "tokens.toml") }
+
 // CheckSocket reports whether the path of a Unix socket is too long for the system.
 func CheckSocket(path string) error {
 	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; len(path) > most {

@@ -110,11 +110,15 @@ func (s *Server) authenticate(r *http.Request) (access.Principal, way, error) {
 
 // challenge refuses a request whose sender is nobody.
 func (s *Server) challenge(w http.ResponseWriter, from peer, err error) {
-	challenge, detail := `Bearer realm="wsexec"`, "this listener wants the header Authorization: Bearer TOKEN"
+	challenge := `Bearer realm="wsexec"`
 	if err != errNoCredential {
 		challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
-		detail = "the server's is in the file that it named when it was started"
 	}
+	detail := map[error]string{
+		errNoCredential:        "this listener wants the header Authorization: Bearer TOKEN",
+		access.ErrUnknownToken: "the server's is in the file that it named when it was started, and wsexec-server token add makes others",
+		access.ErrExpiredToken: "wsexec-server token add makes another one",
+	}[err]
 	s.refused.add(err.Error(), from, key{})
 	w.Header().Set("WWW-Authenticate", challenge)
 	problem(w, http.StatusUnauthorized, err.Error(), detail)
