@@ -16,7 +16,9 @@ type events struct {
 
 	mu          sync.Mutex
 	lossTimer   *time.Timer  // until the loss of a connection is worth a line; nil: none is lost
+	loss        client.Lost  // the last one
 	lossShown   bool         // the line about the loss stands on the terminal, or was written
+	noToken     error        // why there is no credential, to be said with the line about the loss
 	status      stdio.Status // the line about the loss, if it stands on the terminal
 	latest      stdio.Line   // the last line about the connection
 	dropped     [3]int64     // bytes of each stream of which nothing was written yet
@@ -40,6 +42,8 @@ func (ev *events) take(e client.Event) {
 		ev.gap(e)
 	case client.Lost:
 		ev.lost(e)
+	case client.NoCredential:
+		ev.noCredential(e)
 	case client.Back:
 		ev.back(e)
 	}
@@ -86,22 +90,55 @@ func (ev *events) lost(e client.Lost) {
 	}
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
-	ev.lossTimer = stdio.After(delay, func() { ev.sayLost(e) })
+	ev.loss, ev.noToken = e, nil
+	ev.lossTimer = stdio.After(delay, ev.sayLost)
 }
 
-func (ev *events) sayLost(e client.Lost) {
+func (ev *events) sayLost() {
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
 	if ev.lossTimer == nil || !ev.latest.Written() {
 		return
 	}
+	ev.sayNoToken()
 	ev.lossShown = true
-	m := connectionLost(e, stdio.IsRaw())
+	m := connectionLost(ev.loss, stdio.IsRaw())
 	if stdio.IsTerminal(2) {
 		ev.status, ev.latest = stdio.ShowStatus(prefix + m.text)
 	} else {
 		ev.latest = ev.say(m)
 	}
+}
+
+// noCredential says why there is no new connection: when the loss is worth a line, or
+// at once with -v.
+func (ev *events) noCredential(e client.NoCredential) {
+	if ev.quiet {
+		return
+	}
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	ev.noToken = e.Err
+	if ev.lossShown || ev.verbose {
+		ev.sayNoToken()
+	}
+}
+
+// sayNoToken: ev.mu is held.
+func (ev *events) sayNoToken() {
+	if ev.noToken == nil || !ev.latest.Written() {
+		return
+	}
+	m := noTokenYet(ev.noToken)
+	ev.noToken = nil
+	if !ev.lossShown || !stdio.IsTerminal(2) {
+		ev.latest = ev.say(m)
+		return
+	}
+	// The line about the loss stands below the cursor, where this one goes.
+	ev.status.Erase()
+	ev.say(m)
+	ev.status, ev.latest = stdio.ShowStatus(prefix + connectionLost(ev.loss, stdio.IsRaw()).text)
 }
 
 // back takes the line about a loss back, or says that there is a connection again,

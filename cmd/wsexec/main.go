@@ -20,7 +20,7 @@ func main() { os.Exit(run(os.Args)) }
 
 // run is main with a status: cli would call os.Exit itself and skip defers.
 func run(args []string) int {
-	if os.Getenv("WSEXEC_TOKEN") != "" {
+	if os.Getenv("WSEXEC_TOKEN") != "" || os.Getenv(idTokenVariable) != "" {
 		trust.Undumpable() // /proc/PID/environ has it as long as the program runs
 	}
 	setUp()

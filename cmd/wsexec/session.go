@@ -376,6 +376,9 @@ func sessionFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "server"},
 		&cli.StringFlag{Name: "token-file"},
+		&cli.StringFlag{Name: "token-command"},
+		&cli.StringFlag{Name: "oidc"},
+		&cli.StringFlag{Name: "oidc-audience"},
 		timeFlag("wait", new(optionalTime)),
 		&cli.StringFlag{Name: "with-parent", Value: withParentAuto},
 		&cli.BoolFlag{Name: "insecure-plaintext"},

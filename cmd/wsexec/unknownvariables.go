@@ -6,7 +6,11 @@ import (
 )
 
 // knownVariables are the variables of this program, and what it sets for commands.
-var knownVariables = []string{"WSEXEC_CA", "WSEXEC_CERT", "WSEXEC_FINGERPRINT", "WSEXEC_INSECURE_PLAINTEXT", "WSEXEC_KEY", "WSEXEC_LINGER", "WSEXEC_SERVER", "WSEXEC_SESSION_ID", "WSEXEC_TOKEN", "WSEXEC_TOKEN_FILE", "WSEXEC_WAIT"}
+var knownVariables = []string{
+	"WSEXEC_CA", "WSEXEC_CERT", "WSEXEC_FINGERPRINT", "WSEXEC_ID_TOKEN", "WSEXEC_INSECURE_PLAINTEXT", "WSEXEC_KEY", "WSEXEC_LINGER",
+	"WSEXEC_OIDC", "WSEXEC_OIDC_AUDIENCE", "WSEXEC_SERVER", "WSEXEC_SESSION_ID", "WSEXEC_TOKEN", "WSEXEC_TOKEN_COMMAND",
+	"WSEXEC_TOKEN_FILE", "WSEXEC_WAIT",
+}
 
 // variablePrefix is the beginning of all of them.
 const variablePrefix = "WSEXEC_"

@@ -3,21 +3,19 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"wsexec/internal/client"
 	"wsexec/internal/paths"
-	"wsexec/internal/stdio"
 	"wsexec/internal/trust"
 )
 
@@ -39,15 +37,16 @@ func settingOf(c *cli.Context, flag, variable string) setting {
 
 // where says which server is meant, and what lets in there.
 type where struct {
-	server, tokenFile, plaintext setting
-	tls                          tlsSettings
-	voice                        voice        // while a token is waited for
-	wait                         *client.Wait // nil: a server that is not there is not waited for
+	server, plaintext setting
+	token             tokenSettings
+	tls               tlsSettings
+	voice             voice        // while a token is waited for
+	wait              *client.Wait // nil: a server that is not there is not waited for
 }
 
 func whereOf(c *cli.Context, v voice) where {
 	return where{
-		server: settingOf(c, "server", "WSEXEC_SERVER"), tokenFile: settingOf(c, "token-file", "WSEXEC_TOKEN_FILE"),
+		server: settingOf(c, "server", "WSEXEC_SERVER"), token: tokenSettingsOf(c),
 		plaintext: plaintextOf(c), tls: tlsSettingsOf(c), voice: v,
 	}
 }
@@ -65,7 +64,7 @@ func plaintextOf(c *cli.Context) setting {
 // flags are those that name the same server again, each with a space behind it.
 // The variables are there the next time.
 func (w where) flags() (words string) {
-	for _, s := range append([]setting{w.server, w.tokenFile}, w.tls.all()...) {
+	for _, s := range slices.Concat([]setting{w.server}, w.token.all(), w.tls.all()) {
 		if s.flag && s.value != "" {
 			words += s.from + " " + shellWord(s.value) + " "
 		}
@@ -125,49 +124,16 @@ func (w where) named() (client.Server, error) {
 		u.Host = strings.ToLower(u.Host)
 	}
 	srv := client.Server{URL: strings.TrimRight(u.String(), "/")}
-	if err := w.checkPlaintext(u); err != nil {
-		return client.Server{}, err
-	}
 	if isTLS(u) {
 		srv.TLS, err = w.tls.find(w.voice)
 	} else {
 		err = w.tls.refuse(shown)
 	}
-	if err != nil {
-		return client.Server{}, err
-	}
-	srv.Token, srv.TokenFrom, err = w.token()
-	if err == nil && srv.Token == "" {
-		err = w.addOwnToken(&srv, u)
+	if err == nil {
+		err = w.addCredential(&srv, u)
 	}
 	return srv, err
 }
-
-// checkPlaintext refuses to send a token to another machine in clear text,
-// unless that is permitted. It comes before the token is read.
-func (w where) checkPlaintext(u *url.URL) error {
-	permitted := false
-	if p := w.plaintext; p.value != "" {
-		var err error
-		if permitted, err = strconv.ParseBool(p.value); err != nil {
-			return &usageError{err: badBool(p.from, p.value)}
-		}
-	}
-	token := ""
-	switch {
-	case w.tokenFile.value != "":
-		token = w.tokenFile.from
-	case tokenVariable() != "":
-		token = "WSEXEC_TOKEN"
-	}
-	if permitted || token == "" || u.Scheme != "ws" && u.Scheme != "http" || trust.IsLoopback(u.Hostname()) {
-		return nil
-	}
-	return &plaintextError{u, token}
-}
-
-// tokenVariable is the token in the environment; "" if there is none.
-func tokenVariable() string { return strings.TrimSpace(os.Getenv("WSEXEC_TOKEN")) }
 
 // isBareIPv6 reports whether the host of a URL is an IPv6 address without
 // brackets, with a port behind it or without.
@@ -256,73 +222,6 @@ func checked(check func(net.Conn) error, dial dialer) dialer {
 	}
 }
 
-// token is the token that the flags and the variables give, and where it was
-// found, as the user would write it.
-func (w where) token() (token, from string, err error) {
-	if f := w.tokenFile; f.value != "" {
-		from = f.from + "=" + f.value
-		if f.flag {
-			from = f.from + " " + f.value
-		}
-		token, err = w.readToken(f.value)
-		return token, from, err
-	}
-	const variable = "WSEXEC_TOKEN"
-	if t := tokenVariable(); t != "" {
-		if err := trust.CheckToken(t); err != nil {
-			return "", "", &client.LocalError{Op: variable, Err: err}
-		}
-		return t, variable, nil
-	}
-	return "", "", nil
-}
-
-// addOwnToken gives a server on this machine the token of this user's own
-// server, if there is one. It is for no other server: what listens on the port
-// is looked at before the token is sent.
-func (w where) addOwnToken(srv *client.Server, u *url.URL) error {
-	if u.Scheme != "ws" && u.Scheme != "http" || !trust.IsLoopback(u.Hostname()) {
-		return nil
-	}
-	dir, err := paths.StateDir()
-	if err != nil {
-		return nil // so no server of this user's has put a token there
-	}
-	file := paths.TokenFile(dir)
-	w.voice.quiet = true
-	var token string
-	err = w.wait.Out(context.Background(), func() (err error) {
-		if token, err = w.readToken(file); w.wait == nil || !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		// A server makes it before it listens.
-		c, dialErr := tcpDialer.Dial("tcp", hostPort(u))
-		if dialErr != nil {
-			return &client.ConnectError{URL: srv.URL, Err: dialErr}
-		}
-		c.Close()
-		token, err = w.readToken(file)
-		return err
-	})
-	var refused *client.ConnectError
-	if errors.Is(err, fs.ErrNotExist) || errors.As(err, &refused) {
-		return nil // a connection will say what is wrong
-	}
-	if err != nil {
-		return err
-	}
-	srv.Token, srv.TokenFrom = token, file
-	srv.Dial = checked(func(c net.Conn) error {
-		if err := trust.Listener(c); err != nil {
-			return &keptTokenError{file, err}
-		}
-		return nil
-	}, func(ctx context.Context) (net.Conn, error) {
-		return tcpDialer.DialContext(ctx, "tcp", hostPort(u))
-	})
-	return nil
-}
-
 // hostPort is where a ws or http URL leads to.
 func hostPort(u *url.URL) string {
 	if u.Port() == "" {
@@ -333,34 +232,3 @@ func hostPort(u *url.URL) string {
 
 // tcpDialer makes TCP connections. Package link sets keepalive itself.
 var tcpDialer = net.Dialer{KeepAlive: -1}
-
-// pipeTimeout bounds the wait for a program that writes a token, and may have
-// to ask a person for a password, or that reads a status file.
-const pipeTimeout = time.Minute
-
-// readToken reads a token file: a file, or a pipe that another program writes a
-// token to, as in --token-file <(pass show token).
-func (w where) readToken(path string) (string, error) {
-	f, err := trust.Open(path)
-	if err != nil {
-		return "", &client.LocalError{Op: opTokenFile, Err: err}
-	}
-	defer f.Close()
-	trust.Undumpable()
-	st, err := f.Stat()
-	if err == nil && st.Mode().IsRegular() && trust.Exposed(st) {
-		err = &exposedError{path, st.Mode()}
-	}
-	if err != nil {
-		return "", &client.LocalError{Op: opTokenFile, Err: err}
-	}
-	var r io.Reader = f
-	if !st.Mode().IsRegular() {
-		r = &stdio.PipeReader{File: f, Until: time.Now().Add(pipeTimeout), Waiting: func() { w.voice.say(waitingForToken(path)) }}
-	}
-	t, err := trust.ReadToken(r)
-	if err != nil {
-		return "", &client.LocalError{Op: opTokenFile + " " + path, Err: err}
-	}
-	return t, nil
-}

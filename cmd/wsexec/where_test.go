@@ -51,8 +51,8 @@ func TestFindServer(t *testing.T) {
 			if strings.Contains(s.URL, "LOCALHOST") {
 				t.Errorf("%q: %s, which is no loopback to net/http's proxies", tt.url, s.URL)
 			}
-			if tt.err == "" && (err != nil || s.Token != tt.token) {
-				t.Errorf("%q: token %q, %v; want %q", tt.url, s.Token, err, tt.token)
+			if token, _ := credentialOf(t, s, err); tt.err == "" && (err != nil || token != tt.token) {
+				t.Errorf("%q: token %q, %v; want %q", tt.url, token, err, tt.token)
 			}
 			if tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("%q: error %v, want one with %q", tt.url, err, tt.err)
@@ -159,8 +159,9 @@ func TestEmptyVariables(t *testing.T) {
 			t.Errorf("without a server: %v", err)
 		}
 		w.server.value = "ws://vm.example"
-		if srv, err := w.find(); err != nil || srv.Token != "" {
-			t.Errorf("a token %q from %s, %v", srv.Token, srv.TokenFrom, err)
+		srv, err := w.find()
+		if token, from := credentialOf(t, srv, err); err != nil || token != "" {
+			t.Errorf("a token %q from %s, %v", token, from, err)
 		}
 		return nil
 	}}

@@ -2,7 +2,8 @@ package main
 
 // Every word that wsexec says to a person is in the files words*.go: words_help.go
 // has the help, words_connect.go why there is no connection, words_tls.go what is wrong
-// with TLS, words_end.go how a run ended, and this file all else.
+// with TLS, words_credential.go why there is no token, words_end.go how a run ended, and
+// this file all else.
 //
 // The rules: stdout is the command's alone, so all is said on stderr, but for a help
 // or a version that was asked for. One line, `wsexec: ` and a lowercase sentence

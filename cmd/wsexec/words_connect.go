@@ -208,10 +208,8 @@ func refused(e *client.ConnectError) message {
 		return notOurs(e)
 	}
 	switch path := pathOf(e.URL); {
-	case e.Status == http.StatusUnauthorized && e.TokenFrom != "":
-		hint = "the token came from " + e.TokenFrom + "; give the server's with --token-file FILE"
 	case e.Status == http.StatusUnauthorized:
-		hint = "give the server's token with --token-file FILE or WSEXEC_TOKEN"
+		hint = tokenHint(e.TokenFrom)
 	case e.IsFull():
 		hint = waitHint
 	case e.Status == http.StatusServiceUnavailable:

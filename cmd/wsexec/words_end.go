@@ -22,6 +22,7 @@ func runAgain(w where) string { return "wsexec run " + w.flags() }
 func localFailure(err error) message {
 	var unsafe *trust.Error
 	var exposed *exposedError
+	var missing *missingError
 	var local *client.LocalError
 	hint := ""
 	switch {
@@ -31,6 +32,8 @@ func localFailure(err error) message {
 		return failure(opStdin+": "+stdio.ErrShared.Error(), "wsexec run -n leaves it to that process")
 	case errors.As(err, &exposed):
 		hint = "chmod 600 " + shellWord(exposed.path)
+	case errors.As(err, &missing):
+		hint = missing.hint
 	case errors.As(err, &unsafe) && unsafe.Remedy() != "":
 		hint = unsafe.Remedy()
 	case errors.As(err, &unsafe):

@@ -78,7 +78,7 @@ var flagGroups = []cmdline.Group{
 	{Heading: "Terminal", Flags: []string{"tty", "no-tty", "escape"}},
 	{Heading: "Time", Flags: []string{"timeout", "idle-timeout", "kill-after"}},
 	{Heading: "Output and background processes", Flags: []string{"on-full", "drain", "leave-running"}},
-	{Heading: "Connection", Flags: []string{"server", "token-file", "ca", "fingerprint", "cert", "key", "insecure-plaintext", "wait", "linger", "with-parent", "keepalive"}},
+	{Heading: "Connection", Flags: []string{"server", "token-file", "token-command", "oidc", "oidc-audience", "ca", "fingerprint", "cert", "key", "insecure-plaintext", "wait", "linger", "with-parent", "keepalive"}},
 	{Heading: "Diagnostics", Flags: []string{"status-file", "verbose", "quiet", "version", "help"}},
 }
 
@@ -105,7 +105,10 @@ var flagHelp = map[string]struct{ usage, byDefault string }{
 	"leave-running": {"let background processes live on after the command has ended", ""},
 
 	"server":             {"connect to `URL`: ws://HOST:PORT, wss://HOST or unix:/PATH (default: the socket of your own server here) [$WSEXEC_SERVER]", ""},
-	"token-file":         {"read the token from `FILE`; the token itself is taken only from $WSEXEC_TOKEN [$WSEXEC_TOKEN_FILE]", ""},
+	"token-file":         {"read the token from `FILE`, again for each connection; the token itself is taken only from $WSEXEC_TOKEN [$WSEXEC_TOKEN_FILE]", ""},
+	"token-command":      {"take what `COMMAND` prints as the token; it runs here, without a shell, for each connection [$WSEXEC_TOKEN_COMMAND]", ""},
+	"oidc":               {"take the token of this job from `ISSUER`: github, gitlab, buildkite or env:NAME [$WSEXEC_OIDC]", ""},
+	"oidc-audience":      {"with --oidc, ask for a token that is for `NAME` [$WSEXEC_OIDC_AUDIENCE]", "the host in --server"},
 	"ca":                 {"trust the servers by wss:// whose certificate an authority in `FILE` (PEM) has signed (default: the system's authorities) [$WSEXEC_CA]", ""},
 	"fingerprint":        {"trust the server by wss:// whose certificate, or its public key, has this `SHA256` fingerprint, whatever its name [$WSEXEC_FINGERPRINT]", ""},
 	"cert":               {"show the server by wss:// the certificate in `FILE` (PEM); it is read before each connection [$WSEXEC_CERT]", ""},

@@ -41,7 +41,7 @@ func (l *lab) idleSessions(s *server, n int) error {
 	room := make(chan struct{}, 16) // as many are opened at a time
 	for range n {
 		room <- struct{}{}
-		c := client.New(client.Server{URL: s.url, Token: strings.TrimSpace(string(token))},
+		c := client.New(client.Server{URL: s.url, Credential: client.Fixed(client.Credential{Token: strings.TrimSpace(string(token))})},
 			&client.Start{Args: []string{"sleep", "86400"}, TTY: &client.TTY{Term: "xterm", Winsize: client.Winsize{Rows: 24, Cols: 80}}})
 		open := sync.OnceFunc(func() { <-room })
 		c.Opened = func(client.Opened) {

@@ -2,7 +2,7 @@
 // lost connections. A [Cmd] has the shape of [os/exec.Cmd]: fields that say
 // what to run and where its streams go, and Run.
 //
-//	server := client.Server{URL: "wss://host", Token: token}
+//	server := client.Server{URL: "wss://host", Credential: client.Fixed(client.Credential{Token: token})}
 //	c := client.New(server, &client.Start{Args: []string{"date"}})
 //	c.Stdout = os.Stdout
 //	result, err := c.Run(ctx)

@@ -23,15 +23,8 @@ const (
 
 // connect makes one connection and runs it until it ends, and returns why.
 func (c *connector) connect(ctx context.Context) error {
-	limit, answer, beside := connectTimeout, answerTimeout, time.Duration(0)
 	lost := !c.loss.began.IsZero()
-	if lost {
-		beside = max(c.loss.delay, besideMin)
-		remaining := max(time.Until(c.loss.until), time.Millisecond)
-		limit, answer = min(limit, remaining), min(answer, remaining)
-	}
-	deadline := time.Now().Add(limit)
-	conn, err := c.dial(ctx, limit, beside)
+	conn, t, err := c.authenticate(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,13 +40,13 @@ func (c *connector) connect(ctx context.Context) error {
 		Go:        c.s.cmd.spawn,
 	})
 	defer relay.detach()
-	opened, err := c.open(conn, l.Wake, deadline, answer)
+	opened, err := c.open(conn, l.Wake, t.deadline, t.answer)
 	if errors.Is(err, ErrBroken) {
 		conn.Refuse(err)
 	}
 	if err != nil {
 		conn.Close()
-		if errors.Is(err, ErrNoAnswer) && answer < answerTimeout {
+		if errors.Is(err, ErrNoAnswer) && t.answer < answerTimeout {
 			err = shortTry{err}
 		}
 		return err
@@ -61,20 +54,40 @@ func (c *connector) connect(ctx context.Context) error {
 	c.connected = time.Now()
 	c.s.setLink(l, opened, lost)
 	if lost {
-		c.loss.reported = false
+		c.loss.reported, c.loss.bare = false, false
 		c.s.cmd.event(Back{time.Since(c.loss.began)}) // also where there was no Lost
 	}
 	return translate(l.Run(opened.Keepalive.Duration()))
 }
 
-// dial makes a connection within limit; beside is [link.DialOptions].Every. A
-// failure before the command was ever asked for is final.
-func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn *link.Conn, err error) {
-	timeout := error(noAnswerWithin(limit))
-	if limit < connectTimeout {
+// times bound one try to connect.
+type times struct {
+	limit    time.Duration // from the dial to the end of the handshake
+	deadline time.Time     // of sending open
+	answer   time.Duration // from there to opened
+	beside   time.Duration // [link.DialOptions].Every
+}
+
+// times are those of a try that begins now. After a loss they end with the linger time.
+func (c *connector) times() times {
+	t := times{limit: connectTimeout, answer: answerTimeout}
+	if !c.loss.began.IsZero() {
+		t.beside = max(c.loss.delay, besideMin)
+		remaining := max(time.Until(c.loss.until), time.Millisecond)
+		t.limit, t.answer = min(t.limit, remaining), min(t.answer, remaining)
+	}
+	t.deadline = time.Now().Add(t.limit)
+	return t
+}
+
+// dial makes a connection within t.limit. A failure before the command was ever asked
+// for is final.
+func (c *connector) dial(ctx context.Context, shown Credential, t times) (conn *link.Conn, err error) {
+	timeout := error(noAnswerWithin(t.limit))
+	if t.limit < connectTimeout {
 		timeout = shortTry{timeout}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, t.limit, timeout)
 	defer cancel()
 	var resp *http.Response
 	server := c.s.cmd.Server
@@ -83,7 +96,7 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 		cfg, err := server.TLS.config()
 		if err == nil {
 			conn, resp, err = link.Dial(ctx, server.URL+sessionsPath+"/"+c.s.cmd.ID,
-				link.DialOptions{Header: server.header(), Dial: server.Dial, TLS: cfg, Every: beside, Go: c.s.cmd.spawn})
+				link.DialOptions{Header: shown.header(), Dial: server.Dial, TLS: cfg, Every: t.beside, Go: c.s.cmd.spawn})
 		}
 		if err == nil {
 			return nil
@@ -91,7 +104,7 @@ func (c *connector) dial(ctx context.Context, limit, beside time.Duration) (conn
 		if cause := context.Cause(ctx); cause != nil {
 			resp, err = nil, cause
 		}
-		ce := server.connectError(resp, err)
+		ce := server.connectError(shown, resp, err)
 		var tlsErr *TLSError
 		if !c.s.asked.Load() || ce.Status >= 400 && ce.Status < 500 && ce.Status != http.StatusTooManyRequests && ce.Status != http.StatusRequestTimeout ||
 			errors.As(err, &tlsErr) && tlsErr.Final() {

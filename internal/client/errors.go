@@ -59,7 +59,7 @@ func (e *Error) Error() string { return (*proto.Error)(e).Error() }
 // request.
 type ConnectError struct {
 	URL       string   // Server.Name, or else Server.URL
-	TokenFrom string   // Server.TokenFrom
+	TokenFrom string   // Credential.From
 	Status    int      // of the HTTP response; 0: there was none
 	Problem   *Problem // of the HTTP response; nil: it had none
 	Location  string   // of a redirect, which is not followed
@@ -108,6 +108,12 @@ type NotHTTPError struct{ Err error }
 
 func (e *NotHTTPError) Error() string { return e.Err.Error() }
 func (e *NotHTTPError) Unwrap() error { return e.Err }
+
+// A CredentialError is the failure of [Server].Credential at the first connection.
+type CredentialError struct{ Err error }
+
+func (e *CredentialError) Error() string { return e.Err.Error() }
+func (e *CredentialError) Unwrap() error { return e.Err }
 
 // A LocalError is a failure of this side, as of reading or writing a local
 // stream.

@@ -2,7 +2,7 @@ package client
 
 import "time"
 
-// An Event is a [Lost], [Back] or [Gap].
+// An Event is a [Lost], [NoCredential], [Back] or [Gap].
 type Event any
 
 // Lost is the loss of the connection. A new one is tried until Until.
@@ -10,6 +10,10 @@ type Lost struct {
 	Err   error
 	Until time.Time
 }
+
+// NoCredential is, between Lost and Back, the first failure of [Server].Credential.
+// It is asked again until the session is given up.
+type NoCredential struct{ Err error }
 
 // Back is a new connection. After is the time since the loss.
 type Back struct{ After time.Duration }

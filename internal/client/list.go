@@ -122,7 +122,8 @@ func (s Server) Sessions(ctx context.Context) iter.Seq2[*Session, error] {
 
 func listError(err error) error {
 	var refused *ConnectError
-	if errors.As(err, &refused) {
+	var none *CredentialError
+	if errors.As(err, &refused) || errors.As(err, &none) {
 		return err
 	}
 	return fmt.Errorf("the server's list of sessions: %w", err)

@@ -44,6 +44,7 @@ type loss struct {
 	began    time.Time     // zero: there is no loss
 	until    time.Time     // when the session is given up
 	reported bool          // there was a Lost event, and no Back event since
+	bare     bool          // there was a NoCredential event, and no Back event since
 	delay    time.Duration // the longest pause before the next connection
 	reason   error         // the last failure that was no shortTry
 }
@@ -96,7 +97,8 @@ func (c *connector) run(ctx context.Context) error {
 func final(err error) bool {
 	var serverErr *Error
 	var refused *ConnectError
-	return errors.As(err, &serverErr) || errors.As(err, &refused) ||
+	var none *CredentialError
+	return errors.As(err, &serverErr) || errors.As(err, &refused) || errors.As(err, &none) ||
 		errors.Is(err, ErrBroken) || errors.Is(err, ErrUnknownStart) || errors.Is(err, link.ErrAccused)
 }
 

@@ -31,19 +31,10 @@ type Server struct {
 	// the proxy that HTTP_PROXY or HTTPS_PROXY names.
 	Dial func(context.Context) (net.Conn, error)
 	TLS  *TLS // of wss and https; nil: the system's authorities count
-	// Token goes to the server with each request. Redirects are not followed.
-	Token     string
-	TokenFrom string // where Token was found, in a [ConnectError]
-	Wait      *Wait  // nil: a server that cannot be reached, or is full, is not waited for
-}
-
-// header is what every request has in its header.
-func (s Server) header() http.Header {
-	h := http.Header{}
-	if s.Token != "" {
-		h.Set("Authorization", "Bearer "+s.Token)
-	}
-	return h
+	// Credential is asked before each connection, and once more where the server
+	// refuses the credential. It has to end with its context. Nil: the server needs none.
+	Credential func(context.Context) (Credential, error)
+	Wait       *Wait // nil: a server that cannot be reached, or is full, is not waited for
 }
 
 // get sends a request for target, a path of the protocol with its query, and
@@ -58,33 +49,35 @@ func (s Server) get(ctx context.Context, target string) (*http.Response, error) 
 	if err != nil {
 		return nil, err
 	}
-	req.Header = s.header()
 	var resp *http.Response
-	err = untilNotBusy(ctx, func() error {
-		var cfg *tls.Config
-		if cfg, err = s.TLS.config(); err == nil {
-			resp, err = link.NewTransport(s.Dial, cfg).RoundTrip(req)
-		}
-		if cause := context.Cause(ctx); err != nil && cause != nil {
-			err = cause
-		}
-		if err != nil {
-			return s.connectError(nil, err)
-		}
-		// Another program's page is no answer, whatever its status.
-		if ce := s.connectError(resp, nil); ce.Status != http.StatusOK || ce.MediaType != "application/json" {
-			resp.Body.Close()
-			return ce
-		}
-		return nil
+	_, err = s.authenticated(ctx, func(shown Credential) error {
+		req.Header = shown.header()
+		return untilNotBusy(ctx, func() error {
+			var cfg *tls.Config
+			if cfg, err = s.TLS.config(); err == nil {
+				resp, err = link.NewTransport(s.Dial, cfg).RoundTrip(req)
+			}
+			if cause := context.Cause(ctx); err != nil && cause != nil {
+				err = cause
+			}
+			if err != nil {
+				return s.connectError(shown, nil, err)
+			}
+			// Another program's page is no answer, whatever its status.
+			if ce := s.connectError(shown, resp, nil); ce.Status != http.StatusOK || ce.MediaType != "application/json" {
+				resp.Body.Close()
+				return ce
+			}
+			return nil
+		})
 	})
 	return resp, err
 }
 
-// connectError makes the error of a request: of its response, if there was one
-// that refuses, and else of err.
-func (s Server) connectError(resp *http.Response, err error) *ConnectError {
-	ce := &ConnectError{URL: cmp.Or(s.Name, s.URL), TokenFrom: s.TokenFrom, Err: translate(err)}
+// connectError makes the error of a request that has shown a credential: of its
+// response, if there was one that refuses, and else of err.
+func (s Server) connectError(shown Credential, resp *http.Response, err error) *ConnectError {
+	ce := &ConnectError{URL: cmp.Or(s.Name, s.URL), TokenFrom: shown.From, Err: translate(err)}
 	if resp != nil {
 		ce.Status, ce.Problem = resp.StatusCode, readProblem(resp)
 		if err == nil || ce.Status != http.StatusSwitchingProtocols {

@@ -13,6 +13,7 @@
 //
 //	WSEXEC_E2E_RACE=1     builds the programs with the race detector
 //	WSEXEC_E2E_BIN=DIR    tests the programs of that folder instead of building
+//	WSEXEC_E2E_SESSION=60s  how long TestTokensThatExpire takes, in place of 6 s
 //
 // TestStress is the stress suite, which scripts/stress runs.
 //

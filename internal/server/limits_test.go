@@ -113,7 +113,7 @@ func TestConnectionsWithoutOpen(t *testing.T) {
 // oldest goes, and is told why.
 func TestHandshakesThatDrip(t *testing.T) {
 	_, sock, addr := start(t, server.Config{MaxConnections: 4})
-	tcp := client.Server{URL: "ws://" + addr, Token: token}
+	tcp := client.Server{URL: "ws://" + addr, Credential: client.Fixed(client.Credential{Token: token})}
 	connect := func() net.Conn {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {

@@ -464,7 +464,7 @@ func eventually(t testing.TB, ok func() bool) {
 
 func BenchmarkPair(b *testing.B) {
 	_, sock, addr := start(b, server.Config{})
-	tcp := client.Server{URL: "ws://" + addr, Token: token}
+	tcp := client.Server{URL: "ws://" + addr, Credential: client.Fixed(client.Credential{Token: token})}
 	for _, s := range []struct {
 		name string
 		srv  client.Server

@@ -20,6 +20,9 @@ func Dir(path string) error {
 // Open opens a file for reading.
 func Open(path string) (*os.File, error) { return os.Open(path) }
 
+// IsInherited reports that no path means a descriptor of this program's.
+func IsInherited(string) bool { return false }
+
 // Append opens a file for appending, and makes it if it is missing.
 func Append(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)

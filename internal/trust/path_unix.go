@@ -106,6 +106,13 @@ var (
 	errDangling  = errors.New("it is a symbolic link to nothing")
 )
 
+// IsInherited reports whether a path means a descriptor of this program's, as in
+// /dev/fd. What is read from it cannot be read again.
+func IsInherited(path string) bool {
+	_, ok := inherited(path)
+	return ok
+}
+
 // inherited is the descriptor that a path in /dev/fd means.
 func inherited(path string) (fd int, ok bool) {
 	if path == "/dev/stdin" {

@@ -11,7 +11,8 @@ import (
 // MaxToken bounds a token in bytes. The tokens of OIDC have several KiB.
 const MaxToken = 16 << 10
 
-var errTooLong = fmt.Errorf("it is longer than %d KiB", MaxToken>>10)
+// ErrTooLong: a text is longer than a token may be.
+var ErrTooLong = fmt.Errorf("it is longer than %d KiB", MaxToken>>10)
 
 // ReadToken reads one token on one line.
 func ReadToken(r io.Reader) (string, error) {
@@ -21,7 +22,7 @@ func ReadToken(r io.Reader) (string, error) {
 		return "", err
 	}
 	if len(b) > MaxToken+2 {
-		return "", errTooLong
+		return "", ErrTooLong
 	}
 	t := strings.TrimSpace(string(b))
 	if err := CheckToken(t); err != nil {
@@ -35,7 +36,7 @@ func ReadToken(r io.Reader) (string, error) {
 func CheckToken(t string) error {
 	switch {
 	case len(t) > MaxToken:
-		return errTooLong
+		return ErrTooLong
 	case t == "" || strings.ContainsFunc(t, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
 		return errors.New("it does not hold one token on one line")
 	}
