@@ -545,3 +545,46 @@ func TestTLSThroughProxy(t *testing.T) {
 		}
 	}
 }
+
+// By TLS, too, a connection that falls silent is noticed within twice the keepalive
+// time, and the client takes no more memory than its window, however fast the server
+// is and however slow the reader.
+func TestSilentAndSlowByTLS(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	cert := issue(t, s.dir, "cert", nil, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), nil, "exec.example")
+	f := s.front(t, &tls.Config{Certificates: []tls.Certificate{cert.cert}})
+	r := s.relayTo(t, f.url, nil)
+	c := startClient(t, s.wsexec("run", "--server", r.url, "--fingerprint", cert.fingerprint(), "--keepalive", "1s", "sh", "-c", "echo ready; "+s.until("go")+"; echo done"))
+	c.expect(t, "ready\n")
+	r.harm(stall)
+	s.touch(t, "go")
+	if got := c.wait(t, patience); got.status != 0 || got.stdout != "ready\ndone\n" {
+		t.Errorf("%v", got)
+	}
+
+	const all, until = 256 << 20, 64 << 20
+	n := &counter{}
+	reached, measured := make(chan struct{}), make(chan struct{})
+	cmd := s.wsexec("run", "--server", f.url, "--fingerprint", cert.fingerprint(), "head", "-c", fmt.Sprint(all), "/dev/zero")
+	cmd.Stdout = writerFunc(func(p []byte) (int, error) {
+		if before := n.n.Load(); before < until && before+int64(len(p)) >= until {
+			close(reached)
+			<-measured // nobody reads meanwhile
+		}
+		return n.Write(p)
+	})
+	c = startClient(t, cmd)
+	select {
+	case <-reached:
+	case <-time.After(patience):
+		t.Fatalf("only %d bytes came", n.n.Load())
+	}
+	if _, peak := memory(t, c.pid); peak > 64<<20 && !withDetector {
+		t.Errorf("the client had %d KiB", peak>>10)
+	}
+	close(measured)
+	if got := c.wait(t, patience); got.status != 0 || n.n.Load() != all {
+		t.Errorf("%d bytes came: %v", n.n.Load(), got)
+	}
+}
