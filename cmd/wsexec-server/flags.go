@@ -25,6 +25,7 @@ type options struct {
 	tokenFile string
 	tokens    string // the file of the named ones; "": in the state directory
 	plaintext bool
+	tls       tlsFlags
 	full      string
 	cleanup   string
 	logFormat string
@@ -40,13 +41,17 @@ func flags(o *options) []cli.Flag {
 		list("listen", "listen on `ADDR`: HOST:PORT (port 0: any free one) or unix:/PATH (repeatable)", "your own socket", &o.listen, nil),
 		text("token-file", "read the token for TCP from `FILE`; a missing file is made", "", "in the state directory", &o.tokenFile),
 		text("tokens", "read the named tokens for TCP from `FILE`, which wsexec-server token writes; it need not be there", "", "in the state directory", &o.tokens),
-		&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without encryption", EnvVars: variable("insecure-plaintext"), Destination: &o.plaintext},
-		list("host", "accept `NAME` as the server's name over TCP, as behind a proxy; its addresses and localhost are always accepted (repeatable)", "", &cfg.Hosts, checkHost),
+		text("tls-cert", "speak TLS over TCP: show the certificate in `FILE`, which those that have signed it follow", "", "no TLS", &o.tls.cert),
+		text("tls-key", "read the certificate's private key from `FILE`, which nobody else may be able to read", "", "", &o.tls.key),
+		text("tls-min", "speak no TLS below `VERSION`: 1.2 or 1.3", "", tls13, &o.tls.least, tls12, tls13),
+		text("client-ca", "ask clients for a certificate; one that they show must be signed by an authority in `FILE`", "", "none", &o.tls.clientCA),
+		&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without TLS", EnvVars: variable("insecure-plaintext"), Destination: &o.plaintext},
+		list("host", "accept `NAME` as the server's name over TCP, as behind a proxy; its addresses, localhost and the names in its certificate are always accepted (repeatable)", "", &cfg.Hosts, checkHost),
 		number("max-sessions", "run at most `N` commands at a time", server.DefaultMaxSessions, "", &cfg.MaxSessions),
 		number("max-sessions-per-user", "run at most `N` of them for each user", 0, "as --max-sessions", &cfg.MaxSessionsPerUser),
 		text("full", "what to do with a start when --max-sessions or --max-sessions-per-user is reached, `MODE`: refuse it, or evict-lost: end the session that has lost its client for longest and give its place to the start", fullRefuse, "", &o.full, fullRefuse, fullEvictLost),
 		number("max-connections", "hold at most `N` connections without a session of each kind: unauthenticated, between requests, and before the first message; one more closes an old one", server.DefaultMaxConnections, "", &cfg.MaxConnections),
-		duration("open-timeout", "wait `TIME` for the HTTP request, and again for the first message", server.DefaultOpenTimeout, &cfg.OpenTimeout),
+		duration("open-timeout", "wait `TIME` for a TLS handshake, again for the HTTP request, and again for the first message", server.DefaultOpenTimeout, &cfg.OpenTimeout),
 		duration("start-timeout", "wait `TIME` until a command is found and started", server.DefaultStartTimeout, &cfg.StartTimeout),
 		size("max-header", "accept request headers of up to `BYTES`", server.DefaultMaxHeader, maxHeader, &cfg.MaxHeader),
 		size("max-command", "accept arguments and environment of up to `BYTES` in base64, which adds a third; at most 4MiB", server.DefaultMaxCommand, proto.MaxOpen, &cfg.MaxCommand),
@@ -72,6 +77,7 @@ func flags(o *options) []cli.Flag {
 // order.
 var flagGroups = []cmdline.Group{
 	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "host", "insecure-plaintext"}},
+	{Heading: "TLS", Flags: []string{"tls-cert", "tls-key", "tls-min", "client-ca"}},
 	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "full", "max-connections", "max-header", "max-command"}},
 	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},
 	{Heading: "Memory", Flags: []string{"window", "history", "open-memory"}},

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 
 	"wsexec/internal/access"
 	"wsexec/internal/paths"
+	"wsexec/internal/server"
 	"wsexec/internal/trust"
 )
 
@@ -27,6 +29,7 @@ type listeners struct {
 	token     string
 	tokenFile string         // "" if there is no TCP listener
 	tokens    *access.Tokens // the named ones; nil: there is no file of them
+	tls       *security      // nil: TCP is not encrypted
 	byDefault bool           // without flags a client finds this server
 }
 
@@ -50,6 +53,12 @@ func listen(o *options) (_ *listeners, err error) {
 		}
 		addrs = []string{"unix:" + paths.Socket(dir)}
 		ls.byDefault = true
+	}
+	if o.tls.cert != "" {
+		ls.tls = &security{flags: o.tls}
+		if err := ls.tls.load(); err != nil {
+			return nil, err
+		}
 	}
 	for _, a := range addrs {
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
@@ -136,6 +145,10 @@ func checkListen(o *options) error {
 			return usageError(fmt.Errorf("--%s is for TCP, and nothing else asks for that: say --listen HOST:PORT, too", f[0]))
 		}
 	}
+	isTCP := func(a string) bool { return !strings.HasPrefix(a, "unix:") }
+	if err := o.tls.check(slices.ContainsFunc(o.listen, isTCP)); err != nil {
+		return err
+	}
 	for _, a := range o.listen {
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
 			if !filepath.IsAbs(path) {
@@ -153,8 +166,8 @@ func checkListen(o *options) error {
 		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 			return usageError(fmt.Errorf("--listen %q: %q is not a port", a, port))
 		}
-		if !trust.IsLoopback(host) && !o.plaintext {
-			return fmt.Errorf("--listen %s is off this machine and not encrypted: listen on 127.0.0.1 behind a TLS proxy, or say --insecure-plaintext", a)
+		if !trust.IsLoopback(host) && o.tls.cert == "" && !o.plaintext {
+			return fmt.Errorf("--listen %s is off this machine and not encrypted: say --tls-cert FILE --tls-key FILE, listen on 127.0.0.1 behind a TLS proxy, or say --insecure-plaintext", a)
 		}
 	}
 	return nil
@@ -174,7 +187,11 @@ func (ls *listeners) tcp(addr string) error {
 		return listenError(addr, err)
 	}
 	ls.all = append(ls.all, l)
-	ls.urls = append(ls.urls, "ws://"+l.Addr().String())
+	scheme := "ws://"
+	if ls.tls != nil {
+		scheme = "wss://"
+	}
+	ls.urls = append(ls.urls, scheme+l.Addr().String())
 	return nil
 }
 
@@ -273,6 +290,26 @@ func listenError(addr string, err error) error {
 	return fmt.Errorf("cannot listen on %s: %w", addr, err)
 }
 
+// serve answers on one of the listeners, by TLS over TCP if the flags ask for that.
+func (ls *listeners) serve(srv *server.Server, l net.Listener) error {
+	if _, tcp := l.(*net.TCPListener); tcp && ls.tls != nil {
+		return srv.ServeTLS(l, ls.tls.config)
+	}
+	return srv.Serve(l)
+}
+
+// reload reads the files of TLS again.
+func (ls *listeners) reload(log *serverLog) {
+	if ls.tls == nil {
+		return
+	}
+	if err := ls.tls.load(); err != nil {
+		log.tell(slog.LevelError, []string{err.Error() + "; TLS goes on with what was read before"}, "not reloaded", "error", err)
+		return
+	}
+	log.every.Info("reloaded", "detail", ls.tls.words())
+}
+
 func (ls *listeners) close() {
 	for _, l := range ls.all {
 		l.Close()
@@ -281,26 +318,35 @@ func (ls *listeners) close() {
 
 func (ls *listeners) where() string { return "listening on " + strings.Join(ls.urls, " and ") }
 
-// announce says in three lines where the server listens and what to type next.
+// announce says where the server listens and what to type next, in a few lines.
 func (ls *listeners) announce(log *serverLog) {
-	access := "the socket lets in its owner alone"
+	access := []string{"the socket lets in its owner alone"}
 	attrs := []any{"urls", ls.urls}
 	if ls.tokenFile != "" {
-		access = "token for TCP in " + ls.tokenFile
+		access = []string{"token for TCP in " + ls.tokenFile}
 		attrs = append(attrs, "token_file", ls.tokenFile)
 	}
-	log.tell(slog.LevelInfo, []string{ls.where(), access, "try: " + ls.try()}, "listening", attrs...)
+	if ls.tls != nil {
+		access = append(access, ls.tls.words())
+		attrs = append(attrs, "certificate", ls.tls.words())
+	}
+	log.tell(slog.LevelInfo, slices.Concat([]string{ls.where()}, access, []string{"try: " + ls.try()}), "listening", attrs...)
 }
 
 // try is a command that runs on this server.
 func (ls *listeners) try() string {
 	words := "wsexec run"
 	if !ls.byDefault {
-		words += " --server " + shellWord(ls.urls[0])
+		u, err := url.Parse(ls.urls[0])
+		if ls.tls != nil && err == nil && u.Scheme == "wss" {
+			words += ls.tls.client(u.Hostname(), u.Port())
+		} else {
+			words += " --server " + shellWord(ls.urls[0])
+		}
 		if ls.tokenFile != "" {
 			words += " --token-file " + shellWord(ls.tokenFile)
 		}
-		if u, err := url.Parse(ls.urls[0]); err == nil && u.Scheme == "ws" && !trust.IsLoopback(u.Hostname()) {
+		if err == nil && u.Scheme == "ws" && !trust.IsLoopback(u.Hostname()) {
 			words += " --insecure-plaintext"
 		}
 	}

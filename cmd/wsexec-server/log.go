@@ -95,9 +95,13 @@ func (l *serverLog) tell(level slog.Level, words []string, msg string, attrs ...
 }
 
 // reload opens the log file again, which another program may have moved. If it
-// cannot be opened the log goes on in the file that it has.
-func (l *serverLog) reload() {
-	if l.file == "" {
+// cannot be opened the log goes on in the file that it has. others: something else is
+// reloaded besides.
+func (l *serverLog) reload(others bool) {
+	switch {
+	case l.file == "" && others:
+		return
+	case l.file == "":
 		l.every.Info("reloaded", "detail", "there is no --log-file to open again; SIGTERM ends the server")
 		return
 	}

@@ -82,7 +82,7 @@ func newApp(o *options) *cli.App {
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError(cmdline.Explain(err)) },
 		Flags:           flags(o),
-		Commands:        []*cli.Command{tokenCommand(o)},
+		Commands:        []*cli.Command{tokenCommand(o), tlsInitCommand()},
 		Action: func(c *cli.Context) error {
 			switch word := c.Args().First(); {
 			case c.Args().Len() == 0:
@@ -112,6 +112,14 @@ func printHelp(w io.Writer, template string, data any) {
 		groups = []cmdline.Group{all}
 	}
 	cmdline.Printer(groups)(w, template, data)
+}
+
+// noServerFlags complains of flags before a subcommand, which are the server's.
+func noServerFlags(c *cli.Context) error {
+	if names := c.Lineage()[1].LocalFlagNames(); len(names) > 0 {
+		return fmt.Errorf("--%s stands before %s, where it is the server's", names[0], c.Command.Name)
+	}
+	return nil
 }
 
 func printVersion(c *cli.Context) {
@@ -186,7 +194,7 @@ func serve(o *options) (err error) {
 	srv := server.New(cfg)
 	failed := make(chan error, len(ls.all))
 	for _, l := range ls.all {
-		go func() { failed <- srv.Serve(l) }()
+		go func() { failed <- ls.serve(srv, l) }()
 	}
 	ls.announce(log)
 	cfg.Log.Info("ready", "version", version.Line(release), "pid", os.Getpid(), "cleanup", cfg.Cleaner.Way())
@@ -198,7 +206,8 @@ func serve(o *options) (err error) {
 	go func() {
 		for range hup {
 			log.notified(manager.reloading())
-			log.reload()
+			log.reload(ls.tls != nil)
+			ls.reload(log)
 			log.notified(manager.ready(ls.where()))
 		}
 	}()

@@ -58,14 +58,26 @@ func makeToken(path string) (string, error) {
 	var b [32]byte
 	rand.Read(b[:]) // never fails: crypto/rand
 	token := base64.RawURLEncoding.EncodeToString(b[:])
-	// The file is linked into place when it is whole. So no reader gets half of it,
-	// and of two servers that start at once one wins.
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".token-*") // mode 0600
+	err := makeFile(path, []byte(token+"\n"))
+	if errors.Is(err, fs.ErrExist) {
+		return loadToken(path)
+	}
 	if err != nil {
-		return "", fmt.Errorf("token file %s cannot be made: %w", path, reason(err))
+		return "", fmt.Errorf("token file %s cannot be made: %w", path, err)
+	}
+	return token, nil
+}
+
+// makeFile makes a file that this user alone can read, unless it is there already:
+// then the error is [fs.ErrExist]. It is linked into place when it is whole, so that
+// no reader gets half of it, and of two that make it at once one wins.
+func makeFile(path string, content []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return reason(err)
 	}
 	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(token + "\n")
+	_, err = tmp.Write(content)
 	if err == nil {
 		err = tmp.Sync()
 	}
@@ -75,13 +87,7 @@ func makeToken(path string) (string, error) {
 	if err == nil {
 		err = os.Link(tmp.Name(), path)
 	}
-	if errors.Is(err, fs.ErrExist) {
-		return loadToken(path)
-	}
-	if err != nil {
-		return "", fmt.Errorf("token file %s cannot be made: %w", path, reason(err))
-	}
-	return token, nil
+	return reason(err)
 }
 
 // reason is an error without the name of the temporary file, which means nothing to

@@ -54,7 +54,7 @@ const (
 // dialTCP connects to s and sends nothing.
 func (s *server) dialTCP(t testing.TB) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp4", strings.TrimPrefix(s.url, "ws://"))
+	c, err := net.Dial("tcp4", strings.TrimPrefix(strings.TrimPrefix(s.url, "ws://"), "wss://"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -271,6 +272,19 @@ func TestLogLines(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	l.read(t, rows, f.log.String())
+
+	e := newServer(t)
+	e.tlsInit(t, "--host", "127.0.0.1", "--dir", "tls")
+	e.start(t, serverOptions{args: []string{"--log-format", "json", "--tls-cert", "tls/cert.pem", "--tls-key", "tls/key.pem"}})
+	e.awaitSecure(t)
+	conn := e.dialTCP(t)
+	io.WriteString(conn, "SSH-2.0-x\r\n")
+	e.awaitLine(t, `"msg":"refused","reason":"the TLS handshake failed","peer":"127.0.0.1:`)
+	e.cmd.Process.Signal(syscall.SIGHUP)
+	e.awaitLine(t, `"msg":"reloaded","detail":"TLS certificate for 127.0.0.1, until `)
+	e.cmd.Process.Signal(syscall.SIGTERM)
+	e.waitExit(t, patience)
+	l.read(t, rows, e.log.String())
 
 	group := map[string]bool{}
 	for msg, row := range rows {

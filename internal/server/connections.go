@@ -15,9 +15,9 @@ import (
 
 // A connection is entered in the ledger from its first moment on:
 //
-//   - Over TCP as a stranger's, until a request has authenticated. One more stranger
-//     than the bound costs the address with most of them its oldest. So strangers
-//     shut nobody out, however slowly they send.
+//   - Over TCP as a stranger's, during the TLS handshake too, until a request has
+//     authenticated. One more stranger than the bound costs the address with most of
+//     them its oldest. So strangers shut nobody out, however slowly they send.
 //   - Then as its principal's; over a Unix socket from the beginning. One more than
 //     the bound costs the one that is idle for longest.
 //   - After the upgrade as unopened, until a session has it. One more than the bound
@@ -111,8 +111,8 @@ const maxTurnedAway = 64
 // it closes at once. With TLS it does not answer: before the handshake the peer
 // could not read it.
 func (s *Server) turnAway(c net.Conn, detail string) {
-	if below, ok := c.(interface{ NetConn() net.Conn }); ok {
-		below.NetConn().Close() // TLS would say goodbye, for up to 5 s
+	if c, ok := c.(*tlsConn); ok {
+		c.below.Close()
 		return
 	}
 	defer c.Close()

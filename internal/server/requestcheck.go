@@ -37,7 +37,7 @@ func (s *Server) check(r *http.Request) *refusal {
 	if !cameOverUnix(r) && !s.isNamed(r) {
 		return &refusal{
 			http.StatusMisdirectedRequest, "the server does not go by that name",
-			fmt.Sprintf("%s is neither its address nor a --host of wsexec-server", strconv.QuoteToASCII(hostOf(r.Host))),
+			fmt.Sprintf("%s is neither its address nor a name in its certificate nor a --host of wsexec-server", strconv.QuoteToASCII(hostOf(r.Host))),
 		}
 	}
 	// A web page of any host can make a browser connect to loopback. Only pages of
@@ -55,9 +55,10 @@ func (s *Server) check(r *http.Request) *refusal {
 }
 
 // isNamed reports whether the request's Host is a name of this server: a loopback
-// name, the address that the request came to, or one of --host, with any port,
-// since a tunnel has its own. So a web page whose host's name was made to resolve
-// to this machine (DNS rebinding) is kept out.
+// name, the address that the request came to, a name in the certificate that the
+// connection has shown, or one of --host, with any port, since a tunnel has its own.
+// So a web page whose host's name was made to resolve to this machine (DNS
+// rebinding) is kept out.
 func (s *Server) isNamed(r *http.Request) bool {
 	host := hostOf(r.Host)
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -70,6 +71,9 @@ func (s *Server) isNamed(r *http.Request) bool {
 				return true
 			}
 		}
+	}
+	if c, ok := r.Context().Value(connKey{}).(*tlsConn); ok && c.isNamed(host) {
+		return true
 	}
 	return host == "localhost" || slices.ContainsFunc(s.cfg.Hosts, func(h string) bool { return hostOf(h) == host })
 }

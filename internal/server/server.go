@@ -5,7 +5,8 @@
 //     requests that no client may make. list.go: the list of sessions. peer.go: the
 //     other end of a connection, as the log names it.
 //   - connections.go, arrival.go, opening.go: a connection from accept to the
-//     session that it opens. openmemory.go: the memory that large opens take.
+//     session that it opens. tls.go: one over TLS. openmemory.go: the memory that
+//     large opens take.
 //   - admission.go: which opens get a session, and a place of another one.
 //     startsum.go: whether a start is one that came before.
 //   - session.go: one session. What runs is its job (package job); how far it has
@@ -45,7 +46,7 @@ type Config struct {
 	// Access says who a client is. Nil: over TCP no client is let in.
 	Access *access.Authenticator
 	// Hosts are the names by which clients call the server over TCP, besides those
-	// of loopback and the addresses that it listens on.
+	// of loopback, the addresses that it listens on, and those in its certificate.
 	Hosts []string
 	// Cleaner starts the commands and finds their descendants. Nil: one that finds
 	// them by the Unix session.
@@ -66,8 +67,9 @@ type Config struct {
 	// Descriptors is how many the process may open. If the bounds of sessions and
 	// connections can need more, they are lowered. 0: enough.
 	Descriptors int
-	// OpenTimeout bounds the time until a connection's request has come, then the
-	// time to its open, and the time in which a client takes any other response. 10s.
+	// OpenTimeout bounds the time of a TLS handshake, then until a connection's
+	// request has come, then to its open, and the time in which a client takes any
+	// other response. 10s.
 	OpenTimeout time.Duration
 	// StartTimeout bounds the time that the start of a command takes: the look for
 	// the program and the directory, and execve. 10s.

@@ -31,5 +31,8 @@ func Append(path string) (*os.File, error) {
 // Check checks nothing here.
 func Check(string, fs.FileInfo) error { return nil }
 
+// ExposedKey reports nothing here.
+func ExposedKey(fs.FileInfo) bool { return false }
+
 // Exposed reports nothing here.
 func Exposed(fs.FileInfo) bool { return false }

@@ -220,6 +220,16 @@ func check(path, at string, st fs.FileInfo) error {
 // Check checks one file, as [Open] does, and not the directories that lead to it.
 func Check(path string, st fs.FileInfo) error { return check(path, path, st) }
 
+// ExposedKey reports whether others can read or write a private key: anybody but its
+// owner and, of root's, a group. So has PostgreSQL it (Secure TCP/IP Connections with
+// SSL): system groups such as Debian's ssl-cert hold those who may use a key of root's.
+func ExposedKey(st fs.FileInfo) bool {
+	if st.Sys().(*syscall.Stat_t).Uid == 0 {
+		return st.Mode().Perm()&0o037 != 0
+	}
+	return st.Mode().Perm()&0o077 != 0
+}
+
 // Exposed reports whether a file belongs to this user and can be read or written by
 // others. A file of root's may be meant for others, as with ssh's keys.
 func Exposed(st fs.FileInfo) bool {

@@ -1,0 +1,159 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// tlsPair is both ends of a connection over TLS, with the handshake made.
+func tlsPair(t *testing.T, s *Server, server, client net.Conn) (*tlsConn, *tls.Conn) {
+	t.Helper()
+	c, roots := SelfSigned("localhost")
+	l := &tlsListener{&one{server}, s, func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc, cc := accepted.(*tlsConn), tls.Client(client, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+	shaken := make(chan error)
+	go func() { shaken <- cc.Handshake() }()
+	if state := sc.ConnectionState(); !state.HandshakeComplete {
+		t.Fatal("the server's handshake is not complete")
+	}
+	if err := <-shaken; err != nil {
+		t.Fatal(err)
+	}
+	return sc, cc
+}
+
+// A one is a listener of one connection.
+type one struct{ net.Conn }
+
+func (o *one) Accept() (net.Conn, error) { return o.Conn, nil }
+func (o *one) Addr() net.Addr            { return o.LocalAddr() }
+
+// The goodbye of TLS waited for a peer that reads nothing, for 5 s: so did the next
+// client, which had taken the session over.
+func TestCloseOverTLSDoesNotWait(t *testing.T) {
+	s := New(Config{})
+	for name, end := range map[string]func(c *tlsConn){
+		"Close":                 func(c *tlsConn) { c.Close() },
+		"CloseWrite, and Close": func(c *tlsConn) { c.CloseWrite(); c.Close() },
+		"after a write that has failed": func(c *tlsConn) {
+			c.SetWriteDeadline(time.Now().Add(-time.Second))
+			c.Write([]byte("x"))
+			c.Close()
+		},
+		"turned away": func(c *tlsConn) { s.turnAway(c, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := net.Pipe() // a write waits for its reader
+				c, _ := tlsPair(t, s, a, b)
+				began := time.Now()
+				end(c)
+				if took := time.Since(began); took > 2*goodbye {
+					t.Errorf("it took %v", took)
+				}
+				b.Close()
+			})
+		})
+	}
+}
+
+// A peer that reads gets the goodbye: without it, bytes could have been cut off.
+func TestGoodbye(t *testing.T) {
+	a, b := net.Pipe()
+	c, peer := tlsPair(t, New(Config{}), a, b)
+	go func() {
+		c.Write([]byte("all"))
+		c.Close()
+	}()
+	if got, err := io.ReadAll(peer); err != nil || string(got) != "all" {
+		t.Errorf("it got %q, %v", got, err)
+	}
+	peer.Close()
+}
+
+// A handshake has the time of Config.OpenTimeout in all, however it drips.
+func TestHandshakeInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{OpenTimeout: 7 * time.Second})
+		c, _ := SelfSigned("localhost")
+		a, b := net.Pipe()
+		conn, err := (&tlsListener{&one{a}, s, func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }}).Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() { // a record of 512 bytes, one a second
+			defer close(done)
+			for _, p := range append([]byte{22, 3, 1, 2, 0, 1}, make([]byte, 100)...) {
+				if _, err := b.Write([]byte{p}); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		began := time.Now()
+		if conn.(*tlsConn).ConnectionState().HandshakeComplete {
+			t.Error("the handshake is complete")
+		}
+		if took := time.Since(began); took != 7*time.Second {
+			t.Errorf("it was given up after %v, want 7s", took)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Error("it can be read from")
+		}
+		<-done
+		s.refused.flush()
+	})
+}
+
+// The certificate that a client has shown, and that an authority has signed, reaches
+// the request, and so does that there is none.
+func TestClientCertificateReachesTheRequest(t *testing.T) {
+	s := New(Config{})
+	var got *tls.ConnectionState
+	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.TLS })
+	c, roots := SelfSigned("localhost")
+	own, authorities := SelfSigned("client")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.ServeTLS(ln, func() *tls.Config {
+		return &tls.Config{Certificates: []tls.Certificate{c}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: authorities}
+	})
+	for _, shown := range [][]tls.Certificate{{own}, nil} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: shown}}
+		resp, err := (&http.Client{Transport: transport}).Get("https://" + ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		transport.CloseIdleConnections()
+		var leaf *x509.Certificate
+		if got != nil && len(got.VerifiedChains) > 0 {
+			leaf = got.VerifiedChains[0][0]
+		}
+		switch {
+		case got == nil || !got.HandshakeComplete || got.Version != tls.VersionTLS13:
+			t.Errorf("r.TLS is %+v", got)
+		case shown != nil && (leaf == nil || !leaf.Equal(own.Leaf)):
+			t.Errorf("the client's certificate is %v", leaf)
+		case shown == nil && (leaf != nil || len(got.PeerCertificates) > 0):
+			t.Errorf("a client without a certificate has %v", leaf)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.Shutdown(ctx)
+}
