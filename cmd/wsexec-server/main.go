@@ -203,6 +203,9 @@ func serve(o *options) (err error) {
 	}
 	log.notified(manager.ready(ls.where()))
 	ls.watchTokens(log)
+	if ls.tokenFile != "" { // over Unix sockets there is the owner alone
+		go srv.EndRevoked(context.Background()) // for as long as this program runs
+	}
 	go func() {
 		for range hup {
 			log.notified(manager.reloading())

@@ -56,6 +56,7 @@ func exits() map[string]*client.Exit {
 		"stopped 0": code(0, client.ReasonShutdown),
 		"linger":    code(0, client.ReasonLinger),
 		"evicted":   {Signal: 15, Reason: client.ReasonEvicted},
+		"revoked":   {Signal: 15, Reason: client.ReasonRevoked},
 		"hung up":   code(0, client.ReasonHangup),
 		"unknown":   code(0, "eclipse"),
 	}
@@ -125,6 +126,8 @@ var outcomeTests = []struct {
 	{name: "a line for a shell", err: &client.Error{Code: client.CodeCommandNotFound, Title: `"ls -la": command not found in PATH`, Detail: "PATH is /bin", Status: 127}, c: circumstances{again: "wsexec run --server unix:/s ", command: []string{"ls -la"}}, status: 127, origin: fromServerEnd, texts: `0 "ls -la": command not found in PATH | there is no shell: wsexec run --server unix:/s sh -c 'ls -la'`},
 	{name: "not started", err: &client.Error{Code: client.CodeNotStarted, Title: "too late", Detail: "d"}, status: 125, origin: fromServerEnd, texts: "0 too late; nothing was run", unasked: true},
 	{name: "perhaps started", err: &client.Error{Code: client.CodeNotStarted, Title: "too late", Detail: "d", MayHaveRun: true}, status: 125, origin: fromServerEnd, texts: "0 too late: d", unasked: true},
+	{name: "revoked before", exit: "revoked", status: 125, origin: fromServerEnd, texts: "0 the command was ended: access was revoked", unasked: true},
+	{name: "revoked", err: &client.Error{Code: proto.CodeRevoked, Title: "access was revoked", Detail: "it has expired"}, status: 125, origin: fromServerEnd, texts: "0 access was revoked: it has expired", unasked: true},
 	{name: "replaced", err: &client.Error{Code: client.CodeReplaced, Title: "another client has it"}, status: 125, origin: fromServerEnd, texts: "0 another client has it | wsexec attach abc", unasked: true},
 	{name: "bad directory", err: &client.Error{Code: proto.CodeBadDirectory, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "bad request", err: &client.Error{Code: proto.CodeBadRequest, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},

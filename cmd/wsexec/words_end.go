@@ -197,6 +197,8 @@ func endedByServer(reason string) message {
 		reason = "another client hung up"
 	case client.ReasonEvicted:
 		reason = "the server was full, and this session was without a client for longest"
+	case client.ReasonRevoked:
+		reason = "access was revoked"
 	}
 	return failure("the command was ended: "+reason, "")
 }

@@ -44,6 +44,7 @@ const (
 	ReasonHangup     = proto.ReasonHangup     // a client hung up
 	ReasonLinger     = proto.ReasonLinger     // no client was connected for Start.Linger
 	ReasonEvicted    = proto.ReasonEvicted    // the server was full, and no client was connected for longest
+	ReasonRevoked    = proto.ReasonRevoked    // the user is not let in any more
 	ReasonShutdown   = proto.ReasonShutdown   // the server was stopping
 	// The command ended by itself, and some of its output could not be
 	// delivered.

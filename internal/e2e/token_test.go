@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -327,4 +328,85 @@ func TestTokensOfAnother(t *testing.T) {
 	}
 	wantStartFailureOf(t, s, args, path, "can be written by others", "chmod go-w "+path)
 	wantStartFailureOf(t, s, []string{"token", "ls", "--tokens", path}, path, "can be written by others")
+}
+
+// What ends with a token that is removed or expires: the connections and the sessions
+// of its principal, those without a client too, if no other token of the name is left.
+func TestRevokedToken(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, how := range []string{"removed", "expired"} {
+		t.Run(how, func(t *testing.T) {
+			name := "ci-" + how
+			first := s.addToken(t, name)
+			second := s.addToken(t, append(map[string][]string{"expired": {"--expires", "6s"}}[how], name)...)
+			kept, lost, live := uniqueSleep(), uniqueSleep(), uniqueSleep()
+			other := s.background(t, "sh", "-c", "echo ready; exec sleep "+kept)
+			other.expect(t, "ready")
+			gone := startClient(t, s.with(first, "run", "sh", "-c", "echo ready; exec sleep "+lost))
+			gone.expect(t, "ready")
+			gone.signal(t, syscall.SIGKILL)
+			gone.wait(t, patience)
+			status := filepath.Join(s.dir, "status-"+how)
+			c := startClient(t, s.with(first, "run", "--status-file", status, "sh", "-c", "echo ready; exec sleep "+live))
+			c.expect(t, "ready")
+
+			// The first one is removed: the other one still gives the principal.
+			list := capture(t, s.tokenCommand("ls", "--json"))
+			var rows []struct{ Name, ID string }
+			if err := json.Unmarshal([]byte(list.stdout), &rows); err != nil || list.status != 0 {
+				t.Fatalf("%v, %v", list, err)
+			}
+			id := ""
+			for _, row := range rows {
+				if row.Name == name {
+					id = row.ID
+					break // in the order in which they were made
+				}
+			}
+			capture(t, s.tokenCommand("rm", name, id)).want(t, 0, "", "")
+			eventually(t, patience, "the removed token is refused", func() error {
+				if a := s.ask(t, "GET", "/v1/sessions", "", "Authorization: Bearer "+first); a.status != 401 {
+					return fmt.Errorf("status %d", a.status)
+				}
+				return nil
+			})
+			capture(t, s.with(first, "run", "true")).wantComplaint(t, 125, "the token is not the server's")
+			capture(t, s.with(second, "run", "true")).want(t, 0, "", "")
+			if len(sleepers(live)) != 1 || len(sleepers(lost)) != 1 {
+				t.Error("with a token left, what the principal has must stay")
+			}
+
+			if how == "removed" {
+				capture(t, s.tokenCommand("rm", name)).want(t, 0, "", "")
+			}
+			r := c.wait(t, patience)
+			if r.status != 125 || !strings.Contains(r.stderr, "wsexec: access was revoked: ") {
+				t.Errorf("%v", r)
+			}
+			var said struct{ Origin, Reason string }
+			b, err := os.ReadFile(status)
+			if err := errors.Join(err, json.Unmarshal(b, &said)); err != nil || said.Origin != "server" || said.Reason != "revoked" {
+				t.Errorf("the status file has %s, %v", b, err)
+			}
+			awaitSleepers(t, 0, live, lost)
+			awaitSleepers(t, 1, kept)
+			eventually(t, patience, "the log has both ends", func() error {
+				if n := strings.Count(s.log.String(), "principal="+name+" signal=TERM reason=revoked"); n != 2 {
+					return fmt.Errorf("%d", n)
+				}
+				return nil
+			})
+			says := map[string]string{"removed": "the token is not the server's", "expired": "the token has expired"}[how]
+			capture(t, s.with(second, "run", "true")).wantComplaint(t, 125, says)
+
+			// One of the name that is made later finds nothing of it.
+			later := s.addToken(t, name)
+			if a := s.ask(t, "GET", "/v1/sessions", "", "Authorization: Bearer "+later); !strings.HasPrefix(a.body, `{"sessions":[]`) {
+				t.Errorf("a new token of the name lists %s", a.body)
+			}
+			other.signal(t, syscall.SIGTERM)
+			other.wait(t, patience)
+		})
+	}
 }

@@ -258,7 +258,7 @@ func (j *Job) End(reason string) {
 		return
 	}
 	switch reason {
-	case proto.ReasonHangup, proto.ReasonLinger, proto.ReasonEvicted:
+	case proto.ReasonHangup, proto.ReasonLinger, proto.ReasonEvicted, proto.ReasonRevoked:
 		j.AbandonOutput() // no client reads it
 	case proto.ReasonShutdown:
 		// The server's grace counts, however long the client asked for: a service
@@ -294,7 +294,7 @@ func (j *Job) noteEnd(reason string) bool {
 // then gets no more time than the server's grace.
 func isServers(reason string) bool {
 	switch reason {
-	case proto.ReasonMaxTimeout, proto.ReasonMaxIdle, proto.ReasonLinger, proto.ReasonEvicted, proto.ReasonShutdown, proto.CodeInternal:
+	case proto.ReasonMaxTimeout, proto.ReasonMaxIdle, proto.ReasonLinger, proto.ReasonEvicted, proto.ReasonRevoked, proto.ReasonShutdown, proto.CodeInternal:
 		return true
 	}
 	return false

@@ -82,7 +82,7 @@ func (j *Job) setExit(exit *proto.Exit, incomplete bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	exit.Reason = j.reason
-	if incomplete && !exit.TimedOut() && exit.Reason != proto.ReasonEvicted {
+	if incomplete && !exit.TimedOut() && exit.Reason != proto.ReasonEvicted && exit.Reason != proto.ReasonRevoked {
 		exit.Reason = proto.ReasonIncomplete
 	}
 	if !j.buried {

@@ -185,6 +185,7 @@ const (
 	ReasonHangup     = "hangup"           // the client ended the session
 	ReasonLinger     = "linger"           // no client came back in time
 	ReasonEvicted    = "evicted"          // the server was full, and no client was connected for longest
+	ReasonRevoked    = "revoked"          // the principal has no credential any more
 	ReasonShutdown   = "shutdown"         // the server stopped
 	ReasonIncomplete = "incomplete"       // not all of the output could be kept
 )
@@ -240,6 +241,7 @@ const (
 	CodeNotFound        = "not-found"
 	CodeGone            = "gone"
 	CodeReplaced        = "replaced"
+	CodeRevoked         = "revoked"
 	CodeBadOffset       = "bad-offset"
 	CodeShutdown        = "shutdown"
 	CodeChecksum        = "checksum"

@@ -546,8 +546,9 @@
 //	             that; timeout, max-timeout (the server's maximum),
 //	             idle-timeout, max-idle-timeout, hangup, linger, evicted (the
 //	             server was full, and this session was without its client for
-//	             longest) or shutdown: the server ended it for that; incomplete:
-//	             it ended, but not all of its output could be kept
+//	             longest), revoked (the principal is not let in any more) or
+//	             shutdown: the server ended it for that; incomplete: it ended,
+//	             but not all of its output could be kept
 //	stdin        the number of bytes of stdin that the command consumed
 //	stdin_dropped
 //	             the number of those bytes that the terminal has dropped, since
@@ -589,6 +590,8 @@
 //	                        which)
 //	not-found, gone    125  there is no such session; there was one
 //	replaced           125  another client has the session
+//	revoked            125  the principal is not let in any more; its session
+//	                        is being ended
 //	bad-offset         125  have is outside the bytes kept
 //	shutdown           125  nothing was run: the server is stopping
 //	checksum           125  a stream does not have the checksum of its END

@@ -151,6 +151,9 @@ func (s *Server) answer(k key, o *proto.Open, sum startSum, awaited bool) answer
 	if s.noNewSessions {
 		return answer{err: errShutdown}
 	}
+	if !s.cfg.Access.Has(k.principal) { // since its request was let in
+		return answer{err: errRevoked}
+	}
 	for n, have := range o.Have {
 		if have.Offset != 0 {
 			return answer{err: fail(proto.CodeBadOffset, "the session cannot go on where this client is", fmt.Sprintf("stream %d: a new session has nothing before offset %d", n, have.Offset))}

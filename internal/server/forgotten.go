@@ -39,6 +39,7 @@ const (
 	byAcknowledgement forgetReason = iota // its client has everything
 	byTime                                // no client came back in time
 	byEviction                            // the same, and it was ended for another session
+	byRevocation                          // its principal is not let in any more
 	byFailure                             // its command could not be started
 	byPanic
 	forgetReasons
@@ -64,6 +65,7 @@ var (
 	errGoneUnread  = fail(proto.CodeGone, "the session is gone", "nobody came back for it in time, so how it ended is forgotten")
 	errGoneRead    = fail(proto.CodeGone, "the session is gone", "it has ended, and how was told to its client")
 	errGoneEvicted = fail(proto.CodeGone, "the session is gone", "the server was full, and no client was connected to it for longest: it was ended for another one")
+	errGoneRevoked = fail(proto.CodeGone, "the session is gone", "access of this user was revoked, and the session was ended")
 	errGoneFailure = fail(proto.CodeGone, "the session is gone", "nothing was run; why not is forgotten")
 )
 
@@ -138,6 +140,8 @@ func (p *past) answer(id string, d time.Duration) *proto.Error {
 				return errGoneFailure
 			case byEviction:
 				return errGoneEvicted
+			case byRevocation:
+				return errGoneRevoked
 			case byPanic:
 				return errInternal
 			}

@@ -148,6 +148,8 @@ func (x *session) refusal(o *proto.Open, sum startSum) *proto.Error {
 	switch {
 	case x.crashed:
 		return errInternal
+	case x.revoked:
+		return errRevoked
 	case x.state == forgotten:
 		return fail(proto.CodeGone, "the session is gone", "")
 	case o.Start != nil && sum != x.sum:
@@ -180,6 +182,8 @@ func (x *session) occupy(c *claim, l *link.Link, o *proto.Open, by way) (*proto.
 	switch {
 	case x.crashed:
 		return nil, errInternal
+	case x.revoked:
+		return nil, errRevoked
 	case !newest:
 		return nil, replaced
 	case x.state == forgotten:
@@ -237,10 +241,13 @@ func (x *session) attachStreams(l *link.Link, o *proto.Open) *proto.Opened {
 
 // depart leaves the seat, whose connection was closed with err.
 func (x *session) depart(err error, p peer) {
-	released, st, detached := x.detachStreams()
+	released, st, detached, revoked := x.detachStreams()
 	close(released)
 	if st == ended {
 		x.srv.boundEnded(x.principal)
+	}
+	if revoked {
+		x.forgetAbandoned() // if it has ended; otherwise publish does
 	}
 	if st != forgotten {
 		x.logLeft(err, detached, p)
@@ -248,7 +255,7 @@ func (x *session) depart(err error, p peer) {
 }
 
 // detachStreams takes the streams off their link and empties the seat.
-func (x *session) detachStreams() (released chan struct{}, st state, detached bool) {
+func (x *session) detachStreams() (released chan struct{}, st state, detached, revoked bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, s := range x.job.Out {
@@ -260,7 +267,7 @@ func (x *session) detachStreams() (released chan struct{}, st state, detached bo
 	x.seat.link, x.seat.left = nil, time.Now()
 	x.setDrop()
 	x.linger()
-	return x.seat.released, x.state, x.seat.detached
+	return x.seat.released, x.state, x.seat.detached, x.revoked
 }
 
 // setDrop says whether output without a reader is dropped, or the command waits.

@@ -12,7 +12,8 @@
 //   - session.go: one session. What runs is its job (package job); how far it has
 //     come is in state.go, who has it in seat.go, when it is given up in linger.go,
 //     its times in times.go, what a panic ends in panic.go, what the log has of it in
-//     sessionlog.go, why its command could not be started in errors.go.
+//     sessionlog.go, why its command could not be started in errors.go, and that its
+//     principal is not let in any more in revoke.go.
 //   - table.go: which sessions there are. forgotten.go: which there were.
 //   - ledger.go: what each client makes the server keep. ledgerbounds.go: the bounds.
 //     descriptors.go: bounds that fit the descriptors there are.

@@ -40,7 +40,9 @@ func start(t testing.TB, cfg server.Config) (srv *server.Server, sock, addr stri
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	sock = filepath.Join(dir, "s")
-	cfg.Access = access.New(access.Config{OwnerToken: token})
+	if cfg.Access == nil {
+		cfg.Access = access.New(access.Config{OwnerToken: token})
+	}
 	srv = server.New(cfg)
 	for _, l := range [][2]string{{"unix", sock}, {"tcp", "127.0.0.1:0"}} {
 		ln, err := net.Listen(l[0], l[1])

@@ -43,6 +43,7 @@ type session struct {
 	timer   *time.Timer // runs while the session lingers
 	until   time.Time   // when timer ends
 	expired bool        // it has lingered for its time since a client had it
+	revoked bool        // its principal is not let in any more
 }
 
 // newSession makes the session of the client of o. Any other client, even one that
@@ -116,25 +117,26 @@ func (x *session) Reached(p job.Phase, exit *proto.Exit) {
 
 // publish tells the client, the log and the table how the command ended.
 func (x *session) publish(exit *proto.Exit) {
-	l, expired := x.setEnded(exit)
+	l, abandoned := x.setEnded(exit)
 	if l != nil {
 		l.Send(exit)
 	}
 	x.srv.boundEnded(x.principal)
 	x.logEnded(exit)
-	if expired {
+	if abandoned {
 		x.forgetAbandoned()
 	}
 }
 
-func (x *session) setEnded(exit *proto.Exit) (l *link.Link, expired bool) {
+// setEnded notes how the session ended. abandoned reports that no client comes for it.
+func (x *session) setEnded(exit *proto.Exit) (l *link.Link, abandoned bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.state == ending { // not forgotten meanwhile
 		x.exit = exit
 		x.become(ended)
 	}
-	return x.seat.link, x.expired
+	return x.seat.link, x.expired || x.revoked
 }
 
 // Refused takes what the job cannot serve of its client. It implements
@@ -301,11 +303,9 @@ func (x *session) forget() { x.forgetIf(byTime, func() bool { return true }) }
 
 // forgetAbandoned forgets the session if it has ended and no client has it.
 func (x *session) forgetAbandoned() bool {
-	why := byTime
-	if x.wasEvicted() {
-		why = byEviction
-	}
-	first, _ := x.forgetIf(why, func() bool { return x.state == ended && x.seat.empty() })
+	first, _ := x.forgetIf(x.whyAbandoned(), func() bool {
+		return x.state == ended && (x.seat.empty() || x.revoked && x.seat.link == nil) // which refuses every claim
+	})
 	return first
 }
 
@@ -340,10 +340,17 @@ func (x *session) hasEnded() bool {
 	return x.state >= ended
 }
 
-func (x *session) wasEvicted() bool {
+// whyAbandoned is why no client comes for the session.
+func (x *session) whyAbandoned() forgetReason {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.exit != nil && x.exit.Reason == proto.ReasonEvicted
+	switch {
+	case x.revoked:
+		return byRevocation
+	case x.exit != nil && x.exit.Reason == proto.ReasonEvicted:
+		return byEviction
+	}
+	return byTime
 }
 
 // info describes the session.

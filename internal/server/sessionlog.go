@@ -72,7 +72,7 @@ func (x *session) logAttached(c *claim, from peer) {
 // has left for another the line about that says it.
 func (x *session) logLeft(err error, detached bool, p peer) {
 	switch {
-	case errors.Is(err, link.ErrBye), errors.Is(err, replaced), errors.Is(err, errNewer):
+	case errors.Is(err, link.ErrBye), errors.Is(err, replaced), errors.Is(err, errNewer), errors.Is(err, errRevoked):
 	case detached:
 		x.logs(slog.LevelInfo, "detached", p.attrs()...)
 	default:

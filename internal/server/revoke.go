@@ -1,0 +1,66 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"wsexec/internal/proto"
+)
+
+// A principal is revoked when there is no credential any more by which a client can be
+// it: its last token was removed, or has expired. Then its connections are closed, and
+// its sessions are ended, detached ones too.
+
+// revokeInterval is the time between two looks for principals that are revoked.
+const revokeInterval = 500 * time.Millisecond
+
+// EndRevoked ends what principals have that are revoked, until ctx is done.
+func (s *Server) EndRevoked(ctx context.Context) {
+	tick := time.NewTicker(revokeInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, x := range s.revoked() {
+			x.revoke()
+		}
+	}
+}
+
+// revoked are the sessions of principals that are.
+func (s *Server) revoked() (xs []*session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	has := map[string]bool{}
+	for k, x := range s.sessions {
+		if _, asked := has[k.principal]; !asked {
+			has[k.principal] = s.cfg.Access.Has(k.principal)
+		}
+		if !has[k.principal] {
+			xs = append(xs, x)
+		}
+	}
+	return xs
+}
+
+// errRevoked is for the clients of a principal that is revoked.
+var errRevoked = fail(proto.CodeRevoked, "access was revoked", "the token of this user was removed, or has expired")
+
+// revoke ends the session for its principal. It does not wait.
+func (x *session) revoke() {
+	x.mu.Lock()
+	first, l := !x.revoked, x.seat.link
+	x.revoked = true
+	x.mu.Unlock()
+	if !first {
+		return
+	}
+	if l != nil {
+		l.Fail(errRevoked)
+	}
+	x.end(proto.ReasonRevoked)
+	x.forgetAbandoned() // if it has ended already; otherwise publish or depart does
+}

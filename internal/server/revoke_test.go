@@ -1,0 +1,100 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"wsexec/internal/access"
+	"wsexec/internal/client"
+	"wsexec/internal/proto"
+	"wsexec/internal/server"
+)
+
+// A session of a principal that has no token any more ends, however far it is and
+// whoever has it, and is forgotten then. Another principal's goes on.
+func TestRevoked(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens.toml")
+	add := func(name string) string {
+		t.Helper()
+		token := access.NewToken()
+		if _, err := access.AddToken(file, name, token, time.Now(), 0); err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	ci, other := add("ci"), add("other")
+	tokens, err := access.OpenTokens(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, _, addr := start(t, server.Config{Access: access.New(access.Config{Tokens: tokens}), KillAfter: 100 * time.Millisecond})
+	as := func(token string) client.Server { return client.Server{URL: "ws://" + addr, Credential: client.Fixed(client.Credential{Token: token})} }
+	type end struct {
+		r   *client.Result
+		err error
+	}
+	// begin starts a command and returns once it has said something.
+	begin := func(token, script string) (ends <-chan end, leave context.CancelFunc) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(context.Background())
+		t.Cleanup(cancel)
+		c, out := newCmd(as(token), command("sh", "-c", script)), make(chan bool, 16)
+		c.Stdout, c.Stderr = writerFunc(func(p []byte) (int, error) { out <- true; return len(p), nil }), io.Discard
+		done := make(chan end, 1)
+		go func() {
+			r, err := c.Run(ctx)
+			done <- end{r, err}
+		}()
+		<-out
+		return done, cancel
+	}
+	attached, _ := begin(ci, "echo; exec sleep 1000")
+	stubborn, _ := begin(ci, `trap "" TERM; echo; while :; do sleep 0.1; done`)
+	lost, leave := begin(ci, "echo; exec sleep 1000")
+	leave()
+	<-lost
+	kept, _ := begin(other, "echo; exec sleep 1000")
+	list := func(token string) (all []*client.Session) {
+		t.Helper()
+		all, err := sessions(as(token))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	if n := len(list(ci)); n != 3 {
+		t.Fatalf("%d sessions, want 3", n)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go tokens.Watch(ctx, func(error) {})
+	go srv.EndRevoked(ctx)
+	if _, err := access.RemoveTokens(file, "ci", ""); err != nil {
+		t.Fatal(err)
+	}
+	for what, ends := range map[string]<-chan end{"attached": attached, "stubborn": stubborn} {
+		e := <-ends
+		var final *client.Error
+		if !errors.As(e.err, &final) || final.Code != proto.CodeRevoked || final.Status != 125 {
+			t.Errorf("%s: %v, want that access was revoked", what, e.err)
+		}
+	}
+	again := add("ci")
+	eventually(t, func() bool { // once the file was read again, and the last command has ended
+		all, err := sessions(as(again))
+		return err == nil && len(all) == 0
+	})
+	if n := len(list(other)); n != 1 {
+		t.Errorf("the other one has %d sessions, want 1", n)
+	}
+	select {
+	case e := <-kept:
+		t.Errorf("the session of another principal has ended: %v", e.err)
+	default:
+	}
+}
