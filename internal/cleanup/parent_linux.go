@@ -66,6 +66,7 @@ type startRequest struct {
 	args, env []string
 	tty       bool
 	cgroup    bool   // descriptor 4 is the one that it is to be in
+	pins      int    // so many descriptors behind those are the command's Pins
 	session   uint64 // of its mark
 }
 
@@ -92,6 +93,7 @@ func (q *startRequest) write(w io.Writer) error {
 			number(0)
 		}
 	}
+	number(q.pins)
 	b.Write(binary.AppendUvarint(nil, q.session))
 	return b.Flush()
 }
@@ -129,7 +131,7 @@ func readStartRequest(b *bufio.Reader) (*startRequest, error) {
 		return l
 	}
 	q := &startRequest{path: str(), dir: str(), args: list(), env: list()}
-	q.tty, q.cgroup = number() == 1, number() == 1
+	q.tty, q.cgroup, q.pins = number() == 1, number() == 1, number()
 	if err == nil {
 		q.session, err = binary.ReadUvarint(b)
 	}
@@ -172,6 +174,8 @@ func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*l
 	if cgroup >= 0 {
 		files = append(files, uintptr(cgroup))
 	}
+	pins := cmd.Pins()
+	files = append(files, pins...)
 	f, err := startHelper(syscall.SysProcAttr{}, files, parentName)
 	theirs.Close() // or its end would not be seen
 	if err != nil {
@@ -183,7 +187,7 @@ func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*l
 	p.cancel = sync.OnceValue(p.endStart)
 	begun := make(chan bool, 1) // whether Start returns the command
 	go p.attend(begun)
-	err = p.begin(a, &startRequest{path: cmd.Path, dir: cmd.Dir, args: cmd.Args, env: cmd.Env, tty: cmd.TTY, cgroup: cgroup >= 0, session: k.session})
+	err = p.begin(a, &startRequest{path: cmd.Path, dir: cmd.Dir, args: cmd.Args, env: cmd.Env, tty: cmd.TTY, cgroup: cgroup >= 0, pins: len(pins), session: k.session})
 	begun <- err == nil
 	if err != nil {
 		ours.Close()
@@ -406,8 +410,16 @@ func parentMain() {
 	if err != nil {
 		return
 	}
+	next := uintptr(4)
 	if q.cgroup {
 		unix.CloseOnExec(4)
+		next++
+	}
+	var pins []uintptr
+	for range q.pins {
+		unix.CloseOnExec(int(next))
+		pins = append(pins, next)
+		next++
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		sock.Write(message(msgFailed, uint64(err.(syscall.Errno))))
@@ -420,12 +432,16 @@ func parentMain() {
 	if server != 0 {
 		setSession(0, server, q.session) // the command inherits it
 	}
-	f, err := procgroup.Fork(q.path, q.args, &syscall.ProcAttr{
-		Dir: q.dir, Env: q.env, Files: []uintptr{0, 1, 2},
+	path, dir := procgroup.AtPins(q.path, q.dir, pins)
+	f, err := procgroup.Fork(path, q.args, &syscall.ProcAttr{
+		Dir: dir, Env: q.env, Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: q.tty, Ctty: 0, UseCgroupFD: q.cgroup, CgroupFD: 4},
 	})
 	if q.cgroup {
 		unix.Close(4)
+	}
+	for _, fd := range pins {
+		unix.Close(int(fd))
 	}
 	if server != 0 {
 		setSession(0, server, stayBit)

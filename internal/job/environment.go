@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -17,10 +18,10 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 const sessionVariable = "WSEXEC_SESSION_ID"
 
 // environment is the environment of a command: a few variables of the server's,
-// TERM of the client, the variables that the client asked for, and the session's
-// id, of which each overrides those before. All other variables of the server's are
-// the server's own business.
-func environment(start *proto.Start, id string) []string {
+// path as its PATH unless that is "", TERM of the client, the variables that the
+// client asked for, and the session's id, of which each overrides those before. All
+// other variables of the server's are the server's own business.
+func environment(start *proto.Start, id, path string) []string {
 	names := []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"}
 	vars := map[string]string{"PATH": defaultPath}
 	for k, v := range identity() {
@@ -43,6 +44,9 @@ func environment(start *proto.Start, id string) []string {
 			names = append(names, k)
 		}
 		vars[k] = v
+	}
+	if path != "" {
+		set("PATH", path)
 	}
 	if start.TTY != nil && start.TTY.Term != "" {
 		set("TERM", start.TTY.Term)
@@ -78,9 +82,12 @@ func identity() map[string]string {
 	return vars
 }
 
-// home is the directory that a command starts in if the client names none. A HOME
+// Path is the server's PATH, as commands get it.
+func Path() string { return cmp.Or(os.Getenv("PATH"), defaultPath) }
+
+// Home is the directory that a command starts in if the client names none. A HOME
 // that is no absolute path is ignored.
-func home() string {
+func Home() string {
 	if h := os.Getenv("HOME"); filepath.IsAbs(h) {
 		return h
 	}

@@ -14,7 +14,7 @@ func TestSessionVariableIsTheServers(t *testing.T) {
 	if st.Check() == nil {
 		t.Error("the start is let in")
 	}
-	env := environment(st, "id")
+	env := environment(st, "id", "")
 	n := 0
 	for _, kv := range env {
 		if kv == sessionVariable+"=id" {
@@ -34,10 +34,10 @@ func TestSessionVariableIsTheServers(t *testing.T) {
 func TestHomeIsAbsolute(t *testing.T) {
 	for _, variable := range []string{"relative", ""} {
 		t.Setenv("HOME", variable)
-		if got := home(); got == "" || got[0] != '/' {
+		if got := Home(); got == "" || got[0] != '/' {
 			t.Errorf("HOME=%q: commands start in %q", variable, got)
 		}
-		for _, kv := range environment(&proto.Start{}, "id") {
+		for _, kv := range environment(&proto.Start{}, "id", "") {
 			if kv == "HOME="+variable {
 				t.Errorf("HOME=%q is passed on", variable)
 			}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"wsexec/internal/cleanup"
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 	"wsexec/internal/screen"
 	"wsexec/internal/stream"
@@ -36,6 +37,13 @@ type Config struct {
 	Cleaner *cleanup.Cleaner // starts the command and finds its descendants
 	Log     *slog.Logger     // gets warnings about processes
 	Owner   Owner
+	// Vet, if not nil, says whether the command that was found may run, and the
+	// times that bound it then, in place of Times. It is called as
+	// [procgroup.Spec].Vet is.
+	Vet func(procgroup.Found) (Times, error)
+	// Path is the command's PATH, unless the client sets another, and with Vet
+	// where the command is looked up in any case; "": the server's.
+	Path string
 }
 
 // Settings hold for as long as a job lasts.
@@ -263,11 +271,19 @@ func (j *Job) End(reason string) {
 	case proto.ReasonShutdown:
 		// The server's grace counts, however long the client asked for: a service
 		// manager would otherwise kill the server at last, and all would stay.
-		j.after("shutdown", min(j.cfg.Times.KillAfter, j.cfg.Times.Grace), func() {
+		j.after("shutdown", j.grace(), func() {
 			j.killGroup()
 			j.after("shutdown", time.Second, j.AbandonOutput)
 		})
 	}
+}
+
+// grace is the time between TERM and KILL where the server ends the command. The
+// command may be starting.
+func (j *Job) grace() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return min(j.cfg.Times.KillAfter, j.cfg.Times.Grace)
 }
 
 // noteEnd closes ending. It returns false if the job was saved.

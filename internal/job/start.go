@@ -1,9 +1,11 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"wsexec/internal/procgroup"
@@ -24,22 +26,38 @@ func (j *Job) Start(ctx context.Context, st *proto.Start) error {
 }
 
 func (j *Job) start(ctx context.Context, st *proto.Start) error {
-	spec := procgroup.Spec{Env: environment(st, j.cfg.ID), Dir: string(st.Dir), Merge: st.Merge}
+	spec := procgroup.Spec{Env: environment(st, j.cfg.ID, j.cfg.Path), Dir: string(st.Dir), Merge: st.Merge}
 	for _, a := range st.Argv {
 		spec.Args = append(spec.Args, string(a))
 	}
 	if spec.Dir == "" {
-		spec.Dir, spec.OrRoot = home(), true
+		spec.Dir, spec.OrRoot = Home(), true
 	} else if !filepath.IsAbs(spec.Dir) {
-		spec.Dir = home() + "/" + spec.Dir // not cleaned: link/.. is for the kernel to follow
+		spec.Dir = Home() + "/" + spec.Dir // not cleaned: link/.. is for the kernel to follow
 	}
 	if st.TTY != nil {
 		size := tty.Winsize(st.TTY.Winsize)
 		spec.TTY, spec.Modes = &size, st.TTY.Modes
 	}
+	var granted atomic.Pointer[Times] // by a goroutine that may outlast this call
+	if j.cfg.Vet != nil {
+		spec.LookIn = cmp.Or(j.cfg.Path, Path())
+		spec.Vet = func(f procgroup.Found) error {
+			t, err := j.cfg.Vet(f)
+			if err == nil {
+				granted.Store(&t)
+			}
+			return err
+		}
+	}
 	g, err := j.cfg.Cleaner.Start(ctx, j.cfg.For, spec)
 	if err != nil {
 		return err
+	}
+	if t := granted.Load(); t != nil {
+		j.mu.Lock()
+		j.cfg.Times = *t
+		j.mu.Unlock()
 	}
 	j.proc, j.unread = g, g.Unread
 	if spec.OrRoot && g.Dir() != spec.Dir {

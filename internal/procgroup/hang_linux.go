@@ -37,13 +37,14 @@ func (c *Command) MayHang() (release func(), may bool) {
 		}
 	}
 	var st unix.Statfs_t
-	if unix.Statfs(c.Dir, &st) != nil || !slices.Contains(answering, int64(st.Type)) {
+	path, dir := c.at()
+	if unix.Statfs(dir, &st) != nil || !slices.Contains(answering, int64(st.Type)) {
 		return nil, true
 	}
 	var buf [headSize]byte
 	const most = 5 // scripts deep: BINPRM_BUF_SIZE and exec_binprm in fs/exec.c
-	for name := c.Path; len(opened) <= most; {
-		fd, head := openAnswering(within(c.Dir, name), buf[:])
+	for name := path; len(opened) <= most; {
+		fd, head := openAnswering(within(dir, name), buf[:])
 		if fd < 0 {
 			break
 		}

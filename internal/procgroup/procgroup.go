@@ -91,6 +91,26 @@ type Spec struct {
 	// Merge lets one pipe serve stdout and stderr, which keeps their order. A
 	// terminal always does.
 	Merge bool
+	// Vet, if not nil, says whether the command may run. With it Args[0] without
+	// a slash is looked up in LookIn, a PATH, and not in that of Env. What runs is
+	// what Vet was shown, also if its name means something else by then. The
+	// command's own name, its argument 0, is Found.Path, or Args[0] if that is the
+	// last part of it. Vet is called on a goroutine of the start, which nobody may
+	// wait for any more; its error is that of the start.
+	Vet    func(Found) error
+	LookIn string
+}
+
+// Found is a command as it is about to be executed. Paths are real ones: they are
+// absolute and have no links.
+type Found struct {
+	Path, Dir string
+	// Replaceable is the file, or a directory on the way to it, by which the user
+	// that the command runs as could have another program run than the one that
+	// was found. "": nothing is. Of a program on Linux nothing is, since it is
+	// executed by its descriptor. The interpreter of a script opens the script by
+	// its name.
+	Replaceable string
 }
 
 // Status is how the leader of a group ended.

@@ -16,12 +16,13 @@ import (
 // runs once it is forked; then Started makes the Group, or Failed the
 // error.
 type Command struct {
-	Path      string // for execve, after the chdir to Dir
+	Path      string // for execve, after the chdir to Dir; see Pins
 	Args, Env []string
 	Dir       string
 	TTY       bool       // 0, 1 and 2 are a terminal, which is to become the controlling one
 	Files     [3]uintptr // 0, 1 and 2
 
+	pinned *pinned // nil of one that was not vetted
 	group  *Group
 	theirs []*os.File // the command's ends of its streams: ours only until it has been started
 }
@@ -37,15 +38,24 @@ func Prepare(spec Spec) (*Command, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := lookPath(spec.Args[0], spec.Env, dir)
+	env := spec.Env
+	if spec.Vet != nil {
+		env = []string{"PATH=" + spec.LookIn}
+	}
+	path, err := lookPath(spec.Args[0], env, dir)
 	if err != nil {
 		return nil, err
 	}
-	ResetSignals()
 	c := &Command{
 		Path: path, Args: spec.Args, Env: spec.Env, Dir: dir, TTY: spec.TTY != nil,
 		group: newGroup(dir),
 	}
+	if spec.Vet != nil {
+		if err := c.vet(spec.Vet); err != nil {
+			return nil, err
+		}
+	}
+	ResetSignals()
 	if spec.TTY != nil {
 		var command *os.File
 		if c.group.tty, command, err = tty.Open(*spec.TTY, spec.Modes); err == nil {
@@ -64,7 +74,31 @@ func Prepare(spec Spec) (*Command, error) {
 		// non-blocking.)
 		c.Files[i] = f.Fd()
 	}
+	if c.pinned != nil && c.pinned.file != nil {
+		raised, err := raise(c.pinned.file, max(c.Files[0], c.Files[1], c.Files[2]))
+		if err != nil {
+			c.Close()
+			return nil, err
+		}
+		c.pinned.file = raised
+	}
 	return c, nil
+}
+
+// vet has the command found once more, by descriptors, and asked for.
+func (c *Command) vet(may func(Found) error) error {
+	p, err := pin(c.Path, c.Dir)
+	if err != nil {
+		return err
+	}
+	if err := may(p.Found); err != nil {
+		p.close()
+		return err
+	}
+	c.pinned = p
+	c.Path, c.Dir = p.Path, p.Found.Dir
+	c.Args = append([]string{p.argv0(c.Args[0])}, c.Args[1:]...)
+	return nil
 }
 
 // check looks for what no command can be given.
@@ -96,8 +130,12 @@ func (c *Command) Fork(sys syscall.SysProcAttr) (*Child, error) {
 	// No Setpgid: setsid already makes the leader's group, and setpgid of a
 	// session leader fails with EPERM.
 	sys.Setsid, sys.Setctty, sys.Ctty = true, c.TTY, 0 // Ctty: a descriptor of the child
-	return Fork(c.Path, c.Args, &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: c.Files[:], Sys: &sys})
+	path, dir := c.at()
+	return Fork(path, c.Args, &syscall.ProcAttr{Dir: dir, Env: c.Env, Files: c.Files[:], Sys: &sys})
 }
+
+// at is what is given to execve and chdir.
+func (c *Command) at() (path, dir string) { return AtPins(c.Path, c.Dir, c.Pins()) }
 
 // Started returns the Group of the command, which p leads under that number.
 func (c *Command) Started(pid int, p Process) *Group {
@@ -135,6 +173,9 @@ func (c *Command) Close() {
 func (c *Command) closeTheirs() {
 	for _, f := range c.theirs {
 		f.Close() // the second time of a terminal is none
+	}
+	if c.pinned != nil {
+		c.pinned.close()
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 // ResetSignals does nothing.
 func ResetSignals() {}
 
+// Find returns an error.
+func Find([]string, string, string) (Found, error) { return Found{}, errors.ErrUnsupported }
+
 // A Group cannot exist on this system, and neither can its streams. The methods
 // are here so that the packages that use them compile.
 type Group struct{}
