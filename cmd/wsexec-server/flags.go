@@ -24,6 +24,7 @@ type options struct {
 	listen    []string
 	tokenFile string
 	tokens    string // the file of the named ones; "": in the state directory
+	policy    string
 	plaintext bool
 	tls       tlsFlags
 	full      string
@@ -41,6 +42,7 @@ func flags(o *options) []cli.Flag {
 		list("listen", "listen on `ADDR`: HOST:PORT (port 0: any free one) or unix:/PATH (repeatable)", "your own socket", &o.listen, nil),
 		text("token-file", "read the token for TCP from `FILE`; a missing file is made", "", "in the state directory", &o.tokenFile),
 		text("tokens", "read the named tokens for TCP from `FILE`, which wsexec-server token writes; it need not be there", "", "in the state directory", &o.tokens),
+		text("policy", "let each user do what `FILE` allows, and nothing else; read again on SIGHUP", "", "everything is allowed", &o.policy),
 		text("tls-cert", "speak TLS over TCP: show the certificate in `FILE`, which those that have signed it follow", "", "no TLS", &o.tls.cert),
 		text("tls-key", "read the certificate's private key from `FILE`, which nobody else may be able to read", "", "", &o.tls.key),
 		text("tls-min", "speak no TLS below `VERSION`: 1.2 or 1.3", "", tls13, &o.tls.least, tls12, tls13),
@@ -76,7 +78,7 @@ func flags(o *options) []cli.Flag {
 // flagGroups are the headings of --help and the flags below each, in their
 // order.
 var flagGroups = []cmdline.Group{
-	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "host", "insecure-plaintext"}},
+	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "policy", "host", "insecure-plaintext"}},
 	{Heading: "TLS", Flags: []string{"tls-cert", "tls-key", "tls-min", "client-ca"}},
 	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "full", "max-connections", "max-header", "max-command"}},
 	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},

@@ -82,7 +82,7 @@ func newApp(o *options) *cli.App {
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError(cmdline.Explain(err)) },
 		Flags:           flags(o),
-		Commands:        []*cli.Command{tokenCommand(o), tlsInitCommand()},
+		Commands:        []*cli.Command{tokenCommand(o), policyCommand(), tlsInitCommand()},
 		Action: func(c *cli.Context) error {
 			switch word := c.Args().First(); {
 			case c.Args().Len() == 0:
@@ -153,6 +153,11 @@ func serve(o *options) (err error) {
 	tellUnknown(log)
 	cfg := o.server
 	cfg.Log, cfg.Refusals = log.Sessions, log.Refusals
+	if o.policy != "" {
+		if cfg.Policy, err = loadPolicy(o.policy); err != nil {
+			return err
+		}
+	}
 	// PIPE is caught, or a failed write to stderr would kill this program (os/signal)
 	// and leave every command behind, when the reader of wsexec-server | tee ends.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -209,8 +214,9 @@ func serve(o *options) (err error) {
 	go func() {
 		for range hup {
 			log.notified(manager.reloading())
-			log.reload(ls.tls != nil)
+			log.reload(ls.tls != nil || o.policy != "")
 			ls.reload(log)
+			o.reloadPolicy(srv, log)
 			log.notified(manager.ready(ls.where()))
 		}
 	}()

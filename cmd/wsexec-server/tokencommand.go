@@ -84,7 +84,7 @@ func tokenAdd(o *options) *cli.Command {
 				_, rerr := access.RemoveTokens(path, t.Name, t.ID())
 				return errors.Join(fmt.Errorf("the token could not be written to stdout, and was not added: %w", reason(err)), rerr)
 			}
-			say("this token may do all that the server's user may: run any command. It is not shown again; %s has its SHA-256", path)
+			say("unless the server has a policy, this token may do all that the server's user may: run any command. It is not shown again; %s has its SHA-256", path)
 			return nil
 		},
 	}

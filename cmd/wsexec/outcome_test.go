@@ -84,9 +84,9 @@ var outcomeTests = []struct {
 	// Timeouts, whatever the status.
 	{name: "timeout with status 0", exit: "timeout 0", status: 124, origin: fromTimeout, texts: "1 the command was ended: it ran longer than --timeout"},
 	{name: "timeout by signal", exit: "timeout", status: 124, origin: fromTimeout, texts: "1 the command was ended: it ran longer than --timeout"},
-	{name: "the server's timeout", exit: "max", status: 124, origin: fromTimeout, texts: "1 the command was ended: it ran longer than the server's --max-timeout"},
+	{name: "the server's timeout", exit: "max", status: 124, origin: fromTimeout, texts: "1 the command was ended: it ran longer than the server's --max-timeout, or its policy, allows"},
 	{name: "idle", exit: "idle", status: 124, origin: fromTimeout, texts: "1 the command was ended: no byte moved for the time of --idle-timeout"},
-	{name: "idle for the server", exit: "max idle", status: 124, origin: fromTimeout, texts: "1 the command was ended: no byte moved for the time of the server's --max-idle-timeout"},
+	{name: "idle for the server", exit: "max idle", status: 124, origin: fromTimeout, texts: "1 the command was ended: no byte moved for the time of the server's --max-idle-timeout, or of its policy"},
 	// Ends with status 0 that are no success.
 	{name: "incomplete output", exit: "cut", status: 125, origin: fromServerEnd, texts: "0 the command ended, but the server could not deliver all of its output", unasked: true},
 	{name: "told to stop, and status 0", exit: "stopped 0", status: 125, origin: fromServerEnd, texts: "1 the command was ended: the server is stopping", unasked: true},
@@ -133,6 +133,7 @@ var outcomeTests = []struct {
 	{name: "bad request", err: &client.Error{Code: proto.CodeBadRequest, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "too large", err: &client.Error{Code: client.CodeTooLarge, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "conflict", err: &client.Error{Code: proto.CodeConflict, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
+	{name: "policy", err: &client.Error{Code: proto.CodePolicy, Title: "t", Detail: "d"}, status: 125, origin: fromServerEnd, texts: "0 t: d", unasked: true},
 	{name: "limit", err: &client.Error{Code: proto.CodeLimit, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t | --wait 5m waits for a place", unasked: true},
 	{name: "gone", err: &client.Error{Code: proto.CodeGone, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "bad offset", err: &client.Error{Code: proto.CodeBadOffset, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},

@@ -178,11 +178,11 @@ func timedOut(reason string) message {
 	why := "it ran longer than --timeout"
 	switch reason {
 	case client.ReasonMaxTimeout:
-		why = "it ran longer than the server's --max-timeout"
+		why = "it ran longer than the server's --max-timeout, or its policy, allows"
 	case client.ReasonIdle:
 		why = "no byte moved for the time of --idle-timeout"
 	case client.ReasonMaxIdle:
-		why = "no byte moved for the time of the server's --max-idle-timeout"
+		why = "no byte moved for the time of the server's --max-idle-timeout, or of its policy"
 	}
 	return news("the command was ended: " + why)
 }

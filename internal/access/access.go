@@ -13,6 +13,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,6 +55,7 @@ type Config struct {
 // An Authenticator makes principals of what connections show. Its methods may be
 // called by several goroutines at once, and do no I/O.
 type Authenticator struct {
+	policy        atomic.Pointer[Policy] // nil: there is none
 	hasOwnerToken bool
 	ownerToken    digest
 	tokens        *Tokens
@@ -98,11 +101,19 @@ func (a *Authenticator) Token(token string) (Principal, error) {
 
 // Has reports whether there is a credential by which a client can be that principal.
 func (a *Authenticator) Has(principal string) bool {
-	return principal == Owner || a.tokens.has(principal, time.Now())
+	now, p := time.Now(), a.policy.Load()
+	if principal == Owner || a.tokens.has(principal, now) && p.OfToken(principal) == "" {
+		return true
+	}
+	named, other := p.knownBy(principal)
+	return other || slices.ContainsFunc(named, func(name string) bool { return a.tokens.has(name, now) })
 }
 
 // Socket is the principal of a program of that user, which has connected to a Unix
 // socket. The kernel lets in only the owner of the socket, and root.
 func (a *Authenticator) Socket(uid int) (Principal, error) {
+	if name := a.policy.Load().OfUID(int64(uid)); name != "" {
+		return Principal{Name: name, How: BySocket, Detail: fmt.Sprintf("uid %d", uid)}, nil
+	}
 	return Principal{Name: Owner, How: BySocket, Detail: fmt.Sprintf("uid %d", uid)}, nil
 }

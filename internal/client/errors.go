@@ -49,6 +49,7 @@ const (
 	CodeNotStarted      = proto.CodeNotStarted      // another failure to start the command
 	CodeTooLarge        = proto.CodeTooLarge        // the command has too many bytes
 	CodeLimit           = proto.CodeLimit           // a bound of the server; nothing was run
+	CodePolicy          = proto.CodePolicy          // the server's policy denies it; of a start, nothing was run
 	CodeNotFound        = proto.CodeNotFound        // no such session, or its end is forgotten
 	CodeReplaced        = proto.CodeReplaced        // another client has taken the session over
 )

@@ -37,7 +37,7 @@ func examples(t *testing.T, path string) []example {
 		if language, ok := strings.CutPrefix(line, "```"); ok {
 			in = !in
 			fence = language
-			if _, known := proxies[fence]; in && fence != "console" && !known {
+			if _, known := proxies[fence]; in && fence != "console" && fence != "toml" && !known { // TestPolicyPage reads those
 				// A block that is not run could say anything.
 				t.Errorf("%s:%d: a block of %q; commands are in console blocks", path, i+1, fence)
 			}
@@ -46,7 +46,9 @@ func examples(t *testing.T, path string) []example {
 		if !in || fence != "console" {
 			continue
 		}
-		if command, ok := strings.CutPrefix(line, "$ "); ok {
+		if more, ok := strings.CutPrefix(line, "> "); ok && len(found) > 0 {
+			found[len(found)-1].command += "\n" + more
+		} else if command, ok := strings.CutPrefix(line, "$ "); ok {
 			found = append(found, example{line: i + 1, command: command})
 		} else if len(found) > 0 {
 			found[len(found)-1].want += line + "\n"
@@ -57,7 +59,7 @@ func examples(t *testing.T, path string) []example {
 
 func TestDocumentation(t *testing.T) {
 	need(t, "git", "rsync", "sftp", "/usr/lib/openssh/sftp-server", "curl")
-	for _, name := range []string{"README.md", "docs/usage.md", "docs/server.md"} {
+	for _, name := range []string{"README.md", "docs/usage.md", "docs/server.md", "docs/policy.md"} {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			list := examples(t, filepath.Join(repository, name))
 			if len(list) < 3 {
@@ -234,7 +236,7 @@ func TestReadme(t *testing.T) {
 // does.
 func TestEveryFlagIsDocumented(t *testing.T) {
 	t.Parallel()
-	text := document(t, "docs/usage.md") + document(t, "docs/server.md")
+	text := document(t, "docs/usage.md") + document(t, "docs/server.md") + document(t, "docs/policy.md")
 	s := newServer(t)
 	for _, argv := range [][]string{{clientBin, "run"}, {clientBin, "attach"}, {serverBin}, {serverBin, "tls-init"}} {
 		cmd := exec.Command(argv[0], append(argv[1:], "--help")...)

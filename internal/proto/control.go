@@ -238,6 +238,7 @@ const (
 	CodeTooLarge        = "too-large"
 	CodeConflict        = "conflict"
 	CodeLimit           = "limit"
+	CodePolicy          = "policy"
 	CodeNotFound        = "not-found"
 	CodeGone            = "gone"
 	CodeReplaced        = "replaced"

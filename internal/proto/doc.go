@@ -434,7 +434,8 @@
 //
 //	argv          byte strings; argv[0] is looked up in PATH unless it has a
 //	              slash
-//	env           byte strings "K=V"; no K begins with LD_, DYLD_ or WSEXEC_
+//	env           byte strings "K=V"; no K begins with WSEXEC_, nor
+//	              with LD_ or DYLD_ unless the server's policy allows that
 //	dir           byte string, the working directory; "" is the home directory
 //	tty           {"term":"xterm","rows":24,"cols":80,"modes":{...}} for a PTY;
 //	              absent: pipes
@@ -588,6 +589,8 @@
 //	conflict           125  the id or the name is taken by another session
 //	limit              125  nothing was run: a bound of the server (detail says
 //	                        which)
+//	policy             125  the server's policy denies what was asked for (detail
+//	                        says why); of a start, nothing was run
 //	not-found, gone    125  there is no such session; there was one
 //	replaced           125  another client has the session
 //	revoked            125  the principal is not let in any more; its session

@@ -4,11 +4,14 @@ import "time"
 
 // Info describes a session to its owner, over HTTP.
 type Info struct {
-	ID    string   `json:"id"`
-	Name  string   `json:"name,omitempty"`
-	State string   `json:"state"` // starting, running, ending, ended
-	PID   int      `json:"pid,omitempty"`
-	Argv  [][]byte `json:"argv"`
+	ID string `json:"id"`
+	// Principal is whose session it is, if that is another principal than the one
+	// that asks.
+	Principal string   `json:"principal,omitempty"`
+	Name      string   `json:"name,omitempty"`
+	State     string   `json:"state"` // starting, running, ending, ended
+	PID       int      `json:"pid,omitempty"`
+	Argv      [][]byte `json:"argv"`
 	// ArgvTruncated: there is more than Argv; a server lists 4 KiB.
 	ArgvTruncated bool      `json:"argv_truncated,omitempty"`
 	TTY           bool      `json:"tty"`

@@ -55,9 +55,6 @@ func (s *Start) Check() error {
 		if bytes.IndexByte(e, 0) >= 0 {
 			return fmt.Errorf("environment variable %.80q has a NUL byte", name)
 		}
-		if bytes.HasPrefix(name, []byte("LD_")) || bytes.HasPrefix(name, []byte("DYLD_")) {
-			return fmt.Errorf("environment variable %.80q may not be set: it would load code into the command", name)
-		}
 		if bytes.HasPrefix(name, []byte("WSEXEC_")) {
 			return fmt.Errorf("environment variable %.80q may not be set: names that begin with WSEXEC_ are the server's own", name)
 		}
@@ -99,6 +96,17 @@ func (s *Start) Check() error {
 		return errors.New("this server does not run commands as another user")
 	case s.OnFull != "" && s.OnFull != OnFullBlock && s.OnFull != OnFullDrop:
 		return fmt.Errorf("on_full %.40q is neither block nor drop", s.OnFull)
+	}
+	return nil
+}
+
+// CheckLoader returns an error if the start sets a variable of the dynamic linker.
+// Only a policy may let a client do that.
+func (s *Start) CheckLoader() error {
+	for _, e := range s.Env {
+		if name, _, _ := bytes.Cut(e, []byte{'='}); bytes.HasPrefix(name, []byte("LD_")) || bytes.HasPrefix(name, []byte("DYLD_")) {
+			return fmt.Errorf("environment variable %.80q may not be set: it would load code into the command", name)
+		}
 	}
 	return nil
 }

@@ -31,6 +31,9 @@ var errShutdown = fail(proto.CodeShutdown, errStopping.Error(), "nothing was run
 // the server is, and starts were given up for that.
 func startError(err error, stopping bool) *proto.Error {
 	var lookup *procgroup.NotInPathError
+	if no, ok := isDenied(err); ok {
+		return denied(no.reason)
+	}
 	switch {
 	case errors.As(err, &lookup):
 		return fail(proto.CodeCommandNotFound, fmt.Sprintf("%q: %v in PATH on the server", lookup.Name, procgroup.ErrNotFound), "PATH is "+lookup.Path)

@@ -72,6 +72,7 @@ func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.R
 			s.challenge(w, c.from, err)
 			return
 		}
+		c.who = s.cfg.Access.Renamed(c.who)
 		c.principal = c.who.Name
 		if no := s.authenticated(r, c.party); no != "" {
 			s.refused.add("too many connections", c.from, key{principal: c.principal}, "detail", no)
@@ -128,8 +129,8 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, 
 	if !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
 		// A request with Sec-WebSocket-Key and without Upgrade came through a proxy
 		// that does not pass upgrades on.
-		if x := s.lookup(k); x != nil && r.Header.Get("Sec-WebSocket-Key") == "" {
-			writeJSON(w, http.StatusOK, x.info())
+		if x := s.lookup(s.found(k)); x != nil && r.Header.Get("Sec-WebSocket-Key") == "" {
+			writeJSON(w, http.StatusOK, x.info(c.principal))
 			return
 		}
 		w.Header().Set("Upgrade", "websocket")
@@ -150,7 +151,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, 
 		problem(w, http.StatusBadRequest, "bad Sec-WebSocket-Key", "it is 16 bytes in base64")
 		return
 	}
-	if no := s.full(k); no != nil {
+	if no := s.full(s.found(k)); no != nil {
 		code := proto.CodeLimit
 		if no.Title != titleFull {
 			code = proto.CodeShutdown
@@ -197,7 +198,7 @@ func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, _ caller, k
 		problem(w, http.StatusBadRequest, "bad signal", "signal "+strconv.Itoa(body.Signal)+" cannot be sent")
 		return
 	}
-	x := s.lookup(k)
+	x := s.lookup(s.found(k))
 	if x == nil {
 		problem(w, http.StatusNotFound, "no such session", k.id)
 		return

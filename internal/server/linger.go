@@ -50,7 +50,7 @@ func (x *session) linger() {
 // held.
 func (x *session) lingerTime() time.Duration {
 	if x.seat.detached || x.mayComeBack() && !x.lingerAsked {
-		return x.srv.cfg.MaxLinger
+		return x.times.maxLinger
 	}
 	return x.times.linger
 }

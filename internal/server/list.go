@@ -28,12 +28,13 @@ func (s *Server) number(cursor string) (uint64, bool) {
 	return number, err == nil && of == s.instance[:8]
 }
 
-// page returns up to limit of the principal's sessions after that number, oldest
-// first, and whether there are more.
+// page returns up to limit of the sessions that the principal may list, after that
+// number, oldest first, and whether there are more.
 func (s *Server) page(principal string, after uint64, limit int) (xs []*session, more bool) {
+	all := s.mayOthers(principal)
 	s.mu.Lock()
 	for k, x := range s.sessions {
-		if k.principal == principal && x.number > after {
+		if (all || k.principal == principal) && x.number > after {
 			xs = append(xs, x)
 		}
 	}
@@ -76,7 +77,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, c caller, _ k
 	w.WriteHeader(http.StatusOK)
 	io.WriteString(w, `{"sessions":[`)
 	for i, x := range xs {
-		b, err := json.Marshal(x.info())
+		b, err := json.Marshal(x.info(c.principal))
 		if err != nil {
 			panic("server: internal error: " + err.Error())
 		}

@@ -40,6 +40,9 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	if o == nil {
 		return
 	}
+	if o.Start == nil {
+		k = s.found(k) // a start is of the principal's own
+	}
 	sum := sumOf(o.Start)
 	x, created, e := s.session(a, k, o, sum)
 	if e != nil {
@@ -102,7 +105,11 @@ func (s *Server) readOpen(c *link.Conn, k key, a *arrival, room *openRoom) (*pro
 		return nil, fail(proto.CodeBadRequest, "the request cannot be served", "this server has no watchers")
 	}
 	if o.Start != nil {
-		if err := o.Start.Check(); err != nil {
+		err := o.Start.Check()
+		if err == nil && s.policy.Load() == nil {
+			err = o.Start.CheckLoader()
+		}
+		if err != nil {
 			return nil, fail(proto.CodeBadRequest, "the request cannot be served", err.Error())
 		}
 	}

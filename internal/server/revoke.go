@@ -8,8 +8,8 @@ import (
 )
 
 // A principal is revoked when there is no credential any more by which a client can be
-// it: its last token was removed, or has expired. Then its connections are closed, and
-// its sessions are ended, detached ones too.
+// it: its last token was removed, or has expired. So it is when the policy has no rule
+// for it. Then its connections are closed, and its sessions are ended, detached ones too.
 
 // revokeInterval is the time between two looks for principals that are revoked.
 const revokeInterval = 500 * time.Millisecond
@@ -37,7 +37,8 @@ func (s *Server) revoked() (xs []*session) {
 	has := map[string]bool{}
 	for k, x := range s.sessions {
 		if _, asked := has[k.principal]; !asked {
-			has[k.principal] = s.cfg.Access.Has(k.principal)
+			p := s.policy.Load()
+			has[k.principal] = s.cfg.Access.Has(k.principal) && (p == nil || p.Has(k.principal))
 		}
 		if !has[k.principal] {
 			xs = append(xs, x)
@@ -47,7 +48,7 @@ func (s *Server) revoked() (xs []*session) {
 }
 
 // errRevoked is for the clients of a principal that is revoked.
-var errRevoked = fail(proto.CodeRevoked, "access was revoked", "the token of this user was removed, or has expired")
+var errRevoked = fail(proto.CodeRevoked, "access was revoked", "the token of this user was removed or has expired, or the server's policy has no rule for it any more")
 
 // revoke ends the session for its principal. It does not wait.
 func (x *session) revoke() {

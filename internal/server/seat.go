@@ -117,6 +117,10 @@ var replaced = fail(proto.CodeReplaced, "another client has taken the session ov
 // attach gives the session to l. A client that is refused changes nothing, unless
 // the client before it has gone on while it was being replaced.
 func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, a *arrival) (*proto.Opened, *proto.Error) {
+	if e := x.forbidden(); e != nil && a.principal == x.principal {
+		x.end(proto.ReasonRevoked)
+		return nil, e
+	}
 	c, e := x.claim(o, sum)
 	if e != nil {
 		return nil, e

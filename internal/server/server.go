@@ -9,6 +9,7 @@
 //     large opens take.
 //   - admission.go: which opens get a session, and a place of another one.
 //     startsum.go: whether a start is one that came before.
+//   - policy.go: what the policy says of a start, and of a session later.
 //   - session.go: one session. What runs is its job (package job); how far it has
 //     come is in state.go, who has it in seat.go, when it is given up in linger.go,
 //     its times in times.go, what a panic ends in panic.go, what the log has of it in
@@ -34,6 +35,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wsexec/internal/access"
@@ -46,6 +48,9 @@ import (
 type Config struct {
 	// Access says who a client is. Nil: over TCP no client is let in.
 	Access *access.Authenticator
+	// Policy says what each principal may. Nil: each may all. [Server.SetPolicy] makes
+	// another one the policy.
+	Policy *access.Policy
 	// Hosts are the names by which clients call the server over TCP, besides those
 	// of loopback, the addresses that it listens on, and those in its certificate.
 	Hosts []string
@@ -143,6 +148,7 @@ type Server struct {
 	turning  turning
 	tcp      chan struct{} // holds one for each connection over TCP; see maxTCP
 	memory   *memory
+	policy   atomic.Pointer[access.Policy] // nil without one; written with mu
 	lives    sync.WaitGroup                // sessions that have not ended
 	conns    sync.WaitGroup                // upgraded connections
 	inject   func(x *session, work string) // of a test; see [session.survives]
@@ -202,6 +208,8 @@ func New(cfg Config) *Server {
 		awaiting: map[key]chan struct{}{},
 		tcp:      make(chan struct{}, cfg.maxTCP()),
 	}
+	s.policy.Store(cfg.Policy)
+	cfg.Access.SetPolicy(cfg.Policy)
 	s.routes = s.newRoutes()
 	s.starting, s.giveUp = context.WithCancelCause(context.Background())
 	s.http = &http.Server{

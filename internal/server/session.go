@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wsexec/internal/job"
@@ -29,6 +30,7 @@ type session struct {
 	times       times
 	lingerAsked bool // the start has a linger time
 	job         *job.Job
+	granted     atomic.Pointer[grant] // by the policy; nil without one, and until it was asked. Written with Server.mu
 
 	ready chan struct{} // closed when the command was started, or could not be
 
@@ -57,9 +59,14 @@ func newSession(s *Server, k key, o *proto.Open, sum startSum) *session {
 		seat:  seat{holder: o.Client, detached: st.Detach},
 	}
 	x.argv, x.argvClipped = clipArgv(st.Argv)
+	path := ""
+	if p := s.policy.Load(); p != nil {
+		path = p.Path
+	}
 	x.job = job.New(job.Config{
 		Settings: job.Settings{TTY: x.tty, LeaveRunning: st.LeaveRunning, Window: s.cfg.Window, Times: x.times.Times},
 		ID:       k.id, For: k.principal, Cleaner: s.cfg.Cleaner, Log: s.cfg.Log.With("session", k.id), Owner: x,
+		Vet: x.vetting(st), Path: path,
 	})
 	return x
 }
@@ -89,6 +96,7 @@ func (x *session) startCommand(st *proto.Start, from peer) *proto.Error {
 		x.srv.lives.Done()
 		return e
 	}
+	x.bound()
 	x.logStarted(st, from)
 	x.follow(starting, running)
 	if x.job.IsEnding() { // the server began to stop meanwhile
@@ -220,9 +228,7 @@ func (x *session) control(m any) error {
 		x.askRead(m.Stdin)
 		return nil
 	case *proto.Detach:
-		if l := x.setDetached(); l != nil {
-			l.Send(&proto.Detached{}) // upon which the client closes
-		}
+		x.detach()
 		return nil
 	case *proto.Job:
 		x.setStopped(m)
@@ -244,6 +250,22 @@ func (x *session) askRead(enough int64) {
 	x.mu.Unlock()
 	if l != nil {
 		x.job.AskRead(enough, func(read int64) { l.Send(&proto.Read{Stdin: read}) })
+	}
+}
+
+// detach lets the client leave the session running, if it may.
+func (x *session) detach() {
+	if !x.mayDetach() {
+		x.mu.Lock()
+		l := x.seat.link
+		x.mu.Unlock()
+		if l != nil {
+			l.Fail(errDetach)
+		}
+		return
+	}
+	if l := x.setDetached(); l != nil {
+		l.Send(&proto.Detached{}) // upon which the client closes
 	}
 }
 
@@ -353,12 +375,16 @@ func (x *session) whyAbandoned() forgetReason {
 	return byTime
 }
 
-// info describes the session.
-func (x *session) info() proto.Info {
+// info describes the session to a principal.
+func (x *session) info(to string) proto.Info {
+	of := x.principal
+	if of == to {
+		of = ""
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return proto.Info{
-		ID: x.id, Name: x.name, State: x.state.String(), PID: x.job.Pid(),
+		ID: x.id, Principal: of, Name: x.name, State: x.state.String(), PID: x.job.Pid(),
 		Argv: x.argv, ArgvTruncated: x.argvClipped, TTY: x.tty, Started: x.created,
 		Attached: x.seat.link != nil, Detached: x.seat.detached, Stopped: x.seat.stopped, Exit: x.exit,
 	}

@@ -12,6 +12,7 @@ import (
 type times struct {
 	job.Times
 	linger, keepalive time.Duration
+	maxLinger         time.Duration // where the client has detached, or was stopped
 }
 
 // A maximum is the server's bound of one time of a start.
@@ -63,7 +64,7 @@ func none(*Config) time.Duration { return 0 }
 
 // times are the times that a start is granted.
 func (c *Config) times(st *proto.Start) times {
-	t := times{Times: job.Times{Grace: c.KillAfter, MaxDrain: c.MaxDrain}}
+	t := times{Times: job.Times{Grace: c.KillAfter, MaxDrain: c.MaxDrain}, maxLinger: c.MaxLinger}
 	for _, m := range maxima {
 		asked := m.otherwise(c)
 		if ms := m.asked(st); ms != nil {

@@ -1,0 +1,278 @@
+package access
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Policy says which principal may start what, and which may see and end the
+// sessions of others. What no rule allows is denied. It is never changed once it
+// was parsed. docs/policy.md is its reference.
+type Policy struct {
+	// Path is where commands without a slash are looked up, and the PATH of
+	// commands; "": the server's.
+	Path string
+
+	file       string
+	principals []principalRule
+	rules      []*Rule
+}
+
+// A principalRule names a principal: any of these is it.
+type principalRule struct {
+	place
+	name         string
+	tokens       []string // names of tokens
+	certificates []string // names in certificates
+	uids         []int64  // users of the other end of a Unix socket
+	oidc         []claims
+}
+
+// claims are claims of a token of OIDC, all of which it has to have.
+type claims map[string]glob
+
+// A Rule is one [[allow]] of a policy.
+type Rule struct {
+	// Line is where the rule begins.
+	Line int
+	// Max bounds the times of a session.
+	Max Maxima
+	// Sessions bounds the sessions of each principal that this rule has allowed
+	// and whose command has not ended; 0: no bound of its own.
+	Sessions int
+	// Detach and LeaveRunning: a client may leave the session, or processes of
+	// its command, running.
+	Detach, LeaveRunning bool
+
+	who      []string
+	commands []*commandPattern
+	users    []string
+	dirs     []dirPattern
+	env      []envPattern
+	hasDirs  bool
+	others   bool
+}
+
+// Maxima are the longest times of a session. Nil: no bound but the server's.
+type Maxima struct {
+	Timeout, IdleTimeout, KillAfter, Linger, Keepalive, Drain *time.Duration
+}
+
+// A Request is a start for which the policy is asked.
+type Request struct {
+	// Path is the file to be executed, without links.
+	Path string
+	// Args are the command's arguments, without the command itself. Cut: there
+	// were more, which are not known any more.
+	Args []string
+	Cut  bool
+	// User is the one to run as, by its name or number; "": the server's own,
+	// which is OwnUser.
+	User, OwnUser string
+	// Dir is the working directory, without links. AskedDir: the client named it;
+	// otherwise it is the user's home.
+	Dir      string
+	AskedDir bool
+	// Env are the names of the variables that the client sets.
+	Env []string
+	// Detach and LeaveRunning were asked for.
+	Detach, LeaveRunning bool
+}
+
+// A Decision is what becomes of a request.
+type Decision struct {
+	// Rule allows the request. Nil: it is denied.
+	Rule *Rule
+	// Line is that of the pattern that allows the command, or of the rule that
+	// comes nearest to allowing the request; 0: there is none.
+	Line int
+	// Reason is why the request is denied, as a sentence without a subject.
+	Reason string
+}
+
+// Allowed reports whether the request is allowed.
+func (d Decision) Allowed() bool { return d.Rule != nil }
+
+// Where names a line of the policy: FILE:LINE, or FILE without one.
+func (p *Policy) Where(line int) string {
+	if line == 0 {
+		return p.file
+	}
+	return fmt.Sprintf("%s:%d", p.file, line)
+}
+
+// Decide says whether a principal may start a request: the first rule that allows
+// all of it does.
+func (p *Policy) Decide(principal string, r Request) Decision {
+	nearest, depth := Decision{Reason: fmt.Sprintf("no rule is for the principal %q", principal)}, 0
+	for _, rule := range p.rules {
+		d, n := rule.decide(principal, r)
+		if d.Allowed() {
+			return d
+		}
+		if n > depth {
+			nearest, depth = d, n
+		}
+	}
+	return nearest
+}
+
+// decide also returns how many of the rule's conditions were met.
+func (rule *Rule) decide(principal string, r Request) (d Decision, met int) {
+	deny := func(met, line int, format string, args ...any) (Decision, int) {
+		return Decision{Line: line, Reason: fmt.Sprintf(format, args...)}, met
+	}
+	if !slices.Contains(rule.who, principal) {
+		return deny(0, 0, "")
+	}
+	var file, command *commandPattern
+	for _, c := range rule.commands {
+		if !c.path.matches(r.Path) {
+			continue
+		}
+		file = cmp.Or(file, c)
+		if c.matches(r.Args, r.Cut) {
+			command = c
+			break
+		}
+	}
+	switch {
+	case file == nil:
+		return deny(1, 0, "no rule for %q has the command %q", principal, short(r.Path))
+	case command == nil:
+		return deny(2, file.line, "the arguments are not those of %q", short(file.text))
+	}
+	line := command.line
+	user := cmp.Or(r.User, r.OwnUser)
+	if own := user == r.OwnUser; rule.users == nil && !own || rule.users != nil && !slices.Contains(rule.users, user) {
+		return deny(3, line, "this command is not allowed as the user %q", user)
+	}
+	switch {
+	case !rule.hasDirs && r.AskedDir:
+		return deny(4, line, "this command is not allowed in a directory of the client's choice, as %q is: the rule has no dirs", short(r.Dir))
+	case rule.hasDirs && !slices.ContainsFunc(rule.dirs, func(p dirPattern) bool { return p.matches(r.Dir) }):
+		return deny(4, line, "this command is not allowed in the directory %q", short(r.Dir))
+	}
+	for _, name := range r.Env {
+		if !slices.ContainsFunc(rule.env, func(p envPattern) bool { return p.matches(name) }) {
+			return deny(5, line, "the client may not set the variable %q for this command", short(name))
+		}
+	}
+	switch {
+	case r.Detach && !rule.Detach:
+		return deny(6, line, "this command may not be left running detached")
+	case r.LeaveRunning && !rule.LeaveRunning:
+		return deny(6, line, "processes of this command may not be left running")
+	}
+	return Decision{Rule: rule, Line: line}, 7
+}
+
+// Has reports whether any rule is for a principal.
+func (p *Policy) Has(principal string) bool {
+	return slices.ContainsFunc(p.rules, func(r *Rule) bool { return slices.Contains(r.who, principal) })
+}
+
+// Knows reports whether the policy names a principal, or a rule is for it.
+func (p *Policy) Knows(principal string) bool {
+	return principal == Owner || slices.ContainsFunc(p.principals, func(n principalRule) bool { return n.name == principal })
+}
+
+// Principals are the names that the policy has, in its order.
+func (p *Policy) Principals() (names []string) {
+	for _, n := range p.principals {
+		names = append(names, n.name)
+	}
+	return names
+}
+
+// Others reports whether a principal may list, attach to and signal the sessions
+// of others.
+func (p *Policy) Others(principal string) bool {
+	return slices.ContainsFunc(p.rules, func(r *Rule) bool { return r.others && slices.Contains(r.who, principal) })
+}
+
+// SetPolicy has principals called as a policy says, from now on.
+func (a *Authenticator) SetPolicy(p *Policy) { a.policy.Store(p) }
+
+// Renamed is a principal that is known by a token or a certificate, as the policy
+// calls it.
+func (a *Authenticator) Renamed(who Principal) Principal {
+	p, name := a.policy.Load(), ""
+	switch {
+	case who.Name == Owner: // also a file's token, which has no name
+	case who.How == ByToken:
+		name = p.OfToken(who.Name)
+	case who.How == ByCertificate:
+		name = p.OfCertificate(who.Name)
+	}
+	who.Name = cmp.Or(name, who.Name)
+	return who
+}
+
+// knownBy returns the names of the tokens that are a principal, and whether
+// something else is, too, of which it is not known whether anybody has it.
+func (p *Policy) knownBy(principal string) (tokens []string, other bool) {
+	if p == nil {
+		return nil, false
+	}
+	for _, n := range p.principals {
+		if n.name == principal {
+			tokens, other = n.tokens, len(n.certificates)+len(n.uids)+len(n.oidc) > 0
+		}
+	}
+	return tokens, other
+}
+
+// OfToken, OfCertificate, OfUID and OfClaims are the principal that the policy
+// has for a token of that name, for a name in a certificate, for a user at the
+// other end of a Unix socket, and for claims of a token of OIDC; "": none. So it is
+// without a policy, which nil is.
+
+func (p *Policy) OfToken(name string) string {
+	return p.principal(func(n principalRule) bool { return slices.Contains(n.tokens, name) })
+}
+
+func (p *Policy) OfCertificate(name string) string {
+	return p.principal(func(n principalRule) bool { return slices.Contains(n.certificates, name) })
+}
+
+func (p *Policy) OfUID(uid int64) string {
+	return p.principal(func(n principalRule) bool { return slices.Contains(n.uids, uid) })
+}
+
+// OfClaims takes the claims of a token that has been verified. A claim that is
+// no text matches nothing.
+func (p *Policy) OfClaims(have map[string]any) string {
+	return p.principal(func(n principalRule) bool {
+		return slices.ContainsFunc(n.oidc, func(want claims) bool {
+			for name, pattern := range want {
+				if text, ok := have[name].(string); !ok || !pattern.matches(text) {
+					return false
+				}
+			}
+			return true
+		})
+	})
+}
+
+func (p *Policy) principal(is func(principalRule) bool) string {
+	if p == nil {
+		return ""
+	}
+	if i := slices.IndexFunc(p.principals, is); i >= 0 {
+		return p.principals[i].name
+	}
+	return ""
+}
+
+// short cuts what a client has named to what a message takes.
+func short(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}
