@@ -231,11 +231,65 @@ func TestTokensThatExpire(t *testing.T) {
 	}
 }
 
+// Tokens of one name live for two seconds, the connection is cut twice in that time, and
+// each connection has a token of its own. The session is the name's: it goes on.
+func TestNamedTokensThatExpire(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	inTime(t, 2*time.Second, func(lives time.Duration) (ready bool) {
+		var issued []string
+		rotate := func() (file string) {
+			issued = append(issued, s.addToken(t, "--expires", lives.String(), "ci"))
+			return s.putToken(t, "ci-token", issued[len(issued)-1])
+		}
+		log := s.startLog()
+		status := filepath.Join(s.dir, "status")
+		args := []string{"run", "-v", "--server", r.url, "--token-file", rotate(), "--status-file", status}
+		cmd := s.wsexec(append(args, log.noting("sh", "-c", "cat; exit 7")...)...)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := startClient(t, cmd)
+		var want strings.Builder
+		for i := range 6 {
+			text := fmt.Sprintln("line", i)
+			want.WriteString(text)
+			io.WriteString(in, text) // fails where the client has ended
+			began := time.Now()
+			rotate()
+			if err := leaked(append(issued, s.token(t)), 0); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(lives/2 - time.Since(began))
+			r.harm(reset)
+		}
+		in.Close()
+		res := c.wait(t, patience)
+		if res.status == 125 && strings.Contains(res.stderr, "the token") && lives < patience {
+			return false // the machine was too slow for such a life
+		}
+		log.want(t, 1)
+		said, err := os.ReadFile(status)
+		var end struct{ Reconnects int }
+		if res.status != 7 || res.stdout != want.String() || err != nil || json.Unmarshal(said, &end) != nil || end.Reconnects < 3 {
+			t.Errorf("%v, want status 7, stdout %s and some reconnects; the status file is %s, %v", res, quote(want.String()), said, err)
+		}
+		for _, secret := range append(issued, s.token(t)) {
+			if strings.Contains(res.stderr+string(said)+s.log.String(), secret) {
+				t.Errorf("a secret is said:\n%s\n%s\n%s", res.stderr, said, s.log.String())
+			}
+		}
+		return true
+	})
+}
+
 // A credential that the server refuses after a loss, and that is still the same, is
 // final. One that cannot be had is waited for, and one line says why.
 func TestCredentialAfterALoss(t *testing.T) {
 	t.Parallel()
-	run := func(t *testing.T, s *server, g *tokenGate, flags ...string) (*relay, *client) {
+	run := func(t *testing.T, s *server, g *tokenGate, flags ...string) (*relay, *client, io.Writer) {
 		t.Helper()
 		r, err := startRelay(g.url, nil)
 		if err != nil {
@@ -251,13 +305,13 @@ func TestCredentialAfterALoss(t *testing.T) {
 		t.Cleanup(func() { in.Close() })
 		c := startClient(t, cmd)
 		c.expect(t, "ready\n")
-		return r, c
+		return r, c, in
 	}
 	t.Run("refused", func(t *testing.T) {
 		s := startServer(t)
 		g := s.tokenGate(t)
 		file := s.putToken(t, "refused", g.issue())
-		r, c := run(t, s, g, "--token-file", file, "--linger", "1h")
+		r, c, _ := run(t, s, g, "--token-file", file, "--linger", "1h")
 		g.tick()
 		g.tick()
 		r.harm(reset)
@@ -278,7 +332,7 @@ func TestCredentialAfterALoss(t *testing.T) {
 			if way == "command" {
 				flags, says = []string{"--token-command", "cat " + file}, "--token-command: cat: exit status 1"
 			}
-			r, c := run(t, s, g, append(flags, "-v")...)
+			r, c, in := run(t, s, g, append(flags, "-v")...)
 			if err := os.Remove(file); err != nil {
 				t.Fatal(err)
 			}
@@ -290,13 +344,8 @@ func TestCredentialAfterALoss(t *testing.T) {
 				return nil
 			})
 			s.putToken(t, name, g.issue())
-			s.awaitState(t, "running")
-			eventually(t, patience, "it is connected", func() error {
-				if _, used := g.tokens(); used < 2 {
-					return fmt.Errorf("%d tokens were used", used)
-				}
-				return nil
-			})
+			io.WriteString(in, "again\n")
+			c.expect(t, "again\n") // so it is connected
 			c.signal(t, syscall.SIGTERM)
 			res := c.wait(t, patience)
 			if res.status != 128+15 || strings.Count(res.stderr, "no token") != 1 {

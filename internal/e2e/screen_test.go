@@ -235,6 +235,46 @@ func TestTmuxStatusLine(t *testing.T) {
 	x.done(t, 0)
 }
 
+// Why there is no token for a new connection stands above the line about the loss, which
+// goes when there is a connection again.
+func TestTmuxNoToken(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	x := s.screen(t, "bash")
+	file := s.putToken(t, "t", s.token(t))
+	const noToken, lost = "\nwsexec: no token for a new connection yet: token file: open t: no such file", "\nwsexec: connection lost, trying again until "
+	x.run(t, "--server "+r.url+" --token-file t "+remoteShell)
+	for round, before := range []bool{true, false} {
+		x.typeLine(t, fmt.Sprintf("clear; echo up-$((%d+1))", round))
+		x.await(t, fmt.Sprintf("up-%d\nremote>", round+1))
+		x.tmux(t, "send-keys", "-l", "echo unfinished")
+		x.await(t, "remote> echo unfinished")
+		if !before {
+			r.lose(t)
+			x.await(t, "remote> echo unfinished"+lost)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if before { // without a token no connection is tried
+			r.slam()
+			r.harm(reset)
+		}
+		x.awaitScreen(t, "both lines are there", func(text string) bool {
+			return strings.Count(text, noToken) == 1 && strings.Count(text, lost) == 1 && strings.Index(text, noToken) < strings.Index(text, lost)
+		})
+		r.find()
+		s.putToken(t, "t", s.token(t))
+		x.awaitScreen(t, "the line about the loss is gone", func(text string) bool {
+			return strings.Contains(text, "remote> echo unfinished"+noToken) && !strings.Contains(text, lost)
+		})
+		x.keys(t, "C-u")
+	}
+	x.typeLine(t, "exit")
+	x.done(t, 0)
+}
+
 // The help began in the middle of a line.
 func TestTmuxHelpBeginsALine(t *testing.T) {
 	t.Parallel()
