@@ -168,6 +168,7 @@ func (c *connector) open(conn *link.Conn, wake func(), deadline time.Time, answe
 			case o.Start == nil:
 			case m.Code == proto.CodeShutdown: // an earlier open that may yet arrive starts nothing either
 				c.s.asked.Store(false)
+				c.loss = loss{} // what was lost is not there: it begins anew, and --wait bounds it
 			case m.Code == proto.CodeLimit:
 				c.s.asked.Store(asked) // by an earlier connection, whose open may yet arrive
 			}

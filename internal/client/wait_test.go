@@ -176,6 +176,32 @@ func TestWaitForTheNextServer(t *testing.T) {
 	})
 }
 
+// Once a server has said that nothing was run, the time that was left to come back to
+// what was lost is no bound: each try had a millisecond.
+func TestWaitOutlastsALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{t: t}
+		began := time.Now()
+		f.refuse = func(n int) bool { return n > 2 && time.Since(began) < 2*linger }
+		f.serve = func(n int, c *peer.Conn, o *proto.Open) {
+			switch n {
+			case 1: // closes without an answer
+			case 2:
+				failWith(c, proto.CodeShutdown)
+			default:
+				time.Sleep(5 * time.Second) // as for a start that takes long
+				succeed(c, false)
+			}
+		}
+		c := f.cmd()
+		c.Server.Wait = &Wait{Until: began.Add(time.Hour)}
+		r, took, err := f.run(c)
+		if err != nil || r.Exit == nil || took < 2*linger {
+			t.Errorf("%+v, %v after %v, want success after %v", r, err, took, 2*linger)
+		}
+	})
+}
+
 // A server that was full, and has closed the connection without an answer the next
 // time, may have started the command.
 func TestWaitThenUnknown(t *testing.T) {
