@@ -29,7 +29,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	room := s.openRoom(a)
 	defer room.leave()
 	refuse := func(e *proto.Error) {
-		s.refused.add(e.Title, a.from, k, "code", e.Code, "detail", e.Detail)
+		s.refused.add(e.Code, a.from, k, "title", e.Title, "detail", e.Detail) // a title may name what the client has
 		room.leave()
 		c.Fail(e)
 	}
