@@ -24,6 +24,7 @@ func run(args []string) int {
 		trust.Undumpable() // /proc/PID/environ has it as long as the program runs
 	}
 	setUp()
+	stdio.WatchStops()
 	log.SetOutput(io.Discard) // net/http logs what a server sends unasked
 	status, out := 0, new(helpOutput)
 	app := newApp(&status, out)

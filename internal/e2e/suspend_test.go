@@ -321,6 +321,24 @@ func TestLaterOfStopAndContinue(t *testing.T) {
 	c.wait(t, patience)
 }
 
+// Until there are signals to relay, a client is stopped as any program: it was not, and
+// the stop came when it had taken the session over.
+func TestStoppedBeforeItAsks(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	nobody := fmt.Sprintf("ws://127.0.0.1:%d", unusedPort(t))
+	for _, args := range [][]string{{"attach", "-v", "--wait", "1h", "--server", nobody, "x"}, {"run", "-v", "--wait", "1h", "--server", nobody, "true"}} {
+		c := startClient(t, asJob(s.wsexec(args...)))
+		c.expectStderr(t, "wsexec: waiting until ")
+		c.signal(t, syscall.SIGTSTP)
+		awaitStopped(t, true, c.pid)
+		c.signal(t, syscall.SIGCONT)
+		awaitStopped(t, false, c.pid)
+		c.signal(t, syscall.SIGTERM)
+		c.wait(t, patience)
+	}
+}
+
 // TSTP that wsexec was started to ignore stays ignored.
 func TestTSTPIgnored(t *testing.T) {
 	t.Parallel()

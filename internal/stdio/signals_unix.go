@@ -41,8 +41,10 @@ func (t *Terminal) relay(stdin *Input, s Session, signals <-chan os.Signal, stop
 		case <-quit:
 			suspending.cancel()
 			return
-		case <-asked:
+		case _, ok := <-asked:
 			switch {
+			case !ok:
+				stops.asked = nil
 			case !stops.still():
 			case isOrphaned():
 				stops.drop()

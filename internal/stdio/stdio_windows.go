@@ -64,7 +64,13 @@ func inBackground(int) bool { return false }
 func Suspend() bool { return false }
 
 // AwaitForeground does nothing.
-func AwaitForeground(func()) bool { return false }
+func AwaitForeground(func()) {}
+
+// InBackground is false: there are no background jobs here.
+func InBackground() bool { return false }
+
+// WatchStops does nothing.
+func WatchStops() {}
 
 // Output writes to stdout (1) or stderr (2).
 type Output struct {

@@ -26,17 +26,48 @@ type stopRequests struct {
 	pending *os.File // a signalfd, readable while TSTP is pending; nil: the runtime catches it
 }
 
-// newStopRequests begins to look for TSTP, unless this program was started to ignore
-// it.
-func newStopRequests() *stopRequests {
+// early are the requests of WatchStops; nil: TSTP is ignored, or not blocked.
+var early struct {
+	*stopRequests
+	enough, ended chan struct{} // closed when they are taken over, and when they are not served here any more
+}
+
+// WatchStops has TSTP stop this program at once, though it is blocked, until a Relay
+// begins. It is called once, first of all.
+func WatchStops() {
 	r := &stopRequests{asked: make(chan os.Signal)}
-	switch {
-	case isIgnored(syscall.SIGTSTP):
-	case !isBlocked(syscall.SIGTSTP) || r.open() != nil:
-		r.asked = make(chan os.Signal, 1)
+	if isIgnored(syscall.SIGTSTP) || !isBlocked(syscall.SIGTSTP) || r.open() != nil {
+		return
+	}
+	early.stopRequests, early.enough, early.ended = r, make(chan struct{}), make(chan struct{})
+	Go(r.watch)
+	Go(func() {
+		defer close(early.ended)
+		for {
+			select {
+			case <-early.enough:
+				return
+			case _, ok := <-r.asked:
+				if !ok {
+					return
+				}
+				r.stop()
+			}
+		}
+	})
+}
+
+// newStopRequests are those of WatchStops, or begins to look for TSTP, unless this
+// program was started to ignore it.
+func newStopRequests() *stopRequests {
+	if early.stopRequests != nil {
+		close(early.enough)
+		<-early.ended
+		return early.stopRequests
+	}
+	r := &stopRequests{asked: make(chan os.Signal, 1)}
+	if !isIgnored(syscall.SIGTSTP) {
 		signal.Notify(r.asked, syscall.SIGTSTP)
-	default:
-		Go(r.watch)
 	}
 	return r
 }
