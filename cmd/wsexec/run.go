@@ -78,7 +78,7 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 	default:
 		return nil, &usageError{err: badOnFull(m)}
 	}
-	tty := c.Bool("tty") || !c.Bool("no-tty") && stdio.IsTerminal(0) && stdio.IsTerminal(1) && stdio.IsTerminal(2)
+	tty := c.Bool("tty") || !c.Bool("no-tty") && s.hasTerminal()
 	s.term.SetPTY(tty)
 	if tty {
 		st.TTY = &client.TTY{Term: s.terminalName(), Winsize: client.Winsize(stdio.TerminalSize()), Modes: stdio.TerminalModes()}
@@ -96,10 +96,16 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tty && s.awaitForeground() {
-		st.TTY.Winsize, st.TTY.Modes = client.Winsize(stdio.TerminalSize()), stdio.TerminalModes()
-	}
 	return client.New(srv, st), nil
+}
+
+// hasTerminal reports whether the command gets a terminal where neither -t nor -T says.
+//
+// In the background, whose keys belong to others, it does not, but for -n. It need not
+// be a shell's job that fg continues: timeout(1) in a script is a process group of its
+// own, which the terminal does not know.
+func (s *session) hasTerminal() bool {
+	return stdio.IsTerminal(0) && stdio.IsTerminal(1) && stdio.IsTerminal(2) && (s.noStdin || !stdio.InBackground())
 }
 
 // usualTerminal is the name of a terminal that most programs can live with.

@@ -71,6 +71,9 @@ func (s *session) perform(c *cli.Context, command func() (*client.Cmd, error)) i
 
 // prepare does what can fail before the Cmd is made.
 func (s *session) prepare(c *cli.Context) error {
+	if c.Bool("tty") {
+		s.awaitForeground() // first: TERM ends it there, and leaves nothing half done
+	}
 	for _, name := range unknownVariables(os.Environ()) {
 		s.say(unknownVariable(name))
 	}
@@ -106,10 +109,9 @@ func (s *session) setWait(c *cli.Context) error {
 	if err := wait.orVariable("WSEXEC_WAIT"); err != nil || wait.given == nil {
 		return err
 	}
-	until := time.Now().Add(*wait.given)
-	s.where.wait = &client.Wait{Until: until, Waiting: func(err error) {
-		s.say(waitingForServer(err, until, stdio.IsTerminal(2)))
-	}}
+	w := &client.Wait{Until: time.Now().Add(*wait.given)}
+	w.Waiting = func(err error) { s.say(waitingForServer(err, w.Until, stdio.IsTerminal(2))) }
+	s.where.wait = w
 	return nil
 }
 
@@ -221,12 +223,16 @@ func (s *session) opened(o client.Opened) {
 // awaitForeground waits, before a command with a terminal is asked for, until this
 // program may make the terminal raw. In the background it is stopped, as a program
 // that fills the screen is: what the command paints there would be painted over the
-// shell's lines. It reports whether it has waited.
-func (s *session) awaitForeground() bool {
+// shell's lines. That time does not count for --wait.
+func (s *session) awaitForeground() {
 	if s.noStdin { // the terminal stays as it is
-		return false
+		return
 	}
-	return stdio.AwaitForeground(func() { s.say(stoppedInBackground(s.verb)).WaitFor(briefly) })
+	began := time.Now()
+	stdio.AwaitForeground(func() { s.say(stoppedInBackground(s.verb)).WaitFor(briefly) })
+	if w := s.where.wait; w != nil {
+		w.Until = w.Until.Add(time.Since(began))
+	}
 }
 
 // repaint has a program that fills the screen paint it again.

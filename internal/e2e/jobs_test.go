@@ -62,7 +62,7 @@ func TestBackgroundJobWithPTY(t *testing.T) {
 	s := startServer(t)
 	c := s.interactive(t)
 	began := filepath.Join(s.home, "began")
-	for _, args := range []string{"run -t touch began", "run touch began", "run -t touch began >/dev/null", "run -t touch began 2>/dev/null"} {
+	for _, args := range []string{"run -t touch began", "run -t touch began >/dev/null", "run -t touch began 2>/dev/null"} {
 		before := c.termios(t)
 		c.send(t, "wsexec "+args+" &\r")
 		if !strings.Contains(args, "2>") {
@@ -93,12 +93,19 @@ func TestBackgroundJobWithPTY(t *testing.T) {
 			t.Errorf("%s: the command has run", args)
 		}
 	}
-	// With pipes, or without keys, its output flows.
-	for i, args := range []string{"-T", "-t -n"} {
+	// With pipes, or without keys, its output flows. Without a word about a terminal the
+	// command has pipes there.
+	for i, args := range []string{"-T", "-t -n", ""} {
 		c.send(t, fmt.Sprintf("wsexec run %s sh -c 'echo fl$((%d))ows' & wait; echo st$((%d))=$?\r", args, i, i))
 		c.expect(t, fmt.Sprintf("fl%dows\r\n", i))
 		c.expect(t, fmt.Sprintf("st%d=0\r\n", i))
 	}
+	c.send(t, "wsexec run sh -c 'test -t 0 || echo no te$((2))rminal' & wait\r")
+	c.expect(t, "no te2rminal\r\n")
+	// A script's timeout is a process group of its own that nothing brings to the
+	// foreground: the client waited until it was over.
+	c.send(t, "sh -c 'timeout 60 wsexec run echo ti$((3))me; echo st$?'\r")
+	c.expect(t, "ti3me\r\nst0\r\n")
 	c.send(t, "exit 0\r")
 	c.wantStatus(t, 0)
 }

@@ -391,7 +391,7 @@ func TestTmuxBackground(t *testing.T) {
 		x.typeLine(t, "clear; PS1='jo''b> ' "+shell.start)
 		x.await(t, "job>")
 		x.typeLine(t, "PS1='job> '; clear")
-		x.typeLine(t, "wsexec run -- vim -u NONE -i NONE -n -N text &")
+		x.typeLine(t, "wsexec run -t -- vim -u NONE -i NONE -n -N text &")
 		x.await(t, "wsexec: a command with a terminal waits in the background")
 		eventually(t, patience, "the shell says that it is stopped", func() error {
 			x.typeLine(t, "")

@@ -12,14 +12,17 @@ import "golang.org/x/sys/unix"
 // job, and is begun anew upon SIGCONT, so that after bg the job is stopped again. It
 // changes nothing on the terminal. Where SIGTTOU is ignored, or nobody could continue
 // this program, it returns at once (drivers/tty/tty_jobctrl.c, __tty_check_change).
-// It is for the time before signals are caught, and reports whether it has waited.
-func AwaitForeground(stopping func()) bool {
+// It is for the time before signals are caught.
+func AwaitForeground(stopping func()) {
 	if !inBackground(0) {
-		return false
+		return
 	}
 	stopping()
 	defer endAtOnce()()
 	for inBackground(0) && drain(0) == unix.EINTR {
 	}
-	return true
 }
+
+// InBackground reports whether stdin is this program's controlling terminal, and another
+// process group has it.
+func InBackground() bool { return inBackground(0) }
