@@ -74,12 +74,16 @@ type Conn struct {
 
 // Close closes the connection at once, without a close frame. Any goroutine may
 // call it.
-func (c *Conn) Close() error { return c.ws.CloseNow() }
+func (c *Conn) Close() error {
+	c.out.closing()
+	return c.ws.CloseNow()
+}
 
 // shut closes the connection with a close frame, waiting for the peer's at most
 // a second. The reader must have returned.
 func (c *Conn) shut(code websocket.StatusCode, reason string) {
 	c.net.SetDeadline(time.Now().Add(time.Second))
+	c.out.closing()
 	const maxReason = 123 // RFC 6455 §5.5
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]

@@ -90,7 +90,8 @@ type transport struct {
 	tls     *tls.Config
 	fixed   bool // connect ignores the address, as with a Unix socket
 	proxy   func(*http.Request) (*url.URL, error)
-	below   net.Conn // the connection on which HTTP or TLS runs
+	below   net.Conn    // the connection on which HTTP or TLS runs
+	secured *secureConn // on below; nil: no TLS, or behind a SOCKS proxy
 }
 
 func newTransport(opts DialOptions) *transport {
@@ -173,7 +174,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			if err != nil {
 				return nil, err
 			}
-			return secure(req.Context(), c, addr, t.tls)
+			t.secured, err = secure(req.Context(), c, addr, t.tls)
+			if err != nil {
+				return nil, err
+			}
+			return t.secured, nil
 		},
 		TLSClientConfig:        tlsConfig(t.tls, func() {}), // behind a SOCKS proxy, where net/http makes the TLS connection
 		DisableKeepAlives:      true,
@@ -215,7 +220,9 @@ func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("internal error: an upgraded connection that cannot be written to")
 	}
 	var w io.Writer = body
-	if req.URL.Scheme == "http" && u.below == net.Conn(u.conn.net) {
+	if u.secured != nil {
+		w = u.secured.Conn
+	} else if req.URL.Scheme == "http" && u.below == net.Conn(u.conn.net) {
 		w = u.conn.net.Conn // with no TLS above it, to the server or to a proxy
 	}
 	u.conn.out.init(w, true)

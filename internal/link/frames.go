@@ -22,9 +22,13 @@ import (
 // The library still writes control frames beside it, on the reader's goroutine,
 // each with one Write.
 type frameWriter struct {
-	w    io.Writer                      // the connection, or TLS above it
-	mask bool                           // as a client does
-	try  func(a, b []byte) (int, error) // writes the bytes of a and b that the connection takes at once; nil: none can be
+	w    io.Writer // the connection, or TLS above it
+	mask bool      // as a client does
+	// try writes the bytes of a and b that the connection takes at once; nil: none
+	// can be. With the error errPending it has taken all of them, and Write has to
+	// write the end of them.
+	try     func(a, b []byte) (int, error)
+	records *recordConn // below TLS; nil: there is no TLS, or none that is known
 
 	linked atomic.Bool // a Link has the connection: the library writes only control frames
 
@@ -66,7 +70,32 @@ func (b *frameBuf) free() {
 }
 
 // init makes f one of the connection w, before anything is written.
-func (f *frameWriter) init(w io.Writer, mask bool) { f.w, f.mask, f.try = w, mask, tryFunc(w) }
+func (f *frameWriter) init(w io.Writer, mask bool) {
+	f.w, f.mask, f.try = w, mask, tryFunc(w)
+	c, ok := w.(net.Conn)
+	if !ok {
+		return
+	}
+	above, ok := c.(interface{ NetConn() net.Conn })
+	if !ok {
+		return
+	}
+	if r, ok := above.NetConn().(*recordConn); ok {
+		s := &sealed{c, r}
+		f.w, f.records = s, r
+		if r.try != nil {
+			f.try = s.try
+		}
+	}
+}
+
+// closing is called before the connection is closed: nothing waits for an alert
+// of TLS.
+func (f *frameWriter) closing() {
+	if f.records != nil {
+		f.records.closing.Store(true)
+	}
+}
 
 // message writes a message. With wait it does so until the connection has taken
 // all of it. Without, the bytes that the connection does not take at once
@@ -85,7 +114,7 @@ func (f *frameWriter) message(typ websocket.MessageType, p []byte, wait bool) er
 	}
 	head := f.head[:f.header(typ, len(p))]
 	var buf *frameBuf
-	if f.mask || f.try == nil {
+	if f.mask || f.try == nil || f.records != nil {
 		// As one piece: masking copies it anyway, and TLS would make a record
 		// of each.
 		buf = newFrameBuf()
@@ -110,7 +139,11 @@ func (f *frameWriter) message(typ websocket.MessageType, p []byte, wait bool) er
 	default:
 		var n int
 		n, f.err = f.try(head, p)
-		if f.err == nil && n < len(head)+len(p) {
+		held := f.err == errPending
+		if held {
+			f.err = nil
+		}
+		if f.err == nil && (held || n < len(head)+len(p)) {
 			if buf == nil {
 				buf = newFrameBuf()
 			}
@@ -215,8 +248,11 @@ func (f *frameWriter) libraryWrite(p []byte) (int, error) {
 		}
 	}
 	if pong && f.try != nil {
+		if f.records != nil && f.records.full() {
+			return n, nil // a record that was made has to be written
+		}
 		sent, err := f.try(p, nil)
-		if sent == 0 || sent == n || err != nil {
+		if err != errPending && (sent == 0 || sent == n || err != nil) {
 			f.err = err
 			return n, err
 		}

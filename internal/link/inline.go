@@ -11,7 +11,7 @@ import (
 // connection does not take at once go to a goroutine of their own. That spares
 // the change of thread between a key and its echo: 237 → 172 µs, of which the
 // raw calls are 155 → 138 (scripts/bench echo). It is for connections of the
-// operating system's; with TLS another goroutine writes everything.
+// operating system's, and for TLS on them (records.go).
 
 // Wake sends what is ready to be sent, unless another goroutine is at it. It
 // does not block. The caller holds no lock.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"wsexec/internal/poll"
 )
 
@@ -39,6 +41,19 @@ func tryFunc(w io.Writer) func(a, b []byte) (int, error) {
 		err := raw.Write(write)
 		first, second = nil, nil
 		return n, cmp.Or(err, werr)
+	}
+}
+
+// fullFunc returns a function that reports whether a write to w would wait; nil if w
+// is no connection of the operating system's.
+func fullFunc(w io.Writer) func() bool {
+	raw := rawConn(w)
+	if raw == nil {
+		return nil
+	}
+	return func() (full bool) {
+		poll.Control(raw, func(fd int) { full = !poll.Ready(fd, unix.POLLOUT) })
+		return full
 	}
 }
 

@@ -184,6 +184,7 @@ func (l *Link) Close(cause error) {
 	}
 	l.phase = closed
 	l.mu.Unlock()
+	l.conn.out.closing()
 	l.conn.net.Close()
 }
 
@@ -242,6 +243,7 @@ func (l *Link) Run(keepalive time.Duration) error {
 		// close frame get a second.
 		l.conn.net.SetDeadline(time.Now().Add(time.Second))
 	} else {
+		l.conn.out.closing()
 		l.conn.net.Close()
 	}
 	<-l.baton.Close()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,11 @@ func TestMain(m *testing.M) { leak.Main(m) }
 // connect makes both ends of a connection over the two ends of a network
 // connection.
 func connect(t testing.TB, a, b net.Conn) (client, server *Conn) {
+	return connectBy(t, a, b, nil)
+}
+
+// connectBy is connect, by TLS if there is a certificate.
+func connectBy(t testing.TB, a, b net.Conn, certificate *tls.Certificate) (client, server *Conn) {
 	t.Helper()
 	accepted := make(chan *Conn, 1)
 	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -40,8 +46,13 @@ func connect(t testing.TB, a, b net.Conn) (client, server *Conn) {
 		accepted <- c
 	})}
 	served := make(chan struct{})
+	target := "ws://test/"
+	if certificate != nil {
+		target = "wss://test/"
+		b = tls.Server(BelowTLS(b), &tls.Config{Certificates: []tls.Certificate{*certificate}})
+	}
 	go func() { hs.Serve(pipenet.Listen(b)); close(served) }()
-	client, _, err := Dial(context.Background(), "ws://test/", DialOptions{Dial: func(context.Context) (net.Conn, error) { return a, nil }})
+	client, _, err := Dial(context.Background(), target, DialOptions{Dial: func(context.Context) (net.Conn, error) { return a, nil }, TLS: &tls.Config{InsecureSkipVerify: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,9 +144,16 @@ func pair(t testing.TB, a, b net.Conn, window int64, keepalive time.Duration) (c
 // Bytes arrive once and in order, whatever the size of the writes: also around
 // the 4,096 bytes in which the library sends a client's frames.
 func TestEverySize(t *testing.T) {
-	for _, down := range []bool{false, true} {
+	for i := range 4 {
+		down, certificate := i%2 == 1, (*tls.Certificate)(nil)
+		if i/2 == 1 {
+			certificate = testCertificate(t)
+		}
 		a, b := tcpPair(t)
-		client, server := pair(t, a, b, 1<<20, time.Minute)
+		cc, sc := connectBy(t, a, b, certificate)
+		client, server := newEnd(cc, true, 1<<20), newEnd(sc, false, 1<<20)
+		client.run(server, 1<<20, time.Minute)
+		server.run(client, 1<<20, time.Minute)
 		from, to := client, server
 		if down {
 			from, to = server, client

@@ -86,7 +86,8 @@ func tlsConfig(base *tls.Config, asked func()) *tls.Config {
 		cfg = base.Clone()
 	}
 	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
-	cfg.NextProtos = []string{"http/1.1"} // net/http offers none with an upgrade
+	cfg.DynamicRecordSizingDisabled = true // a frame is read when it is whole, and small records take longer
+	cfg.NextProtos = []string{"http/1.1"}  // net/http offers none with an upgrade
 	own := cfg.Certificates
 	cfg.Certificates = nil
 	// Also a certificate that the server's list of authorities does not fit:
@@ -107,7 +108,7 @@ func secure(ctx context.Context, c net.Conn, addr string, base *tls.Config) (*se
 	s := &secureConn{shown: base != nil && len(base.Certificates) > 0, ended: make(chan struct{})}
 	cfg := tlsConfig(base, func() { s.asked = true })
 	cfg.ServerName, _, _ = net.SplitHostPort(addr)
-	s.Conn = tls.Client(c, cfg)
+	s.Conn = tls.Client(newRecordConn(c), cfg)
 	if err := s.HandshakeContext(ctx); err != nil {
 		c.Close()
 		if ctx.Err() != nil {

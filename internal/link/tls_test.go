@@ -15,9 +15,18 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
+
+// testCertificate is that of package httptest.
+func testCertificate(t testing.TB) *tls.Certificate {
+	t.Helper()
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	defer s.Close()
+	return &s.TLS.Certificates[0]
+}
 
 // connectTLS makes both ends of a connection with TLS.
 func connectTLS(t *testing.T) (client, server *Conn) {
@@ -215,4 +224,30 @@ func TestTLSBehindSOCKS(t *testing.T) {
 			c.Close()
 		}
 	}
+}
+
+// A network connection that hangs does not hold up a connection by TLS.
+func TestDialParallelTLS(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, err := Accept(w, r); err == nil {
+			c.Close()
+		}
+	}))
+	defer s.Close()
+	var tries atomic.Int32
+	c, _, err := Dial(t.Context(), "wss://example.com/", DialOptions{
+		TLS:   s.Client().Transport.(*http.Transport).TLSClientConfig,
+		Every: 20 * time.Millisecond,
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			if tries.Add(1) == 1 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return net.Dial("tcp", s.Listener.Addr().String())
+		},
+	})
+	if err != nil || tries.Load() < 2 {
+		t.Fatalf("%v after %d network connections", err, tries.Load())
+	}
+	c.Close()
 }

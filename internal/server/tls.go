@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"wsexec/internal/link"
 )
 
 // ServeTLS is Serve over TLS. config returns what a new connection uses, whose first
@@ -34,7 +36,7 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	}
 	config := l.config()
 	below := &hasty{Conn: raw}
-	return &tlsConn{Conn: tls.Server(below, config), below: below, srv: l.srv, certificate: config.Certificates[0].Leaf}, nil
+	return &tlsConn{Conn: tls.Server(link.BelowTLS(below), config), below: below, srv: l.srv, certificate: config.Certificates[0].Leaf}, nil
 }
 
 // A tlsConn is a connection over TLS. It is none of package tls's, so that the
