@@ -103,7 +103,7 @@ func head(n int) *exec.Cmd { return exec.Command("head", "-c", strconv.Itoa(n), 
 
 func bulkSubjects(l *lab, run func(t *transport) (values, error)) []subject {
 	var subjects []subject
-	for _, name := range []string{wsexec, wsexecUnix, ssh, sshGCM, sshShared, relay} {
+	for _, name := range []string{wsexec, wsexecTLS, wsexecUnix, ssh, sshGCM, sshShared, relay} {
 		t := l.transport(name)
 		subjects = append(subjects, subject{name: name, err: t.err, run: func() (values, error) { return run(t) }})
 	}

@@ -41,7 +41,7 @@ func (l *lab) idleSessions(s *server, n int) error {
 	room := make(chan struct{}, 16) // as many are opened at a time
 	for range n {
 		room <- struct{}{}
-		c := client.New(client.Server{URL: s.url, Credential: client.Fixed(client.Credential{Token: strings.TrimSpace(string(token))})},
+		c := client.New(client.Server{URL: s.url, Credential: client.Fixed(client.Credential{Token: strings.TrimSpace(string(token))}), TLS: &client.TLS{Fingerprint: &l.fingerprint}},
 			&client.Start{Args: []string{"sleep", "86400"}, TTY: &client.TTY{Term: "xterm", Winsize: client.Winsize{Rows: 24, Cols: 80}}})
 		open := sync.OnceFunc(func() { <-room })
 		c.Opened = func(client.Opened) {
@@ -94,10 +94,10 @@ var memory = measurement{
 	goals: []goal{{metric: "each", atMost: true, bound: 40}},
 	subjects: func(l *lab) ([]subject, error) {
 		n := l.pick(400, 100)
-		walk := func(way string) func() (values, error) {
+		walk := func(way string, more ...string) func() (values, error) {
 			return func() (values, error) {
 				defer l.endExtras()
-				s, err := l.newServer("--max-sessions", strconv.Itoa(n+1), "--cleanup", way)
+				s, err := l.newServer(append(more, "--max-sessions", strconv.Itoa(n+1), "--cleanup", way)...)
 				if err != nil {
 					return nil, err
 				}
@@ -113,6 +113,7 @@ var memory = measurement{
 		few := l.pick(100, 25)
 		return []subject{
 			{name: wsexec, run: walk("cgroup")},
+			{name: wsexecTLS, run: walk("cgroup", l.tls(wsexecTLS)...)},
 			{name: smallParents, run: walk("walk")},
 			{name: ssh, err: l.noSSH, run: func() (values, error) {
 				defer l.endExtras()
@@ -188,8 +189,8 @@ var busy = measurement{
 		for _, s := range []struct {
 			name string
 			idle int
-		}{{wsexec, 0}, {crowded, idle}} {
-			srv, err := l.idleServer(s.idle)
+		}{{wsexec, 0}, {wsexecTLS, 0}, {crowded, idle}, {crowdedTLS, idle}} {
+			srv, err := l.idleServer(s.idle, l.tls(s.name)...)
 			if err != nil {
 				return nil, err
 			}
@@ -207,7 +208,10 @@ var busy = measurement{
 	},
 }
 
-const crowded = "wsexec beside 2,000 idle"
+const (
+	crowded    = "wsexec beside 2,000 idle"
+	crowdedTLS = wsexecTLS + " beside 2,000 idle"
+)
 
 func threads(pid int) float64 {
 	names, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
@@ -233,13 +237,18 @@ var growth = measurement{
 	},
 	subjects: func(l *lab) ([]subject, error) {
 		var subjects []subject
-		for _, n := range growthSizes {
-			srv, err := l.idleServer(n)
+		for i := range 2 * len(growthSizes) {
+			n := growthSizes[i/2]
+			name, flags := grownTo(n), []string(nil)
+			if i%2 == 1 {
+				name, flags = strings.Replace(name, wsexec, wsexecTLS, 1), l.tls(wsexecTLS)
+			}
+			srv, err := l.idleServer(n, flags...)
 			if err != nil {
 				return nil, err
 			}
 			command := l.wsexec(srv, srv.url)
-			subjects = append(subjects, subject{name: grownTo(n), run: func() (values, error) {
+			subjects = append(subjects, subject{name: name, run: func() (values, error) {
 				var ms []float64
 				for range 20 {
 					v, err := l.once(command(false, "true"))

@@ -5,9 +5,16 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -19,6 +26,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"wsexec/internal/client"
 )
 
 // patience bounds every wait for something that takes no time of its own.
@@ -32,11 +41,12 @@ type lab struct {
 	self  string
 	sshd  *exec.Cmd
 
-	servers map[string]*server    // of wsexec, by their flags
-	made    map[string]*transport // by name
-	noSSH   error                 // why ssh cannot be compared
-	sshPort int
-	remark  string // what is not as it should be here
+	fingerprint client.Fingerprint    // of the servers' certificate
+	servers     map[string]*server    // of wsexec, by their flags
+	made        map[string]*transport // by name
+	noSSH       error                 // why ssh cannot be compared
+	sshPort     int
+	remark      string // what is not as it should be here
 
 	mu     sync.Mutex
 	procs  []*exec.Cmd
@@ -58,7 +68,7 @@ func newLab(quick bool) (*lab, error) {
 		return nil, err
 	}
 	l := &lab{quick: quick, dir: dir, servers: map[string]*server{}, made: map[string]*transport{}}
-	if err := l.build(); err != nil {
+	if err := errors.Join(l.certify(), l.build()); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -213,8 +223,8 @@ func (l *lab) transport(name string) *transport {
 	}
 	t := &transport{name: name}
 	switch name {
-	case wsexec, wsexecUnix:
-		s, err := l.server()
+	case wsexec, wsexecTLS, wsexecUnix:
+		s, err := l.server(l.tls(name)...)
 		if err != nil {
 			t.err = err
 			break
@@ -254,7 +264,36 @@ type server struct {
 	token     string // the file
 }
 
-var listening = regexp.MustCompile(`listening on (ws://\S+) and (unix:\S+)`)
+var listening = regexp.MustCompile(`listening on (wss?://\S+) and (unix:\S+)`)
+
+// tls are the flags with which a server of a subject that is named so speaks TLS.
+func (l *lab) tls(subject string) []string {
+	if !strings.HasPrefix(subject, wsexecTLS) {
+		return nil
+	}
+	return []string{"--tls-cert", l.path("cert.pem"), "--tls-key", l.path("key.pem")}
+}
+
+// certify makes the certificate of the servers.
+func (l *lab) certify() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{"localhost"}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	l.fingerprint = sha256.Sum256(der)
+	return errors.Join(
+		os.WriteFile(l.path("cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(l.path("key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
+}
 
 // server starts a wsexec-server, once for each set of flags.
 func (l *lab) server(flags ...string) (*server, error) {
@@ -321,8 +360,8 @@ func (l *lab) wsexec(s *server, url string) func(tty bool, argv ...string) *exec
 		}
 		cmd := exec.Command(l.program("wsexec"), append([]string{"run", mode, "--"}, argv...)...)
 		cmd.Env = l.env("WSEXEC_SERVER=" + url)
-		if strings.HasPrefix(url, "ws:") {
-			cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE="+s.token)
+		if strings.HasPrefix(url, "ws") {
+			cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE="+s.token, "WSEXEC_FINGERPRINT="+l.fingerprint.String())
 		}
 		return cmd
 	}

@@ -51,6 +51,7 @@ type goal struct {
 // names of subjects. A floor is what the kernel can do without any of them.
 const (
 	wsexec     = "wsexec"
+	wsexecTLS  = "wsexec, TLS"
 	wsexecUnix = "wsexec, unix socket"
 	ssh        = "ssh"
 	sshGCM     = "ssh aes128-gcm"

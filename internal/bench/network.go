@@ -152,7 +152,7 @@ func (l *lab) through(s *server, delay time.Duration) (*network, string, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	return n, "ws://" + n.addr, nil
+	return n, u.Scheme + "://" + n.addr, nil
 }
 
 const roundTrip = 50 * time.Millisecond
@@ -179,8 +179,8 @@ var distance = measurement{
 		for _, w := range []struct {
 			name string
 			wide int
-		}{{wsexec, 1}, {wideWindow, 8}} {
-			s, err := l.server("--window", strconv.Itoa(w.wide)+"MiB")
+		}{{wsexec, 1}, {wsexecTLS, 1}, {wideWindow, 8}, {wideTLS, 8}} {
+			s, err := l.server(append(l.tls(w.name), "--window", strconv.Itoa(w.wide)+"MiB")...)
 			if err != nil {
 				return nil, err
 			}
@@ -213,6 +213,7 @@ var distance = measurement{
 
 const (
 	wideWindow   = "wsexec --window 8MiB"
+	wideTLS      = wsexecTLS + " --window 8MiB"
 	pipeFull     = "floor: 1 MiB ÷ 50 ms (computed)"
 	widePipeFull = "floor: 8 MiB ÷ 50 ms (computed)"
 )
@@ -220,6 +221,8 @@ const (
 const (
 	resumeBoth = "wsexec, data both ways"
 	resumeAway = "wsexec, network away for 1 s"
+	tlsBoth    = wsexecTLS + ", data both ways"
+	tlsAway    = wsexecTLS + ", network away for 1 s"
 )
 
 var resume = measurement{
@@ -231,17 +234,17 @@ var resume = measurement{
 		{metric: "time", subject: resumeAway, atMost: true, bound: 50},
 	},
 	subjects: func(l *lab) ([]subject, error) {
-		s, err := l.server()
-		if err != nil {
-			return nil, err
-		}
-		one := func(stdin bool, away time.Duration) func() (values, error) {
-			return func() (values, error) { return l.resume(s, stdin, away) }
+		one := func(name string, stdin bool, away time.Duration) subject {
+			s, err := l.server(l.tls(name)...)
+			return subject{name: name, err: err, run: func() (values, error) { return l.resume(s, stdin, away) }}
 		}
 		return []subject{
-			{name: wsexec, run: one(false, 0)},
-			{name: resumeBoth, run: one(true, 0)},
-			{name: resumeAway, run: one(false, time.Second)},
+			one(wsexec, false, 0),
+			one(wsexecTLS, false, 0),
+			one(resumeBoth, true, 0),
+			one(tlsBoth, true, 0),
+			one(resumeAway, false, time.Second),
+			one(tlsAway, false, time.Second),
 		}, nil
 	},
 }

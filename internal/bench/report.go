@@ -114,7 +114,7 @@ func (rep *Report) closing() string {
 	}
 	table(&b, rows)
 	fmt.Fprintf(&b, "\nThe load was %.1f at the beginning and %.1f at the end: on an idle machine 0 and about 2.\n", rep.Load, rep.LoadAfter)
-	fmt.Fprintln(&b, "Not compared: wsep, ttyd and pebble, which Debian does not have (docs/performance.md has earlier figures); websocketd in all but stdout, which is all it can do with binary data; wsexec over TLS.")
+	fmt.Fprintln(&b, "Not compared: wsep, ttyd and pebble, which Debian does not have (docs/performance.md has earlier figures); websocketd in all but stdout, which is all it can do with binary data.")
 	if len(rep.NotRun) > 0 {
 		fmt.Fprintf(&b, "Not run: %s.\n", strings.Join(rep.NotRun, ", "))
 	}
@@ -197,8 +197,13 @@ func withDocs(name, text string) (string, error) {
 
 // summary is what a user asks first, beside ssh.
 func (rep *Report) summary() string {
-	subjects := []string{wsexec, ssh, sshShared}
-	rows := [][]string{{"", "wsexec", "ssh", "ssh, connected already"}}
+	subjects := []string{wsexec, wsexecTLS, ssh, sshShared}
+	rows := [][]string{{"", "wsexec", "wsexec over TLS", "ssh", "ssh, connected already"}}
+	if !slices.ContainsFunc(rep.Results, func(r *Result) bool {
+		return slices.ContainsFunc(r.Subjects, func(s SubjectResult) bool { return s.Name == wsexecTLS })
+	}) { // a run from before there was TLS
+		subjects, rows[0] = slices.Delete(subjects, 1, 2), slices.Delete(rows[0], 2, 3)
+	}
 	for _, line := range []struct{ text, result, metric, unit string }{
 		{"start and end of `true`", "true", "time", "ms"},
 		{"output in bulk", "stdout", rate, "MB/s"},

@@ -31,7 +31,7 @@ var trueRun = measurement{
 	},
 	subjects: func(l *lab) ([]subject, error) {
 		var subjects []subject
-		for _, s := range startSubjects(l, wsexec, wsexecUnix, ssh, sshGCM, sshShared, hello, true_) {
+		for _, s := range startSubjects(l, wsexec, wsexecTLS, wsexecUnix, ssh, sshGCM, sshShared, hello, true_) {
 			subjects = append(subjects, subject{name: s.name, err: s.err, run: func() (values, error) {
 				return l.once(s.command())
 			}})
@@ -91,7 +91,7 @@ var starts = measurement{
 	goals: []goal{{metric: rate, factor: 2, than: sshShared}},
 	subjects: func(l *lab) ([]subject, error) {
 		var subjects []subject
-		for _, s := range startSubjects(l, wsexec, wsexecUnix, ssh, sshShared, true_) {
+		for _, s := range startSubjects(l, wsexec, wsexecTLS, wsexecUnix, ssh, sshShared, true_) {
 			subjects = append(subjects, subject{name: s.name, err: s.err, run: func() (values, error) {
 				return l.many(s.command, time.Duration(l.pick(4, 1))*time.Second)
 			}})

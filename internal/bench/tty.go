@@ -64,7 +64,7 @@ var ptyRaw = measurement{
 }
 
 func ttyOutput(l *lab, want int, argv ...string) []subject {
-	return ttySubjects(l, []string{wsexec, wsexecUnix, ssh, sshShared, local}, func(name string, command func(...string) *exec.Cmd) (values, error) {
+	return ttySubjects(l, []string{wsexec, wsexecTLS, wsexecUnix, ssh, sshShared, local}, func(name string, command func(...string) *exec.Cmd) (values, error) {
 		cmd := command(argv...)
 		master, slave, err := pty.Open()
 		if err != nil {
@@ -128,7 +128,7 @@ var echoGoals = []goal{
 	{metric: "p99", atMost: true, factor: 1, than: ssh},
 }
 
-var echoNames = []string{wsexec, wsexecUnix, ssh, sshShared, local}
+var echoNames = []string{wsexec, wsexecTLS, wsexecUnix, ssh, sshShared, local}
 
 var echo = measurement{
 	name: "echo", title: "echo of a key, `cat` on a PTY, back to back",
@@ -247,7 +247,7 @@ var interruptMetrics = []metric{
 	{"tail", "shown after the key", "MB"},
 }
 
-var interruptNames = []string{wsexec, wsexecUnix, ssh, sshShared, local}
+var interruptNames = []string{wsexec, wsexecTLS, wsexecUnix, ssh, sshShared, local}
 
 var interrupt = measurement{
 	name: "ctrl-c", title: "Ctrl-C while `yes` floods the terminal, read as fast as it goes",
