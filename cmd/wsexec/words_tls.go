@@ -122,7 +122,7 @@ func tlsFailure(e *client.TLSError, where string) (why, hint string) {
 // the server shows, and no command that takes it as it is: whoever is in between has a
 // fingerprint, too.
 func privateCA(c *x509.Certificate) string {
-	return "--ca FILE names a private authority; or --fingerprint, with that of the certificate as the server's owner knows it (here it showed " + client.FingerprintOf(c).String() + ": compare)"
+	return "--ca FILE names a private authority; or --fingerprint, with what wsexec-server tls-init printed there (here it showed " + client.FingerprintOf(c).String() + ": compare)"
 }
 
 // certificateFailure says why the certificates that a host has shown are not believed.

@@ -269,7 +269,7 @@ func TestClientTLS(t *testing.T) {
 		{"TLS 1.2", only12(shows(right)), []string{"--ca", ca.pem}, nil, "", "", false},
 		{"its authority, in a variable", shows(right), nil, []string{"WSEXEC_CA=" + ca.pem}, "", "", false},
 		{"the system's authorities", shows(right), nil, []string{"SSL_CERT_FILE=" + ca.pem}, "", "", false},
-		{"--ca in place of those", shows(right), []string{"--ca", other.pem}, []string{"SSL_CERT_FILE=" + ca.pem}, "its certificate is signed by an authority that is unknown here", "--ca FILE names a private authority; or --fingerprint, with that of the certificate as the server's owner knows it (here it showed " + right.fingerprint() + ": compare)", false},
+		{"--ca in place of those", shows(right), []string{"--ca", other.pem}, []string{"SSL_CERT_FILE=" + ca.pem}, "its certificate is signed by an authority that is unknown here", "--ca FILE names a private authority; or --fingerprint, with what wsexec-server tls-init printed there (here it showed " + right.fingerprint() + ": compare)", false},
 		{"none", shows(alone), nil, nil, "its certificate is signed by itself, not by an authority that is known here", "--ca FILE names a private authority", false},
 		{"itself as authority", shows(alone), []string{"--ca", alone.pem}, nil, "", "", false},
 		{"a flag before a variable", shows(right), []string{"--ca", ca.pem}, []string{"WSEXEC_FINGERPRINT=" + other.fingerprint()}, "", "", false},

@@ -103,7 +103,7 @@ func TestWhyNoConnection(t *testing.T) {
 	})
 	const page = "text/html; charset=utf-8"
 	const address = "check the address in --server or WSEXEC_SERVER"
-	private := "--ca FILE names a private authority; or --fingerprint, with that of the certificate as the server's owner knows it (here it showed "
+	private := "--ca FILE names a private authority; or --fingerprint, with what wsexec-server tls-init printed there (here it showed "
 	now := time.Now()
 	at := func(hours time.Duration) time.Time { return now.Add(hours * time.Hour) }
 	secure := startTLS(t, "127.0.0.1", at(-1), at(1))
