@@ -64,8 +64,16 @@ func Open(path string) (*os.File, error) {
 // Append opens a regular file for appending that only this user and root can change,
 // and makes it (mode 0600) if it is missing. A mode by which others may read it is
 // left as it is.
-func Append(path string) (*os.File, error) {
-	at, _, err := walk(path)
+func Append(path string) (*os.File, error) { return appendTo(path, 0) }
+
+// AppendAny is Append, and also opens a FIFO that has a reader, or a character device.
+func AppendAny(path string) (*os.File, error) {
+	return appendTo(path, fs.ModeNamedPipe|fs.ModeDevice|fs.ModeCharDevice)
+}
+
+// appendTo opens a regular file, or one of a type whose bits are all in types.
+func appendTo(path string, types fs.FileMode) (*os.File, error) {
+	at, found, err := walk(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		name := path[strings.LastIndexByte(path, '/')+1:]
 		dir, _, derr := walk(cmp.Or(strings.TrimSuffix(path, name), "."))
@@ -80,6 +88,8 @@ func Append(path string) (*os.File, error) {
 	// O_NONBLOCK: it does not wait for a reader of a FIFO.
 	f, err := os.OpenFile(at, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
 	switch {
+	case errors.Is(err, unix.ENXIO) && found != nil && found.Mode()&types&fs.ModeNamedPipe != 0:
+		return nil, renamed(errNoReader, path)
 	case errors.Is(err, unix.ENXIO):
 		return nil, renamed(errIrregular, path)
 	case errors.Is(err, unix.ELOOP):
@@ -91,7 +101,7 @@ func Append(path string) (*os.File, error) {
 	if err == nil {
 		err = check(path, at, st)
 	}
-	if err == nil && !st.Mode().IsRegular() {
+	if err == nil && st.Mode().Type()&^types != 0 || err == nil && st.Mode().Type() == fs.ModeDevice {
 		err = renamed(errIrregular, path)
 	}
 	if err != nil {
@@ -103,6 +113,7 @@ func Append(path string) (*os.File, error) {
 
 var (
 	errIrregular = errors.New("it is not a regular file")
+	errNoReader  = errors.New("no program reads the FIFO; start its reader first")
 	errDangling  = errors.New("it is a symbolic link to nothing")
 )
 

@@ -356,6 +356,25 @@ func TestAppend(t *testing.T) {
 			t.Errorf("%s: %v, %v; want it to say %q", path, f, err, says)
 		}
 	}
+	// Such as no log is, but an audit log may be.
+	for path, says := range map[string]string{
+		dir + "/fifo": "no program reads the FIFO", "/dev/null": "", dir: "directory", dir + "/dangling": "symbolic link to nothing",
+	} {
+		f, err := AppendAny(path)
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %v, want %q", path, err, says)
+		}
+		f.Close()
+	}
+	r, err := os.OpenFile(dir+"/fifo", os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if f, err = AppendAny(dir + "/fifo"); err != nil {
+		t.Error(err)
+	}
+	f.Close()
 	t.Chdir(dir)
 	if f, err = Append("relative"); err != nil {
 		t.Error(err)
