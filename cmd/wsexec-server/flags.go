@@ -32,6 +32,9 @@ type options struct {
 	logFormat string
 	logLevel  string // "": by where the log goes
 	logFile   string // "": stderr
+
+	auditLog    string // "": there is none
+	auditRedact []string
 }
 
 // flags are all of the server's, each with its default, its place in o and what
@@ -72,6 +75,8 @@ func flags(o *options) []cli.Flag {
 		text("log-file", "append the log to `FILE`, and open it again on SIGHUP; a missing file is made", "", "stderr", &o.logFile),
 		text("log-format", "write the log as `FORMAT`: text or json", "text", "", &o.logFormat, "text", "json"),
 		&cli.BoolFlag{Name: "log-args", Usage: "write the arguments of commands to the log; they may hold passwords", EnvVars: variable("log-args"), Destination: &cfg.LogArgs},
+		text("audit-log", "append a line for each start, end and request to `FILE` (- for stderr), without which no command is started; a missing file is made", "", "none", &o.auditLog),
+		list("audit-redact", "keep what `PATTERN` matches of a command's arguments out of the audit log, as in '--password *' (repeatable)", "", &o.auditRedact, checkRedact),
 	}
 }
 
@@ -84,7 +89,7 @@ var flagGroups = []cmdline.Group{
 	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},
 	{Heading: "Memory", Flags: []string{"window", "history", "open-memory"}},
 	{Heading: "Processes", Flags: []string{"cleanup"}},
-	{Heading: "Log and help", Flags: []string{"log-level", "log-file", "log-format", "log-args", "version", "help"}},
+	{Heading: "Log and help", Flags: []string{"log-level", "log-file", "log-format", "log-args", "audit-log", "audit-redact", "version", "help"}},
 }
 
 // Values of --full.

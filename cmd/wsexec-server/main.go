@@ -158,6 +158,10 @@ func serve(o *options) (err error) {
 			return err
 		}
 	}
+	if cfg.Audit, err = o.openAudit(log); err != nil {
+		return err
+	}
+	defer log.closeAudit(cfg.Audit)
 	// PIPE is caught, or a failed write to stderr would kill this program (os/signal)
 	// and leave every command behind, when the reader of wsexec-server | tee ends.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -214,9 +218,10 @@ func serve(o *options) (err error) {
 	go func() {
 		for range hup {
 			log.notified(manager.reloading())
-			log.reload(ls.tls != nil || o.policy != "")
+			log.reload(ls.tls != nil || o.policy != "" || cfg.Audit != nil)
 			ls.reload(log)
 			o.reloadPolicy(srv, log)
+			log.reloadAudit(cfg.Audit)
 			log.notified(manager.ready(ls.where()))
 		}
 	}()

@@ -358,3 +358,16 @@ func TestStatusFileContent(t *testing.T) {
 		}
 	}
 }
+
+// The server's audit log has the status that wsexec returns.
+func TestStatusOfAnExit(t *testing.T) {
+	for name, e := range exits() {
+		m := &proto.Exit{Signal: e.Signal, Reason: e.Reason}
+		if e.Signal == 0 {
+			m.Code = &e.Code
+		}
+		if got, want := m.Status(), outcomeOfExit(e, circumstances{}).status; got != want {
+			t.Errorf("%s: the server has %d, and wsexec returns %d", name, got, want)
+		}
+	}
+}

@@ -4,7 +4,7 @@
 // learns how far the job has come.
 //
 //	j := job.New(cfg)             // the streams exist: j.Stdin, j.Signals, j.Out
-//	err := j.Start(ctx, start)    // the command runs, or why it does not
+//	err := j.Start(ctx, start, nil) // the command runs, or why it does not
 //	j.Run()                       // its streams move
 //	j.End(proto.ReasonTimeout)    // TERM, and KILL after a while; optional
 //	Owner.Reached(job.Ended, …)   // how the command ended
@@ -44,6 +44,9 @@ type Config struct {
 	// Path is the command's PATH, unless the client sets another, and with Vet
 	// where the command is looked up in any case; "": the server's.
 	Path string
+	// Signalled, if not nil, is called before a signal of the client's is sent, with
+	// its Linux number. It does not wait.
+	Signalled func(n byte)
 }
 
 // Settings hold for as long as a job lasts.

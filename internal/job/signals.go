@@ -23,6 +23,9 @@ func (j *Job) deliver() {
 				j.cfg.Owner.Refused(BadSignal(n))
 				continue
 			}
+			if j.cfg.Signalled != nil {
+				j.cfg.Signalled(n)
+			}
 			j.Signal(n)
 		}
 		j.idle.moved()

@@ -18,14 +18,18 @@ var ErrPanicked = errors.New("job: the start panicked")
 
 // Start starts the command, and returns an error of [cleanup.Cleaner.Start] if
 // it could not. Nothing of st is kept.
-func (j *Job) Start(ctx context.Context, st *proto.Start) error {
+//
+// announce, if not nil, is called before that, with the directory of the command. If it
+// returns an error, nothing is started, and Start returns the error. It returns when
+// ctx is done.
+func (j *Job) Start(ctx context.Context, st *proto.Start, announce func(ctx context.Context, dir string) error) error {
 	defer close(j.started)
 	err := ErrPanicked
-	j.guard("start", func() { err = j.start(ctx, st) })
+	j.guard("start", func() { err = j.start(ctx, st, announce) })
 	return err
 }
 
-func (j *Job) start(ctx context.Context, st *proto.Start) error {
+func (j *Job) start(ctx context.Context, st *proto.Start, announce func(context.Context, string) error) error {
 	spec := procgroup.Spec{Env: environment(st, j.cfg.ID, j.cfg.Path), Dir: string(st.Dir), Merge: st.Merge}
 	for _, a := range st.Argv {
 		spec.Args = append(spec.Args, string(a))
@@ -34,6 +38,11 @@ func (j *Job) start(ctx context.Context, st *proto.Start) error {
 		spec.Dir, spec.OrRoot = Home(), true
 	} else if !filepath.IsAbs(spec.Dir) {
 		spec.Dir = Home() + "/" + spec.Dir // not cleaned: link/.. is for the kernel to follow
+	}
+	if announce != nil {
+		if err := announce(ctx, spec.Dir); err != nil {
+			return err
+		}
 	}
 	if st.TTY != nil {
 		size := tty.Winsize(st.TTY.Winsize)

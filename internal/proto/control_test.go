@@ -365,7 +365,7 @@ func TestStartCheck(t *testing.T) {
 		{Start{Argv: b("ls", "-l", "\x00")}, "argument 2 has a NUL"},
 
 		{env("A=", "b=c=d", "_=\xff", "PATH=/bin"), ""},
-		{env("A=b", "A"), `"A" is not NAME=VALUE`},
+		{env("A=b", "A"), "is not NAME=VALUE"},
 		{env(""), "is not NAME=VALUE"},
 		{env("=x"), "is not NAME=VALUE"},
 		{env("A=b\x00"), `"A" has a NUL`},

@@ -17,6 +17,12 @@ var signals = [...]struct {
 	29: {"IO", false}, 30: {"PWR", false}, 31: {"SYS", false},
 }
 
+// Signals that the server sends with its client's process (see [Job]).
+const (
+	SignalCONT byte = 18
+	SignalTSTP byte = 20
+)
+
 // SignalAllowed reports whether a client may send the signal of that Linux
 // number.
 func SignalAllowed(n byte) bool { return int(n) < len(signals) && signals[n].sendable }

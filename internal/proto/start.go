@@ -50,7 +50,7 @@ func (s *Start) Check() error {
 	for _, e := range s.Env {
 		name, _, ok := bytes.Cut(e, []byte{'='})
 		if !ok || len(name) == 0 {
-			return fmt.Errorf("environment entry %.80q is not NAME=VALUE", e)
+			return errors.New("an environment entry is not NAME=VALUE") // and not which: it may be a value
 		}
 		if bytes.IndexByte(e, 0) >= 0 {
 			return fmt.Errorf("environment variable %.80q has a NUL byte", name)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"wsexec/internal/audit"
 	"wsexec/internal/cleanup"
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
@@ -31,10 +32,15 @@ var errShutdown = fail(proto.CodeShutdown, errStopping.Error(), "nothing was run
 // the server is, and starts were given up for that.
 func startError(err error, stopping bool) *proto.Error {
 	var lookup *procgroup.NotInPathError
+	var unwritten *audit.UnwrittenError
 	if no, ok := isDenied(err); ok {
 		return denied(no.reason)
 	}
 	switch {
+	case errors.As(err, &unwritten) && stopping:
+		return errShutdown
+	case errors.As(err, &unwritten):
+		return fail(proto.CodeNotStarted, err.Error(), "nothing was run")
 	case errors.As(err, &lookup):
 		return fail(proto.CodeCommandNotFound, fmt.Sprintf("%q: %v in PATH on the server", lookup.Name, procgroup.ErrNotFound), "PATH is "+lookup.Path)
 	case (errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)) && !errors.Is(err, cleanup.ErrMayHaveRun):
@@ -79,11 +85,24 @@ func startDetail(err error) string {
 // statuses are the exit statuses of errors; of all others it is 125.
 var statuses = map[string]int{proto.CodeCommandNotFound: 127, proto.CodeNotExecutable: 126, proto.CodeTooLarge: 126}
 
+// statusOf is the exit status that belongs to a code.
+func statusOf(code string) int {
+	if status, ok := statuses[code]; ok {
+		return status
+	}
+	return proto.StatusFailed
+}
+
 // fail makes the last message of a connection.
 func fail(code, title, detail string) *proto.Error {
-	status, ok := statuses[code]
-	if !ok {
-		status = 125
+	return proto.NewError(code, title, detail, statusOf(code))
+}
+
+// logged is e's detail as a log has it: without the value of PATH, which a client may
+// have set.
+func logged(e *proto.Error) string {
+	if e.Code == proto.CodeCommandNotFound {
+		return ""
 	}
-	return proto.NewError(code, title, detail, status)
+	return e.Detail
 }

@@ -29,7 +29,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A connection with many requests lets the others go first after each.
 	runtime.Gosched()
 	if no := s.check(r); no != nil {
-		s.refused.add(no.title, peerOf(r), key{})
+		s.refuse(caller{from: peerOf(r)}, "", no.title)
 		problem(w, no.status, no.title, no.detail)
 		return
 	}
@@ -75,7 +75,7 @@ func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.R
 		c.who = s.cfg.Access.Renamed(c.who)
 		c.principal = c.who.Name
 		if no := s.authenticated(r, c.party); no != "" {
-			s.refused.add("too many connections", c.from, key{principal: c.principal}, "detail", no)
+			s.refuse(c, "", "too many connections", "detail", no)
 			w.Header().Set("Retry-After", retryAfter)
 			w.Header().Set("Connection", "close")
 			problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many connections", no)
@@ -120,7 +120,7 @@ func (s *Server) challenge(w http.ResponseWriter, from peer, err error) {
 		access.ErrUnknownToken: "the server's is in the file that it named when it was started, and wsexec-server token add makes others",
 		access.ErrExpiredToken: "wsexec-server token add makes another one",
 	}[err]
-	s.refused.add(err.Error(), from, key{})
+	s.refuse(caller{from: from}, "", err.Error())
 	w.Header().Set("WWW-Authenticate", challenge)
 	problem(w, http.StatusUnauthorized, err.Error(), detail)
 }
@@ -130,9 +130,11 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, 
 		// A request with Sec-WebSocket-Key and without Upgrade came through a proxy
 		// that does not pass upgrades on.
 		if x := s.lookup(s.found(k)); x != nil && r.Header.Get("Sec-WebSocket-Key") == "" {
+			s.auditRead(c, k.id, 1)
 			writeJSON(w, http.StatusOK, x.info(c.principal))
 			return
 		}
+		s.auditRefused(c, k.id, "not an upgrade to WebSocket", nil)
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")
 		problem(w, http.StatusUpgradeRequired, "not an upgrade to WebSocket", "no session has this id; to start one, upgrade (a proxy on the way must pass upgrades on)")
@@ -156,14 +158,14 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, 
 		if no.Title != titleFull {
 			code = proto.CodeShutdown
 		}
-		s.refused.add(no.Title, c.from, k, "code", code, "detail", no.Detail)
+		s.refuse(c, k.id, no.Title, "code", code, "detail", no.Detail)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, no.Type, no.Status, no.Title, no.Detail)
 		return
 	}
 	a, reason := s.admit(c)
 	if reason != "" {
-		s.refused.add("no session can be served now", c.from, k, "detail", reason)
+		s.refuse(c, k.id, "no session can be served now", "detail", reason)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "no session can be served now", reason)
 		return
@@ -178,7 +180,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, 
 	w.Header().Set(proto.InstanceHeader, s.instance)
 	conn, err := link.Accept(w, r)
 	if err != nil {
-		s.refused.add("the upgrade failed", c.from, k, "detail", err)
+		s.refuse(c, k.id, "the upgrade failed", "detail", err)
 		return
 	}
 	// On a goroutine of its own, so that the handler's and its buffers end.
@@ -186,7 +188,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, 
 	go s.serve(conn, k, a)
 }
 
-func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, _ caller, k key) {
+func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, c caller, k key) {
 	var body struct {
 		Signal int `json:"signal"`
 	}
@@ -200,9 +202,11 @@ func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, _ caller, k
 	}
 	x := s.lookup(s.found(k))
 	if x == nil {
+		s.auditRefused(c, k.id, "no such session", nil, "code", proto.CodeNotFound)
 		problem(w, http.StatusNotFound, "no such session", k.id)
 		return
 	}
+	x.auditSignal(byte(body.Signal), &occupant{caller: c})
 	x.job.Signal(byte(body.Signal))
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -59,7 +59,7 @@ func (x *session) lingerTime() time.Duration {
 // connection may be lost though it is still there: a proxy may close one that says
 // nothing. A Unix socket has no proxy on the way, and only a client that has ended
 // closes its connection. x.mu is held.
-func (x *session) mayComeBack() bool { return x.seat.stopped && x.seat.way != overUnix }
+func (x *session) mayComeBack() bool { return x.seat.stopped && x.seat.last.way != overUnix }
 
 // isLost reports whether the command runs and its client is lost: another start may
 // take its place. x.mu is held.

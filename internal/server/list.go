@@ -66,13 +66,14 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, c caller, _ k
 		}
 	}
 	if no := s.ledger.take(c.party, lists, 1); no != "" {
-		s.refused.add("too many lists", c.from, key{principal: c.principal}, "detail", no)
+		s.refuse(c, "", "too many lists", "detail", no)
 		w.Header().Set("Retry-After", retryAfter)
 		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "too many lists", no)
 		return
 	}
 	defer s.ledger.give(c.party, lists, 1)
 	xs, more := s.page(c.principal, after, limit)
+	s.auditRead(c, "", len(xs))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	io.WriteString(w, `{"sessions":[`)

@@ -28,14 +28,15 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	}()
 	room := s.openRoom(a)
 	defer room.leave()
+	o, e := s.readOpen(c, k, a, room)
 	refuse := func(e *proto.Error) {
-		s.refused.add(e.Code, a.from, k, "title", e.Title, "detail", e.Detail) // a title may name what the client has
+		s.refuseOpen(a.caller, k.id, o, e)
 		room.leave()
 		c.Fail(e)
 	}
-	o, e := s.readOpen(c, k, a, room)
 	if e != nil {
 		refuse(e)
+		return
 	}
 	if o == nil {
 		return
@@ -51,7 +52,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	}
 	if created {
 		a.leave() // it counts as the session from now on
-		x.launch(o.Start, a.from)
+		x.launch(o.Start, a.caller)
 	}
 	if o.Start != nil {
 		o.Start = new(proto.Start) // that there was one still counts; a large one would be kept
@@ -74,7 +75,7 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 }
 
 // readOpen reads the first message of a connection. If that is no open that can be
-// served, it returns why, or nothing once it has closed the connection.
+// served, it also returns why, or nothing once it has closed the connection.
 func (s *Server) readOpen(c *link.Conn, k key, a *arrival, room *openRoom) (*proto.Open, *proto.Error) {
 	m, err := s.awaitOpen(c, a, room)
 	var full *proto.Error
@@ -92,7 +93,7 @@ func (s *Server) readOpen(c *link.Conn, k key, a *arrival, room *openRoom) (*pro
 		if a.isDropped() {
 			err = errors.New("it was the oldest that waited for its open; the server's --max-connections raises the bound")
 		}
-		s.refused.add("no open", a.from, k, "detail", err)
+		s.refuse(a.caller, k.id, "no open", "detail", err)
 		c.Close()
 		return nil, nil
 	}
@@ -102,7 +103,7 @@ func (s *Server) readOpen(c *link.Conn, k key, a *arrival, room *openRoom) (*pro
 		return nil, nil
 	}
 	if o.Watch {
-		return nil, fail(proto.CodeBadRequest, "the request cannot be served", "this server has no watchers")
+		return o, fail(proto.CodeBadRequest, "the request cannot be served", "this server has no watchers")
 	}
 	if o.Start != nil {
 		err := o.Start.Check()
@@ -110,7 +111,7 @@ func (s *Server) readOpen(c *link.Conn, k key, a *arrival, room *openRoom) (*pro
 			err = o.Start.CheckLoader()
 		}
 		if err != nil {
-			return nil, fail(proto.CodeBadRequest, "the request cannot be served", err.Error())
+			return o, fail(proto.CodeBadRequest, "the request cannot be served", err.Error())
 		}
 	}
 	return o, nil

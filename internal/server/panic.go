@@ -58,6 +58,7 @@ func (x *session) breakOff() (l *link.Link, first bool) {
 		return nil, false
 	}
 	x.crashed = true
+	x.auditFailed(errInternal)
 	if x.state != forgotten {
 		x.become(forgotten)
 	}

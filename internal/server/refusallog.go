@@ -14,7 +14,8 @@ import (
 // their own. So neither a flood of requests nor a client that tries again and again is
 // a flood of lines.
 type refusals struct {
-	log *slog.Logger
+	log  *slog.Logger
+	more func(reason string, n int) // is called with each number of those counted; nil: nothing is
 
 	mu      sync.Mutex
 	reasons map[string]*refused // by reason; this package has some ten
@@ -43,10 +44,17 @@ const (
 )
 
 // add logs or counts a refusal of a client with that key: without a principal that is a
-// stranger, and not every request has a session. attrs are for its line, if it has one.
-func (r *refusals) add(reason string, p peer, k key, attrs ...any) {
-	if !r.needsLine(reason, p.host(), k.id) {
-		return
+// stranger, and not every request has a session. attrs are for its line. It reports
+// whether the refusal has one.
+func (r *refusals) add(reason string, p peer, k key, attrs ...any) bool {
+	return r.addOf(reason, reason, p, k, attrs...)
+}
+
+// addOf is add for one of a kind of refusals that are counted together, though each may
+// have a reason of its own.
+func (r *refusals) addOf(kind, reason string, p peer, k key, attrs ...any) bool {
+	if !r.needsLine(kind, p.host(), k.id) {
+		return false
 	}
 	all := append([]any{"reason", reason}, p.attrs()...)
 	if k.principal != "" {
@@ -56,6 +64,7 @@ func (r *refusals) add(reason string, p peer, k key, attrs ...any) {
 		all = append(all, "principal", k.principal)
 	}
 	r.log.Warn("refused", slices.Concat(all, attrs)...)
+	return true
 }
 
 // needsLine reports whether a refusal has a line of its own, and otherwise counts it.
@@ -142,4 +151,7 @@ func (r *refusals) sumUp(reason string, of *refused) {
 		}
 	}
 	r.log.Warn("more refused", "reason", reason, "count", of.counted, "addresses", len(of.from), "most_from", most, "most", of.from[most])
+	if r.more != nil {
+		r.more(reason, of.counted)
+	}
 }

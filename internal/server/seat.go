@@ -22,11 +22,17 @@ type seat struct {
 	detached   bool      // the client that last had the session asked to leave it running
 	left       time.Time // when the last connection left; zero: none has
 	stopped    bool      // the client's process is stopped, as a shell's job, and the command with it
-	way        way       // by which the newest connection has come
+	last       occupant  // the client that started the session, or the last one that had it
 
 	superseded chan struct{} // closed when there is a claim newer than the newest, or none is of use
 	link       *link.Link    // of the connection that has the session; nil: none
 	released   chan struct{} // closed when nothing of link touches the session
+}
+
+// An occupant is a client with its newest connection.
+type occupant struct {
+	caller
+	client string // its id; "" where that is not known
 }
 
 // maxReplaced bounds the clients that a seat remembers, of 26 bytes each. A
@@ -126,7 +132,7 @@ func (x *session) attach(l *link.Link, o *proto.Open, sum startSum, a *arrival) 
 		return nil, e
 	}
 	c.wait()
-	opened, e := x.occupy(c, l, o, a.way)
+	opened, e := x.occupy(c, l, o, a.caller)
 	if e == nil {
 		x.logAttached(c, a.from)
 		x.job.Continue() // a client that connects is not stopped
@@ -178,7 +184,7 @@ func (x *session) badOffset(o *proto.Open) *proto.Error {
 
 // occupy seats l, if its claim is the newest, and returns the answer to o. It
 // holds x.mu, so that the streams and the seat change together.
-func (x *session) occupy(c *claim, l *link.Link, o *proto.Open, by way) (*proto.Opened, *proto.Error) {
+func (x *session) occupy(c *claim, l *link.Link, o *proto.Open, by caller) (*proto.Opened, *proto.Error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	newest := x.seat.arrive(c)
@@ -200,9 +206,11 @@ func (x *session) occupy(c *claim, l *link.Link, o *proto.Open, by way) (*proto.
 		x.job.Reopen()
 		x.seat.newHolder, x.seat.detached = false, false
 	}
-	x.seat.stopped, x.seat.way = false, by
+	before := x.seat.last
+	x.seat.stopped, x.seat.last = false, occupant{by, o.Client}
 	x.seat.link, x.seat.released = l, make(chan struct{})
 	c.left = x.seat.left
+	x.auditVisit(c, before)
 	x.expired = false
 	x.setDrop()
 	opened := x.attachStreams(l, o)

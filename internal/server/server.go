@@ -18,7 +18,7 @@
 //   - table.go: which sessions there are. forgotten.go: which there were.
 //   - ledger.go: what each client makes the server keep. ledgerbounds.go: the bounds.
 //     descriptors.go: bounds that fit the descriptors there are.
-//   - refusallog.go: many refusals as one line of the log.
+//   - refusallog.go: many refusals as one line of the log. auditlog.go: the audit log.
 //   - returnmemory.go: memory goes back to the system after a burst of starts.
 //   - shutdown.go: the end of the server.
 //
@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"wsexec/internal/access"
+	"wsexec/internal/audit"
 	"wsexec/internal/cleanup"
 	"wsexec/internal/proto"
 )
@@ -115,6 +116,9 @@ type Config struct {
 	Log *slog.Logger
 	// LogArgs has it get the arguments of commands, too.
 	LogArgs bool
+	// Audit gets what each principal does. A start whose line it does not write within
+	// StartTimeout is refused. Nil: there is none.
+	Audit *audit.Log
 	// Refusals gets what was refused, many of a kind as one line. Log.
 	Refusals *slog.Logger
 }
@@ -141,6 +145,7 @@ const (
 type Server struct {
 	cfg      Config
 	instance string
+	user     string // as which commands run, for the audit log; "" without one
 	http     *http.Server
 	routes   *http.ServeMux
 	ledger   *ledger
@@ -210,6 +215,10 @@ func New(cfg Config) *Server {
 	}
 	s.policy.Store(cfg.Policy)
 	cfg.Access.SetPolicy(cfg.Policy)
+	if cfg.Audit != nil {
+		s.user = ownUser()
+		s.refused.more = s.auditMoreRefused
+	}
 	s.routes = s.newRoutes()
 	s.starting, s.giveUp = context.WithCancelCause(context.Background())
 	s.http = &http.Server{

@@ -46,6 +46,8 @@ type session struct {
 	until   time.Time   // when timer ends
 	expired bool        // it has lingered for its time since a client had it
 	revoked bool        // its principal is not let in any more
+	// announced: the audit log has a line of the start, and none of the end.
+	announced bool
 }
 
 // newSession makes the session of the client of o. Any other client, even one that
@@ -67,28 +69,31 @@ func newSession(s *Server, k key, o *proto.Open, sum startSum) *session {
 		Settings: job.Settings{TTY: x.tty, LeaveRunning: st.LeaveRunning, Window: s.cfg.Window, Times: x.times.Times},
 		ID:       k.id, For: k.principal, Cleaner: s.cfg.Cleaner, Log: s.cfg.Log.With("session", k.id), Owner: x,
 		Vet: x.vetting(st), Path: path,
+		Signalled: func(n byte) { x.auditSignal(n, nil) },
 	})
 	return x
 }
 
 // launch starts the command. What the start holds is the caller's.
-func (x *session) launch(st *proto.Start, from peer) {
+func (x *session) launch(st *proto.Start, from caller) {
 	defer close(x.ready)
 	if !x.survives("launch", func() { x.startErr = x.startCommand(st, from) }) {
 		x.startErr = errInternal
 	}
 }
 
-func (x *session) startCommand(st *proto.Start, from peer) *proto.Error {
+func (x *session) startCommand(st *proto.Start, from caller) *proto.Error {
+	x.takeFrom(from)
 	ctx, cancel := context.WithTimeoutCause(x.srv.starting, x.srv.cfg.StartTimeout, errStartTimeout{x.srv.cfg.StartTimeout})
 	defer cancel()
-	err := x.job.Start(ctx, st)
+	err := x.job.Start(ctx, st, func(ctx context.Context, dir string) error { return x.announce(ctx, st, dir) })
 	if errors.Is(err, job.ErrPanicked) {
 		return errInternal
 	}
 	if err != nil {
 		e := startError(err, x.srv.starting.Err() != nil)
-		x.logNotStarted(st, from, e, err)
+		x.logNotStarted(st, from.from, e, err)
+		x.auditNotStarted(st, e)
 		x.follow(starting, forgotten)
 		// Said again to a client that the answer did not reach.
 		x.srv.remove(x, byFailure, kept(e))
@@ -97,7 +102,7 @@ func (x *session) startCommand(st *proto.Start, from peer) *proto.Error {
 		return e
 	}
 	x.bound()
-	x.logStarted(st, from)
+	x.logStarted(st, from.from)
 	x.follow(starting, running)
 	if x.job.IsEnding() { // the server began to stop meanwhile
 		x.follow(running, ending)
@@ -140,6 +145,7 @@ func (x *session) publish(exit *proto.Exit) {
 func (x *session) setEnded(exit *proto.Exit) (l *link.Link, abandoned bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.auditExit(exit)
 	if x.state == ending { // not forgotten meanwhile
 		x.exit = exit
 		x.become(ended)
@@ -222,6 +228,7 @@ func (x *session) control(m any) error {
 		x.job.Resize(m.Winsize)
 		return nil
 	case *proto.Hangup:
+		x.auditStop(proto.ReasonHangup)
 		x.end(proto.ReasonHangup)
 		return nil
 	case *proto.Read:
@@ -282,10 +289,12 @@ func (x *session) setDetached() *link.Link {
 // the reader of the link that has the seat.
 func (x *session) setStopped(m *proto.Job) {
 	if !m.Stopped {
+		x.auditSignal(proto.SignalCONT, nil)
 		x.noteStopped(false)
 		x.job.Continue()
 		return
 	}
+	x.auditSignal(proto.SignalTSTP, nil)
 	x.job.Stop()
 	l, linger := x.noteStopped(true)
 	l.Send(&proto.Suspended{Linger: proto.MillisOf(linger), Seq: m.Seq})

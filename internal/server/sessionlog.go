@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"wsexec/internal/audit"
 	"wsexec/internal/link"
 	"wsexec/internal/proto"
 )
@@ -45,13 +46,18 @@ func (x *session) logStarted(st *proto.Start, from peer) {
 	x.logs(slog.LevelInfo, "started", append(x.commandAttrs(st, from), "pid", x.job.Pid(), "tty", x.tty)...)
 }
 
-// logNotStarted has the whole of err, of which e tells the client only a part.
+// logNotStarted has the whole of err, of which e tells the client only a part. But it
+// does not have PATH.
 func (x *session) logNotStarted(st *proto.Start, from peer, e *proto.Error, err error) {
-	level := slog.LevelInfo
-	if e.Code == proto.CodeInternal || e.Code == proto.CodeNotStarted {
+	level, reason := slog.LevelInfo, err.Error()
+	var unwritten *audit.UnwrittenError
+	if (e.Code == proto.CodeInternal || e.Code == proto.CodeNotStarted) && !errors.As(err, &unwritten) {
 		level = slog.LevelWarn // another command would have failed, too
 	}
-	x.logs(level, "not started", append(x.commandAttrs(st, from), "code", e.Code, "reason", short(err.Error()))...)
+	if e.Code == proto.CodeCommandNotFound {
+		reason = e.Title
+	}
+	x.logs(level, "not started", append(x.commandAttrs(st, from), "code", e.Code, "reason", short(reason))...)
 }
 
 // logAttached says how a claim came to the seat. Of the first one "started" has

@@ -96,6 +96,7 @@ func (s *Server) awaitLives(ctx context.Context, all []*session) {
 	case <-time.After(killedWait):
 		for _, x := range all {
 			if !x.hasEnded() {
+				x.auditNotEnded()
 				x.logs(slog.LevelError, "not ended", "reason", "the command cannot be killed, and is left behind")
 			}
 		}

@@ -142,7 +142,7 @@ func TestStoppedClientIsKilled(t *testing.T) {
 				c := s.open(holder, 1)
 				if tt.unix { // which a pipe of the test is not
 					s.x.mu.Lock()
-					s.x.seat.way = overUnix
+					s.x.seat.last.way = overUnix
 					s.x.mu.Unlock()
 				}
 				s.stop(c)

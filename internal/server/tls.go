@@ -92,7 +92,7 @@ func (s *Server) refuseHandshake(c *tlsConn, err error) {
 	default:
 		why = short(err.Error())
 	}
-	s.refused.add("the TLS handshake failed", peer{address: c.RemoteAddr().String()}, key{}, "detail", why)
+	s.refuse(caller{from: peer{address: c.RemoteAddr().String()}}, "", "the TLS handshake failed", "detail", why)
 }
 
 // isHTTP reports whether what came in the place of a record's header is the

@@ -1,0 +1,37 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"wsexec/internal/proto"
+)
+
+// What is not announced is not started, and is no start that hangs: whatever waits for
+// it goes on.
+func TestAnnounce(t *testing.T) {
+	dir := t.TempDir()
+	no := errors.New("no")
+	j := New(config(newOwner(), false, Times{}))
+	st := &proto.Start{Argv: [][]byte{[]byte("/bin/sh"), []byte("-c"), []byte("echo >" + dir + "/ran")}, Dir: []byte(dir)}
+	err := j.Start(t.Context(), st, func(_ context.Context, in string) error {
+		if in != dir {
+			t.Errorf("the directory is %q", in)
+		}
+		return no
+	})
+	if err != no {
+		t.Errorf("%v, want %v", err, no)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "ran")); err == nil {
+		t.Error("it was started")
+	}
+	j.Kill()
+	j.Signal(15)
+	if j.Pid() != 0 {
+		t.Errorf("process %d", j.Pid())
+	}
+}
