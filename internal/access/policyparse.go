@@ -10,8 +10,9 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// MaxPolicy bounds a policy in bytes.
-const MaxPolicy = 1 << 20
+// MaxPolicy bounds a policy in bytes. Package toml takes a time that grows with the
+// square of the keys in a table: 1.6 s for 14,000 in 100 KB (v2.4.3).
+const MaxPolicy = 256 << 10
 
 // A PolicyError is what is wrong with a policy, at a place of it.
 type PolicyError struct {

@@ -24,7 +24,8 @@ type node struct {
 	kind    unstable.Kind // Table also of an inline one, Array also of tables
 	text    string        // of a String, a Bool or a number
 	entries []entry       // of a Table, in the document's order
-	items   []*node       // of an Array
+	index   map[string]*node
+	items   []*node // of an Array
 }
 
 // An entry is a key of a table.
@@ -35,13 +36,15 @@ type entry struct {
 }
 
 // get is the value of a key, nil without one.
-func (n *node) get(name string) *node {
-	for i := range n.entries {
-		if n.entries[i].name == name {
-			return n.entries[i].value
-		}
+func (n *node) get(name string) *node { return n.index[name] }
+
+// add adds a key that is not there.
+func (n *node) add(at place, name string, value *node) {
+	if n.index == nil {
+		n.index = map[string]*node{}
 	}
-	return nil
+	n.index[name] = value
+	n.entries = append(n.entries, entry{at, name, value})
 }
 
 // called says what kind of value a node is.
@@ -73,7 +76,12 @@ func parseTOML(text []byte) (*node, *PolicyError) {
 		return nil, tomlError(text, err)
 	}
 	d := document{root: &node{kind: unstable.Table, place: place{1, 1}}}
-	d.at = d.root
+	d.at, d.lines = d.root, []int{0}
+	for i, c := range text {
+		if c == '\n' {
+			d.lines = append(d.lines, i+1)
+		}
+	}
 	d.p.Reset(text)
 	for d.p.NextExpression() {
 		if err := d.take(d.p.Expression()); err != nil {
@@ -101,11 +109,17 @@ func tomlError(text []byte, err error) *PolicyError {
 type document struct {
 	p        unstable.Parser
 	root, at *node // at: the table that keys are of
+	lines    []int // where each begins
 }
 
+// place is where a range begins. The parser counts lines from the beginning each
+// time.
 func (d *document) place(r unstable.Range) place {
-	s := d.p.Shape(r).Start
-	return place{s.Line, s.Column}
+	line, found := slices.BinarySearch(d.lines, int(r.Offset))
+	if !found {
+		line--
+	}
+	return place{line + 1, int(r.Offset) - d.lines[line] + 1}
 }
 
 // take takes a line of the document.
@@ -125,7 +139,7 @@ func (d *document) take(e *unstable.Node) *PolicyError {
 		list := into.get(string(last.Data))
 		if list == nil {
 			list = &node{kind: unstable.Array, place: d.place(last.Raw)}
-			into.entries = append(into.entries, entry{list.place, string(last.Data), list})
+			into.add(list.place, string(last.Data), list)
 		}
 		if list.kind != unstable.Array {
 			return d.unexpected(last)
@@ -158,7 +172,7 @@ func (d *document) descend(n *node, keys []*unstable.Node) (*node, *PolicyError)
 		next := n.get(string(k.Data))
 		if next == nil {
 			next = &node{kind: unstable.Table, place: d.place(k.Raw)}
-			n.entries = append(n.entries, entry{next.place, string(k.Data), next})
+			n.add(next.place, string(k.Data), next)
 		}
 		if next.kind == unstable.Array && len(next.items) > 0 {
 			next = next.items[len(next.items)-1]
@@ -187,7 +201,7 @@ func (d *document) set(in *node, e *unstable.Node, depth int) *PolicyError {
 	if in.get(string(last.Data)) != nil {
 		return d.unexpected(last)
 	}
-	in.entries = append(in.entries, entry{at, string(last.Data), v})
+	in.add(at, string(last.Data), v)
 	return nil
 }
 

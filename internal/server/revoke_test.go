@@ -32,7 +32,9 @@ func TestRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv, _, addr := start(t, server.Config{Access: access.New(access.Config{Tokens: tokens}), KillAfter: 100 * time.Millisecond})
-	as := func(token string) client.Server { return client.Server{URL: "ws://" + addr, Credential: client.Fixed(client.Credential{Token: token})} }
+	as := func(token string) client.Server {
+		return client.Server{URL: "ws://" + addr, Credential: client.Fixed(client.Credential{Token: token})}
+	}
 	type end struct {
 		r   *client.Result
 		err error
