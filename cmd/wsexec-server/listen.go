@@ -333,15 +333,26 @@ func (ls *listeners) announce(log *serverLog) {
 	log.tell(slog.LevelInfo, slices.Concat([]string{ls.where()}, access, []string{"try: " + ls.try()}), "listening", attrs...)
 }
 
+// tryable is a listener's URL as a client of this machine writes it. All addresses
+// are a place to listen, but no name of the server (see its isNamed).
+func tryable(to string) string {
+	u, err := url.Parse(to)
+	if err != nil || !net.ParseIP(u.Hostname()).IsUnspecified() {
+		return to
+	}
+	u.Host = net.JoinHostPort("127.0.0.1", u.Port()) // which [::] takes, too (man 7 ipv6, IPV6_V6ONLY)
+	return u.String()
+}
+
 // try is a command that runs on this server.
 func (ls *listeners) try() string {
 	words := "wsexec run"
 	if !ls.byDefault {
-		u, err := url.Parse(ls.urls[0])
+		u, err := url.Parse(tryable(ls.urls[0]))
 		if ls.tls != nil && err == nil && u.Scheme == "wss" {
 			words += ls.tls.client(u.Hostname(), u.Port())
 		} else {
-			words += " --server " + shellWord(ls.urls[0])
+			words += " --server " + shellWord(tryable(ls.urls[0]))
 		}
 		if ls.tokenFile != "" {
 			words += " --token-file " + shellWord(ls.tokenFile)
