@@ -35,6 +35,8 @@ type options struct {
 
 	auditLog    string // "": there is none
 	auditRedact []string
+
+	socketMode int // of each Unix socket
 }
 
 // flags are all of the server's, each with its default, its place in o and what
@@ -50,6 +52,7 @@ func flags(o *options) []cli.Flag {
 		text("tls-key", "read the certificate's private key from `FILE`, which nobody else may be able to read", "", "", &o.tls.key),
 		text("tls-min", "speak no TLS below `VERSION`: 1.2 or 1.3", "", tls13, &o.tls.least, tls12, tls13),
 		text("client-ca", "ask clients for a certificate; one that they show must be signed by an authority in `FILE`", "", "none", &o.tls.clientCA),
+		socketMode(&o.socketMode),
 		&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without TLS", EnvVars: variable("insecure-plaintext"), Destination: &o.plaintext},
 		list("host", "accept `NAME` as the server's name over TCP, as behind a proxy; its addresses, localhost and the names in its certificate are always accepted (repeatable)", "", &cfg.Hosts, checkHost),
 		number("max-sessions", "run at most `N` commands at a time", server.DefaultMaxSessions, "", &cfg.MaxSessions),
@@ -83,7 +86,7 @@ func flags(o *options) []cli.Flag {
 // flagGroups are the headings of --help and the flags below each, in their
 // order.
 var flagGroups = []cmdline.Group{
-	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "policy", "host", "insecure-plaintext"}},
+	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "policy", "socket-mode", "host", "insecure-plaintext"}},
 	{Heading: "TLS", Flags: []string{"tls-cert", "tls-key", "tls-min", "client-ca"}},
 	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "full", "max-connections", "max-header", "max-command"}},
 	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},
@@ -155,6 +158,19 @@ func text(name, usage, preset, byDefault string, to *string, words ...string) cl
 			return errors.New("the choices are " + strings.Join(words, ", "))
 		}
 		*to = s
+		return nil
+	})
+}
+
+// socketMode is the flag of the mode of Unix sockets: who can connect.
+func socketMode(to *int) cli.Flag {
+	*to = 0o600
+	return flag("socket-mode", "let other users of this machine open the Unix sockets by `MODE`, such as 0660; the server lets in its own user, root, and whom the policy names by uid, and tells others so", "0600", func(s string) error {
+		n, err := strconv.ParseUint(s, 8, 9)
+		if err != nil || n&0o600 != 0o600 || n&0o111 != 0 {
+			return errors.New("a mode is octal, and of reading and writing: 0600, 0660 or 0666")
+		}
+		*to = int(n)
 		return nil
 	})
 }

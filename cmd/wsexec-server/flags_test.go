@@ -32,7 +32,7 @@ func TestFlagDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := options{full: "refuse", cleanup: "auto", logFormat: "text", server: server.Config{
+	want := options{full: "refuse", socketMode: 0o600, cleanup: "auto", logFormat: "text", server: server.Config{
 		MaxSessions: server.DefaultMaxSessions, MaxConnections: server.DefaultMaxConnections,
 		OpenTimeout: server.DefaultOpenTimeout, StartTimeout: server.DefaultStartTimeout,
 		MaxHeader: server.DefaultMaxHeader, MaxCommand: server.DefaultMaxCommand, OpenMemory: server.DefaultOpenMemory,

@@ -68,7 +68,7 @@ func listen(o *options) (_ *listeners, err error) {
 					return nil, err
 				}
 			}
-			err := ls.unix(path)
+			err := ls.unix(path, o.socketMode)
 			if errors.Is(err, errInUse) && ls.byDefault {
 				err = fmt.Errorf("%w; that is yours, which wsexec run uses", err)
 			} else if errors.Is(err, errInUse) {
@@ -195,10 +195,10 @@ func (ls *listeners) tcp(addr string) error {
 	return nil
 }
 
-// unix listens on a socket that this user alone can open. It replaces a socket that
+// unix listens on a socket of that mode. It replaces a socket that
 // a server left behind. Of the servers that want the same socket one has PATH.lock,
 // so that no server takes the socket for left behind that another one is making.
-func (ls *listeners) unix(path string) (err error) {
+func (ls *listeners) unix(path string, mode int) (err error) {
 	// In a directory that others can change they could replace the socket.
 	if err := trust.Dir(path[:strings.LastIndexByte(path, '/')+1]); err != nil {
 		return listenError("unix:"+path, remedy(err, "name another with --listen"))
@@ -237,7 +237,7 @@ func (ls *listeners) unix(path string) (err error) {
 		}
 	}
 	// By the umask, not by a chmod: others could open the socket before that.
-	old := umask(0o177)
+	old := umask(0o777 &^ mode)
 	l, err := net.Listen("unix", path)
 	umask(old)
 	if err != nil {

@@ -191,7 +191,7 @@ func serve(o *options) (err error) {
 		return err
 	}
 	defer ls.close()
-	cfg.Access = access.New(access.Config{OwnerToken: ls.token, Tokens: ls.tokens})
+	cfg.Access = access.New(access.Config{OwnerToken: ls.token, Tokens: ls.tokens, SharedSocket: o.socketMode&0o077 != 0})
 	cfg.EvictLost = o.full == fullEvictLost
 	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, log.cleanup); err != nil {
 		return err

@@ -4,6 +4,8 @@
 //
 //   - A Unix socket shows the user of the program that has connected
 //     ([Authenticator.Socket]).
+//   - A TLS connection shows a certificate of a client that a trusted CA has signed
+//     ([Authenticator.Certificate]).
 //   - A request over TCP shows a token ([Authenticator.Token]): the owner's, or a named
 //     one. Those are in a file ([Tokens]), which [AddToken] and [RemoveTokens] write.
 package access
@@ -12,8 +14,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -50,6 +53,8 @@ type Config struct {
 	// Tokens are the named tokens, each of the principal of its name. Nil: there are
 	// none.
 	Tokens *Tokens
+	// SharedSocket: users other than the server's can open its Unix sockets.
+	SharedSocket bool
 }
 
 // An Authenticator makes principals of what connections show. Its methods may be
@@ -59,6 +64,10 @@ type Authenticator struct {
 	hasOwnerToken bool
 	ownerToken    digest
 	tokens        *Tokens
+	self          int  // the server's user
+	overflow      int  // stands for every user without a number in this user namespace
+	sharedSocket  bool // others than self can open the socket
+	certificates  certificates
 }
 
 // New makes an authenticator.
@@ -67,6 +76,9 @@ func New(cfg Config) *Authenticator {
 		hasOwnerToken: cfg.OwnerToken != "",
 		ownerToken:    digestOf(cfg.OwnerToken),
 		tokens:        cfg.Tokens,
+		self:          os.Geteuid(),
+		overflow:      overflowUser(),
+		sharedSocket:  cfg.SharedSocket,
 	}
 }
 
@@ -102,7 +114,7 @@ func (a *Authenticator) Token(token string) (Principal, error) {
 // Has reports whether there is a credential by which a client can be that principal.
 func (a *Authenticator) Has(principal string) bool {
 	now, p := time.Now(), a.policy.Load()
-	if principal == Owner || a.tokens.has(principal, now) && p.OfToken(principal) == "" {
+	if principal == Owner || a.tokens.has(principal, now) && p.OfToken(principal) == "" || a.certificates.has(principal, now) {
 		return true
 	}
 	named, other := p.knownBy(principal)
@@ -110,10 +122,32 @@ func (a *Authenticator) Has(principal string) bool {
 }
 
 // Socket is the principal of a program of that user, which has connected to a Unix
-// socket. The kernel lets in only the owner of the socket, and root.
+// socket; the user is negative if the system does not tell it. The policy may name it;
+// otherwise the server's user and root are the owner. The error is an [*UnknownUserError].
+//
+// The overflow user is nobody: it stands for all whose numbers this user namespace does
+// not know (man 7 user_namespaces), the host's root among them. A server that is itself
+// that user can only rely on the mode of its socket.
 func (a *Authenticator) Socket(uid int) (Principal, error) {
-	if name := a.policy.Load().OfUID(int64(uid)); name != "" {
-		return Principal{Name: name, How: BySocket, Detail: fmt.Sprintf("uid %d", uid)}, nil
+	p := Principal{Name: Owner, How: BySocket, Detail: "uid " + strconv.Itoa(uid)}
+	switch name := a.policy.Load().OfUID(int64(uid)); {
+	case uid < 0, uid == a.overflow && (uid != a.self || a.sharedSocket):
+	case name != "":
+		p.Name = name
+		return p, nil
+	case uid == a.self, uid == 0:
+		return p, nil
 	}
-	return Principal{Name: Owner, How: BySocket, Detail: fmt.Sprintf("uid %d", uid)}, nil
+	return Principal{}, &UnknownUserError{uid}
+}
+
+// An UnknownUserError says that a program of a user that is no principal has connected
+// to a Unix socket.
+type UnknownUserError struct{ UID int }
+
+func (e *UnknownUserError) Error() string {
+	if e.UID < 0 {
+		return "the system does not tell the server's socket who has connected"
+	}
+	return "the server's socket does not know uid " + strconv.Itoa(e.UID)
 }

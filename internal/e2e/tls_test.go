@@ -613,22 +613,27 @@ func TestStrangersOverTLS(t *testing.T) {
 	s.wantMemoryOfOneClient(t, "strangers over TLS")
 }
 
-// A client certificate that the CA has not signed is refused, and one that it has
-// signed is let in, with the token; so is a client without.
+// A client certificate that the CA has not signed is refused. One that it has signed is
+// its principal's credential, but not the owner's; with a token the token counts.
 func TestClientCA(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	m := s.mint(t, "server", here(), nil)
 	ca := s.mint(t, "ca", x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil)
 	usage := x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
-	own, foreign := s.mint(t, "own", usage, ca), s.mint(t, "foreign", usage, nil)
+	own, foreign, owner := s.mint(t, "own", usage, ca), s.mint(t, "foreign", usage, nil), s.mint(t, "owner", usage, ca)
 	s.start(t, serverOptions{args: []string{"--tls-cert", m.cert, "--tls-key", m.key, "--client-ca", ca.cert}})
 	s.awaitSecure(t)
 	for _, tt := range []struct {
 		name  string
 		shown *minted
-		want  bool
-	}{{"none", nil, true}, {"signed", own, true}, {"signed by itself", foreign, false}} {
+		token bool
+		want  int // 0: the connection fails
+	}{
+		{"none", nil, true, 200}, {"signed", own, true, 200}, {"signed by itself", foreign, true, 0},
+		{"none, without a token", nil, false, 401}, {"signed, without a token", own, false, 200}, {"signed by itself, without a token", foreign, false, 0},
+		{"signed, called owner", owner, false, 401},
+	} {
 		config := &tls.Config{InsecureSkipVerify: true}
 		if tt.shown != nil {
 			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -639,11 +644,19 @@ func TestClientCA(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(c, "GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+s.token(t)+"\r\n\r\n")
+		credential := ""
+		if tt.token {
+			credential = "Authorization: Bearer " + s.token(t) + "\r\n"
+		}
+		io.WriteString(c, "GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\n"+credential+"\r\n")
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if ok := err == nil && resp.StatusCode == 200; ok != tt.want {
-			t.Errorf("%s: %+v, %v; want success: %v", tt.name, resp, err, tt.want)
+		if got := resp; err == nil && got.StatusCode != tt.want || err != nil && tt.want != 0 {
+			t.Errorf("%s: %+v, %v; want status %d", tt.name, resp, err, tt.want)
 		}
 		c.Close()
 	}
+	cmd := s.wsexec("run", "--ca", m.cert, "--cert", own.cert, "--key", own.key, "echo", "hi")
+	cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE=")
+	capture(t, cmd).want(t, 0, "hi\n", "")
+	s.awaitLine(t, "principal=own ")
 }

@@ -410,3 +410,69 @@ func TestRevokedToken(t *testing.T) {
 		})
 	}
 }
+
+// With --socket-mode others can open the socket. They learn that it does not know them,
+// whatever they ask for; the server's user and root are the owner.
+func TestSharedSocket(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for _, uid := range []int{0, alice} {
+		s := newServer(t)
+		give(t, uid, s.dir, s.home, s.state)
+		if err := os.Chmod(s.dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		sock := filepath.Join(s.dir, "sock")
+		s.start(t, serverOptions{bare: true, wrap: as(uid), args: []string{"--listen", "unix:" + sock, "--socket-mode", "0666"}})
+		s.awaitSocket(t, sock)
+		if st, err := os.Stat(sock); err != nil || st.Mode().Perm() != 0o666 {
+			t.Errorf("%v, %v", st, err)
+		}
+		client := func(uid int, args ...string) result {
+			argv := append(as(uid), args...)
+			cmd := exec.Command(argv[0], argv[1:]...)
+			cmd.Env = s.environment("HOME=/")
+			cmd.Dir = "/"
+			return capture(t, cmd)
+		}
+		run := []string{clientBin, "run", "--server", "unix:" + sock, "echo", "hi"}
+		client(uid, run...).want(t, 0, "hi\n", "")
+		client(0, run...).want(t, 0, "hi\n", "")
+		client(bob, run...).wantComplaint(t, 125, "the server's socket does not know uid 12002")
+		client(bob, clientBin, "attach", "--server", "unix:"+sock, "name").wantComplaint(t, 125, "the server's socket does not know uid 12002")
+		s.awaitLine(t, `msg=refused reason="unknown user of the socket" peer=unix peer_uid=12002`)
+	}
+	s := newServer(t)
+	for _, mode := range []string{"0600x", "777", "0060", "1666", "rw"} {
+		wantStartFailureOf(t, s, []string{"--socket-mode", mode}, "--socket-mode "+mode+": a mode is octal")
+	}
+}
+
+// In a user namespace all users that it does not know have one number, which is nobody's.
+func TestSocketInUserNamespace(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	wrap := append(as(alice), "unshare", "--user", "--map-root-user")
+	if err := exec.Command(wrap[0], append(wrap[1:], "true")...).Run(); err != nil {
+		t.Skipf("an ordinary user can make no user namespace: %v", err)
+	}
+	s := newServer(t)
+	give(t, alice, s.dir, s.home, s.state)
+	if err := os.Chmod(s.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sock := filepath.Join(s.dir, "sock")
+	s.start(t, serverOptions{bare: true, wrap: wrap, args: []string{"--listen", "unix:" + sock, "--socket-mode", "0666"}})
+	s.awaitSocket(t, sock)
+	for uid, want := range map[int]string{alice: "hi\n", bob: ""} {
+		argv := append(as(uid), clientBin, "run", "--server", "unix:"+sock, "echo", "hi")
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Env = s.environment("HOME=/")
+		cmd.Dir = "/"
+		if r := capture(t, cmd); want != "" {
+			r.want(t, 0, want, "")
+		} else {
+			r.wantComplaint(t, 125, "the server's socket does not know uid 65534")
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 //   - Over TCP as a stranger's, during the TLS handshake too, until a request has
 //     authenticated. One more stranger than the bound costs the address with most of
 //     them its oldest. So strangers shut nobody out, however slowly they send.
+//     Over a Unix socket each user that is no principal is such a stranger.
 //   - Then as its principal's; over a Unix socket from the beginning. One more than
 //     the bound costs the one that is idle for longest.
 //   - After the upgrade as unopened, until a session has it. One more than the bound
@@ -53,8 +54,11 @@ func (s *Server) noteState(c net.Conn, state http.ConnState) {
 	case http.StateNew:
 		p, r := party{address: addressOf(c.RemoteAddr().String())}, strangers
 		if isUnix(c) {
-			who, _ := s.socketUser(c)
+			who, err := s.socketUser(c)
 			p, r = party{principal: who.Name, way: overUnix}, connections
+			if err != nil {
+				p, r = party{address: err.Error(), way: overUnix}, strangers
+			}
 		} else {
 			s.tcp <- struct{}{} // until there is room no other connection is accepted
 		}

@@ -9,8 +9,8 @@ const (
 	ownDescriptors     = 32 + maxTurnedAway
 	sessionDescriptors = 10
 	// connectionRows is how many rows --max-connections bounds: strangers,
-	// connections and unopened ones over TCP, the latter two over Unix sockets.
-	connectionRows = 5
+	// connections and unopened ones, over TCP and over Unix sockets.
+	connectionRows = 6
 	// leastConnections is the least that --max-connections is lowered to.
 	leastConnections = 16
 )

@@ -28,6 +28,14 @@ type caller struct {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A connection with many requests lets the others go first after each.
 	runtime.Gosched()
+	if cameOverUnix(r) {
+		if _, err := s.socketUser(r.Context().Value(connKey{}).(net.Conn)); err != nil {
+			s.refused.add("unknown user of the socket", peerOf(r), key{})
+			w.Header().Set("Connection", "close")
+			problem(w, http.StatusForbidden, err.Error(), "it lets in the server's own user, root, and users whom the policy names")
+			return
+		}
+	}
 	if no := s.check(r); no != nil {
 		s.refuse(caller{from: peerOf(r)}, "", no.title)
 		problem(w, no.status, no.title, no.detail)
@@ -94,7 +102,8 @@ func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.R
 var errNoCredential = errors.New("no token was sent")
 
 // authenticate returns who sends a request, or why that is nobody, and the way by
-// which it came.
+// which it came. A token goes before the certificate of the connection: the request
+// itself has it.
 func (s *Server) authenticate(r *http.Request) (access.Principal, way, error) {
 	if cameOverUnix(r) {
 		who, err := s.socketUser(r.Context().Value(connKey{}).(net.Conn))
@@ -102,7 +111,12 @@ func (s *Server) authenticate(r *http.Request) (access.Principal, way, error) {
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	sent := strings.EqualFold(scheme, "Bearer") && token != ""
+	switch {
+	case !sent && r.TLS != nil && len(r.TLS.VerifiedChains) > 0:
+		who, err := s.cfg.Access.Certificate(r.TLS.VerifiedChains[0][0])
+		return who, overTCP, err
+	case !sent:
 		return access.Principal{}, overTCP, errNoCredential
 	}
 	who, err := s.cfg.Access.Token(token)
