@@ -198,7 +198,8 @@ func (p *Policy) Others(principal string) bool {
 func (a *Authenticator) SetPolicy(p *Policy) { a.policy.Store(p) }
 
 // Renamed is a principal that is known by a token or a certificate, as the policy
-// calls it.
+// calls it. A certificate whose own name is that of one of the policy's principals, and
+// that the policy does not name, is not that principal: others make certificates.
 func (a *Authenticator) Renamed(who Principal) Principal {
 	p, name := a.policy.Load(), ""
 	switch {
@@ -206,10 +207,17 @@ func (a *Authenticator) Renamed(who Principal) Principal {
 	case who.How == ByToken:
 		name = p.OfToken(who.Name)
 	case who.How == ByCertificate:
-		name = p.OfCertificate(who.Name)
+		if name = p.OfCertificate(who.Name); name == "" && p.names(who.Name) {
+			name = "certificate " + who.Name
+		}
 	}
 	who.Name = cmp.Or(name, who.Name)
 	return who
+}
+
+// names reports whether the policy says what a principal is known by.
+func (p *Policy) names(principal string) bool {
+	return p != nil && slices.ContainsFunc(p.principals, func(n principalRule) bool { return n.name == principal })
 }
 
 // knownBy returns the names of the tokens that are a principal, and whether

@@ -527,6 +527,19 @@ func TestRenamed(t *testing.T) {
 	}
 }
 
+// A certificate that anybody's authority has signed for the name of one of the policy's
+// principals was that principal.
+func TestCertificateIsNotThePrincipalOfItsName(t *testing.T) {
+	a := New(Config{})
+	a.SetPolicy(parse(t, "[principals.ci]\ntoken = 'ci'\n[[allow]]\nwho = ['ci']\ncommands = ['/bin/true']\n"))
+	if got := a.Renamed(Principal{Name: "ci", How: ByCertificate}).Name; got == "ci" || a.policy.Load().Has(got) {
+		t.Errorf("it is %q, which has rules", got)
+	}
+	if got := a.Renamed(Principal{Name: "ci", How: ByToken}).Name; got != "ci" {
+		t.Errorf("the token is %q", got)
+	}
+}
+
 // A principal that the policy names is there as long as one of its credentials is.
 func TestPolicyKnownBy(t *testing.T) {
 	p := parse(t, "[principals.a]\ntoken = ['x', 'y']\n[principals.b]\nuid = 1\n[principals.c]\ncertificate = 'z'\n")
