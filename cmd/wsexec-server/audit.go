@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wsexec/internal/audit"
+	"wsexec/internal/trust"
 )
 
 const (
@@ -50,9 +51,9 @@ func (l *serverLog) auditFailing(file string, err error) {
 		l.every.Info("audit log works")
 		return
 	}
-	l.every.Error("audit log failing", "error", reason(err))
+	l.every.Error("audit log failing", "error", trust.Reason(err))
 	if l.file != "" {
-		go say("audit log %s: %v; no command is started until it takes lines again", file, reason(err)) // stderr may take nothing for ever
+		go say("audit log %s: %v; no command is started until it takes lines again", file, trust.Reason(err)) // stderr may take nothing for ever
 	}
 }
 

@@ -39,7 +39,7 @@ func (o *options) openLog() (*serverLog, error) {
 	}
 	l.logWriter = newLogWriter(w, o.logged)
 	if l.file != "" {
-		l.failing = func(err error) { say("log file %s: %v; lines of the log are being lost", l.file, reason(err)) }
+		l.failing = func(err error) { say("log file %s: %v; lines of the log are being lost", l.file, trust.Reason(err)) }
 	}
 	l.every = o.logged(&l.sessions)
 	l.Sessions, l.Refusals = o.logger(&l.sessions, o.level()), o.logger(&l.refusals, o.level())

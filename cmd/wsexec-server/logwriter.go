@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"wsexec/internal/trust"
 )
 
 const (
@@ -130,7 +132,7 @@ func (l *logWriter) put(b []byte) error {
 			l.failing(err)
 		}()
 	}
-	l.why = reason(err)
+	l.why = trust.Reason(err)
 	return err
 }
 

@@ -74,7 +74,7 @@ func makeToken(path string) (string, error) {
 func makeFile(path string, content []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
-		return reason(err)
+		return trust.Reason(err)
 	}
 	defer os.Remove(tmp.Name())
 	_, err = tmp.Write(content)
@@ -87,19 +87,5 @@ func makeFile(path string, content []byte) error {
 	if err == nil {
 		err = os.Link(tmp.Name(), path)
 	}
-	return reason(err)
-}
-
-// reason is an error without the name of the temporary file, which means nothing to
-// a person.
-func reason(err error) error {
-	var p *fs.PathError
-	var l *os.LinkError
-	switch {
-	case errors.As(err, &p):
-		return p.Err
-	case errors.As(err, &l):
-		return l.Err
-	}
-	return err
+	return trust.Reason(err)
 }

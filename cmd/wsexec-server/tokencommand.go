@@ -19,6 +19,7 @@ import (
 	"wsexec/internal/access"
 	"wsexec/internal/cmdline"
 	"wsexec/internal/paths"
+	"wsexec/internal/trust"
 )
 
 const tokenHelp = `Each client, or each user, can have a token of its own. Its name is the
@@ -82,7 +83,7 @@ func tokenAdd(o *options) *cli.Command {
 			if _, err := fmt.Fprintln(c.App.Writer, token); err != nil {
 				// Nobody has seen it, or half of it is somewhere.
 				_, rerr := access.RemoveTokens(path, t.Name, t.ID())
-				return errors.Join(fmt.Errorf("the token could not be written to stdout, and was not added: %w", reason(err)), rerr)
+				return errors.Join(fmt.Errorf("the token could not be written to stdout, and was not added: %w", trust.Reason(err)), rerr)
 			}
 			say("unless the server has a policy, this token may do all that the server's user may: run any command. It is not shown again; %s has its SHA-256", path)
 			return nil
@@ -123,7 +124,7 @@ func tokenList(o *options) *cli.Command {
 				write = writeTokenJSON
 			}
 			if err := write(c.App.Writer, tokens, time.Now()); err != nil {
-				return fmt.Errorf("stdout: %w", reason(err))
+				return fmt.Errorf("stdout: %w", trust.Reason(err))
 			}
 			return nil
 		},

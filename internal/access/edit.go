@@ -97,7 +97,7 @@ func edit(path string, change func([]NamedToken) ([]NamedToken, error)) error {
 		return fmt.Errorf("tokens file %s: it would be longer than %d bytes", path, maxTokenFile)
 	}
 	if err := replace(path, dir, content); err != nil {
-		return fmt.Errorf("tokens file %s cannot be written: %w", path, reason(err))
+		return fmt.Errorf("tokens file %s cannot be written: %w", path, trust.Reason(err))
 	}
 	return nil
 }
@@ -123,20 +123,6 @@ func replace(path, dir string, content []byte) error {
 	}
 	if err == nil {
 		err = syncDir(dir)
-	}
-	return err
-}
-
-// reason is an error without the name of the temporary file, which means nothing to a
-// person.
-func reason(err error) error {
-	var p *fs.PathError
-	var l *os.LinkError
-	switch {
-	case errors.As(err, &p):
-		return p.Err
-	case errors.As(err, &l):
-		return l.Err
 	}
 	return err
 }
