@@ -154,6 +154,9 @@ func checkListen(o *options) error {
 	if err := o.tls.check(slices.ContainsFunc(o.listen, isTCP)); err != nil {
 		return err
 	}
+	if o.tls.clientCA != "" && o.policy == "" {
+		return needsPolicy("--client-ca", "certificate", "certificate = 'NAME'")
+	}
 	for _, a := range o.listen {
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
 			if !filepath.IsAbs(path) {

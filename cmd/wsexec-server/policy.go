@@ -33,6 +33,13 @@ func loadPolicy(path string) (*access.Policy, error) {
 	return readPolicy(path, f)
 }
 
+// needsPolicy is the error of a flag that lets in clients whom only a policy knows.
+// Without one they could do nothing. known is a line of the policy, by which a client that
+// shows a credential of that kind is known.
+func needsPolicy(flag, credential, known string) error {
+	return fmt.Errorf(`%s lets in clients whom only a policy knows: without one, a %s may do nothing; say --policy FILE, too. The smallest FILE: printf "principals.ci.%s\nallow = [{who = ['ci'], commands = ['/usr/bin/uname -a']}]\n" >FILE`, flag, credential, known)
+}
+
 func readPolicy(path string, f *os.File) (*access.Policy, error) {
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("policy: %s is not a regular file", path)

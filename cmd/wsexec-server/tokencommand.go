@@ -85,7 +85,7 @@ func tokenAdd(o *options) *cli.Command {
 				_, rerr := access.RemoveTokens(path, t.Name, t.ID())
 				return errors.Join(fmt.Errorf("the token could not be written to stdout, and was not added: %w", trust.Reason(err)), rerr)
 			}
-			say("unless the server has a policy, this token may do all that the server's user may: run any command. It is not shown again; %s has its SHA-256", path)
+			say("where the server has no --policy, this token may do all that the server's user may: run any command; with one, what that allows %s. It is not shown again; %s has its SHA-256", t.Name, path)
 			return nil
 		},
 	}

@@ -82,6 +82,10 @@ func TestCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 		a := New(Config{})
+		if p, err := a.Certificate(&x509.Certificate{DNSNames: []string{"ci"}, NotAfter: ends}); err == nil || p != (Principal{}) || a.Has("ci") {
+			t.Errorf("without a policy: %+v, %v; want nobody", p, err)
+		}
+		a.SetPolicy(new(Policy))
 		for _, tt := range []struct {
 			uris []*url.URL
 			dns  []string

@@ -13,10 +13,14 @@ import (
 )
 
 // Certificate is the principal of a client that has shown a certificate, and that it has
-// its key. The caller has verified that a trusted CA has signed it for clients.
+// its key. The caller has verified that a trusted CA has signed it for clients. Without a
+// policy it is nobody's: an authority signs certificates for many, and not on behalf of
+// this server.
 func (a *Authenticator) Certificate(c *x509.Certificate) (Principal, error) {
 	name, kind := nameIn(c)
 	switch {
+	case a.policy.Load() == nil:
+		return Principal{}, errors.New("the server has no policy, by which alone a certificate is a client's credential")
 	case name == "":
 		return Principal{}, errors.New("the certificate has no name: neither a URI nor a DNS name nor a common name")
 	case name == Owner:

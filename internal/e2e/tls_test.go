@@ -194,7 +194,7 @@ func TestCertificateReplaced(t *testing.T) {
 		s.writeFile(t, "key", read(t, of.key), 0o600)
 	}
 	put(first, first)
-	s.start(t, serverOptions{args: []string{"--tls-cert", cert, "--tls-key", key, "--client-ca", first.cert, "--log-file", log}})
+	s.start(t, serverOptions{args: []string{"--tls-cert", cert, "--tls-key", key, "--client-ca", first.cert, "--policy", s.writeFile(t, "policy", allow([]string{realPath(t, "cat")}, ""), 0o600), "--log-file", log}})
 	eventually(t, patience, "the server listens", func() error {
 		if s.url = secureLine.FindString(s.log.String()); s.url == "" {
 			return errors.New(s.log.String())
@@ -215,13 +215,13 @@ func TestCertificateReplaced(t *testing.T) {
 		n++
 		s.cmd.Process.Signal(syscall.SIGHUP)
 		eventually(t, patience, "the log says "+want, func() error {
-			// One line about the log file itself, and one about TLS.
+			// One line about the log file itself, one about TLS, and one about the policy.
 			lines := regexp.MustCompile(`msg="?(?:not )?reloaded"? .*`).FindAllString(read(t, log), -1)
-			if len(lines) != 2*n {
+			if len(lines) != 3*n {
 				return fmt.Errorf("%d lines", len(lines))
 			}
-			if last := lines[2*n-1]; !strings.Contains(last, want) {
-				t.Fatalf("it says %s, want %s", last, want)
+			if second := lines[3*n-2]; !strings.Contains(second, want) {
+				t.Fatalf("it says %s, want %s", second, want)
 			}
 			return nil
 		})
@@ -336,8 +336,9 @@ func TestTLSRefusesToStart(t *testing.T) {
 		{"a key that is none", both(good.cert, badKey), []string{badKey + ":1"}},
 		{"a key that others can read", both(good.cert, open), []string{open, "can be read by others (mode 0644)", "chmod 600 " + open}},
 		{"a certificate that others can write", both(public, good.key), []string{public, "can be written by others", "chmod go-w " + public}},
-		{"no client CA", both(good.cert, good.key, "--client-ca", s.dir+"/none"), []string{"client CA", s.dir + "/none"}},
-		{"a client CA that expired", both(good.cert, good.key, "--client-ca", expired.cert), []string{"client CA", expired.cert + ":1", "expired"}},
+		{"a client CA without a policy", both(good.cert, good.key, "--client-ca", ca.cert), []string{"--client-ca", "only a policy knows", "--policy FILE"}},
+		{"no client CA", both(good.cert, good.key, "--policy", empty, "--client-ca", s.dir+"/none"), []string{"client CA", s.dir + "/none"}},
+		{"a client CA that expired", both(good.cert, good.key, "--policy", empty, "--client-ca", expired.cert), []string{"client CA", expired.cert + ":1", "expired"}},
 		{"off this machine", []string{"--listen", "0.0.0.0:0", "--token-file", s.dir + "/token"}, []string{"0.0.0.0", "--tls-cert FILE --tls-key FILE", "--insecure-plaintext"}},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantStartFailure(t, serverOptions{args: c.args}, c.words...) })
@@ -397,7 +398,7 @@ func TestTLSTrustsNoOther(t *testing.T) {
 			m := s.mint(t, "a", here(), nil)
 			s.writeFile(t, "ca", read(t, m.cert), 0o600)
 			blamed := make(s, m)
-			s.start(t, serverOptions{bare: true, args: []string{"--listen", "127.0.0.1:0", "--tls-cert", m.cert, "--tls-key", m.key, "--client-ca", s.dir + "/ca"}})
+			s.start(t, serverOptions{bare: true, args: []string{"--listen", "127.0.0.1:0", "--tls-cert", m.cert, "--tls-key", m.key, "--client-ca", s.dir + "/ca", "--policy", s.writeFile(t, "policy", "", 0o600)}})
 			if status := s.waitExit(t, patience); status != 1 {
 				t.Errorf("status %d, want 1", status)
 			}
@@ -622,7 +623,8 @@ func TestClientCA(t *testing.T) {
 	ca := s.mint(t, "ca", x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil)
 	usage := x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	own, foreign, owner := s.mint(t, "own", usage, ca), s.mint(t, "foreign", usage, nil), s.mint(t, "owner", usage, ca)
-	s.start(t, serverOptions{args: []string{"--tls-cert", m.cert, "--tls-key", m.key, "--client-ca", ca.cert}})
+	policy := s.writeFile(t, "policy", "principals.ci.certificate = 'own'\n"+strings.Replace(allow([]string{realPath(t, "echo") + " hi"}, ""), "owner", "ci", 1), 0o600)
+	s.start(t, serverOptions{args: []string{"--tls-cert", m.cert, "--tls-key", m.key, "--client-ca", ca.cert, "--policy", policy}})
 	s.awaitSecure(t)
 	for _, tt := range []struct {
 		name  string
@@ -658,5 +660,29 @@ func TestClientCA(t *testing.T) {
 	cmd := s.wsexec("run", "--ca", m.cert, "--cert", own.cert, "--key", own.key, "echo", "hi")
 	cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE=")
 	capture(t, cmd).want(t, 0, "hi\n", "")
-	s.awaitLine(t, "principal=own ")
+	s.awaitLine(t, "principal=ci ")
+}
+
+// Each client that an authority had signed could run every command. So it is a policy
+// that says who they are; the error shows a whole one.
+func TestClientCANeedsAPolicy(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	m := s.mint(t, "server", here(), nil)
+	cmd := exec.Command(serverBin, "--listen", "127.0.0.1:0", "--tls-cert", m.cert, "--tls-key", m.key, "--client-ca", m.cert)
+	cmd.Env = s.environment()
+	r := capture(t, cmd)
+	_, shown, ok := strings.Cut(r.stderr, "The smallest FILE: ")
+	if r.status != 1 || !ok || strings.Count(r.stderr, "\n") != 1 {
+		t.Fatalf("got %v, want status 1 and one line that shows a policy", r)
+	}
+	write := exec.Command("sh", "-c", strings.ReplaceAll(shown, "FILE", "file"))
+	check := exec.Command(serverBin, "policy", "check", "--as", "ci", "file")
+	write.Dir, check.Dir = s.dir, s.dir
+	if out, err := write.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v, %s", shown, err, out)
+	}
+	if r := capture(t, check); r.status != 0 || r.stdout != "file is sound\n" {
+		t.Errorf("%s: %v", shown, r)
+	}
 }

@@ -33,7 +33,7 @@ func (s *server) addToken(t testing.TB, args ...string) (token string) {
 	before := read()
 	r := capture(t, s.tokenCommand(append([]string{"add"}, args...)...))
 	token = strings.TrimSuffix(r.stdout, "\n")
-	if r.status != 0 || len(token) != 43 || strings.ContainsAny(token, " \n") || !strings.Contains(r.stderr, "may do all that the server's user may") {
+	if r.status != 0 || len(token) != 43 || strings.ContainsAny(token, " \n") || !strings.Contains(r.stderr, "where the server has no --policy, this token may do all that the server's user may") {
 		t.Fatalf("%v, want a token alone on stdout, and on stderr what it may", r)
 	}
 	eventually(t, patience, "the server has read the token", func() error {
