@@ -31,11 +31,12 @@ type listeners struct {
 	tokens    *access.Tokens // the named ones; nil: there is no file of them
 	tls       *security      // nil: TCP is not encrypted
 	byDefault bool           // without flags a client finds this server
+	shared    bool           // users other than the server's can open a Unix socket
 }
 
-// listen opens the listeners that the flags ask for, and the token file if one
-// of them needs it.
-func listen(o *options) (_ *listeners, err error) {
+// listen opens the listeners that the flags ask for, beside the given ones of the
+// service manager, and the token file if one of them needs it.
+func listen(o *options, given []net.Listener) (_ *listeners, err error) {
 	ls := new(listeners)
 	defer func() {
 		if err != nil {
@@ -44,7 +45,7 @@ func listen(o *options) (_ *listeners, err error) {
 	}()
 	addrs := o.listen
 	var dir string
-	if len(addrs) == 0 {
+	if len(addrs) == 0 && len(given) == 0 {
 		if dir, err = stateDir(); err != nil {
 			return nil, err
 		}
@@ -57,6 +58,11 @@ func listen(o *options) (_ *listeners, err error) {
 	if o.tls.cert != "" {
 		ls.tls = &security{flags: o.tls}
 		if err := ls.tls.load(); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range given {
+		if err := ls.inherited(l, o); err != nil {
 			return nil, err
 		}
 	}
@@ -143,19 +149,26 @@ func (ls *listeners) watchTokens(log *serverLog) {
 
 var errInUse = errors.New("another server is listening there")
 
-// checkListen checks what the flags say about listeners, before anything is touched.
-func checkListen(o *options) error {
+// checkListen checks what the flags say about listeners, and those given by the service
+// manager, before anything is touched.
+func checkListen(o *options, given []net.Listener) error {
+	givenTCP := slices.ContainsFunc(given, isTCP)
 	for _, f := range [][2]string{{"token-file", o.tokenFile}, {"tokens", o.tokens}} {
-		if len(o.listen) == 0 && f[1] != "" {
+		if len(o.listen) == 0 && !givenTCP && f[1] != "" {
 			return usageError(fmt.Errorf("--%s is for TCP, and nothing else asks for that: say --listen HOST:PORT, too", f[0]))
 		}
 	}
-	isTCP := func(a string) bool { return !strings.HasPrefix(a, "unix:") }
-	if err := o.tls.check(slices.ContainsFunc(o.listen, isTCP)); err != nil {
+	asksTCP := func(a string) bool { return !strings.HasPrefix(a, "unix:") }
+	if err := o.tls.check(givenTCP || slices.ContainsFunc(o.listen, asksTCP)); err != nil {
 		return err
 	}
 	if o.tls.clientCA != "" && o.policy == "" {
 		return needsPolicy("--client-ca", "certificate", "certificate = 'NAME'")
+	}
+	for _, l := range given {
+		if err := o.checkInherited(l); err != nil {
+			return err
+		}
 	}
 	for _, a := range o.listen {
 		if path, ok := strings.CutPrefix(a, "unix:"); ok {
@@ -194,13 +207,21 @@ func (ls *listeners) tcp(addr string) error {
 	if err != nil {
 		return listenError(addr, err)
 	}
-	ls.all = append(ls.all, l)
+	ls.addTCP(l)
+	return nil
+}
+
+func (ls *listeners) addTCP(l net.Listener) {
 	scheme := "ws://"
 	if ls.tls != nil {
 		scheme = "wss://"
 	}
-	ls.urls = append(ls.urls, scheme+l.Addr().String())
-	return nil
+	ls.add(l, scheme+l.Addr().String())
+}
+
+func (ls *listeners) add(l net.Listener, url string) {
+	ls.all = append(ls.all, l)
+	ls.urls = append(ls.urls, url)
 }
 
 // unix listens on a socket of that mode. It replaces a socket that
@@ -257,8 +278,8 @@ func (ls *listeners) unix(path string, mode int) (err error) {
 		u.UnixListener.Close()
 		return listenError("unix:"+path, err)
 	}
-	ls.all = append(ls.all, u)
-	ls.urls = append(ls.urls, "unix:"+path)
+	ls.add(u, "unix:"+path)
+	ls.shared = ls.shared || mode&0o077 != 0
 	return nil
 }
 
@@ -329,6 +350,9 @@ func (ls *listeners) where() string { return "listening on " + strings.Join(ls.u
 // announce says where the server listens and what to type next, in a few lines.
 func (ls *listeners) announce(log *serverLog) {
 	access := []string{"the socket lets in its owner alone"}
+	if ls.shared {
+		access = []string{"the socket lets in the server's own user, root, and users whom the policy names"}
+	}
 	attrs := []any{"urls", ls.urls}
 	if ls.tokenFile != "" {
 		access = []string{"token for TCP in " + ls.tokenFile}

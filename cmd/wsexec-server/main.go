@@ -137,7 +137,11 @@ func unsetEmpty() {
 
 // serve runs the server until a signal ends it.
 func serve(o *options) (err error) {
-	if err := checkListen(o); err != nil {
+	given, err := inherit()
+	if err != nil {
+		return err
+	}
+	if err := checkListen(o, given); err != nil {
 		return err
 	}
 	log, err := o.openLog()
@@ -186,12 +190,12 @@ func serve(o *options) (err error) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	manager := newNotifier()
-	ls, err := listen(o)
+	ls, err := listen(o, given)
 	if err != nil {
 		return err
 	}
 	defer ls.close()
-	cfg.Access = access.New(access.Config{OwnerToken: ls.token, Tokens: ls.tokens, SharedSocket: o.socketMode&0o077 != 0})
+	cfg.Access = access.New(access.Config{OwnerToken: ls.token, Tokens: ls.tokens, SharedSocket: ls.shared})
 	cfg.EvictLost = o.full == fullEvictLost
 	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, log.cleanup); err != nil {
 		return err

@@ -271,6 +271,8 @@ type serverOptions struct {
 	env  []string
 	wrap []string // a command line in front, which must exec the server
 	bare bool     // nothing added to args, no wait until it listens
+	// files are sockets that are handed to it as a service manager does.
+	files []*os.File
 }
 
 var addressLine = regexp.MustCompile(`ws://127\.0\.0\.1:(\d+)`)
@@ -344,7 +346,12 @@ func (s *server) start(t testing.TB, o serverOptions) {
 		}
 	}
 	argv := append(append(append([]string{}, o.wrap...), serverBin), args...)
+	if o.files != nil {
+		argv = append([]string{"sh", "-c", `export LISTEN_PID=$$; exec "$0" "$@"`}, argv...)
+		o.env = append([]string{fmt.Sprintf("LISTEN_FDS=%d", len(o.files)), "LISTEN_FDNAMES=a:b"}, o.env...)
+	}
 	s.cmd = exec.Command(argv[0], argv[1:]...)
+	s.cmd.ExtraFiles = o.files
 	s.cmd.Dir = s.dir
 	s.cmd.Env = s.environment(append([]string{s.mark, "SERVER_ONLY=secret"}, o.env...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.log
