@@ -77,8 +77,11 @@ func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.R
 		c := caller{from: peerOf(r)}
 		var err error
 		if c.who, c.way, err = s.authenticate(r); err != nil {
-			s.challenge(w, c.from, err)
+			s.challenge(w, r, c.from, err)
 			return
+		}
+		if c.way == overTCP {
+			s.failures.succeeded(c.from.host())
 		}
 		c.who = s.cfg.Access.Renamed(c.who)
 		c.principal = c.who.Name
@@ -123,8 +126,8 @@ func (s *Server) authenticate(r *http.Request) (access.Principal, way, error) {
 	return who, overTCP, err
 }
 
-// challenge refuses a request whose sender is nobody.
-func (s *Server) challenge(w http.ResponseWriter, from peer, err error) {
+// challenge refuses a request whose sender is nobody, when it is its turn.
+func (s *Server) challenge(w http.ResponseWriter, r *http.Request, from peer, err error) {
 	challenge := `Bearer realm="wsexec"`
 	if err != errNoCredential {
 		challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
@@ -135,6 +138,12 @@ func (s *Server) challenge(w http.ResponseWriter, from peer, err error) {
 		access.ErrExpiredToken: "wsexec-server token add makes another one",
 	}[err]
 	s.refuse(caller{from: from}, "", err.Error())
+	if !s.slow(r, from) {
+		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Connection", "close")
+		problem(w, http.StatusTooManyRequests, err.Error(), "too many such requests have come from "+from.host()+", and their answers wait; one with a right credential would not")
+		return
+	}
 	w.Header().Set("WWW-Authenticate", challenge)
 	problem(w, http.StatusUnauthorized, err.Error(), detail)
 }

@@ -55,6 +55,7 @@ const (
 	endedSessions            // sessions whose command has ended and that are not forgotten
 	remembered               // ids of sessions that are no more
 	lists                    // pages of lists being written
+	slowed                   // answers to requests without a right credential that wait
 	rows
 )
 

@@ -570,6 +570,8 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"Server.awaiting":             "each is a start of a connection in row unopened",
 		"Server.sessions":             "rows liveSessions and endedSessions have each of them",
 		"Server.refused.reasons":      "by reason, which are constants of this package; clients and addresses are bounded by refusalsFrom",
+		"Server.failures.failing":     "maxFailing",
+		"Server.failures.known":       "maxKnown",
 		"Server.tcp":                  "a semaphore of maxTCP",
 		"Server.cfg.Hosts":            "the operator's",
 		"session.argv":                "clipped to maxListed, one for each session",

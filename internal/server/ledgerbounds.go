@@ -10,6 +10,9 @@ const (
 	// maxLists bounds the pages of lists that one party is reading. Each takes some
 	// 20 KiB, for as long as the party reads it.
 	maxLists = 64
+	// maxSlowed bounds the answers to failures that wait for one address, for up to
+	// failureEvery each.
+	maxSlowed = 4
 )
 
 // bounds are the bounds of the ledger.
@@ -53,6 +56,11 @@ func (c *Config) bounds() [rows]rowBound {
 		lists: {
 			each: maxLists, eachWords: "%d lists are being sent to you", eachFlag: conns,
 			all: 4 * maxLists, allWords: "%d lists are being sent", allFlag: conns,
+		},
+		// No more than a quarter of the strangers' connections at most.
+		slowed: {
+			each: maxSlowed, eachWords: "%d answers to you wait", eachFlag: conns,
+			all: max(c.MaxConnections/4, maxSlowed), allWords: "%d answers wait", allFlag: conns,
 		},
 	}
 }

@@ -18,6 +18,7 @@
 //   - table.go: which sessions there are. forgotten.go: which there were.
 //   - ledger.go: what each client makes the server keep. ledgerbounds.go: the bounds.
 //     descriptors.go: bounds that fit the descriptors there are.
+//   - failures.go: a wrong credential is answered slowly. recency.go: its tables.
 //   - refusallog.go: many refusals as one line of the log. auditlog.go: the audit log.
 //   - returnmemory.go: memory goes back to the system after a burst of starts.
 //   - shutdown.go: the end of the server.
@@ -150,6 +151,7 @@ type Server struct {
 	routes   *http.ServeMux
 	ledger   *ledger
 	refused  refusals
+	failures failures
 	turning  turning
 	tcp      chan struct{} // holds one for each connection over TCP; see maxTCP
 	memory   *memory
@@ -208,6 +210,7 @@ func New(cfg Config) *Server {
 		instance: proto.NewID(),
 		ledger:   newLedger(cfg.bounds(), cfg.MaxLinger),
 		refused:  refusals{log: cfg.Refusals},
+		failures: newFailures(),
 		memory:   newMemory(),
 		sessions: map[key]*session{},
 		awaiting: map[key]chan struct{}{},
