@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"wsexec/internal/procgroup"
 )
 
 // maxStarting bounds the starts that are under way at the same time,
@@ -89,6 +91,9 @@ type attempt struct {
 	mu     sync.Mutex
 	state  attemptState
 	cancel func() error // ends what is being started; nil: nothing is
+	// command runs once it has come through Enter, if it is of another user. Nil:
+	// it was not prepared yet.
+	command *procgroup.Command
 }
 
 type attemptState int
@@ -98,6 +103,15 @@ const (
 	attemptDone              // it has a result, which is returned
 	attemptLost              // it was given up: nothing may be started any more
 )
+
+// prepared announces the command that is about to be started. It returns false if
+// the attempt was given up.
+func (a *attempt) prepared(cmd *procgroup.Command) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.command = cmd
+	return a.state == attemptRuns
+}
 
 // begin announces a process that is about to be started, and how to end it. It
 // returns false if the attempt was given up. cancel returns ErrTooLate if the
@@ -128,12 +142,16 @@ func (a *attempt) giveUp() (err error, done bool) {
 		return nil, true
 	}
 	a.state = attemptLost
-	cancel := a.cancel
+	cancel, cmd := a.cancel, a.command
 	a.mu.Unlock()
+	never := cmd != nil && cmd.Abandon()
 	if cancel == nil {
 		return ErrTooLate, false
 	}
-	return cancel(), false
+	if err = cancel(); never {
+		err = ErrTooLate // whatever its process has done so far
+	}
+	return err, false
 }
 
 // run calls start on a goroutine of its own. When ctx is done it gives up, and

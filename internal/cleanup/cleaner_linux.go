@@ -107,8 +107,8 @@ func (c *Cleaner) fork(a *attempt, cmd *procgroup.Command) (*leader, error) {
 		k.end()
 		return nil, err
 	}
-	if c.way != "" {
-		raiseOOMScore(l.pid)
+	if asUser := cmd.IsOfUser(); asUser || c.way != "" {
+		raiseOOMScore(l.pid, asUser)
 	}
 	if k.session != 0 {
 		l.scope = &familyScope{scope: l.scope, kin: k, guard: c.guard}
@@ -145,6 +145,7 @@ const (
 // process that is one of a Cleaner's helpers, which are that program under
 // another name, does its work there and does not return from it.
 func Helper() {
+	procgroup.Helper()
 	switch os.Args[0] {
 	case guardName:
 		guardMain(os.Args[1])

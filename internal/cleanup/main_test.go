@@ -157,6 +157,16 @@ var helpers = map[string]func(args []string){
 		}
 		fmt.Println("survived")
 	},
+	// stranger SCRIPT: plays the server; prints what the script prints as another user
+	"stranger": func(args []string) {
+		g, err := new(Cleaner).Start(context.Background(), "", asStranger(args[0]))
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		io.Copy(os.Stdout, proctest.Reader(g.Stdout()))
+		g.Reap()
+	},
 	// run COMMAND...: plays the server; prints what the command prints
 	"run": func(args []string) {
 		g, err := new(Cleaner).Start(context.Background(), "", procgroup.Spec{Args: args, Env: os.Environ(), Dir: "/"})

@@ -28,8 +28,8 @@ var ownScore = sync.OnceValue(func() int {
 // raiseOOMScore makes a command the one to go where memory is short. What it
 // had started before that, in the time of a few system calls, stays as the
 // server is.
-func raiseOOMScore(pid int) {
-	score := min(ownScore()+oomExtra, 1000)
+func raiseOOMScore(pid int, asUser bool) {
+	score := scoreOf(ownScore(), asUser)
 	if score <= ownScore() {
 		return
 	}
@@ -39,4 +39,14 @@ func raiseOOMScore(pid int) {
 	}
 	unix.Write(fd, strconv.AppendInt(nil, int64(score), 10))
 	unix.Close(fd)
+}
+
+// scoreOf is the score of a command by the server's. One of another user has at least
+// the usual score, 0: what is less was given to the server for itself.
+func scoreOf(server int, asUser bool) int {
+	score := min(server+oomExtra, 1000)
+	if asUser {
+		score = max(score, 0)
+	}
+	return score
 }

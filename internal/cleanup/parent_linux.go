@@ -67,6 +67,7 @@ type startRequest struct {
 	tty       bool
 	cgroup    bool   // descriptor 4 is the one that it is to be in
 	pins      int    // so many descriptors behind those are the command's Pins
+	passed    int    // and so many behind these are its Passed
 	session   uint64 // of its mark
 }
 
@@ -94,6 +95,7 @@ func (q *startRequest) write(w io.Writer) error {
 		}
 	}
 	number(q.pins)
+	number(q.passed)
 	b.Write(binary.AppendUvarint(nil, q.session))
 	return b.Flush()
 }
@@ -131,7 +133,7 @@ func readStartRequest(b *bufio.Reader) (*startRequest, error) {
 		return l
 	}
 	q := &startRequest{path: str(), dir: str(), args: list(), env: list()}
-	q.tty, q.cgroup, q.pins = number() == 1, number() == 1, number()
+	q.tty, q.cgroup, q.pins, q.passed = number() == 1, number() == 1, number(), number()
 	if err == nil {
 		q.session, err = binary.ReadUvarint(b)
 	}
@@ -174,8 +176,8 @@ func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*l
 	if cgroup >= 0 {
 		files = append(files, uintptr(cgroup))
 	}
-	pins := cmd.Pins()
-	files = append(files, pins...)
+	pins, passed := cmd.Pins(), cmd.Passed()
+	files = append(append(files, pins...), passed...)
 	f, err := startHelper(syscall.SysProcAttr{}, files, parentName)
 	theirs.Close() // or its end would not be seen
 	if err != nil {
@@ -187,7 +189,7 @@ func forkBelowParent(a *attempt, k *kin, cmd *procgroup.Command, cgroup int) (*l
 	p.cancel = sync.OnceValue(p.endStart)
 	begun := make(chan bool, 1) // whether Start returns the command
 	go p.attend(begun)
-	err = p.begin(a, &startRequest{path: cmd.Path, dir: cmd.Dir, args: cmd.Args, env: cmd.Env, tty: cmd.TTY, cgroup: cgroup >= 0, pins: len(pins), session: k.session})
+	err = p.begin(a, &startRequest{path: cmd.Path, dir: cmd.Dir, args: cmd.Args, env: cmd.Env, tty: cmd.TTY, cgroup: cgroup >= 0, pins: len(pins), passed: len(passed), session: k.session})
 	begun <- err == nil
 	if err != nil {
 		ours.Close()
@@ -415,12 +417,15 @@ func parentMain() {
 		unix.CloseOnExec(4)
 		next++
 	}
-	var pins []uintptr
-	for range q.pins {
-		unix.CloseOnExec(int(next))
-		pins = append(pins, next)
-		next++
+	take := func(n int) (fds []uintptr) {
+		for range n {
+			unix.CloseOnExec(int(next))
+			fds = append(fds, next)
+			next++
+		}
+		return fds
 	}
+	pins, passed := take(q.pins), take(q.passed)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		sock.Write(message(msgFailed, uint64(err.(syscall.Errno))))
 		return
@@ -434,14 +439,14 @@ func parentMain() {
 	}
 	path, dir := procgroup.AtPins(q.path, q.dir, pins)
 	f, err := procgroup.Fork(path, q.args, &syscall.ProcAttr{
-		Dir: dir, Env: q.env, Files: []uintptr{0, 1, 2},
+		Dir: dir, Env: q.env, Files: append([]uintptr{0, 1, 2}, passed...),
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: q.tty, Ctty: 0, UseCgroupFD: q.cgroup, CgroupFD: 4},
 	})
 	if q.cgroup {
 		unix.Close(4)
 	}
-	for _, fd := range pins {
-		unix.Close(int(fd))
+	for _, fd := range append(pins, passed...) {
+		unix.Close(int(fd)) // with one of Passed the server would miss the command's start
 	}
 	if server != 0 {
 		setSession(0, server, stayBit)

@@ -39,14 +39,29 @@ func (c *Cleaner) start(a *attempt, spec procgroup.Spec) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !a.prepared(cmd) {
+		cmd.Close()
+		return nil, ErrTooLate
+	}
 	l, err := c.fork(a, cmd)
 	switch {
 	case errors.Is(err, ErrTooLate), errors.Is(err, ErrMayHaveRun):
+		if cmd.Abandon() {
+			err = ErrTooLate
+		}
 		cmd.Close()
 		return nil, err
 	case err != nil:
 		return nil, cmd.Failed(err)
 	}
 	w := &whole{leader: l}
-	return &Group{Group: cmd.Started(l.pid, w), whole: w}, nil
+	g := &Group{Group: cmd.Started(l.pid, w), whole: w}
+	if err := cmd.Enter(); err != nil {
+		discard(g)
+		if cmd.IsAbandoned() {
+			err = ErrTooLate
+		}
+		return nil, err
+	}
+	return g, nil
 }

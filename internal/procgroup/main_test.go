@@ -11,7 +11,10 @@ import (
 	"wsexec/internal/tty"
 )
 
-func TestMain(m *testing.M) { leak.Main(m) }
+func TestMain(m *testing.M) {
+	Helper()
+	leak.Main(m)
+}
 
 var size = &tty.Winsize{Rows: 24, Cols: 80}
 

@@ -5,6 +5,7 @@
 //	cmd, err := procgroup.Prepare(spec) // ErrNotFound and the others below
 //	child, err := cmd.Fork(attr)        // or a process of the caller's own
 //	g := cmd.Started(child.Pid, child)  // or: err = cmd.Failed(err)
+//	err = cmd.Enter()                   // with Spec.User: only now the command runs
 //	g.Stdout().TryRead(p) …             // until io.EOF
 //	<-g.Exited()                        // the zombie still holds pid and pgid
 //	status := g.Reap()                  // last
@@ -99,6 +100,16 @@ type Spec struct {
 	// wait for any more; its error is that of the start.
 	Vet    func(Found) error
 	LookIn string
+	// User, if not nil, is the user that the command runs as. This process is root's
+	// then, and calls Helper at its beginning. The directory and the command are
+	// looked up as that user; see [Command.Enter].
+	User *User
+}
+
+// A User is a user by numbers, for whom nothing is looked up here.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32 // the supplementary ones
 }
 
 // Found is a command as it is about to be executed. Paths are real ones: they are

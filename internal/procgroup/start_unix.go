@@ -15,6 +15,9 @@ import (
 // A Command is a command that was looked up and whose streams were made. It
 // runs once it is forked; then Started makes the Group, or Failed the
 // error.
+//
+// With Spec.User it is this program under another name, which becomes that user,
+// looks the command up, and becomes the command in Enter.
 type Command struct {
 	Path      string // for execve, after the chdir to Dir; see Pins
 	Args, Env []string
@@ -23,6 +26,7 @@ type Command struct {
 	Files     [3]uintptr // 0, 1 and 2
 
 	pinned *pinned // nil of one that was not vetted
+	entry  *entry  // nil without Spec.User
 	group  *Group
 	theirs []*os.File // the command's ends of its streams: ours only until it has been started
 }
@@ -30,30 +34,17 @@ type Command struct {
 // Prepare does all that comes before the fork. It touches paths that the client
 // has named, which can hang. When it returns an error, no descriptor is left
 // open.
-func Prepare(spec Spec) (*Command, error) {
+func Prepare(spec Spec) (c *Command, err error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	dir, err := enterable(spec.Dir, spec.OrRoot)
+	if spec.User != nil {
+		c, err = newEntry(&spec)
+	} else {
+		c, err = spec.find()
+	}
 	if err != nil {
 		return nil, err
-	}
-	env := spec.Env
-	if spec.Vet != nil {
-		env = []string{"PATH=" + spec.LookIn}
-	}
-	path, err := lookPath(spec.Args[0], env, dir)
-	if err != nil {
-		return nil, err
-	}
-	c := &Command{
-		Path: path, Args: spec.Args, Env: spec.Env, Dir: dir, TTY: spec.TTY != nil,
-		group: newGroup(dir),
-	}
-	if spec.Vet != nil {
-		if err := c.vet(spec.Vet); err != nil {
-			return nil, err
-		}
 	}
 	ResetSignals()
 	if spec.TTY != nil {
@@ -81,6 +72,32 @@ func Prepare(spec Spec) (*Command, error) {
 			return nil, err
 		}
 		c.pinned.file = raised
+	}
+	return c, nil
+}
+
+// find looks the command and its directory up, with the rights of this process.
+func (spec *Spec) find() (*Command, error) {
+	dir, err := enterable(spec.Dir, spec.OrRoot)
+	if err != nil {
+		return nil, err
+	}
+	env := spec.Env
+	if spec.Vet != nil {
+		env = []string{"PATH=" + spec.LookIn}
+	}
+	path, err := lookPath(spec.Args[0], env, dir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Command{
+		Path: path, Args: spec.Args, Env: spec.Env, Dir: dir, TTY: spec.TTY != nil,
+		group: newGroup(dir),
+	}
+	if spec.Vet != nil {
+		if err := c.vet(spec.Vet); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -131,7 +148,19 @@ func (c *Command) Fork(sys syscall.SysProcAttr) (*Child, error) {
 	// session leader fails with EPERM.
 	sys.Setsid, sys.Setctty, sys.Ctty = true, c.TTY, 0 // Ctty: a descriptor of the child
 	path, dir := c.at()
-	return Fork(path, c.Args, &syscall.ProcAttr{Dir: dir, Env: c.Env, Files: c.Files[:], Sys: &sys})
+	return Fork(path, c.Args, &syscall.ProcAttr{Dir: dir, Env: c.Env, Files: append(c.Files[:], c.Passed()...), Sys: &sys})
+}
+
+// IsOfUser reports whether the command is of a Spec.User.
+func (c *Command) IsOfUser() bool { return c.entry != nil }
+
+// Passed are the descriptors that the forked process has besides 0, 1 and 2, from 3
+// on: the command itself will not have them.
+func (c *Command) Passed() []uintptr {
+	if c.entry == nil {
+		return nil
+	}
+	return []uintptr{c.entry.theirs.Fd()}
 }
 
 // at is what is given to execve and chdir.
@@ -161,6 +190,9 @@ func (g *Group) lead(pid int, p Process) {
 // be started: err is the errno of fork, chdir or execve, or another error.
 func (c *Command) Failed(err error) error {
 	c.Close()
+	if c.entry != nil {
+		return fmt.Errorf("cannot start a process for %q: %w", c.entry.request.Args[0], err)
+	}
 	return execError(c, err)
 }
 
@@ -168,6 +200,9 @@ func (c *Command) Failed(err error) error {
 func (c *Command) Close() {
 	c.closeTheirs()
 	c.group.closeStreams()
+	if c.entry != nil {
+		c.entry.sock.Close()
+	}
 }
 
 func (c *Command) closeTheirs() {
@@ -176,6 +211,9 @@ func (c *Command) closeTheirs() {
 	}
 	if c.pinned != nil {
 		c.pinned.close()
+	}
+	if c.entry != nil {
+		c.entry.theirs.Close()
 	}
 }
 

@@ -16,6 +16,9 @@ func ResetSignals() {}
 // Find returns an error.
 func Find([]string, string, string) (Found, error) { return Found{}, errors.ErrUnsupported }
 
+// FindAs returns an error.
+func FindAs(User, []string, string, string) (Found, error) { return Found{}, errors.ErrUnsupported }
+
 // A Group cannot exist on this system, and neither can its streams. The methods
 // are here so that the packages that use them compile.
 type Group struct{}

@@ -1,0 +1,92 @@
+package procgroup
+
+import (
+	"encoding/gob"
+	"errors"
+	"os"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// entryName is the name under which this program is the entry of a command.
+const entryName = "wsexec-entry"
+
+func isEntry() bool { return len(os.Args) > 0 && os.Args[0] == entryName }
+
+// The entry calls execve on its first thread, which is the one that init has: of
+// another the kernel would make the first one, and a descriptor of the process
+// reports an end meanwhile. Scheduling, capabilities and keyrings are those of a
+// thread, too.
+func init() {
+	if isEntry() {
+		runtime.LockOSThread()
+	}
+}
+
+// Helper has to be called first of all by a program that prepares a Spec with a
+// User. In an entry, which is that program under another name, it does not return.
+func Helper() {
+	if !isEntry() {
+		return
+	}
+	unix.CloseOnExec(3)
+	sock := os.NewFile(3, "server")
+	to, from := gob.NewEncoder(sock), gob.NewDecoder(sock)
+	var q entryRequest
+	if from.Decode(&q) == nil {
+		err := q.enter(func(r entryReply) error {
+			var goOn bool
+			if to.Encode(&r) != nil || from.Decode(&goOn) != nil || !goOn {
+				return errNotWanted
+			}
+			return nil
+		})
+		if err != errNotWanted {
+			to.Encode(entryReply{Failure: failureOf(err)})
+		}
+	}
+	syscall.Exit(1)
+}
+
+var errNotWanted = errors.New("nobody asks for the command any more")
+
+// enter becomes the user, and then the command. ask says what was found, and returns
+// nil when the command is to run. enter returns only an error. The order is a
+// promise:
+//
+//  1. What only root may do: the streams become the user's, and what the server has
+//     in scheduling goes.
+//  2. The ids, the groups and the capabilities become the user's. From here on this
+//     is a process of the user's. But it is closed to the user's other processes,
+//     since a change of ids has the kernel forbid to trace it until execve (man 2
+//     PR_SET_DUMPABLE).
+//  3. A new session keyring, which is the user's.
+//  4. The directory and the command are looked up, and asked for.
+//  5. execve.
+func (q *entryRequest) enter(ask func(entryReply) error) error {
+	if err := q.User.become(q.TTY); err != nil {
+		return err
+	}
+	dir, err := enterable(q.Dir, q.OrRoot)
+	if err != nil {
+		return err
+	}
+	spec := Spec{Args: q.Args, Env: q.Env, Dir: dir, LookIn: q.LookIn}
+	if q.Vet {
+		spec.Vet = func(f Found) error { return ask(entryReply{Dir: dir, Found: f}) }
+	}
+	c, err := spec.find()
+	if err == nil && !q.Vet {
+		err = ask(entryReply{Dir: dir})
+	}
+	if err != nil {
+		return err
+	}
+	path, at := c.at()
+	if err := os.Chdir(at); err != nil {
+		return execError(c, reason(err))
+	}
+	return execError(c, syscall.Exec(path, c.Args, c.Env))
+}

@@ -1,0 +1,56 @@
+//go:build linux
+
+package procgroup
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"wsexec/internal/proctest"
+)
+
+// A command is found with the rights of the user that is asked about, and is not run.
+func TestFindAs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root, to look up as another user")
+	}
+	dir := proctest.OpenDir(t)
+	private, ran := dir+"/private", dir+"/ran"
+	script := []byte("#!/bin/sh\ntouch " + ran + "\n")
+	if err := errors.Join(os.Mkdir(private, 0o700), os.WriteFile(private+"/tool", script, 0o755), os.WriteFile(dir+"/tool", script, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	stranger := User{UID: 54321, GID: 54321}
+	got, err := FindAs(stranger, []string{"tool"}, private+":"+dir, "/")
+	if err != nil || got != (Found{Path: dir + "/tool", Dir: "/"}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := FindAs(stranger, []string{private + "/tool"}, "", "/"); !errors.Is(err, ErrNotExecutable) {
+		t.Error(err)
+	}
+	if _, err := FindAs(stranger, []string{"tool"}, dir, private); !errors.Is(err, ErrBadDirectory) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("it was run")
+	}
+}
+
+// An error has the same text and kind as it had in the process that met it.
+func TestEntryFailures(t *testing.T) {
+	for _, err := range []error{
+		&NotInPathError{"a", "/b"}, &NotInDirectoryError{"a", "/b", os.ErrNotExist},
+		errors.Join(ErrNotExecutable), errors.Join(ErrBadDirectory), errors.New("other"),
+	} {
+		got := failureOf(err).err()
+		for _, kind := range failureKinds {
+			if errors.Is(got, kind) != errors.Is(err, kind) {
+				t.Errorf("%v is %v: %t", err, kind, errors.Is(got, kind))
+			}
+		}
+		if got.Error() != err.Error() {
+			t.Errorf("%q became %q", err, got)
+		}
+	}
+}
