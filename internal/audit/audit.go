@@ -77,7 +77,8 @@ type Peer struct {
 
 // A Holder is the client that had a session before.
 type Holder struct {
-	Client string `json:"client"`
+	Principal string `json:"principal"`
+	Client    string `json:"client"`
 	Peer
 }
 
@@ -91,6 +92,7 @@ const (
 // A Command is what a start asks for.
 type Command struct {
 	User string // that it runs as
+	Path []byte // the file that is executed, without links; nil: it is not known
 	Dir  []byte // absolute
 	Argv [][]byte
 	TTY  bool

@@ -13,9 +13,8 @@ import (
 const (
 	// maxArgv bounds what a command's arguments take of a line, in bytes.
 	maxArgv = 64 << 10
-	// maxDir bounds a directory, in bytes: PATH_MAX of Linux. No longer one can be
-	// entered.
-	maxDir = 4 << 10
+	// maxPath bounds a path, in bytes: PATH_MAX of Linux. No longer one can be opened.
+	maxPath = 4 << 10
 	// timeLayout is RFC 3339 in UTC, with milliseconds.
 	timeLayout = "2006-01-02T15:04:05.000Z"
 )
@@ -32,6 +31,8 @@ type record struct {
 type command struct {
 	User      string   `json:"user"`
 	TTY       bool     `json:"tty"`
+	Path      string   `json:"path,omitempty"`
+	PathB64   []byte   `json:"path_b64,omitempty"`
 	Dir       string   `json:"dir"`
 	DirB64    []byte   `json:"dir_b64,omitempty"`
 	Args      int      `json:"args"` // besides the command itself
@@ -70,12 +71,18 @@ func commandOf(c *Command, r *Redactor) *command {
 	if !exact {
 		rec.ArgvB64 = shown
 	}
-	dir := c.Dir[:min(len(c.Dir), maxDir)]
-	rec.Dir = string(dir)
-	if !utf8.Valid(dir) {
-		rec.DirB64 = dir
-	}
+	rec.Path, rec.PathB64 = pathOf(c.Path)
+	rec.Dir, rec.DirB64 = pathOf(c.Dir)
 	return rec
+}
+
+// pathOf is a path, and itself again if it is not UTF-8.
+func pathOf(b []byte) (text string, exact []byte) {
+	b = b[:min(len(b), maxPath)]
+	if !utf8.Valid(b) {
+		exact = b
+	}
+	return string(b), exact
 }
 
 // clip returns as much of argv as takes maxArgv bytes of a line, and whether some is

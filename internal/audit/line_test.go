@@ -28,8 +28,8 @@ func TestLine(t *testing.T) {
 			`{"event":"start","time":"2026-11-27T17:03:04.005Z","principal":"owner","how":"socket","peer":"unix","peer_uid":0,"peer_pid":7,"session":"id","name":"x","user":"me","tty":false,"dir":"/","args":1,"argv":["a","<&>"]}`,
 		},
 		{
-			Event{Kind: Attach, Visit: Takeover, Client: "new", Previous: &Holder{"old", Peer{Address: "127.0.0.1:1"}}},
-			`{"event":"attach","time":"2026-11-27T17:03:04.005Z","client":"new","attach":"takeover","from":{"client":"old","peer":"127.0.0.1:1"}}`,
+			Event{Kind: Attach, Visit: Takeover, Client: "new", Previous: &Holder{"me", "old", Peer{Address: "127.0.0.1:1"}}},
+			`{"event":"attach","time":"2026-11-27T17:03:04.005Z","client":"new","attach":"takeover","from":{"principal":"me","client":"old","peer":"127.0.0.1:1"}}`,
 		},
 		{
 			Event{Kind: End, Status: n(0), Ran: &Ran{PID: 9, LeftBehind: []Process{}}},
@@ -77,7 +77,7 @@ func FuzzLine(f *testing.F) {
 		if argv := p.argv(); !p.Truncated && !slices.EqualFunc(argv, c.Argv, bytes.Equal) {
 			t.Errorf("argv %q became %q", c.Argv, argv)
 		}
-		if got := cmpBytes(p.DirB64, p.Dir); len(dir) <= maxDir && !bytes.Equal(got, dir) {
+		if got := cmpBytes(p.DirB64, p.Dir); len(dir) <= maxPath && !bytes.Equal(got, dir) {
 			t.Errorf("directory %q became %q", dir, got)
 		}
 	})
@@ -135,8 +135,8 @@ func TestArgvAtItsBound(t *testing.T) {
 			}
 		}
 	}
-	long := strings.Repeat("/x", maxDir)
-	if p := parse(t, lineOf(Event{Kind: Start, Command: &Command{Dir: []byte(long), Argv: [][]byte{nil}}}, at, nil)); p.Dir != long[:maxDir] {
+	long := strings.Repeat("/x", maxPath)
+	if p := parse(t, lineOf(Event{Kind: Start, Command: &Command{Dir: []byte(long), Argv: [][]byte{nil}}}, at, nil)); p.Dir != long[:maxPath] {
 		t.Errorf("a directory of %d bytes became one of %d", len(long), len(p.Dir))
 	}
 }

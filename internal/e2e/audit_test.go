@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,9 +117,13 @@ func TestAuditEvents(t *testing.T) {
 
 	s.runWith(t, "12345", "-q", "--name", "quick", "-w", "/tmp", "sh", "-c", "read x; echo out; echo error >&2; sleep "+uniqueSleep()+" & exit 3", "a \x1b\n\"b", "\xff").want(t, 3, "out\n", "error\n")
 	s.run(t, "--server", sock, "no-such-command").wantComplaint(t, 127)
+	s.run(t, "--server", sock, "true").want(t, 0, "", "")
 	s.run(t, "--timeout", "10ms", "sleep", uniqueSleep())
 	s.run(t, "sh", "-c", "kill -9 $$")
 	s.run(t, "-w", "/\xff", "true").wantComplaint(t, 125)
+	s.run(t, link(t, realPath(t, "sleep"), s.dir+"/snooze"), "0").want(t, 0, "", "")
+	s.writeFile(t, "\xff", "#!/bin/sh\n", 0o700)
+	s.run(t, s.dir+"/\xff").want(t, 0, "", "")
 	s.run(t, "true", strings.Repeat("x", 100_000)).want(t, 0, "", "")
 	for range 3 {
 		s.ask(t, "GET", "/v1/sessions", "", "Authorization: Bearer wrong-token")
@@ -135,6 +140,7 @@ func TestAuditEvents(t *testing.T) {
 	id := s.only(t).ID
 	s.ask(t, "GET", "/v1/sessions/"+id, "", bearer)
 	s.ask(t, "POST", "/v1/sessions/"+id+"/signal", `{"signal":12}`, bearer)
+	s.ask(t, "POST", "/v1/sessions/"+id+"/signal", `{"signal":200}`, bearer)
 	c.expect(t, "usr2")
 	relay.lose(t)
 	s.awaitLine(t, "msg=lost")
@@ -182,11 +188,14 @@ func TestAuditEvents(t *testing.T) {
 		t.Errorf("its end is %v", end)
 	}
 	one(map[string]any{"event": "start", "how": "socket", "peer": "unix", "peer_uid": os.Getuid()})
-	one(map[string]any{"event": "end", "status": 127, "code": "command-not-found"})
+	one(map[string]any{"event": "refused", "status": 127, "code": "command-not-found", "argv": []any{"no-such-command"}})
+	one(map[string]any{"event": "start", "path": realPath(t, "sleep"), "argv": []any{s.dir + "/snooze", "0"}})
 	one(map[string]any{"event": "end", "status": 124, "reason": "timeout"})
 	one(map[string]any{"event": "end", "status": 137, "signal": "KILL"})
-	one(map[string]any{"event": "end", "status": 125, "code": "bad-directory"})
-	one(map[string]any{"event": "start", "dir_b64": "L/8="})
+	one(map[string]any{"event": "refused", "status": 125, "code": "bad-directory", "dir_b64": "L/8="})
+	if name := s.dir + "/\xff"; one(map[string]any{"event": "start", "path_b64": base64.StdEncoding.EncodeToString([]byte(name))})["path"] != s.dir+"/\ufffd" {
+		t.Errorf("no line has the path of %q", name)
+	}
 	one(map[string]any{"event": "start", "argv_truncated": true})
 	one(map[string]any{"event": "refused", "reason": "the token is not the server's", "n": "<nil>"})
 	one(map[string]any{"event": "refused", "reason": "the token is not the server's", "n": 2})
@@ -197,10 +206,11 @@ func TestAuditEvents(t *testing.T) {
 	one(map[string]any{"event": "read", "session": id})
 	one(map[string]any{"event": "signal", "session": id, "signal": "USR1"})
 	one(map[string]any{"event": "signal", "session": id, "signal": "USR2", "client": "<nil>"})
+	one(map[string]any{"event": "refused", "session": id, "reason": "bad signal", "principal": "owner"})
 	one(map[string]any{"event": "stop", "name": "left", "reason": "hangup"})
 	one(map[string]any{"event": "end", "name": "left", "reason": "hangup", "status": 125})
 	from, _ := one(map[string]any{"event": "attach", "attach": "takeover"})["from"].(map[string]any)
-	if from["client"] != one(map[string]any{"event": "start", "name": "moved"})["client"] || from["peer"] == nil {
+	if from["client"] != one(map[string]any{"event": "start", "name": "moved"})["client"] || from["peer"] == nil || from["principal"] != "owner" {
 		t.Errorf("it was taken over from %v", from)
 	}
 
@@ -255,6 +265,32 @@ func TestAuditEvents(t *testing.T) {
 	like["name"] = nil
 	if got, want := slices.Sorted(maps.Keys(example)), slices.Sorted(maps.Keys(like)); !slices.Equal(got, want) {
 		t.Errorf("the example has %v, and a line %v", got, want)
+	}
+}
+
+// A start that the policy denied stood as one that was executed and has ended.
+func TestAuditOfPolicy(t *testing.T) {
+	t.Parallel()
+	log := filepath.Join(t.TempDir(), "audit")
+	s := startPolicy(t, allow([]string{realPath(t, "echo") + " hello"}, ""), "--audit-log", log)
+	isAllowed(t, s.run(t, link(t, realPath(t, "echo"), s.dir+"/say"), "hello"), "hello\n")
+	isDenied(t, s.run(t, "echo", "bye"), "the arguments")
+	isDenied(t, s.run(t, "-t", "--name", "me", "-w", "/", "id", "-u"), "no rule")
+	awaitAudit(t, log, map[string]any{"name": "me"})
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.waitExit(t, patience)
+	var got []string
+	for _, l := range auditLines(t, log) {
+		got = append(got, fmt.Sprintln(l["event"], l["status"], l["code"], l["path"], l["argv"], l["name"], l["detail"]))
+	}
+	want := []string{
+		fmt.Sprintln("start", nil, nil, realPath(t, "echo"), []string{s.dir + "/say", "hello"}, nil, nil),
+		fmt.Sprintln("end", 0, nil, nil, nil, nil, nil),
+		fmt.Sprintln("refused", 125, "policy", realPath(t, "echo"), "[echo bye]", nil, s.file+`:3: the arguments are not those of "`+realPath(t, "echo")+` hello"`),
+		fmt.Sprintln("refused", 125, "policy", realPath(t, "id"), "[id -u]", "me", s.file+`: no rule for "owner" has the command "`+realPath(t, "id")+`"`),
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the audit log has\n%s want\n%s", got, want)
 	}
 }
 

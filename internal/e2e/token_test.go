@@ -423,7 +423,7 @@ func TestSharedSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 		sock := filepath.Join(s.dir, "sock")
-		s.start(t, serverOptions{bare: true, wrap: as(uid), args: []string{"--listen", "unix:" + sock, "--socket-mode", "0666"}})
+		s.start(t, serverOptions{bare: true, wrap: as(uid), args: []string{"--listen", "unix:" + sock, "--socket-mode", "0666", "--audit-log", s.dir + "/audit"}})
 		s.awaitSocket(t, sock)
 		if st, err := os.Stat(sock); err != nil || st.Mode().Perm() != 0o666 {
 			t.Errorf("%v, %v", st, err)
@@ -441,6 +441,7 @@ func TestSharedSocket(t *testing.T) {
 		client(bob, run...).wantComplaint(t, 125, "the server's socket does not know uid 12002")
 		client(bob, clientBin, "attach", "--server", "unix:"+sock, "name").wantComplaint(t, 125, "the server's socket does not know uid 12002")
 		s.awaitLine(t, `msg=refused reason="unknown user of the socket" peer=unix peer_uid=12002`)
+		awaitAudit(t, s.dir+"/audit", map[string]any{"event": "refused", "reason": "unknown user of the socket", "peer_uid": bob})
 	}
 	s := newServer(t)
 	for _, mode := range []string{"0600x", "777", "0060", "1666", "rw"} {

@@ -7,19 +7,27 @@ import (
 	"path/filepath"
 	"testing"
 
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 )
 
 // What is not announced is not started, and is no start that hangs: whatever waits for
 // it goes on.
 func TestAnnounce(t *testing.T) {
-	dir := t.TempDir()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	no := errors.New("no")
 	j := New(config(newOwner(), false, Times{}))
 	st := &proto.Start{Argv: [][]byte{[]byte("/bin/sh"), []byte("-c"), []byte("echo >" + dir + "/ran")}, Dir: []byte(dir)}
-	err := j.Start(t.Context(), st, func(_ context.Context, in string) error {
-		if in != dir {
-			t.Errorf("the directory is %q", in)
+	sh, err := filepath.EvalSymlinks("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = j.Start(t.Context(), st, func(_ context.Context, f procgroup.Found) error {
+		if f.Dir != dir || f.Path != sh {
+			t.Errorf("it is %+v, want %s in %s", f, sh, dir)
 		}
 		return no
 	})

@@ -19,17 +19,17 @@ var ErrPanicked = errors.New("job: the start panicked")
 // Start starts the command, and returns an error of [cleanup.Cleaner.Start] if
 // it could not. Nothing of st is kept.
 //
-// announce, if not nil, is called before that, with the directory of the command. If it
-// returns an error, nothing is started, and Start returns the error. It returns when
-// ctx is done.
-func (j *Job) Start(ctx context.Context, st *proto.Start, announce func(ctx context.Context, dir string) error) error {
+// announce, if not nil, is called as [procgroup.Spec].Announce is, and returns when ctx is
+// done. If it returns an error, nothing is started, and Start returns the error. A start
+// that was given up may still call it.
+func (j *Job) Start(ctx context.Context, st *proto.Start, announce func(context.Context, procgroup.Found) error) error {
 	defer close(j.started)
 	err := ErrPanicked
 	j.guard("start", func() { err = j.start(ctx, st, announce) })
 	return err
 }
 
-func (j *Job) start(ctx context.Context, st *proto.Start, announce func(context.Context, string) error) error {
+func (j *Job) start(ctx context.Context, st *proto.Start, announce func(context.Context, procgroup.Found) error) error {
 	spec := procgroup.Spec{Env: environment(st, j.cfg.ID, j.cfg.Path), Dir: string(st.Dir), Merge: st.Merge}
 	for _, a := range st.Argv {
 		spec.Args = append(spec.Args, string(a))
@@ -40,9 +40,7 @@ func (j *Job) start(ctx context.Context, st *proto.Start, announce func(context.
 		spec.Dir = Home() + "/" + spec.Dir // not cleaned: link/.. is for the kernel to follow
 	}
 	if announce != nil {
-		if err := announce(ctx, spec.Dir); err != nil {
-			return err
-		}
+		spec.Announce = func(f procgroup.Found) error { return announce(ctx, f) }
 	}
 	if st.TTY != nil {
 		size := tty.Winsize(st.TTY.Winsize)

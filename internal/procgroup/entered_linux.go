@@ -79,7 +79,7 @@ func (q *entryRequest) enter(ask func(entryReply) error) error {
 	}
 	c, err := spec.find()
 	if err == nil && !q.Vet {
-		err = ask(entryReply{Dir: dir})
+		err = ask(entryReply{Dir: dir, Found: c.found()})
 	}
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ type entryRequest struct {
 type entryReply struct {
 	Failure *entryFailure
 	Dir     string // the working directory
-	Found   Found  // of a request with Vet
+	Found   Found
 }
 
 // An entryFailure is an error of the entry's.

@@ -16,6 +16,7 @@ import (
 type entry struct {
 	request      entryRequest
 	vet          func(Found) error
+	announce     func(Found) error
 	sock, theirs *os.File
 
 	mu    sync.Mutex
@@ -46,9 +47,9 @@ func newEntry(spec *Spec) (*Command, error) {
 		group: newGroup(spec.Dir),
 		entry: &entry{
 			request: entryRequest{User: *spec.User, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, OrRoot: spec.OrRoot, TTY: spec.TTY != nil, Vet: spec.Vet != nil, LookIn: spec.LookIn},
-			vet:     spec.Vet,
-			sock:    os.NewFile(uintptr(fds[0]), "entry"),
-			theirs:  os.NewFile(uintptr(fds[1]), "entry"),
+			vet:     spec.Vet, announce: spec.Announce,
+			sock:   os.NewFile(uintptr(fds[0]), "entry"),
+			theirs: os.NewFile(uintptr(fds[1]), "entry"),
 		},
 	}, nil
 }
@@ -77,6 +78,11 @@ func (c *Command) Enter() error {
 	}
 	if e.vet != nil {
 		if err := e.vet(found.Found); err != nil {
+			return err
+		}
+	}
+	if e.announce != nil {
+		if err := e.announce(found.Found); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ package procgroup
 import (
 	"errors"
 	"os"
+	"syscall"
 	"testing"
 
 	"wsexec/internal/proctest"
@@ -52,5 +53,51 @@ func TestEntryFailures(t *testing.T) {
 		if got.Error() != err.Error() {
 			t.Errorf("%q became %q", err, got)
 		}
+	}
+}
+
+// A command of another user is announced, with its real path, before it runs; what is not
+// announced does not run. So it is with the rights of this process.
+func TestAnnounce(t *testing.T) {
+	dir := proctest.OpenDir(t)
+	ran := dir + "/ran"
+	if err := errors.Join(os.WriteFile(dir+"/tool", []byte("#!/bin/sh\necho >"+ran+"\n"), 0o755), os.Symlink("tool", dir+"/link"), os.Chmod(dir, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	no := errors.New("no")
+	for _, as := range []*User{nil, {UID: 54321, GID: 54321}} {
+		if as != nil && os.Geteuid() != 0 {
+			t.Skip("takes root, to run as another user")
+		}
+		for _, answer := range []error{no, nil} {
+			announced := 0
+			cmd, err := Prepare(Spec{Args: []string{"link"}, Env: []string{"PATH=" + dir + ":/bin"}, Dir: dir, User: as, Announce: func(f Found) error {
+				announced++
+				if f != (Found{Path: dir + "/tool", Dir: dir}) {
+					t.Errorf("%+v is announced", f)
+				}
+				if _, err := os.Stat(ran); err == nil {
+					t.Error("it ran before")
+				}
+				return answer
+			}})
+			if err == nil {
+				var child *Child
+				if child, err = cmd.Fork(syscall.SysProcAttr{}); err != nil {
+					t.Fatal(err)
+				}
+				g := cmd.Started(child.Pid, child)
+				if err = cmd.Enter(); err != nil {
+					g.SignalGroup(syscall.SIGKILL)
+				}
+				<-g.Exited()
+				g.Reap()
+			}
+			_, missing := os.Stat(ran)
+			if err != answer || announced != 1 || (missing == nil) != (answer == nil) {
+				t.Errorf("as %v: %v, announced %d times, and the command: %v; want %v", as, err, announced, missing, answer)
+			}
+		}
+		os.Remove(ran)
 	}
 }

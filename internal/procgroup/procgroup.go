@@ -100,6 +100,10 @@ type Spec struct {
 	// wait for any more; its error is that of the start.
 	Vet    func(Found) error
 	LookIn string
+	// Announce, if not nil, is called with the command that was found, and that Vet has
+	// let through. The command is executed once Announce has returned no error. It is
+	// called as Vet is.
+	Announce func(Found) error
 	// User, if not nil, is the user that the command runs as. This process is root's
 	// then, and calls Helper at its beginning. The directory and the command are
 	// looked up as that user; see [Command.Enter].

@@ -5,6 +5,7 @@ package procgroup
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -99,7 +100,30 @@ func (spec *Spec) find() (*Command, error) {
 			return nil, err
 		}
 	}
+	if spec.Announce != nil {
+		if err := spec.Announce(c.found()); err != nil {
+			c.Close()
+			return nil, err
+		}
+	}
 	return c, nil
+}
+
+// found is the command by its real paths. One that was not vetted may be another file by
+// the time that it is executed.
+func (c *Command) found() Found {
+	if c.pinned != nil {
+		return c.pinned.Found
+	}
+	return Found{Path: real(within(c.Dir, c.Path)), Dir: real(c.Dir)}
+}
+
+// real is a path without links, or as it is if it means no file any more.
+func real(path string) string {
+	if without, err := filepath.EvalSymlinks(path); err == nil {
+		return without
+	}
+	return path
 }
 
 // vet has the command found once more, by descriptors, and asked for.

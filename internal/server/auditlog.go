@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"wsexec/internal/audit"
+	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 )
 
 // What the audit log (package audit) has of requests and of sessions. docs/server.md
 // has the table of its fields.
 //
-// The line of a start is written before the command is executed (session.announce).
-// Each start has one line of its end (session.auditEnd). Events of a session are
+// The line of a start is written when the command is found and the policy has let it
+// through, and before it is executed (session.announcing). Each such line has one of its
+// end (session.auditEnd). A start that ends before is a refusal. Events of a session are
 // recorded with x.mu, so that the lines are in the order of the events. Nothing but a
 // start waits for its line.
 
@@ -43,37 +45,63 @@ func (x *session) event(k audit.Kind, by occupant) audit.Event {
 	return audit.Event{Kind: k, Actor: by.actor(), Session: x.id, Name: x.name, Client: by.client}
 }
 
-// announce writes the line of the start. If it returns an error, the command must not
-// be started.
-func (x *session) announce(ctx context.Context, st *proto.Start, dir string) error {
-	e := x.startEvent()
-	e.Command = &audit.Command{User: x.srv.user, Dir: []byte(dir), Argv: st.Argv, TTY: x.tty}
-	err := x.srv.cfg.Audit.Start(ctx, e)
-	var no *audit.UnwrittenError
-	if err == nil || errors.As(err, &no) && no.MayBeWritten {
-		x.setAnnounced()
+// An announcement is which line the audit log has of a start.
+type announcement int
+
+const (
+	unannounced announcement = iota // none
+	announced                       // that of the start, and none of the end
+	settled                         // that of the end or of a refusal: no other comes
+)
+
+// announcing writes the line of the start. If it returns an error, the command must not be
+// started. Nil: there is no audit log.
+func (x *session) announcing(st *proto.Start) func(context.Context, procgroup.Found) error {
+	if x.srv.cfg.Audit == nil {
+		return nil
 	}
-	return err
+	argv := st.Argv
+	return func(ctx context.Context, f procgroup.Found) error {
+		e, ok := x.startEvent()
+		if !ok {
+			return errGivenUp
+		}
+		e.Command = &audit.Command{User: x.srv.user, Path: []byte(f.Path), Dir: []byte(f.Dir), Argv: argv, TTY: x.tty}
+		err := x.srv.cfg.Audit.Start(ctx, e)
+		var no *audit.UnwrittenError
+		if err == nil || errors.As(err, &no) && no.MayBeWritten {
+			x.setAnnounced()
+		}
+		return err
+	}
 }
 
-func (x *session) startEvent() audit.Event {
+// errGivenUp ends a start that nobody waits for any more.
+var errGivenUp = errors.New("the start was given up")
+
+// startEvent reports false if the start was given up.
+func (x *session) startEvent() (audit.Event, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.event(audit.Start, x.seat.last)
+	return x.event(audit.Start, x.seat.last), x.announcement == unannounced
 }
 
 func (x *session) setAnnounced() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.announced = x.srv.cfg.Audit != nil
+	given := x.announcement == settled
+	x.announcement = announced
+	if given { // while the line was being written
+		x.auditFailed(fail(proto.CodeNotStarted, errGivenUp.Error(), ""))
+	}
 }
 
 // auditEnd records how a session has ended that was announced, once. x.mu is held.
 func (x *session) auditEnd(how func(*audit.Event)) {
-	if !x.announced {
+	if x.announcement != announced {
 		return
 	}
-	x.announced = false
+	x.announcement = settled
 	e := audit.Event{Kind: audit.End, Actor: audit.Actor{Principal: x.principal}, Session: x.id, Name: x.name}
 	how(&e)
 	x.srv.cfg.Audit.Record(e)
@@ -114,15 +142,24 @@ func auditReason(e *proto.Error) string {
 	return short(e.Title)
 }
 
-// auditNotStarted records what came of a start whose command could not be started.
-func (x *session) auditNotStarted(st *proto.Start, e *proto.Error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.announced {
-		x.srv.auditRefused(x.seat.last.caller, x.id, auditReason(e), st, "code", e.Code, "detail", logged(e))
+// auditNotStarted records what came of a start whose command could not be started: err,
+// of which the client is told e.
+func (x *session) auditNotStarted(st *proto.Start, e *proto.Error, err error) {
+	if x.srv.cfg.Audit == nil {
 		return
 	}
-	x.auditFailed(e)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.announcement == announced {
+		x.auditFailed(e)
+		return
+	}
+	x.announcement = settled
+	r := x.srv.refusal(x.seat.last.caller, x.id, auditReason(e), st, "code", e.Code, "detail", logged(e))
+	if no, ok := isDenied(err); ok {
+		r.Detail, r.Command.Path = short(no.where+": "+no.reason), []byte(no.path)
+	}
+	x.srv.cfg.Audit.Record(r)
 }
 
 // auditNotEnded records that the server ends before the command.
@@ -158,7 +195,7 @@ func (x *session) auditVisit(c *claim, before occupant) {
 		e.Visit = audit.Reconnect
 	}
 	if changed {
-		e.Previous = &audit.Holder{Client: before.client, Peer: before.from.audited()}
+		e.Previous = &audit.Holder{Principal: before.principal, Client: before.client, Peer: before.from.audited()}
 	}
 	x.srv.cfg.Audit.Record(e)
 }
@@ -221,9 +258,13 @@ func (s *Server) refuseOpen(c caller, id string, o *proto.Open, e *proto.Error) 
 // auditRefused records that a request was refused, and the command that it asked for,
 // unless st is nil.
 func (s *Server) auditRefused(c caller, id, reason string, st *proto.Start, attrs ...any) {
-	if s.cfg.Audit == nil {
-		return
+	if s.cfg.Audit != nil {
+		s.cfg.Audit.Record(s.refusal(c, id, reason, st, attrs...))
 	}
+}
+
+// refusal is the event of auditRefused.
+func (s *Server) refusal(c caller, id, reason string, st *proto.Start, attrs ...any) audit.Event {
 	e := audit.Event{Kind: audit.Refused, Actor: c.actor(), Session: id, Reason: short(reason), Status: new(proto.StatusFailed)}
 	for i := 0; i+1 < len(attrs); i += 2 {
 		switch v := fmt.Sprint(attrs[i+1]); attrs[i] {
@@ -237,7 +278,7 @@ func (s *Server) auditRefused(c caller, id, reason string, st *proto.Start, attr
 		e.Name = short(st.Name)
 		e.Command = &audit.Command{User: s.user, Dir: st.Dir, Argv: st.Argv, TTY: st.TTY != nil}
 	}
-	s.cfg.Audit.Record(e)
+	return e
 }
 
 // auditMoreRefused records how many requests were refused that have no line.

@@ -30,7 +30,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	runtime.Gosched()
 	if cameOverUnix(r) {
 		if _, err := s.socketUser(r.Context().Value(connKey{}).(net.Conn)); err != nil {
-			s.refused.add("unknown user of the socket", peerOf(r), key{})
+			s.refuse(caller{from: peerOf(r)}, "", "unknown user of the socket")
 			w.Header().Set("Connection", "close")
 			problem(w, http.StatusForbidden, err.Error(), "it lets in the server's own user, root, and users whom the policy names")
 			return
@@ -164,16 +164,16 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, 
 		return
 	}
 	if !hasToken(r.Header, "Sec-WebSocket-Protocol", proto.Subprotocol) {
-		problem(w, http.StatusBadRequest, "no common subprotocol", "this server speaks "+proto.Subprotocol)
+		s.turnDown(w, c, k.id, http.StatusBadRequest, "no common subprotocol", "this server speaks "+proto.Subprotocol)
 		return
 	}
 	if r.Header.Get("Sec-WebSocket-Version") != "13" {
 		w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455 §4.4
-		problem(w, http.StatusUpgradeRequired, "unknown version of WebSocket", "this server speaks version 13")
+		s.turnDown(w, c, k.id, http.StatusUpgradeRequired, "unknown version of WebSocket", "this server speaks version 13")
 		return
 	}
 	if key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key")); err != nil || len(key) != 16 {
-		problem(w, http.StatusBadRequest, "bad Sec-WebSocket-Key", "it is 16 bytes in base64")
+		s.turnDown(w, c, k.id, http.StatusBadRequest, "bad Sec-WebSocket-Key", "it is 16 bytes in base64")
 		return
 	}
 	if no := s.full(s.found(k)); no != nil {
@@ -216,11 +216,11 @@ func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, c caller, k
 		Signal int `json:"signal"`
 	}
 	if err := json.NewDecoder(io.LimitReader(r.Body, proto.MaxControl)).Decode(&body); err != nil {
-		problem(w, http.StatusBadRequest, "bad request", `the body is {"signal":NUMBER}`)
+		s.turnDown(w, c, k.id, http.StatusBadRequest, "bad request", `the body is {"signal":NUMBER}`)
 		return
 	}
 	if body.Signal < 0 || body.Signal > 255 || !proto.SignalAllowed(byte(body.Signal)) {
-		problem(w, http.StatusBadRequest, "bad signal", "signal "+strconv.Itoa(body.Signal)+" cannot be sent")
+		s.turnDown(w, c, k.id, http.StatusBadRequest, "bad signal", "signal "+strconv.Itoa(body.Signal)+" cannot be sent")
 		return
 	}
 	x := s.lookup(s.found(k))
@@ -232,6 +232,12 @@ func (s *Server) serveSignal(w http.ResponseWriter, r *http.Request, c caller, k
 	x.auditSignal(byte(body.Signal), &occupant{caller: c})
 	x.job.Signal(byte(body.Signal))
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// turnDown refuses a request that a client was let in with, in both logs, too.
+func (s *Server) turnDown(w http.ResponseWriter, c caller, id string, status int, title, detail string) {
+	s.refuse(c, id, title, "detail", detail)
+	problem(w, status, title, detail)
 }
 
 // hasToken reports whether a header that is a comma-separated list has token, in

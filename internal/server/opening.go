@@ -99,6 +99,7 @@ func (s *Server) readOpen(c *link.Conn, k key, a *arrival, room *openRoom) (*pro
 	}
 	o, ok := m.(*proto.Open)
 	if !ok {
+		s.refuse(a.caller, k.id, "no open", "detail", "another message came first")
 		c.Refuse(fmt.Errorf("%w: open must come first", link.ErrProtocol))
 		return nil, nil
 	}

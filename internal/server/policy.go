@@ -37,6 +37,7 @@ const maxGranted = 16 << 10
 type deniedError struct {
 	reason string
 	where  string // of the policy: a file and a line
+	path   string // of the command
 }
 
 func (e *deniedError) Error() string { return titleDenied + ": " + e.reason + " (" + e.where + ")" }
@@ -116,9 +117,9 @@ func (x *session) vetting(st *proto.Start) func(procgroup.Found) (job.Times, err
 		r.Path, r.Dir = f.Path, f.Dir
 		switch {
 		case names > maxGranted:
-			return job.Times{}, &deniedError{fmt.Sprintf("a client may set variables with names of %d bytes in all under a policy", maxGranted), x.srv.policy.Load().Where(0)}
+			return job.Times{}, &deniedError{fmt.Sprintf("a client may set variables with names of %d bytes in all under a policy", maxGranted), x.srv.policy.Load().Where(0), f.Path}
 		case f.Replaceable != "":
-			return job.Times{}, &deniedError{fmt.Sprintf("%q could be replaced while it is started, since the user that it runs as can change %q; a policy allows such a file only if it is a program, and no script", f.Path, f.Replaceable), x.srv.policy.Load().Where(0)}
+			return job.Times{}, &deniedError{fmt.Sprintf("%q could be replaced while it is started, since the user that it runs as can change %q; a policy allows such a file only if it is a program, and no script", f.Path, f.Replaceable), x.srv.policy.Load().Where(0), f.Path}
 		}
 		return x.ask(r)
 	}
@@ -131,7 +132,7 @@ func (x *session) ask(r access.Request) (job.Times, error) {
 	p := x.srv.policy.Load()
 	d := p.Decide(x.principal, r)
 	if !d.Allowed() {
-		return job.Times{}, &deniedError{d.Reason, p.Where(d.Line)}
+		return job.Times{}, &deniedError{d.Reason, p.Where(d.Line), r.Path}
 	}
 	if most := d.Rule.Sessions; most > 0 {
 		n := 0
@@ -141,7 +142,7 @@ func (x *session) ask(r access.Request) (job.Times, error) {
 			}
 		}
 		if n >= most {
-			return job.Times{}, &deniedError{fmt.Sprintf("%d sessions of %q are in use, as many as the rule allows", n, x.principal), p.Where(d.Rule.Line)}
+			return job.Times{}, &deniedError{fmt.Sprintf("%d sessions of %q are in use, as many as the rule allows", n, x.principal), p.Where(d.Rule.Line), r.Path}
 		}
 	}
 	r.Args, r.Cut = clipArgs(r.Args)

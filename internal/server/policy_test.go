@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"wsexec/internal/access"
+	"wsexec/internal/audit"
 	"wsexec/internal/proto"
 	"wsexec/internal/server"
 )
@@ -55,7 +57,10 @@ func TestPolicyBoundsTimes(t *testing.T) {
 // A client that asks for a detach that the policy denies is told so, and the
 // session does not count as detached.
 func TestPolicyDeniesDetach(t *testing.T) {
-	_, sock, _ := start(t, server.Config{Policy: policyFor(t, "")})
+	lines := new(lines)
+	log := audit.New(lines, audit.Options{})
+	t.Cleanup(func() { log.Close(context.Background()) })
+	_, sock, _ := start(t, server.Config{Policy: policyFor(t, ""), Audit: log})
 	id := proto.NewID()
 	c := dial(t, sock, id)
 	mustOpen(t, c, &proto.Open{Client: proto.NewID(), Try: 1, Start: command("sleep", "1000")})
@@ -69,6 +74,9 @@ func TestPolicyDeniesDetach(t *testing.T) {
 	if info(t, sock, id).Detached {
 		t.Error("it is detached")
 	}
+	eventually(t, func() bool {
+		return strings.Contains(lines.String(), `"session":"`+id+`","status":125,"reason":"the server's policy does not allow this","code":"policy"`)
+	})
 	st := command("sleep", "1000")
 	st.Detach = true
 	m = ask(t, dial(t, sock, proto.NewID()), &proto.Open{Client: proto.NewID(), Try: 1, Start: st})

@@ -37,17 +37,16 @@ type session struct {
 	// Set before ready is closed, and constant then.
 	startErr *proto.Error
 
-	mu      sync.Mutex // taken before the job's and the ledger's
-	state   state
-	crashed bool        // something panicked; the state is forgotten
-	exit    *proto.Exit // how the session ended, once it has
-	seat    seat
-	timer   *time.Timer // runs while the session lingers
-	until   time.Time   // when timer ends
-	expired bool        // it has lingered for its time since a client had it
-	revoked bool        // its principal is not let in any more
-	// announced: the audit log has a line of the start, and none of the end.
-	announced bool
+	mu           sync.Mutex // taken before the job's and the ledger's
+	state        state
+	crashed      bool        // something panicked; the state is forgotten
+	exit         *proto.Exit // how the session ended, once it has
+	seat         seat
+	timer        *time.Timer // runs while the session lingers
+	until        time.Time   // when timer ends
+	expired      bool        // it has lingered for its time since a client had it
+	revoked      bool        // its principal is not let in any more
+	announcement announcement
 }
 
 // newSession makes the session of the client of o. Any other client, even one that
@@ -86,14 +85,14 @@ func (x *session) startCommand(st *proto.Start, from caller) *proto.Error {
 	x.takeFrom(from)
 	ctx, cancel := context.WithTimeoutCause(x.srv.starting, x.srv.cfg.StartTimeout, errStartTimeout{x.srv.cfg.StartTimeout})
 	defer cancel()
-	err := x.job.Start(ctx, st, func(ctx context.Context, dir string) error { return x.announce(ctx, st, dir) })
+	err := x.job.Start(ctx, st, x.announcing(st))
 	if errors.Is(err, job.ErrPanicked) {
 		return errInternal
 	}
 	if err != nil {
 		e := startError(err, x.srv.starting.Err() != nil)
 		x.logNotStarted(st, from.from, e, err)
-		x.auditNotStarted(st, e)
+		x.auditNotStarted(st, e, err)
 		x.follow(starting, forgotten)
 		// Said again to a client that the answer did not reach.
 		x.srv.remove(x, byFailure, kept(e))
@@ -264,8 +263,9 @@ func (x *session) askRead(enough int64) {
 func (x *session) detach() {
 	if !x.mayDetach() {
 		x.mu.Lock()
-		l := x.seat.link
+		l, by := x.seat.link, x.seat.last.caller
 		x.mu.Unlock()
+		x.srv.refuse(by, x.id, errDetach.Title, "code", errDetach.Code, "detail", errDetach.Detail)
 		if l != nil {
 			l.Fail(errDetach)
 		}

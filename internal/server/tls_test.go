@@ -86,6 +86,8 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
+func (l *lines) Close() error { return nil }
+
 func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
