@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wsexec/internal/audit"
+	"wsexec/internal/redact"
 	"wsexec/internal/trust"
 )
 
@@ -21,23 +22,19 @@ const (
 
 // checkRedact checks a value of --audit-redact.
 func checkRedact(pattern string) error {
-	_, err := audit.NewRedactor([]string{pattern})
+	_, err := redact.Parse(pattern)
 	return err
 }
 
 // openAudit opens the audit log that the flags ask for, nil if they do not.
 func (o *options) openAudit(log *serverLog) (*audit.Log, error) {
 	switch {
-	case o.auditLog == "" && len(o.auditRedact) > 0:
-		return nil, usageError(errors.New("--audit-redact is for --audit-log, which is not there"))
+	case o.auditLog == "" && !o.server.LogArgs && len(o.auditRedact) > 0:
+		return nil, usageError(errors.New("--audit-redact is for --audit-log and --log-args, neither of which is there"))
 	case o.auditLog == "":
 		return nil, nil
 	}
-	r, err := audit.NewRedactor(o.auditRedact)
-	if err != nil {
-		return nil, usageError(fmt.Errorf("--audit-redact: %w", err))
-	}
-	a, err := audit.Open(o.auditLog, audit.Options{Redactor: r, Failing: func(err error) { log.auditFailing(o.auditLog, err) }})
+	a, err := audit.Open(o.auditLog, audit.Options{Failing: func(err error) { log.auditFailing(o.auditLog, err) }})
 	if err != nil {
 		return nil, fmt.Errorf("audit log: %w", remedy(err, "name another with --audit-log"))
 	}

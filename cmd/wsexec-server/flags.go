@@ -79,7 +79,7 @@ func flags(o *options) []cli.Flag {
 		text("log-format", "write the log as `FORMAT`: text or json", "text", "", &o.logFormat, "text", "json"),
 		&cli.BoolFlag{Name: "log-args", Usage: "write the arguments of commands to the log; they may hold passwords", EnvVars: variable("log-args"), Destination: &cfg.LogArgs},
 		text("audit-log", "append a line for each start, end and request to `FILE` (- for stderr), without which no command is started; a missing file is made", "", "none", &o.auditLog),
-		list("audit-redact", "keep what `PATTERN` matches of a command's arguments out of the audit log, as in '--password *' (repeatable)", "", &o.auditRedact, checkRedact),
+		list("audit-redact", "keep what `PATTERN` matches of a command's arguments out of the audit log and of that of --log-args, as in '--password *' (repeatable)", "", &o.auditRedact, checkRedact),
 	}
 }
 

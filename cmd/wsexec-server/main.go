@@ -18,6 +18,7 @@ import (
 	"wsexec/internal/cleanup"
 	"wsexec/internal/cmdline"
 	"wsexec/internal/procgroup"
+	"wsexec/internal/redact"
 	"wsexec/internal/server"
 	"wsexec/internal/trust"
 	"wsexec/internal/version"
@@ -161,6 +162,9 @@ func serve(o *options) (err error) {
 		if cfg.Policy, err = loadPolicy(o.policy); err != nil {
 			return err
 		}
+	}
+	if cfg.Redact, err = redact.Parse(o.auditRedact...); err != nil {
+		return err // which each value's check has found
 	}
 	if cfg.Audit, err = o.openAudit(log); err != nil {
 		return err

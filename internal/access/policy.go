@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"wsexec/internal/redact"
 )
 
 // A Policy says which principal may start what, and which may see and end the
@@ -15,6 +17,9 @@ type Policy struct {
 	// Path is where commands without a slash are looked up, and the PATH of
 	// commands; "": the server's.
 	Path string
+	// Redact is what no log has of the arguments of commands, besides what the server
+	// hides. Nil: nothing.
+	Redact *redact.Patterns
 
 	file       string
 	principals []principalRule

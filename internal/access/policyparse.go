@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"wsexec/internal/redact"
 )
 
 // MaxPolicy bounds a policy in bytes. Package toml takes a time that grows with the
@@ -61,7 +63,7 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 
 // The keys of a policy, of a principal and of a rule.
 var (
-	policyKeys    = []string{"principals", "allow", "path"}
+	policyKeys    = []string{"principals", "allow", "path", "redact"}
 	principalKeys = []string{"oidc", "token", "certificate", "uid"}
 	ruleKeys      = []string{"who", "commands", "users", "dirs", "env", "sessions", "timeout", "idle_timeout", "kill_after", "linger", "keepalive", "drain", "detach", "leave_running", "others"}
 )
@@ -77,6 +79,8 @@ func (r *reader) policy(p *Policy, root *node) {
 			}
 		case "path":
 			p.Path = r.path(e.value)
+		case "redact":
+			p.Redact = r.redact(e.value)
 		case "allow":
 		default:
 			r.unknown(e, "a policy", policyKeys...)
@@ -95,6 +99,18 @@ func (r *reader) policy(p *Policy, root *node) {
 			}
 		}
 	}
+}
+
+// redact reads the patterns of what no log has of a command's arguments.
+func (r *reader) redact(n *node) (all *redact.Patterns) {
+	for _, t := range r.texts("redact", n) {
+		ps, err := redact.Parse(t.text)
+		if err != nil {
+			r.fail(t.place, "redact: %v", err)
+		}
+		all = all.And(ps)
+	}
+	return all
 }
 
 // path reads a PATH.

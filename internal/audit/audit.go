@@ -91,10 +91,10 @@ const (
 
 // A Command is what a start asks for.
 type Command struct {
-	User string // that it runs as
-	Path []byte // the file that is executed, without links; nil: it is not known
-	Dir  []byte // absolute
-	Argv [][]byte
+	User string   // that it runs as
+	Path []byte   // the file that is executed, without links; nil: it is not known
+	Dir  []byte   // absolute
+	Argv [][]byte // without what is to be hidden
 	TTY  bool
 }
 

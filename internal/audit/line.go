@@ -42,11 +42,11 @@ type command struct {
 }
 
 // lineOf is the line of an event, with its newline.
-func lineOf(e Event, at time.Time, r *Redactor) []byte {
+func lineOf(e Event, at time.Time) []byte {
 	e.Time = at.UTC().Format(timeLayout)
 	rec := record{Event: &e, Ran: e.Ran}
 	if e.Command != nil {
-		rec.command = commandOf(e.Command, r)
+		rec.command = commandOf(e.Command)
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -57,13 +57,12 @@ func lineOf(e Event, at time.Time, r *Redactor) []byte {
 	return visible(b.Bytes())
 }
 
-func commandOf(c *Command, r *Redactor) *command {
-	argv := r.Redact(c.Argv)
+func commandOf(c *Command) *command {
 	exact := true
-	for _, a := range argv {
+	for _, a := range c.Argv {
 		exact = exact && utf8.Valid(a)
 	}
-	shown, truncated := clip(argv, exact)
+	shown, truncated := clip(c.Argv, exact)
 	rec := &command{User: c.User, TTY: c.TTY, Args: len(c.Argv) - 1, Truncated: truncated, Argv: make([]string, len(shown))}
 	for i, a := range shown {
 		rec.Argv[i] = string(a)

@@ -36,7 +36,7 @@ func TestLine(t *testing.T) {
 			`{"event":"end","time":"2026-11-27T17:03:04.005Z","status":0,"pid":9,"duration_ms":0,"bytes":{"stdin":0,"stdout":0,"stderr":0},"left_behind":[]}`,
 		},
 	} {
-		if got := string(lineOf(tt.e, at, nil)); got != tt.want+"\n" {
+		if got := string(lineOf(tt.e, at)); got != tt.want+"\n" {
 			t.Errorf("the line is\n%swant\n%s", got, tt.want)
 		}
 	}
@@ -72,7 +72,7 @@ func FuzzLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, a, b, dir []byte) {
 		c := &Command{Dir: dir, Argv: [][]byte{a, b}}
-		line := lineOf(Event{Kind: Start, Command: c, Detail: string(a), Session: string(b)}, at, nil)
+		line := lineOf(Event{Kind: Start, Command: c, Detail: string(a), Session: string(b)}, at)
 		p := parse(t, line)
 		if argv := p.argv(); !p.Truncated && !slices.EqualFunc(argv, c.Argv, bytes.Equal) {
 			t.Errorf("argv %q became %q", c.Argv, argv)
@@ -112,7 +112,7 @@ func TestArgvAtItsBound(t *testing.T) {
 					continue
 				}
 				c := &Command{Dir: []byte("/"), Argv: slices.Repeat([][]byte{[]byte(word)}, n)}
-				line := lineOf(Event{Kind: Start, Command: c}, at, nil)
+				line := lineOf(Event{Kind: Start, Command: c}, at)
 				p := parse(t, line)
 				name := fmt.Sprintf("%d arguments of %d times %q", n, width, unit)
 				if len(line) > maxArgv+300 || p.Args != n-1 {
@@ -136,7 +136,7 @@ func TestArgvAtItsBound(t *testing.T) {
 		}
 	}
 	long := strings.Repeat("/x", maxPath)
-	if p := parse(t, lineOf(Event{Kind: Start, Command: &Command{Dir: []byte(long), Argv: [][]byte{nil}}}, at, nil)); p.Dir != long[:maxPath] {
+	if p := parse(t, lineOf(Event{Kind: Start, Command: &Command{Dir: []byte(long), Argv: [][]byte{nil}}}, at)); p.Dir != long[:maxPath] {
 		t.Errorf("a directory of %d bytes became one of %d", len(long), len(p.Dir))
 	}
 }

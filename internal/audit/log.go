@@ -24,8 +24,6 @@ const (
 
 // Options are those of a Log.
 type Options struct {
-	// Redactor hides parts of arguments.
-	Redactor *Redactor
 	// Failing, if not nil, is called when a write fails, or holds a start up until
 	// that is given up, and with nil when a write has succeeded again. It must not
 	// wait, nor call the log.
@@ -136,7 +134,7 @@ func (l *Log) Start(ctx context.Context, e Event) error {
 	if l == nil {
 		return nil
 	}
-	n := &entry{line: lineOf(e, time.Now(), l.options.Redactor), written: make(chan error, 1)}
+	n := &entry{line: lineOf(e, time.Now()), written: make(chan error, 1)}
 	l.enter(n)
 	select {
 	case err := <-n.written:
@@ -177,7 +175,7 @@ func (l *Log) Record(e Event) {
 	if l == nil {
 		return
 	}
-	l.enter(&entry{line: lineOf(e, time.Now(), l.options.Redactor), account: account{e.Principal, e.Kind}})
+	l.enter(&entry{line: lineOf(e, time.Now()), account: account{e.Principal, e.Kind}})
 }
 
 // enter enters a line in the queue, for which others may have to go.
@@ -299,7 +297,7 @@ func (l *Log) take(s *sink) (n *entry, wait time.Duration) {
 func (l *Log) takeMissing() *entry {
 	l.said = time.Now()
 	n := &entry{missing: l.missing, why: l.why}
-	n.line = lineOf(Event{Kind: Dropped, Count: l.missing, Reason: l.why.Error()}, l.said, nil)
+	n.line = lineOf(Event{Kind: Dropped, Count: l.missing, Reason: l.why.Error()}, l.said)
 	l.missing = 0
 	return n
 }

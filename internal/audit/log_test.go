@@ -282,7 +282,7 @@ func TestFlood(t *testing.T) {
 		flood := Event{Kind: Read, Session: "flood", Actor: Actor{Principal: "a"}}
 		l.Record(Event{Kind: End, Session: "first"})
 		synctest.Wait() // that one is being written
-		size := len(lineOf(flood, time.Now(), nil))
+		size := len(lineOf(flood, time.Now()))
 		n := 2 * l.most / size
 		for i := range n {
 			l.Record(flood)

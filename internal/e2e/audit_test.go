@@ -558,7 +558,7 @@ func TestAuditRefusesToStart(t *testing.T) {
 		{[]string{"--audit-log", s.dir}, []string{"audit log", s.dir, "is a directory"}},
 		{[]string{"--audit-log", s.dir + "/no/log"}, []string{"audit log", s.dir + "/no", "no such file"}},
 		{[]string{"--audit-log", s.dir + "/log", "--audit-redact", "--password"}, []string{"--audit-redact", `"--password" hides nothing`}},
-		{[]string{"--audit-redact", "--password *"}, []string{"--audit-redact is for --audit-log"}},
+		{[]string{"--audit-redact", "--password *"}, []string{"--audit-redact is for --audit-log and --log-args"}},
 	} {
 		wantStartFailure(t, serverOptions{args: append([]string{"--listen", "unix:" + s.dir + "/x"}, c.args...)}, c.words...)
 	}

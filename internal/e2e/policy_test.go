@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -506,5 +507,51 @@ func TestPolicyCheck(t *testing.T) {
 	cmd.Env = s.environment()
 	if r := capture(t, cmd); r.status != 1 || !strings.Contains(r.stderr, file+":1:1: unknown key \"a\"") || !strings.Contains(r.stderr, file+":3:1: unknown key \"b\"") {
 		t.Errorf("got %v, want all mistakes", r)
+	}
+}
+
+// Arguments that the policy hides were in both logs, unless each server was started with
+// the same patterns.
+func TestPolicyRedacts(t *testing.T) {
+	t.Parallel()
+	echo := realPath(t, "echo")
+	audit := filepath.Join(t.TempDir(), "audit")
+	policy := func(redact string) string {
+		return "redact = [" + redact + "]\nprincipals.ci.token = 'ci'\n[[allow]]\nwho = ['ci']\ncommands = ['" + echo + " **', '" + realPath(t, "sh") + " **']\n[[allow]]\nwho = ['owner']\nothers = true\n"
+	}
+	s := startPolicy(t, policy("'--password *', 'key=*'"), "--audit-log", audit, "--audit-redact", "-p*", "--log-args")
+	ci := s.addToken(t, "ci")
+	run := func(args ...string) result { return capture(t, s.with(ci, append([]string{"run"}, args...)...)) }
+	argv := []string{"--password", "s3cret-1", "-ps3cret-2", "key=s3cret-3", "--pin", "plain"}
+	isAllowed(t, run(append([]string{"echo"}, argv...)...), strings.Join(argv, " ")+"\n")
+	isDenied(t, run(append([]string{"id"}, argv...)...), "no rule")
+	run(append([]string{"no-such-command"}, argv...)...).wantComplaint(t, 127)
+	hidden := []any{"--password", "[redacted]", "-p[redacted]", "key=[redacted]", "--pin", "plain"}
+	awaitAudit(t, audit, map[string]any{"event": "start", "argv": append([]any{"echo"}, hidden...)})
+	awaitAudit(t, audit, map[string]any{"event": "refused", "code": "policy", "argv": append([]any{"id"}, hidden...)})
+	awaitAudit(t, audit, map[string]any{"event": "refused", "code": "command-not-found", "argv": append([]any{"no-such-command"}, hidden...)})
+	s.awaitLine(t, `argv="echo --password '[redacted]' '-p[redacted]' 'key=[redacted]' --pin plain"`)
+
+	// Another principal that may have the session sees no more of it than the logs do.
+	c := startClient(t, s.with(ci, "run", "sh", "-c", "echo; exec sleep "+uniqueSleep(), "--password", "s3cret-4"))
+	c.expect(t, "\n")
+	shown := func(token string) string {
+		return s.ask(t, "GET", "/v1/sessions", "", "Authorization: Bearer "+token).body
+	}
+	secret, redacted := base64.StdEncoding.EncodeToString([]byte("s3cret-4")), base64.StdEncoding.EncodeToString([]byte("[redacted]"))
+	if own := shown(ci); !strings.Contains(own, secret) || strings.Contains(own, redacted) {
+		t.Errorf("its own list is %s", own)
+	}
+	if others := shown(s.token(t)); strings.Contains(others, secret) || !strings.Contains(others, redacted) {
+		t.Errorf("the list of another principal is %s", others)
+	}
+
+	s.reload(t, policy("'--pin *'"), "the policy was read")
+	isAllowed(t, run("echo", "--password", "one", "-ptwo", "--pin", "s3cret-5"), "--password one -ptwo --pin s3cret-5\n")
+	awaitAudit(t, audit, map[string]any{"event": "start", "argv": []any{"echo", "--password", "one", "-p[redacted]", "--pin", "[redacted]"}})
+	for name, text := range map[string]string{"the log": s.log.String(), "the audit log": read(t, audit)} {
+		if at := strings.Index(text, "s3cret"); at >= 0 {
+			t.Errorf("%s has %q", name, text[at:min(len(text), at+40)])
+		}
 	}
 }

@@ -64,6 +64,16 @@ func (s *Server) SetPolicy(p *access.Policy) {
 	}
 }
 
+// redacted are a command's arguments as logs and other principals get them: without what
+// the server's configuration or its policy hides.
+func (s *Server) redacted(argv [][]byte) [][]byte {
+	hide := s.cfg.Redact
+	if p := s.policy.Load(); p != nil {
+		hide = hide.And(p.Redact)
+	}
+	return hide.Hide(argv)
+}
+
 // mayOthers reports whether a principal may list, attach to and signal the
 // sessions of others.
 func (s *Server) mayOthers(principal string) bool {

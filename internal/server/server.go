@@ -43,6 +43,7 @@ import (
 	"wsexec/internal/audit"
 	"wsexec/internal/cleanup"
 	"wsexec/internal/proto"
+	"wsexec/internal/redact"
 )
 
 // Config is what the operator sets. The zero value of a field stands for the
@@ -117,6 +118,9 @@ type Config struct {
 	Log *slog.Logger
 	// LogArgs has it get the arguments of commands, too.
 	LogArgs bool
+	// Redact is what neither log has of the arguments of commands, besides what the
+	// policy hides. Nil: nothing.
+	Redact *redact.Patterns
 	// Audit gets what each principal does. A start whose line it does not write within
 	// StartTimeout is refused. Nil: there is none.
 	Audit *audit.Log

@@ -28,14 +28,16 @@ func (x *session) logs(level slog.Level, msg string, attrs ...any) {
 
 // commandAttrs are those of the command and of the peer that asked for it.
 func (x *session) commandAttrs(st *proto.Start, from peer) []any {
-	attrs := append(from.attrs(), "command", short(string(st.Argv[0])), "args", len(st.Argv)-1)
+	shown := x.srv.redacted(st.Argv)
+	attrs := append(from.attrs(), "command", short(string(shown[0])), "args", len(shown)-1)
 	if x.srv.cfg.LogArgs {
-		argv := make([]string, len(x.argv))
-		for i, a := range x.argv {
+		clipped, truncated := clipArgv(shown)
+		argv := make([]string, len(clipped))
+		for i, a := range clipped {
 			argv[i] = string(a)
 		}
 		attrs = append(attrs, "argv", argv)
-		if x.argvClipped {
+		if truncated {
 			attrs = append(attrs, "argv_truncated", true)
 		}
 	}

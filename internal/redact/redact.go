@@ -1,4 +1,5 @@
-package audit
+// Package redact hides parts of a command's arguments from logs: passwords, above all.
+package redact
 
 import (
 	"bytes"
@@ -9,10 +10,10 @@ import (
 	"strings"
 )
 
-// Redacted stands for what a pattern hides.
-const Redacted = "[redacted]"
+// Hidden stands for what a pattern hides.
+const Hidden = "[redacted]"
 
-// A Redactor hides parts of a command's arguments. Nil hides nothing.
+// Patterns hide parts of a command's arguments. Nil hides nothing.
 //
 // A pattern is one or more words with spaces between them, for arguments that follow
 // each other. A * in a word stands for any characters, or none, and hides them. The
@@ -23,7 +24,7 @@ const Redacted = "[redacted]"
 //	login **         all that follows login
 //
 // A pattern is for whole arguments. It sees nothing in the script of sh -c.
-type Redactor struct{ patterns []pattern }
+type Patterns struct{ all []pattern }
 
 type pattern struct {
 	words []glob
@@ -33,23 +34,34 @@ type pattern struct {
 // A glob is a word's parts between its stars: one more than there are stars.
 type glob [][]byte
 
-// NewRedactor returns an error that names the pattern, if one hides nothing.
-func NewRedactor(patterns []string) (*Redactor, error) {
-	r := new(Redactor)
+// Parse reads patterns. The error names the one that hides nothing.
+func Parse(patterns ...string) (*Patterns, error) {
+	ps := new(Patterns)
 	for _, s := range patterns {
 		words := strings.Fields(s)
-		if err := r.add(words); err != nil {
+		if err := ps.add(words); err != nil {
 			return nil, fmt.Errorf("the pattern %q %w", s, err)
 		}
 		// --password * is also for --password=VALUE, as getopt_long(3) takes both.
 		if n := len(words); n >= 2 && words[n-1] == "*" && strings.HasPrefix(words[n-2], "--") && !strings.ContainsAny(words[n-2], "*=") {
-			r.add(append(slices.Clone(words[:n-2]), words[n-2]+"=*"))
+			ps.add(append(slices.Clone(words[:n-2]), words[n-2]+"=*"))
 		}
 	}
-	return r, nil
+	return ps, nil
 }
 
-func (r *Redactor) add(words []string) error {
+// And returns the patterns of both.
+func (ps *Patterns) And(others *Patterns) *Patterns {
+	switch {
+	case ps == nil:
+		return others
+	case others == nil:
+		return ps
+	}
+	return &Patterns{slices.Concat(ps.all, others.all)}
+}
+
+func (ps *Patterns) add(words []string) error {
 	var p pattern
 	stars := 0
 	for i, w := range words {
@@ -66,19 +78,19 @@ func (r *Redactor) add(words []string) error {
 	if stars == 0 && !p.rest {
 		return errors.New("hides nothing: what a * stands for is hidden")
 	}
-	r.patterns = append(r.patterns, p)
+	ps.all = append(ps.all, p)
 	return nil
 }
 
-// Redact returns argv with [Redacted] in the place of what is hidden. It leaves argv
-// as it is.
-func (r *Redactor) Redact(argv [][]byte) [][]byte {
-	if r == nil {
+// Hide returns argv with [Hidden] in the place of what is hidden. It leaves argv as it
+// is.
+func (ps *Patterns) Hide(argv [][]byte) [][]byte {
+	if ps == nil {
 		return argv
 	}
 	hidden, rest := map[int][]span{}, len(argv) // by argument; from rest on, all of it
 	for i := range argv {
-		for _, p := range r.patterns {
+		for _, p := range ps.all {
 			if p.match(argv, i, hidden) && p.rest {
 				rest = min(rest, i+len(p.words))
 			}
@@ -92,7 +104,7 @@ func (r *Redactor) Redact(argv [][]byte) [][]byte {
 		argv[i] = mask(argv[i], spans)
 	}
 	for i := rest; i < len(argv); i++ {
-		argv[i] = []byte(Redacted)
+		argv[i] = []byte(Hidden)
 	}
 	return argv
 }
@@ -143,7 +155,7 @@ func (g glob) match(word []byte) (stars []span, ok bool) {
 	return append(stars, span{at, end}), true
 }
 
-// mask replaces spans of a word, each run of them by one Redacted.
+// mask replaces spans of a word, each run of them by one Hidden.
 func mask(word []byte, spans []span) []byte {
 	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
 	var b []byte
@@ -156,7 +168,7 @@ func mask(word []byte, spans []span) []byte {
 		if from == to {
 			continue // a star stands for nothing
 		}
-		b = append(append(b, word[at:from]...), Redacted...)
+		b = append(append(b, word[at:from]...), Hidden...)
 		at = to
 	}
 	return append(b, word[at:]...)

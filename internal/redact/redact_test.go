@@ -1,4 +1,4 @@
-package audit
+package redact
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestRedact(t *testing.T) {
+func TestHide(t *testing.T) {
 	for _, tt := range []struct {
 		patterns, argv, want string // words; patterns with ; between them
 	}{
@@ -29,14 +29,14 @@ func TestRedact(t *testing.T) {
 		{"a*a", "a aa aba", "a aa a[redacted]a"},
 		{"--a --b *", "--a --b=x --b y", "--a --b=[redacted] --b y"},
 	} {
-		r, err := NewRedactor(strings.Split(tt.patterns, ";"))
+		ps, err := Parse(strings.Split(tt.patterns, ";")...)
 		if err != nil {
 			t.Errorf("%s: %v", tt.patterns, err)
 			continue
 		}
 		argv := bytes.Fields([]byte(tt.argv))
 		before := slices.Clone(argv)
-		got := string(bytes.Join(r.Redact(argv), []byte(" ")))
+		got := string(bytes.Join(ps.Hide(argv), []byte(" ")))
 		if got != tt.want {
 			t.Errorf("%s makes of %q %q, want %q", tt.patterns, tt.argv, got, tt.want)
 		}
@@ -45,35 +45,48 @@ func TestRedact(t *testing.T) {
 		}
 	}
 	for _, p := range []string{"", " ", "--password", "** x", "a ** *"} {
-		if _, err := NewRedactor([]string{"x *", p}); err == nil || !strings.Contains(err.Error(), `the pattern "`+p+`"`) {
+		if _, err := Parse("x *", p); err == nil || !strings.Contains(err.Error(), `the pattern "`+p+`"`) {
 			t.Errorf("the pattern %q: %v", p, err)
 		}
 	}
 }
 
 // Many patterns with many stars take no longer than the arguments are.
-func TestRedactMuch(t *testing.T) {
-	r, err := NewRedactor([]string{"**", "* **", "* * * *", strings.Repeat("*a", 100) + "*b", "x*"})
+func TestHideMuch(t *testing.T) {
+	ps, err := Parse("**", "* **", "* * * *", strings.Repeat("*a", 100)+"*b", "x*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	argv := slices.Repeat([][]byte{[]byte("aaaa")}, 100_000)
 	argv = append(argv, bytes.Repeat([]byte("a"), 1<<20))
-	for _, a := range r.Redact(argv) {
-		if string(a) != Redacted {
+	for _, a := range ps.Hide(argv) {
+		if string(a) != Hidden {
 			t.Fatalf("%.20q is not hidden", a)
 		}
 	}
 }
 
-// Hidden parts are hidden before the arguments are cut to what a line takes.
-func TestRedactedThenCut(t *testing.T) {
-	r, err := NewRedactor([]string{"*secret"})
+// The patterns of a flag and those of a policy count together, and either may be missing.
+func TestAnd(t *testing.T) {
+	a, err := Parse("-a *")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Command{Dir: []byte("/"), Argv: [][]byte{[]byte("x"), append(bytes.Repeat([]byte("y"), maxArgv), "secret"...)}}
-	if p := parse(t, lineOf(Event{Kind: Start, Command: c}, at, r)); p.Argv[1] != Redacted+"secret" || p.Truncated {
-		t.Errorf("the arguments are %.60q", p.Argv)
+	b, err := Parse("-b *")
+	if err != nil {
+		t.Fatal(err)
+	}
+	argv := bytes.Fields([]byte("-a 1 -b 2"))
+	for _, tt := range []struct {
+		ps   *Patterns
+		want string
+	}{
+		{a.And(b), "-a [redacted] -b [redacted]"}, {b.And(a), "-a [redacted] -b [redacted]"},
+		{a.And(nil), "-a [redacted] -b 2"}, {(*Patterns)(nil).And(b), "-a 1 -b [redacted]"}, {(*Patterns)(nil).And(nil), "-a 1 -b 2"},
+		{a, "-a [redacted] -b 2"},
+	} {
+		if got := string(bytes.Join(tt.ps.Hide(argv), []byte(" "))); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
 	}
 }
