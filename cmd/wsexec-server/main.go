@@ -226,8 +226,9 @@ func serve(o *options) (err error) {
 	go func() {
 		for range hup {
 			log.notified(manager.reloading())
-			log.reload(ls.tls != nil || o.policy != "" || cfg.Audit != nil)
+			log.reload(ls.tokenFile != "" || o.policy != "" || cfg.Audit != nil)
 			ls.reload(log)
+			ls.reloadToken(cfg.Access, log)
 			o.reloadPolicy(srv, log)
 			log.reloadAudit(cfg.Audit)
 			log.notified(manager.ready(ls.where()))

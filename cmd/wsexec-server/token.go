@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
 
+	"wsexec/internal/access"
 	"wsexec/internal/trust"
 )
 
@@ -51,6 +53,26 @@ func loadToken(path string) (string, error) {
 		return "", fmt.Errorf("the token in %s is too short to be safe (at least %d characters; remove the file to have one made)", path, minToken)
 	}
 	return token, nil
+}
+
+// reloadToken reads the token file again, or makes it again. If it is broken the token
+// stays.
+func (ls *listeners) reloadToken(authenticator *access.Authenticator, log *serverLog) {
+	if ls.tokenFile == "" {
+		return
+	}
+	token, err := loadToken(ls.tokenFile)
+	if err != nil {
+		log.tell(slog.LevelError, []string{err.Error() + "; the token stays what it was"}, "not reloaded", "error", err)
+		return
+	}
+	detail := "the token in " + ls.tokenFile
+	if token != ls.token {
+		ls.token = token
+		authenticator.SetOwnerToken(token)
+		detail += ", which is another one"
+	}
+	log.every.Info("reloaded", "detail", detail)
 }
 
 // makeToken writes 256 random bits to a new file that this user alone can read.

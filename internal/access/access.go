@@ -60,26 +60,35 @@ type Config struct {
 // An Authenticator makes principals of what connections show. Its methods may be
 // called by several goroutines at once, and do no I/O.
 type Authenticator struct {
-	policy        atomic.Pointer[Policy] // nil: there is none
-	hasOwnerToken bool
-	ownerToken    digest
-	tokens        *Tokens
-	self          int  // the server's user
-	overflow      int  // stands for every user without a number in this user namespace
-	sharedSocket  bool // others than self can open the socket
-	certificates  certificates
+	policy       atomic.Pointer[Policy] // nil: there is none
+	ownerToken   atomic.Pointer[digest] // nil: there is none
+	tokens       *Tokens
+	self         int  // the server's user
+	overflow     int  // stands for every user without a number in this user namespace
+	sharedSocket bool // others than self can open the socket
+	certificates certificates
 }
 
 // New makes an authenticator.
 func New(cfg Config) *Authenticator {
-	return &Authenticator{
-		hasOwnerToken: cfg.OwnerToken != "",
-		ownerToken:    digestOf(cfg.OwnerToken),
-		tokens:        cfg.Tokens,
-		self:          os.Geteuid(),
-		overflow:      overflowUser(),
-		sharedSocket:  cfg.SharedSocket,
+	a := &Authenticator{
+		tokens:       cfg.Tokens,
+		self:         os.Geteuid(),
+		overflow:     overflowUser(),
+		sharedSocket: cfg.SharedSocket,
 	}
+	a.SetOwnerToken(cfg.OwnerToken)
+	return a
+}
+
+// SetOwnerToken replaces the token of the principal [Owner]. Empty: there is none.
+func (a *Authenticator) SetOwnerToken(token string) {
+	if token == "" {
+		a.ownerToken.Store(nil)
+		return
+	}
+	d := digestOf(token)
+	a.ownerToken.Store(&d)
 }
 
 // A digest is the SHA-256 of a token. Tokens are compared by it, so that the time says
@@ -99,9 +108,9 @@ var (
 // Token is the principal of a token.
 func (a *Authenticator) Token(token string) (Principal, error) {
 	d := digestOf(token)
-	owners, t := a.ownerToken.equal(d), a.tokens.find(d)
+	owners, t := a.ownerToken.Load(), a.tokens.find(d)
 	switch {
-	case owners && a.hasOwnerToken:
+	case owners != nil && owners.equal(d):
 		return Principal{Name: Owner, How: ByToken, Detail: "token file"}, nil
 	case t == nil:
 		return Principal{}, ErrUnknownToken

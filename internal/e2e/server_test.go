@@ -301,6 +301,42 @@ func TestTokenFile(t *testing.T) {
 	s2.run(t, "echo", "hi").want(t, 0, "hi\n", "")
 }
 
+// SIGHUP reads the token again, or makes another one where the file was removed. Sessions
+// go on, over lost connections, too. A broken file changes nothing.
+func TestTokenFileReplaced(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.relay(t, nil)
+	first := s.token(t)
+	session := s.background(t, "--server", r.url, "sh", "-c", "echo begun; "+s.until("go")+"; echo ended")
+	session.expect(t, "begun")
+	reload := func(says string) {
+		t.Helper()
+		s.cmd.Process.Signal(syscall.SIGHUP)
+		s.awaitLine(t, says)
+	}
+	run := func(token string) result { return capture(t, s.with(token, "run", "true")) }
+
+	reload("reloaded detail=\"the token in " + s.tokenFile + "\"\n")
+	run(first).want(t, 0, "", "")
+
+	s.writeFile(t, "token", "short\n", 0o600)
+	reload("the token in " + s.tokenFile + " is too short to be safe")
+	run(first).want(t, 0, "", "")
+
+	if err := os.Remove(s.tokenFile); err != nil {
+		t.Fatal(err)
+	}
+	reload(", which is another one")
+	second := s.token(t)
+	run(first).wantComplaint(t, 125, "the token is not the server's")
+	run(second).want(t, 0, "", "")
+
+	r.harm(reset)
+	s.touch(t, "go")
+	session.wait(t, patience).want(t, 0, "begun\nended\n", "")
+}
+
 // By default the token is in the state directory, and the client finds it there
 // for a loopback address; the directory is the user's alone.
 func TestDefaultTokenFile(t *testing.T) {

@@ -215,12 +215,12 @@ func TestCertificateReplaced(t *testing.T) {
 		n++
 		s.cmd.Process.Signal(syscall.SIGHUP)
 		eventually(t, patience, "the log says "+want, func() error {
-			// One line about the log file itself, one about TLS, and one about the policy.
+			// One line about the log file itself, one about TLS, one about the token, one about the policy.
 			lines := regexp.MustCompile(`msg="?(?:not )?reloaded"? .*`).FindAllString(read(t, log), -1)
-			if len(lines) != 3*n {
+			if len(lines) != 4*n {
 				return fmt.Errorf("%d lines", len(lines))
 			}
-			if second := lines[3*n-2]; !strings.Contains(second, want) {
+			if second := lines[4*n-3]; !strings.Contains(second, want) {
 				t.Fatalf("it says %s, want %s", second, want)
 			}
 			return nil
