@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -55,6 +56,7 @@ func flags(o *options) []cli.Flag {
 		socketMode(&o.socketMode),
 		&cli.BoolFlag{Name: "insecure-plaintext", Usage: "allow a TCP listener off loopback without TLS", EnvVars: variable("insecure-plaintext"), Destination: &o.plaintext},
 		list("host", "accept `NAME` as the server's name over TCP, as behind a proxy; its addresses, localhost and the names in its certificate are always accepted (repeatable)", "", &cfg.Hosts, checkHost),
+		repeated("trusted-proxy", "believe the X-Forwarded-For or Forwarded of a proxy at an address in `CIDR` (a network, or one address): its last address that is no such proxy's is the client's in the log, and failures are slowed by that (repeatable)", "none", &cfg.TrustedProxies, parseProxy),
 		number("max-sessions", "run at most `N` commands at a time", server.DefaultMaxSessions, "", &cfg.MaxSessions),
 		number("max-sessions-per-user", "run at most `N` of them for each user", 0, "as --max-sessions", &cfg.MaxSessionsPerUser),
 		text("full", "what to do with a start when --max-sessions or --max-sessions-per-user is reached, `MODE`: refuse it, or evict-lost: end the session that has lost its client for longest and give its place to the start", fullRefuse, "", &o.full, fullRefuse, fullEvictLost),
@@ -86,7 +88,7 @@ func flags(o *options) []cli.Flag {
 // flagGroups are the headings of --help and the flags below each, in their
 // order.
 var flagGroups = []cmdline.Group{
-	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "policy", "socket-mode", "host", "insecure-plaintext"}},
+	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "policy", "socket-mode", "host", "trusted-proxy", "insecure-plaintext"}},
 	{Heading: "TLS", Flags: []string{"tls-cert", "tls-key", "tls-min", "client-ca"}},
 	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "full", "max-connections", "max-header", "max-command"}},
 	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},
@@ -125,22 +127,50 @@ func flag(name, usage, byDefault string, set value) cli.Flag {
 	return &cli.GenericFlag{Name: name, Usage: usage, DefaultText: byDefault, EnvVars: variable(name), Value: set}
 }
 
-// list is a flag that may come several times; of the variable there is one
-// value. check, if not nil, says what is wrong with a value.
-func list(name, usage, byDefault string, to *[]string, check func(string) error) cli.Flag {
+// repeated is a flag that may come several times; of the variable there is one value.
+// parse says what is wrong with a value.
+func repeated[T any](name, usage, byDefault string, to *[]T, parse func(string) (T, error)) cli.Flag {
 	fromVariable := os.Getenv(variable(name)[0]) != ""
 	return flag(name, usage, byDefault, func(s string) error {
-		if check != nil {
-			if err := check(s); err != nil {
-				return err
-			}
+		v, err := parse(s)
+		if err != nil {
+			return err
 		}
 		if fromVariable && len(*to) == 1 { // a flag goes before the variable
 			*to, fromVariable = nil, false
 		}
-		*to = append(*to, s)
+		*to = append(*to, v)
 		return nil
 	})
+}
+
+// list is repeated of strings. check, if not nil, says what is wrong with a value.
+func list(name, usage, byDefault string, to *[]string, check func(string) error) cli.Flag {
+	return repeated(name, usage, byDefault, to, func(s string) (string, error) {
+		if check == nil {
+			return s, nil
+		}
+		return s, check(s)
+	})
+}
+
+// parseProxy reads a network, or an address, which is a network of one.
+func parseProxy(s string) (netip.Prefix, error) {
+	n, err := netip.ParsePrefix(s)
+	if a, errAddr := netip.ParseAddr(s); errAddr == nil && a.Zone() == "" {
+		n, err = netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	switch {
+	case err != nil:
+		return n, errors.New("that is neither an address nor a network, such as 192.0.2.1 or 10.0.0.0/8")
+	case n.Bits() == 0:
+		return n, errors.New("that is every address, so that anybody could write any into the log")
+	case n.Addr().Is4In6():
+		return n, errors.New("an address of IPv4 is written as such: 192.0.2.1 or 10.0.0.0/8")
+	case n != n.Masked():
+		return n, fmt.Errorf("the network is %v", n.Masked())
+	}
+	return n, nil
 }
 
 func checkHost(h string) error {

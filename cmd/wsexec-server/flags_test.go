@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -47,7 +48,7 @@ func TestFlagDefaults(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	t.Setenv("WSEXEC_SERVER_MAX_IDLE_TIMEOUT", "3s")
-	o, err := parse("--listen", "unix:/a,b", "--listen", "127.0.0.1:0", "--max-sessions-per-user", "2", "--max-header", "65536", "--window", "2M", "--host", "a.example")
+	o, err := parse("--listen", "unix:/a,b", "--listen", "127.0.0.1:0", "--max-sessions-per-user", "2", "--max-header", "65536", "--window", "2M", "--host", "a.example", "--trusted-proxy", "192.0.2.1", "--trusted-proxy", "2001:db8::/32")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,25 +57,34 @@ func TestFlags(t *testing.T) {
 		cfg.Window != 2<<20 || len(cfg.Hosts) != 1 || cfg.MaxIdle != 3*time.Second || cfg.MaxTimeout != 0 {
 		t.Errorf("got %+v", o)
 	}
+	if got := fmt.Sprint(cfg.TrustedProxies); got != "[192.0.2.1/32 2001:db8::/32]" {
+		t.Errorf("the trusted proxies are %s", got)
+	}
 	for args, want := range map[string]string{
-		"--max-sessions 0":      "--max-sessions 0: a whole number is needed, 1 or more",
-		"--max-sessions ten":    "--max-sessions ten: a whole number is needed, 1 or more",
-		"--max-connections -1":  "--max-connections -1: a whole number is needed, 1 or more",
-		"--open-timeout 0s":     "--open-timeout 0s: the time must be longer than 0s",
-		"--max-timeout 0":       "--max-timeout 0: the time must be longer than 0s",
-		"--max-linger 10":       "--max-linger 10: a time needs a unit, such as 10s",
-		"--max-linger ten":      "--max-linger ten: a time is a number and a unit of h, m, s or ms, such as 200ms, 5s or 1h30m",
-		"--max-header 4095":     "--max-header 4095: the least is 4KiB, the most 1MiB",
-		"--max-command 5MiB":    "--max-command 5MiB: the least is 4KiB, the most 4MiB",
-		"--window 1GiBi":        "--window 1GiBi: a number of bytes is needed, such as 65536, 64KiB or 1MiB",
-		"--history 2G":          "--history 2G: the least is 4KiB, the most 1GiB",
-		"--host http://a":       "--host http://a: that is not the name of a host, such as exec.example.org",
-		"--log-format yaml":     "--log-format yaml: the choices are text, json",
-		"--log-level loud":      "--log-level loud: the choices are debug, info, warn, error",
-		"--cleanup foo":         "--cleanup foo: the choices are auto, cgroup, walk",
-		"--max-header 1x":       "--max-header 1x: a number of bytes is needed, such as 65536, 64KiB or 1MiB",
-		"--start-timeout -1s":   "--start-timeout -1s: the time must be longer than 0s",
-		"--max-keepalive -10ms": "--max-keepalive -10ms: the time must be longer than 0s",
+		"--max-sessions 0":                "--max-sessions 0: a whole number is needed, 1 or more",
+		"--max-sessions ten":              "--max-sessions ten: a whole number is needed, 1 or more",
+		"--max-connections -1":            "--max-connections -1: a whole number is needed, 1 or more",
+		"--open-timeout 0s":               "--open-timeout 0s: the time must be longer than 0s",
+		"--max-timeout 0":                 "--max-timeout 0: the time must be longer than 0s",
+		"--max-linger 10":                 "--max-linger 10: a time needs a unit, such as 10s",
+		"--max-linger ten":                "--max-linger ten: a time is a number and a unit of h, m, s or ms, such as 200ms, 5s or 1h30m",
+		"--max-header 4095":               "--max-header 4095: the least is 4KiB, the most 1MiB",
+		"--max-command 5MiB":              "--max-command 5MiB: the least is 4KiB, the most 4MiB",
+		"--window 1GiBi":                  "--window 1GiBi: a number of bytes is needed, such as 65536, 64KiB or 1MiB",
+		"--history 2G":                    "--history 2G: the least is 4KiB, the most 1GiB",
+		"--host http://a":                 "--host http://a: that is not the name of a host, such as exec.example.org",
+		"--trusted-proxy proxy":           "--trusted-proxy proxy: that is neither an address nor a network, such as 192.0.2.1 or 10.0.0.0/8",
+		"--trusted-proxy 10.0.0.0/33":     "--trusted-proxy 10.0.0.0/33: that is neither an address nor a network, such as 192.0.2.1 or 10.0.0.0/8",
+		"--trusted-proxy 10.1.0.0/8":      "--trusted-proxy 10.1.0.0/8: the network is 10.0.0.0/8",
+		"--trusted-proxy fe80::1%eth0":    "--trusted-proxy fe80::1%eth0: that is neither an address nor a network, such as 192.0.2.1 or 10.0.0.0/8",
+		"--trusted-proxy ::ffff:10.0.0.1": "--trusted-proxy ::ffff:10.0.0.1: an address of IPv4 is written as such: 192.0.2.1 or 10.0.0.0/8",
+		"--trusted-proxy ::/0":            "--trusted-proxy ::/0: that is every address, so that anybody could write any into the log",
+		"--log-format yaml":               "--log-format yaml: the choices are text, json",
+		"--log-level loud":                "--log-level loud: the choices are debug, info, warn, error",
+		"--cleanup foo":                   "--cleanup foo: the choices are auto, cgroup, walk",
+		"--max-header 1x":                 "--max-header 1x: a number of bytes is needed, such as 65536, 64KiB or 1MiB",
+		"--start-timeout -1s":             "--start-timeout -1s: the time must be longer than 0s",
+		"--max-keepalive -10ms":           "--max-keepalive -10ms: the time must be longer than 0s",
 	} {
 		_, err := parse(strings.Fields(args)...)
 		if err == nil || err.Error() != want+" (see wsexec-server --help)" {

@@ -70,7 +70,8 @@ type Actor struct {
 
 // A Peer is the other end of a connection.
 type Peer struct {
-	Address string `json:"peer,omitempty"` // with the port, or "unix"
+	Address string `json:"peer,omitempty"`  // with the port if it is known, or "unix"
+	Proxy   string `json:"proxy,omitempty"` // that is trusted, and has connected for the peer
 	UID     *int   `json:"peer_uid,omitempty"`
 	PID     *int   `json:"peer_pid,omitempty"`
 }

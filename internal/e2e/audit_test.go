@@ -111,7 +111,7 @@ func TestAuditEvents(t *testing.T) {
 	s := newServer(t)
 	sock := "unix:" + s.dir + "/s"
 	log := filepath.Join(s.dir, "audit")
-	s.start(t, serverOptions{args: []string{"--listen", "127.0.0.1:0", "--listen", sock, "--audit-log", log}})
+	s.start(t, serverOptions{args: []string{"--listen", "127.0.0.1:0", "--listen", sock, "--audit-log", log, "--trusted-proxy", "127.0.0.8"}})
 	s.awaitListening(t)
 	await := func(fields map[string]any) auditLine { t.Helper(); return awaitAudit(t, log, fields) }
 
@@ -129,6 +129,10 @@ func TestAuditEvents(t *testing.T) {
 		s.ask(t, "GET", "/v1/sessions", "", "Authorization: Bearer wrong-token")
 	}
 	bearer := "Authorization: Bearer " + s.token(t)
+	s.askFrom(t, "127.0.0.8", "/v1/sessions", bearer, "Forwarded: for=192.0.2.7")
+	if l := await(map[string]any{"event": "read", "peer": "192.0.2.7"}); !strings.HasPrefix(l.text("proxy"), "127.0.0.8:") {
+		t.Errorf("the line of a read behind a proxy is %v", l)
+	}
 	s.ask(t, "GET", "/v1/sessions/"+strings.Repeat("a", 26), "", bearer)
 	s.ask(t, "POST", "/v1/sessions/"+strings.Repeat("a", 26)+"/signal", `{"signal":15}`, bearer)
 

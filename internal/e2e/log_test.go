@@ -50,7 +50,7 @@ func logTable(t *testing.T) (lines, faults map[string]logRow) {
 					row.group = append(row.group, "name")
 				case key == "*peer*":
 					row.required = append(row.required, "peer")
-					row.group = append(row.group, "peer_uid", "peer_pid", "forwarded_for")
+					row.group = append(row.group, "peer_uid", "peer_pid", "proxy", "forwarded_for")
 				case strings.HasPrefix(key, "`["):
 					row.optional = append(row.optional, name)
 				default:
@@ -133,7 +133,7 @@ func TestLogLines(t *testing.T) {
 	s := newServer(t)
 	sock := "unix:" + s.dir + "/s"
 	s.start(t, serverOptions{
-		args: []string{"--listen", "127.0.0.1:0", "--listen", sock, "--token-file", s.tokenFile, "--log-format", "json", "--log-args", "--log-level", "debug"},
+		args: []string{"--listen", "127.0.0.1:0", "--listen", sock, "--token-file", s.tokenFile, "--log-format", "json", "--log-args", "--log-level", "debug", "--trusted-proxy", "127.0.0.8"},
 		env:  []string{"WSEXEC_SERVER_MAX_SESSION=3"},
 		bare: true,
 	})
@@ -151,6 +151,10 @@ func TestLogLines(t *testing.T) {
 		s.ask(t, "GET", "/v1/sessions", "", "Authorization: Bearer wrong", proxied)
 	}
 	s.ask(t, "GET", "/v1/sessions", "", bearer, proxied)
+	s.askFrom(t, "127.0.0.8", "/v1/sessions", bearer, "X-Forwarded-For: 192.0.2.7, 127.0.0.8")
+	for range 2 { // told once
+		s.askFrom(t, "127.0.0.8", "/v1/sessions", bearer, "X-Forwarded-For: 192.0.2.8, nonsense")
+	}
 	capture(t, s.wsexec("attach", "no-such-session")).wantComplaint(t, 125)
 	capture(t, s.wsexec("attach", "--server", sock, strings.Repeat("a", 26))).wantComplaint(t, 125)
 
@@ -181,9 +185,15 @@ func TestLogLines(t *testing.T) {
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	s.waitExit(t, patience)
 	l.read(t, rows, s.log.String())
+	if n := strings.Count(s.log.String(), "proxy not believed"); n != 1 {
+		t.Errorf("%d lines say that the proxy is not believed", n)
+	}
 	for _, want := range []string{
 		`"msg":"started","session":"[a-z2-7]{26}","principal":"owner","name":"quick","peer":"unix","peer_uid":\d+,"peer_pid":\d+,"command":"sh","args":3,"argv":\["sh","-c","exit 3","a \\\\x1b b"\],`,
 		`"level":"WARN","msg":"refused","reason":"the token is not the server's","peer":"127.0.0.1:\d+","forwarded_for":"192.0.2.1, \\\\u202e"`,
+		`"msg":"request","peer":"192.0.2.7","proxy":"127.0.0.8:\d+","principal"`,
+		`"msg":"request","peer":"127.0.0.8:\d+","forwarded_for":"192.0.2.8, nonsense","principal"`,
+		`"level":"WARN","msg":"proxy not believed","peer":"127.0.0.8:\d+","forwarded_for":"192.0.2.8, nonsense","reason":"header X-Forwarded-For: \\"nonsense\\" is no address"`,
 		`"level":"WARN","msg":"more refused","reason":"the token is not the server's","count":2,`,
 		`"level":"WARN","msg":"unknown variable","name":"WSEXEC_SERVER_MAX_SESSION"`,
 		`"msg":"refused","reason":"no such session","peer":"unix","peer_uid":\d+,"peer_pid":\d+,"session":"a{26}","principal":"owner","code":"not-found"`,

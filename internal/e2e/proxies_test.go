@@ -3,10 +3,12 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -55,8 +57,8 @@ var proxies = map[string]proxySetup{
 }
 
 // Each configuration of a proxy in docs/usage.md, with a certificate of a
-// private CA: commands run, a list is read, and a proxy that is started again
-// costs no byte.
+// private CA: commands run, a list is read, the log has the client's own address, and a
+// proxy that is started again costs no byte.
 func TestProxies(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join(repository, "docs", "usage.md"))
@@ -77,7 +79,7 @@ func TestProxies(t *testing.T) {
 }
 
 func tryProxy(t *testing.T, setup proxySetup, config string) {
-	s := startServer(t, "--host", "exec.example.org")
+	s := startServer(t, "--host", "exec.example.org", "--trusted-proxy", "127.0.0.1")
 	certificates(t, s.dir, "exec.example.org")
 	port := reservedPort(t)
 	config = strings.NewReplacer(setup.replace...).Replace(config)
@@ -133,6 +135,21 @@ func tryProxy(t *testing.T, setup proxySetup, config string) {
 		t.Fatalf("the proxy says:\n%s", said.String())
 	}
 
+	// What the client writes into the proxy's headers is not believed.
+	s.awaitLine(t, "msg=started")
+	if started := "peer=" + behindProxy; !strings.Contains(s.log.String(), started) {
+		t.Errorf("no line of the log has %s", started)
+	}
+	c := s.throughProxy(t, fmt.Sprintf("127.0.0.1:%d", port), "exec.example.org")
+	io.WriteString(c, "GET /v1/sessions HTTP/1.1\r\nHost: exec.example.org\r\nX-Forwarded-For: 192.0.2.66\r\nForwarded: for=192.0.2.66\r\nConnection: close\r\n\r\n")
+	if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a request without a token got %v, %v", resp, err)
+	}
+	s.awaitLine(t, `reason="no token was sent" peer=`+behindProxy+" proxy=127.0.0.1:")
+	if log := s.log.String(); strings.Contains(log, "not believed") {
+		t.Errorf("the log has\n%s", log)
+	}
+
 	first := startClient(t, client("run", "--name", "build", "sh", "-c", "echo ready; "+s.until("go")+"; seq 100000"))
 	first.expect(t, "ready")
 	second := startClient(t, client("attach", "build")) // which asks for the list
@@ -152,10 +169,29 @@ func tryProxy(t *testing.T, setup proxySetup, config string) {
 	}
 }
 
+// behindProxy is the address of the clients of the proxies that are tried.
+const behindProxy = "127.0.0.9"
+
+// throughProxy is a connection over TLS to the proxy at that address, from behindProxy.
+func (s *server) throughProxy(t testing.TB, address, name string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(behindProxy)}, Timeout: patience}
+	raw, err := d.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	raw.SetDeadline(time.Now().Add(patience))
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(read(t, s.dir+"/ca.pem")))
+	return tls.Client(raw, &tls.Config{RootCAs: roots, ServerName: name})
+}
+
 // join answers a CONNECT, and copies between its connection and address until
 // both ends have closed.
 func join(w http.ResponseWriter, address string) {
-	out, err := net.Dial("tcp", address)
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(behindProxy)}}
+	out, err := d.Dial("tcp", address)
 	if err != nil {
 		w.WriteHeader(http.StatusBadGateway)
 		return

@@ -28,7 +28,7 @@ func (c caller) actor() audit.Actor {
 // audited is the peer as the audit log has it, without what nothing checks.
 func (p peer) audited() audit.Peer {
 	if p.address != "" {
-		return audit.Peer{Address: p.address}
+		return audit.Peer{Address: p.address, Proxy: p.proxy}
 	}
 	a := audit.Peer{Address: "unix"}
 	if p.uid >= 0 {

@@ -18,6 +18,8 @@ import (
 //   - Over TCP as a stranger's, during the TLS handshake too, until a request has
 //     authenticated. One more stranger than the bound costs the address with most of
 //     them its oldest. So strangers shut nobody out, however slowly they send.
+//     Behind a trusted proxy the address is the proxy's until the head of a request
+//     has come, and then the client's.
 //     Over a Unix socket each user that is no principal is such a stranger.
 //   - Then as its principal's; over a Unix socket from the beginning. One more than
 //     the bound costs the one that is idle for longest.
@@ -105,6 +107,14 @@ func (s *Server) authenticated(r *http.Request, p party) string {
 		return ""
 	}
 	return s.ledger.move(c, p, connections)
+}
+
+// foundClient enters the connection of a stranger's request as that of the client for
+// whom a trusted proxy asks.
+func (s *Server) foundClient(r *http.Request, from peer) {
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok && from.proxy != "" {
+		s.ledger.reassign(c, strangers, party{address: from.host()})
+	}
 }
 
 // maxTurnedAway bounds the connections that get an answer before they are closed: a

@@ -28,16 +28,18 @@ type caller struct {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A connection with many requests lets the others go first after each.
 	runtime.Gosched()
+	from := s.peerOf(r)
 	if cameOverUnix(r) {
 		if _, err := s.socketUser(r.Context().Value(connKey{}).(net.Conn)); err != nil {
-			s.refuse(caller{from: peerOf(r)}, "", "unknown user of the socket")
+			s.refuse(caller{from: from}, "", "unknown user of the socket")
 			w.Header().Set("Connection", "close")
 			problem(w, http.StatusForbidden, err.Error(), "it lets in the server's own user, root, and users whom the policy names")
 			return
 		}
 	}
+	s.foundClient(r, from)
 	if no := s.check(r); no != nil {
-		s.refuse(caller{from: peerOf(r)}, "", no.title)
+		s.refuse(caller{from: from}, "", no.title)
 		problem(w, no.status, no.title, no.detail)
 		return
 	}
@@ -74,7 +76,7 @@ func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.R
 			problem(w, http.StatusBadRequest, "bad session id", "an id is 26 characters of a-z2-7")
 			return
 		}
-		c := caller{from: peerOf(r)}
+		c := caller{from: s.peerOf(r)}
 		var err error
 		if c.who, c.way, err = s.authenticate(r); err != nil {
 			s.challenge(w, r, c.from, err)

@@ -400,6 +400,27 @@ func (l *ledger) shift(thing any, r row) {
 	}
 }
 
+// reassign enters a thing that is in a row as the party's, which has to come the same
+// way. It is then the newest. The row has no bound for one party.
+func (l *ledger) reassign(thing any, r row, p party) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[thing]
+	if e == nil || e.row != r || e.of.party == p {
+		return
+	}
+	wasIdle := e.idle != nil
+	l.busyLocked(e)
+	from := e.of
+	l.add(from, r, -1)
+	l.tidy(from)
+	e.of = l.account(p)
+	l.add(e.of, r, 1)
+	if wasIdle {
+		l.idleLocked(e)
+	}
+}
+
 // leave removes the entry of a thing, if there is one.
 func (l *ledger) leave(thing any) {
 	l.mu.Lock()

@@ -574,6 +574,7 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"Server.failures.known":       "maxKnown",
 		"Server.tcp":                  "a semaphore of maxTCP",
 		"Server.cfg.Hosts":            "the operator's",
+		"Server.cfg.TrustedProxies":   "the operator's",
 		"session.argv":                "clipped to maxListed, one for each session",
 		"session.seat.replaced":       "maxReplaced of each session",
 		"session.ready":               "a signal",

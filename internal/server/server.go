@@ -3,7 +3,8 @@
 //
 //   - http.go: the resources, and which clients may use them. requestcheck.go: the
 //     requests that no client may make. list.go: the list of sessions. peer.go: the
-//     other end of a connection, as the log names it.
+//     other end of a connection, as the log names it. forwarded.go: the client behind
+//     a trusted proxy.
 //   - connections.go, arrival.go, opening.go: a connection from accept to the
 //     session that it opens. tls.go: one over TLS. openmemory.go: the memory that
 //     large opens take.
@@ -35,6 +36,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +62,8 @@ type Config struct {
 	// Cleaner starts the commands and finds their descendants. Nil: one that finds
 	// them by the Unix session.
 	Cleaner *cleanup.Cleaner
+	// TrustedProxies are believed when they say for whom they ask. None.
+	TrustedProxies []netip.Prefix
 	// MaxSessions bounds the sessions whose command has not ended. 100.
 	MaxSessions int
 	// MaxSessionsPerUser bounds those of one principal. MaxSessions.
@@ -156,13 +160,15 @@ type Server struct {
 	ledger   *ledger
 	refused  refusals
 	failures failures
-	turning  turning
-	tcp      chan struct{} // holds one for each connection over TCP; see maxTCP
-	memory   *memory
-	policy   atomic.Pointer[access.Policy] // nil without one; written with mu
-	lives    sync.WaitGroup                // sessions that have not ended
-	conns    sync.WaitGroup                // upgraded connections
-	inject   func(x *session, work string) // of a test; see [session.survives]
+	// notBelieved is done once a trusted proxy has sent a header that cannot be read.
+	notBelieved sync.Once
+	turning     turning
+	tcp         chan struct{} // holds one for each connection over TCP; see maxTCP
+	memory      *memory
+	policy      atomic.Pointer[access.Policy] // nil without one; written with mu
+	lives       sync.WaitGroup                // sessions that have not ended
+	conns       sync.WaitGroup                // upgraded connections
+	inject      func(x *session, work string) // of a test; see [session.survives]
 
 	starting context.Context // done when starts under way are given up
 	giveUp   context.CancelCauseFunc
