@@ -180,6 +180,21 @@ func (p *Policy) Has(principal string) bool {
 	return slices.ContainsFunc(p.rules, func(r *Rule) bool { return slices.Contains(r.who, principal) })
 }
 
+// HasCommand reports whether a rule for a principal has a file among its commands, with
+// whatever arguments.
+func (p *Policy) HasCommand(principal, path string) bool {
+	return slices.ContainsFunc(p.rules, func(r *Rule) bool {
+		return slices.Contains(r.who, principal) && slices.ContainsFunc(r.commands, func(c *commandPattern) bool { return c.path.matches(path) })
+	})
+}
+
+// HasDir reports whether a rule for a principal has a directory among its dirs.
+func (p *Policy) HasDir(principal, dir string) bool {
+	return slices.ContainsFunc(p.rules, func(r *Rule) bool {
+		return slices.Contains(r.who, principal) && slices.ContainsFunc(r.dirs, func(d dirPattern) bool { return d.matches(dir) })
+	})
+}
+
 // Knows reports whether the policy names a principal, or a rule is for it.
 func (p *Policy) Knows(principal string) bool {
 	return principal == Owner || slices.ContainsFunc(p.principals, func(n principalRule) bool { return n.name == principal })

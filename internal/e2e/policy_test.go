@@ -184,12 +184,57 @@ func TestPolicyOfDirectories(t *testing.T) {
 		isAllowed(t, p.run(t, "-w", dir, "pwd", "-P"), real+"\n")
 	}
 	for _, dir := range []string{s.home, inside + "/link", inside + "/..", "/", inside + "/deep/../.."} {
-		isDenied(t, p.run(t, "-w", dir, "pwd", "-P"), "not allowed in the directory")
+		isDenied(t, p.run(t, "-w", dir, "pwd", "-P"), fmt.Sprintf("no rule for \"owner\" has the directory %q", dir))
 	}
 	isDenied(t, p.run(t, "pwd", "-P"), "not allowed in the directory")
 	p.reload(t, allow([]string{pwd + " -P"}, ""), "the policy was read")
 	isAllowed(t, p.run(t, "pwd", "-P"), s.home+"\n")
-	isDenied(t, p.run(t, "-w", inside, "pwd", "-P"), "the rule has no dirs")
+	isDenied(t, p.run(t, "-w", inside, "pwd", "-P"), "no rule for \"owner\" has the directory")
+	s.awaitLine(t, "the rule has no dirs")
+}
+
+// A principal with any rule could ask the server, which may be root, which files there are:
+// 127 was the answer where there was nothing.
+func TestPolicyHidesFiles(t *testing.T) {
+	t.Parallel()
+	echo := realPath(t, "echo")
+	s := newServer(t)
+	work := filepath.Join(s.home, "work")
+	p := policyServer{s, filepath.Join(s.dir, "policy.toml")}
+	p.write(t, allow([]string{echo + " **", "/nothing/here"}, "dirs = ['"+work+"', '"+work+"/later', '"+s.home+"']"))
+	secret := filepath.Join(s.home, "secret")
+	for _, dir := range []string{work, secret, secret + "/dir"} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(secret+"/program", []byte("#!/bin/sh\n"), 0o755), os.WriteFile(secret+"/file", nil, 0o600),
+		os.Symlink("nothing", secret+"/dangling"), os.Symlink(realPath(t, "id"), secret+"/link"), os.Symlink(work, secret+"/work")); err != nil {
+		t.Fatal(err)
+	}
+	p.start(t, serverOptions{args: []string{"--policy", p.file}})
+	p.awaitListening(t)
+	isAllowed(t, p.run(t, "-w", work, "echo", "a"), "a\n")
+	isAllowed(t, p.run(t, "-w", secret+"/work", "echo", "a"), "a\n") // a link to what is allowed
+	for _, name := range []string{"program", "file", "dir", "dangling", "link", "missing", "missing/x", "file/x", "../secret/program", "../nothing/x"} {
+		path := secret + "/" + name
+		const told = "wsexec: the server's policy does not allow this: no rule for \"owner\" has the "
+		want := fmt.Sprintf("%scommand %q\n", told, path)
+		for _, args := range [][]string{{path}, {"-w", work, path, "x"}, {"-w", secret + "/work", path}} {
+			p.run(t, args...).want(t, 125, "", want)
+		}
+		relative := "../secret/" + name
+		p.run(t, "-w", work, relative).want(t, 125, "", fmt.Sprintf("%scommand %q\n", told, relative))
+		for _, command := range []string{"echo", "id", "/nothing/here", path} {
+			p.run(t, "-w", path, command).want(t, 125, "", fmt.Sprintf("%sdirectory %q among its dirs\n", told, path))
+		}
+	}
+	// What a rule has may be missing, and so may what is in PATH.
+	p.run(t, "/nothing/here").wantComplaint(t, 127, "/nothing/here")
+	p.run(t, "no-such-command").wantComplaint(t, 127, "no-such-command")
+	p.run(t, "-w", work+"/later", "echo").wantComplaint(t, 125, "bad working directory")
+	isDenied(t, p.run(t, "/missing/../nothing/here"), "has the command")
+	s.awaitLine(t, secret+`/missing\": command not found`)
 }
 
 // A program that its user can replace runs as it was when the policy was asked; a

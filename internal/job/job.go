@@ -41,6 +41,8 @@ type Config struct {
 	// times that bound it then, in place of Times. It is called as
 	// [procgroup.Spec].Vet is.
 	Vet func(procgroup.Found) (Times, error)
+	// Missing is [procgroup.Spec].Missing.
+	Missing func(procgroup.Found, error) error
 	// Path is the command's PATH, unless the client sets another, and with Vet
 	// where the command is looked up in any case; "": the server's.
 	Path string

@@ -48,7 +48,7 @@ func (j *Job) start(ctx context.Context, st *proto.Start, announce func(context.
 	}
 	var granted atomic.Pointer[Times] // by a goroutine that may outlast this call
 	if j.cfg.Vet != nil {
-		spec.LookIn = cmp.Or(j.cfg.Path, Path())
+		spec.LookIn, spec.Missing = cmp.Or(j.cfg.Path, Path()), j.cfg.Missing
 		spec.Vet = func(f procgroup.Found) error {
 			t, err := j.cfg.Vet(f)
 			if err == nil {

@@ -44,10 +44,27 @@ func Helper() {
 			return nil
 		})
 		if err != errNotWanted {
-			to.Encode(entryReply{Failure: failureOf(err)})
+			to.Encode(failedReply(err))
 		}
 	}
 	syscall.Exit(1)
+}
+
+// A missingError says where no command was found.
+type missingError struct {
+	found Found
+	error
+}
+
+func (e *missingError) Unwrap() error { return e.error }
+
+func failedReply(err error) entryReply {
+	r := entryReply{Failure: failureOf(err)}
+	var m *missingError
+	if errors.As(err, &m) {
+		r.Found = m.found
+	}
+	return r
 }
 
 var errNotWanted = errors.New("nobody asks for the command any more")
@@ -71,11 +88,12 @@ func (q *entryRequest) enter(ask func(entryReply) error) error {
 	}
 	dir, err := enterable(q.Dir, q.OrRoot)
 	if err != nil {
-		return err
+		return &missingError{Found{Dir: q.Dir}, err}
 	}
 	spec := Spec{Args: q.Args, Env: q.Env, Dir: dir, LookIn: q.LookIn}
 	if q.Vet {
 		spec.Vet = func(f Found) error { return ask(entryReply{Dir: dir, Found: f}) }
+		spec.Missing = func(f Found, err error) error { return &missingError{f, err} }
 	}
 	c, err := spec.find()
 	if err == nil && !q.Vet {

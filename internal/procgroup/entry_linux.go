@@ -16,6 +16,7 @@ import (
 type entry struct {
 	request      entryRequest
 	vet          func(Found) error
+	missing      func(Found, error) error
 	announce     func(Found) error
 	sock, theirs *os.File
 
@@ -47,7 +48,7 @@ func newEntry(spec *Spec) (*Command, error) {
 		group: newGroup(spec.Dir),
 		entry: &entry{
 			request: entryRequest{User: *spec.User, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, OrRoot: spec.OrRoot, TTY: spec.TTY != nil, Vet: spec.Vet != nil, LookIn: spec.LookIn},
-			vet:     spec.Vet, announce: spec.Announce,
+			vet:     spec.Vet, missing: spec.Missing, announce: spec.Announce,
 			sock:   os.NewFile(uintptr(fds[0]), "entry"),
 			theirs: os.NewFile(uintptr(fds[1]), "entry"),
 		},
@@ -74,7 +75,7 @@ func (c *Command) Enter() error {
 	case err != nil:
 		return e.ended(err)
 	case found.Failure != nil:
-		return found.Failure.err()
+		return missing(e.missing, found.Found.Dir, found.Failure.err())
 	}
 	if e.vet != nil {
 		if err := e.vet(found.Found); err != nil {

@@ -101,3 +101,59 @@ func TestAnnounce(t *testing.T) {
 		os.Remove(ran)
 	}
 }
+
+// Where there is no command to be vetted, Missing says what the error is, and hears in
+// which directory.
+func TestMissing(t *testing.T) {
+	dir := proctest.OpenDir(t)
+	if err := errors.Join(os.Symlink(".", dir+"/link"), os.WriteFile(dir+"/file", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	hidden := errors.New("hidden")
+	for _, as := range []*User{nil, {UID: 54321, GID: 54321}} {
+		if as != nil && os.Geteuid() != 0 {
+			t.Skip("takes root, to run as another user")
+		}
+		for _, tt := range []struct {
+			dir, command, in string
+			kind             error
+		}{
+			{dir + "/link", "nothing", dir, ErrNotFound},
+			{dir + "/link", "./nothing", dir, ErrNotFound},
+			{dir + "/link", "./file", dir, ErrNotExecutable},
+			{dir + "/nothing", "true", dir + "/nothing", ErrBadDirectory},
+		} {
+			for _, answer := range []error{hidden, nil} {
+				asked := 0
+				cmd, err := Prepare(Spec{Args: []string{tt.command}, LookIn: dir, Dir: tt.dir, User: as, Vet: func(Found) error { t.Error("it is vetted"); return hidden }, Missing: func(f Found, err error) error {
+					asked++
+					if f != (Found{Dir: tt.in}) || !errors.Is(err, tt.kind) {
+						t.Errorf("%+v: %+v, %v", tt, f, err)
+					}
+					return answer
+				}})
+				if err == nil {
+					err = enterInVain(t, cmd)
+				}
+				if asked != 1 || answer != nil && err != answer || answer == nil && !errors.Is(err, tt.kind) {
+					t.Errorf("%+v as %v: asked %d times, %v", tt, as, asked, err)
+				}
+			}
+		}
+	}
+}
+
+// enterInVain is the error of a command of another user, which is not run.
+func enterInVain(t *testing.T, cmd *Command) error {
+	t.Helper()
+	child, err := cmd.Fork(syscall.SysProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := cmd.Started(child.Pid, child)
+	err = cmd.Enter()
+	g.SignalGroup(syscall.SIGKILL)
+	<-g.Exited()
+	g.Reap()
+	return err
+}

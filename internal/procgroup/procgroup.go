@@ -100,6 +100,11 @@ type Spec struct {
 	// wait for any more; its error is that of the start.
 	Vet    func(Found) error
 	LookIn string
+	// Missing, if not nil, is called in the place of Vet where there is no command to be
+	// vetted: ErrBadDirectory, ErrNotFound or ErrNotExecutable is the reason. Found has
+	// the directory, by its real path where there is one, and no Path. What Missing
+	// returns is the error of the start, unless it is nil.
+	Missing func(Found, error) error
 	// Announce, if not nil, is called with the command that was found, and that Vet has
 	// let through. The command is executed once Announce has returned no error. It is
 	// called as Vet is.

@@ -3,6 +3,7 @@
 package procgroup
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func Prepare(spec Spec) (c *Command, err error) {
 func (spec *Spec) find() (*Command, error) {
 	dir, err := enterable(spec.Dir, spec.OrRoot)
 	if err != nil {
-		return nil, err
+		return nil, missing(spec.Missing, spec.Dir, err)
 	}
 	env := spec.Env
 	if spec.Vet != nil {
@@ -89,14 +90,14 @@ func (spec *Spec) find() (*Command, error) {
 	}
 	path, err := lookPath(spec.Args[0], env, dir)
 	if err != nil {
-		return nil, err
+		return nil, missing(spec.Missing, real(dir), err)
 	}
 	c := &Command{
 		Path: path, Args: spec.Args, Env: spec.Env, Dir: dir, TTY: spec.TTY != nil,
 		group: newGroup(dir),
 	}
 	if spec.Vet != nil {
-		if err := c.vet(spec.Vet); err != nil {
+		if err := c.vet(spec.Vet, spec.Missing); err != nil {
 			return nil, err
 		}
 	}
@@ -107,6 +108,15 @@ func (spec *Spec) find() (*Command, error) {
 		}
 	}
 	return c, nil
+}
+
+// missing is the error of a start for which no command was found in dir. no is
+// [Spec.Missing].
+func missing(no func(Found, error) error, dir string, err error) error {
+	if no != nil {
+		return cmp.Or(no(Found{Dir: dir}, err), err)
+	}
+	return err
 }
 
 // found is the command by its real paths. One that was not vetted may be another file by
@@ -127,10 +137,10 @@ func real(path string) string {
 }
 
 // vet has the command found once more, by descriptors, and asked for.
-func (c *Command) vet(may func(Found) error) error {
+func (c *Command) vet(may func(Found) error, no func(Found, error) error) error {
 	p, err := pin(c.Path, c.Dir)
 	if err != nil {
-		return err
+		return missing(no, real(c.Dir), err)
 	}
 	if err := may(p.Found); err != nil {
 		p.close()

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,7 +35,7 @@ func startError(err error, stopping bool) *proto.Error {
 	var lookup *procgroup.NotInPathError
 	var unwritten *audit.UnwrittenError
 	if no, ok := isDenied(err); ok {
-		return denied(no.reason)
+		return denied(cmp.Or(no.told, no.reason))
 	}
 	switch {
 	case errors.As(err, &unwritten) && stopping:

@@ -37,7 +37,8 @@ const maxGranted = 16 << 10
 type deniedError struct {
 	reason string
 	where  string // of the policy: a file and a line
-	path   string // of the command
+	path   string // of the command; "": it is not known
+	told   string // the reason as the client gets it; "": reason
 }
 
 func (e *deniedError) Error() string { return titleDenied + ": " + e.reason + " (" + e.where + ")" }
@@ -125,24 +126,24 @@ func (x *session) vetting(st *proto.Start) func(procgroup.Found) (job.Times, err
 	}
 	return func(f procgroup.Found) (job.Times, error) {
 		r.Path, r.Dir = f.Path, f.Dir
-		switch {
-		case names > maxGranted:
-			return job.Times{}, &deniedError{fmt.Sprintf("a client may set variables with names of %d bytes in all under a policy", maxGranted), x.srv.policy.Load().Where(0), f.Path}
-		case f.Replaceable != "":
-			return job.Times{}, &deniedError{fmt.Sprintf("%q could be replaced while it is started, since the user that it runs as can change %q; a policy allows such a file only if it is a program, and no script", f.Path, f.Replaceable), x.srv.policy.Load().Where(0), f.Path}
+		if names > maxGranted {
+			return job.Times{}, &deniedError{reason: fmt.Sprintf("a client may set variables with names of %d bytes in all under a policy", maxGranted), where: x.srv.policy.Load().Where(0), path: r.Path}
 		}
-		return x.ask(r)
+		return x.ask(r, namedBy(st), f.Replaceable)
 	}
 }
 
 // ask asks the policy for a request, and notes the answer.
-func (x *session) ask(r access.Request) (job.Times, error) {
+func (x *session) ask(r access.Request, n named, replaceable string) (job.Times, error) {
 	x.srv.mu.Lock()
 	defer x.srv.mu.Unlock()
 	p := x.srv.policy.Load()
 	d := p.Decide(x.principal, r)
-	if !d.Allowed() {
-		return job.Times{}, &deniedError{d.Reason, p.Where(d.Line), r.Path}
+	switch {
+	case !d.Allowed():
+		return job.Times{}, &deniedError{d.Reason, p.Where(d.Line), r.Path, n.unseen(p, x.principal, r.Path, r.Dir)}
+	case replaceable != "":
+		return job.Times{}, &deniedError{reason: fmt.Sprintf("%q could be replaced while it is started, since the user that it runs as can change %q; a policy allows such a file only if it is a program, and no script", r.Path, replaceable), where: p.Where(d.Line), path: r.Path}
 	}
 	if most := d.Rule.Sessions; most > 0 {
 		n := 0
@@ -152,7 +153,7 @@ func (x *session) ask(r access.Request) (job.Times, error) {
 			}
 		}
 		if n >= most {
-			return job.Times{}, &deniedError{fmt.Sprintf("%d sessions of %q are in use, as many as the rule allows", n, x.principal), p.Where(d.Rule.Line), r.Path}
+			return job.Times{}, &deniedError{reason: fmt.Sprintf("%d sessions of %q are in use, as many as the rule allows", n, x.principal), where: p.Where(d.Rule.Line), path: r.Path}
 		}
 	}
 	r.Args, r.Cut = clipArgs(r.Args)

@@ -11,6 +11,7 @@
 //   - admission.go: which opens get a session, and a place of another one.
 //     startsum.go: whether a start is one that came before.
 //   - policy.go: what the policy says of a start, and of a session later.
+//     policynames.go: what a client learns of paths that it has named.
 //   - session.go: one session. What runs is its job (package job); how far it has
 //     come is in state.go, who has it in seat.go, when it is given up in linger.go,
 //     its times in times.go, what a panic ends in panic.go, what the log has of it in

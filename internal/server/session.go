@@ -71,7 +71,7 @@ func newSession(s *Server, k key, o *proto.Open, sum startSum) *session {
 	x.job = job.New(job.Config{
 		Settings: job.Settings{TTY: x.tty, LeaveRunning: st.LeaveRunning, Window: s.cfg.Window, Times: x.times.Times},
 		ID:       k.id, For: k.principal, Cleaner: s.cfg.Cleaner, Log: s.cfg.Log.With("session", k.id), Owner: x,
-		Vet: x.vetting(st), Path: path,
+		Vet: x.vetting(st), Missing: x.missing(namedBy(st)), Path: path,
 		Signalled: func(n byte) { x.auditSignal(n, nil) },
 	})
 	return x
