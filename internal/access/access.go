@@ -58,7 +58,7 @@ type Config struct {
 }
 
 // An Authenticator makes principals of what connections show. Its methods may be
-// called by several goroutines at once, and do no I/O.
+// called by several goroutines at once, and do no I/O themselves.
 type Authenticator struct {
 	policy       atomic.Pointer[Policy] // nil: there is none
 	ownerToken   atomic.Pointer[digest] // nil: there is none
@@ -105,13 +105,15 @@ var (
 	ErrExpiredToken = errors.New("the token has expired")
 )
 
-// Token is the principal of a token.
+// Token is the principal of a token. For one that is not known it waits until the file of
+// the named tokens was looked at, for up to 1 s.
 func (a *Authenticator) Token(token string) (Principal, error) {
 	d := digestOf(token)
-	owners, t := a.ownerToken.Load(), a.tokens.find(d)
-	switch {
-	case owners != nil && owners.equal(d):
+	if owners := a.ownerToken.Load(); owners != nil && owners.equal(d) {
 		return Principal{Name: Owner, How: ByToken, Detail: "token file"}, nil
+	}
+	t := a.tokens.sought(d)
+	switch {
 	case t == nil:
 		return Principal{}, ErrUnknownToken
 	case t.HasExpired(time.Now()):

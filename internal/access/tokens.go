@@ -181,9 +181,11 @@ func readTokens(f *os.File) ([]NamedToken, fs.FileInfo, error) {
 type Tokens struct {
 	path string
 	set  atomic.Pointer[[]NamedToken]
+	seek seek
 	// Of the goroutine that calls Watch.
 	last   look
 	broken error // why the file could not be read when it was last looked at
+	ahead  bool  // tokens were added by addNew, of which Watch has not reported
 }
 
 // A look is what was last seen of the file.
@@ -207,7 +209,7 @@ func (l *look) isRead() bool {
 
 // OpenTokens reads a tokens file. There need not be one.
 func OpenTokens(path string) (*Tokens, error) {
-	t := &Tokens{path: path}
+	t := &Tokens{path: path, seek: newSeek()}
 	err := t.read(time.Now())
 	if errors.Is(err, fs.ErrNotExist) {
 		t.last, t.broken, err = look{readAt: time.Now()}, nil, nil
@@ -258,8 +260,11 @@ const (
 // may wait for a file system that does not answer, so nothing may wait for it.
 //
 // A change counts when the file was the same at two looks: one that an editor is writing
-// may be short, or missing, at one. A file that is missing has no tokens.
+// may be short, or missing, at one. A file that is missing has no tokens. A token that a
+// client shows before is looked for at once (Tokens.sought).
 func (t *Tokens) Watch(ctx context.Context, report func(err error)) {
+	defer t.seek.end()
+	t.seek.begin()
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	said := ""
@@ -267,6 +272,14 @@ func (t *Tokens) Watch(ctx context.Context, report func(err error)) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-t.seek.wanted:
+			if !t.seek.rest(ctx) {
+				return
+			}
+			done := t.seek.take()
+			t.addNew()
+			close(done)
+			continue
 		case <-tick.C:
 		}
 		switch changed, err := t.look(time.Now()); {
@@ -303,7 +316,9 @@ func (t *Tokens) look(now time.Time) (changed bool, err error) {
 	} else if err := t.read(now); err != nil {
 		return false, err
 	}
-	return !slices.EqualFunc(before, t.all(), sameToken), nil
+	changed = t.ahead || !slices.EqualFunc(before, t.all(), sameToken)
+	t.ahead = false
+	return changed, nil
 }
 
 func sameToken(a, b NamedToken) bool {

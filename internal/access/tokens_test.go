@@ -179,6 +179,111 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// A client that showed a token right after it was added was refused.
+func TestTokenCountsAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.toml")
+	tokens, err := OpenTokens(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := New(Config{Tokens: tokens})
+	ctx, cancel := context.WithCancel(t.Context())
+	watched, read := make(chan struct{}), make(chan struct{}, 100)
+	go func() {
+		defer close(watched)
+		tokens.Watch(ctx, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			read <- struct{}{}
+		})
+	}()
+	for len(read) == 0 { // Watch runs
+		add(t, path, "first", 0)
+		time.Sleep(watchInterval)
+	}
+	before := len(read)
+	for i := range 20 {
+		token := add(t, path, "ci", 0)
+		if p, err := a.Token(token); err != nil || p.Name != "ci" {
+			t.Fatalf("token %d: %+v, %v", i, p, err)
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); len(read) == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no change is reported")
+		}
+	}
+	cancel()
+	<-watched
+	if p, err := a.Token(NewToken()); err != ErrUnknownToken {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// Strangers cause ten looks a second at the file, however many they are.
+func TestStrangersCauseFewLooks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.toml")
+	token := add(t, path, "ci", 0)
+	synctest.Test(t, func(t *testing.T) {
+		tokens, err := OpenTokens(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := New(Config{Tokens: tokens})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go tokens.Watch(ctx, func(error) {})
+		synctest.Wait()
+		wrong := func() {
+			if _, err := a.Token("wrong"); err != ErrUnknownToken {
+				t.Error(err)
+			}
+		}
+		wrong()
+		begin := time.Now()
+		for range 50 {
+			wrong()
+		}
+		if took := time.Since(begin); took != 50*seekInterval {
+			t.Errorf("50 one after the other took %v", took)
+		}
+		begin = time.Now()
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(wrong)
+		}
+		synctest.Wait()
+		if _, err := a.Token(token); err != nil || time.Since(begin) != 0 {
+			t.Errorf("a token that is known waits, too: %v, %v", time.Since(begin), err)
+		}
+		wg.Wait()
+		if took := time.Since(begin); took > 2*seekInterval {
+			t.Errorf("1000 at once took %v", took)
+		}
+	})
+}
+
+// What a look for a token reads takes none away: the file may be half written.
+func TestSoughtTokenTakesNoneAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.toml")
+	ci, deploy := add(t, path, "ci", 0), add(t, path, "deploy", 0)
+	tokens := open(t, path)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range len(whole) {
+		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tokens.addNew()
+		if tokens.find(digestOf(ci)) == nil || tokens.find(digestOf(deploy)) == nil || tokens.Len() != 2 {
+			t.Fatalf("with %d bytes of the file there are %d tokens", n, tokens.Len())
+		}
+	}
+}
+
 // A file that has not changed for a while is not read again.
 func TestWatchReadsOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.toml")

@@ -45,6 +45,18 @@ func (s *server) addToken(t testing.TB, args ...string) (token string) {
 	return token
 }
 
+// A client that came less than half a second after token add was told that its token is
+// not the server's.
+func TestTokenAtOnce(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for range 5 {
+		token := strings.TrimSpace(capture(t, s.tokenCommand("add", "ci")).stdout)
+		capture(t, s.with(token, "run", "echo", "hi")).want(t, 0, "hi\n", "")
+	}
+	capture(t, s.with("0123456789012345678901", "run", "true")).wantComplaint(t, 125, "the token is not the server's")
+}
+
 // with is a client of s with another token.
 func (s *server) with(token string, args ...string) *exec.Cmd {
 	cmd := s.wsexec(args...)
