@@ -15,6 +15,7 @@ import (
 
 	"wsexec/internal/cleanup"
 	"wsexec/internal/cmdline"
+	"wsexec/internal/idtoken"
 	"wsexec/internal/proto"
 	"wsexec/internal/server"
 )
@@ -26,6 +27,7 @@ type options struct {
 	tokenFile string
 	tokens    string // the file of the named ones; "": in the state directory
 	policy    string
+	oidc      oidcFlags
 	plaintext bool
 	tls       tlsFlags
 	full      string
@@ -49,6 +51,8 @@ func flags(o *options) []cli.Flag {
 		text("token-file", "read the token for TCP from `FILE`; a missing file is made", "", "in the state directory", &o.tokenFile),
 		text("tokens", "read the named tokens for TCP from `FILE`, which wsexec-server token writes; it need not be there", "", "in the state directory", &o.tokens),
 		text("policy", "let each user do what `FILE` allows, and nothing else; read again on SIGHUP", "", "everything is allowed", &o.policy),
+		list("oidc-issuer", "let in jobs of a CI by the tokens that `URL` issues to them, as --policy says (repeatable; each with its --oidc-audience)", "none", &o.oidc.issuers, idtoken.CheckIssuer),
+		list("oidc-audience", "accept tokens of the --oidc-issuer for `NAME` alone, which stands for this server; the second one is that of the second issuer", "", &o.oidc.audiences, checkAudience),
 		text("tls-cert", "speak TLS over TCP: show the certificate in `FILE`, which those that have signed it follow", "", "no TLS", &o.tls.cert),
 		text("tls-key", "read the certificate's private key from `FILE`, which nobody else may be able to read", "", "", &o.tls.key),
 		text("tls-min", "speak no TLS below `VERSION`: 1.2 or 1.3", "", tls13, &o.tls.least, tls12, tls13),
@@ -88,7 +92,7 @@ func flags(o *options) []cli.Flag {
 // flagGroups are the headings of --help and the flags below each, in their
 // order.
 var flagGroups = []cmdline.Group{
-	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "policy", "socket-mode", "host", "trusted-proxy", "insecure-plaintext"}},
+	{Heading: "Listening and access", Flags: []string{"listen", "token-file", "tokens", "policy", "oidc-issuer", "oidc-audience", "socket-mode", "host", "trusted-proxy", "insecure-plaintext"}},
 	{Heading: "TLS", Flags: []string{"tls-cert", "tls-key", "tls-min", "client-ca"}},
 	{Heading: "Sessions and connections", Flags: []string{"max-sessions", "max-sessions-per-user", "full", "max-connections", "max-header", "max-command"}},
 	{Heading: "Time", Flags: []string{"max-timeout", "max-idle-timeout", "max-linger", "open-timeout", "start-timeout", "kill-after", "max-kill-after", "max-keepalive", "max-drain"}},

@@ -159,7 +159,11 @@ func checkListen(o *options, given []net.Listener) error {
 		}
 	}
 	asksTCP := func(a string) bool { return !strings.HasPrefix(a, "unix:") }
-	if err := o.tls.check(givenTCP || slices.ContainsFunc(o.listen, asksTCP)); err != nil {
+	tcp := givenTCP || slices.ContainsFunc(o.listen, asksTCP)
+	if err := o.tls.check(tcp); err != nil {
+		return err
+	}
+	if err := o.oidc.check(tcp, o.policy); err != nil {
 		return err
 	}
 	if o.tls.clientCA != "" && o.policy == "" {
@@ -347,8 +351,9 @@ func (ls *listeners) close() {
 
 func (ls *listeners) where() string { return "listening on " + strings.Join(ls.urls, " and ") }
 
-// announce says where the server listens and what to type next, in a few lines.
-func (ls *listeners) announce(log *serverLog) {
+// announce says where the server listens, whom it lets in, and what to type next, in a
+// few lines.
+func (ls *listeners) announce(log *serverLog, jobs oidcFlags) {
 	access := []string{"the socket lets in its owner alone"}
 	if ls.shared {
 		access = []string{"the socket lets in the server's own user, root, and users whom the policy names"}
@@ -361,6 +366,10 @@ func (ls *listeners) announce(log *serverLog) {
 	if ls.tls != nil {
 		access = append(access, ls.tls.words())
 		attrs = append(attrs, "certificate", ls.tls.words())
+	}
+	if words := jobs.words(); len(words) > 0 {
+		access = append(access, "jobs of a CI by tokens of "+strings.Join(words, " and of "))
+		attrs = append(attrs, "issuers", words)
 	}
 	log.tell(slog.LevelInfo, slices.Concat([]string{ls.where()}, access, []string{"try: " + ls.try()}), "listening", attrs...)
 }

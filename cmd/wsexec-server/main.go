@@ -159,12 +159,16 @@ func serve(o *options) (err error) {
 	cfg := o.server
 	cfg.Log, cfg.Refusals = log.Sessions, log.Refusals
 	if o.policy != "" {
-		if cfg.Policy, err = loadPolicy(o.policy); err != nil {
+		if cfg.Policy, err = o.loadPolicy(); err != nil {
 			return err
 		}
 	}
 	if cfg.Redact, err = redact.Parse(o.auditRedact...); err != nil {
 		return err // which each value's check has found
+	}
+	tokensOfJobs, err := o.oidc.verifier(log)
+	if err != nil {
+		return err // likewise
 	}
 	if cfg.Audit, err = o.openAudit(log); err != nil {
 		return err
@@ -199,7 +203,7 @@ func serve(o *options) (err error) {
 		return err
 	}
 	defer ls.close()
-	cfg.Access = access.New(access.Config{OwnerToken: ls.token, Tokens: ls.tokens, SharedSocket: ls.shared})
+	cfg.Access = access.New(access.Config{OwnerToken: ls.token, Tokens: ls.tokens, IDTokens: tokensOfJobs, SharedSocket: ls.shared})
 	cfg.EvictLost = o.full == fullEvictLost
 	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, log.cleanup); err != nil {
 		return err
@@ -213,13 +217,16 @@ func serve(o *options) (err error) {
 	for _, l := range ls.all {
 		go func() { failed <- ls.serve(srv, l) }()
 	}
-	ls.announce(log)
+	ls.announce(log, o.oidc)
 	cfg.Log.Info("ready", "version", version.Line(release), "pid", os.Getpid(), "cleanup", cfg.Cleaner.Way())
 	if !cfg.Cleaner.FindsAll() {
 		log.cleanup("what a command starts in a session of its own is not found, and not ended: is proc mounted at /proc?")
 	}
 	log.notified(manager.ready(ls.where()))
 	ls.watchTokens(log)
+	if tokensOfJobs != nil {
+		go tokensOfJobs.Run(context.Background()) // likewise: an issuer holds up nothing else
+	}
 	if ls.tokenFile != "" { // over Unix sockets there is the owner alone
 		go srv.EndRevoked(context.Background()) // for as long as this program runs
 	}

@@ -33,6 +33,15 @@ func loadPolicy(path string) (*access.Policy, error) {
 	return readPolicy(path, f)
 }
 
+// loadPolicy reads the policy of the flag, and checks that it fits the others.
+func (o *options) loadPolicy() (*access.Policy, error) {
+	p, err := loadPolicy(o.policy)
+	if err == nil {
+		err = o.oidc.checkPolicy(p)
+	}
+	return p, err
+}
+
 // needsPolicy is the error of a flag that lets in clients whom only a policy knows.
 // Without one they could do nothing. known is a line of the policy, by which a client that
 // shows a credential of that kind is known.
@@ -214,7 +223,7 @@ func (o *options) reloadPolicy(srv *server.Server, log *serverLog) {
 	if o.policy == "" {
 		return
 	}
-	p, err := loadPolicy(o.policy)
+	p, err := o.loadPolicy()
 	if err != nil {
 		log.tell(slog.LevelError, []string{err.Error() + "; the policy that was read before stays"}, "not reloaded", "error", err)
 		return

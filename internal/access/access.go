@@ -6,11 +6,13 @@
 //     ([Authenticator.Socket]).
 //   - A TLS connection shows a certificate of a client that a trusted CA has signed
 //     ([Authenticator.Certificate]).
-//   - A request over TCP shows a token ([Authenticator.Token]): the owner's, or a named
-//     one. Those are in a file ([Tokens]), which [AddToken] and [RemoveTokens] write.
+//   - A request over TCP shows a token ([Authenticator.Bearer]): the owner's, a named one,
+//     or that of a job of a CI, by OpenID Connect. Named ones are in a file ([Tokens]),
+//     which [AddToken] and [RemoveTokens] write; package idtoken verifies those of jobs.
 package access
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -19,6 +21,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"wsexec/internal/idtoken"
 )
 
 // Owner is the principal of the server's own user: of the first token, the one in the
@@ -32,9 +36,11 @@ type Principal struct {
 	// How it is known: BySocket, ByToken, ByCertificate or ByOIDC.
 	How string
 	// Detail tells its credentials apart, for a person: the user of the socket, a
-	// token's name and id, a name in a certificate, a claim. It holds no secret.
+	// token's name and id, a name in a certificate, issuer and subject of an ID token. It
+	// holds no secret.
 	Detail string
-	// Expires is when the credential does; zero: never.
+	// Expires is when the credential does; zero: never. What the principal has may stay:
+	// see [Authenticator.Has].
 	Expires time.Time
 }
 
@@ -53,16 +59,21 @@ type Config struct {
 	// Tokens are the named tokens, each of the principal of its name. Nil: there are
 	// none.
 	Tokens *Tokens
+	// IDTokens verifies tokens of issuers of OpenID Connect, which the policy maps to
+	// principals. Nil: no issuer is believed.
+	IDTokens *idtoken.Verifier
 	// SharedSocket: users other than the server's can open its Unix sockets.
 	SharedSocket bool
 }
 
 // An Authenticator makes principals of what connections show. Its methods may be
-// called by several goroutines at once, and do no I/O themselves.
+// called by several goroutines at once, and do no I/O themselves. [Authenticator.Bearer]
+// may wait.
 type Authenticator struct {
 	policy       atomic.Pointer[Policy] // nil: there is none
 	ownerToken   atomic.Pointer[digest] // nil: there is none
 	tokens       *Tokens
+	idTokens     *idtoken.Verifier
 	self         int  // the server's user
 	overflow     int  // stands for every user without a number in this user namespace
 	sharedSocket bool // others than self can open the socket
@@ -73,6 +84,7 @@ type Authenticator struct {
 func New(cfg Config) *Authenticator {
 	a := &Authenticator{
 		tokens:       cfg.Tokens,
+		idTokens:     cmp.Or(cfg.IDTokens, new(idtoken.Verifier)),
 		self:         os.Geteuid(),
 		overflow:     overflowUser(),
 		sharedSocket: cfg.SharedSocket,
@@ -109,7 +121,7 @@ var (
 // the named tokens was looked at, for up to 1 s.
 func (a *Authenticator) Token(token string) (Principal, error) {
 	d := digestOf(token)
-	if owners := a.ownerToken.Load(); owners != nil && owners.equal(d) {
+	if a.isOwners(d) {
 		return Principal{Name: Owner, How: ByToken, Detail: "token file"}, nil
 	}
 	t := a.tokens.sought(d)
@@ -120,6 +132,11 @@ func (a *Authenticator) Token(token string) (Principal, error) {
 		return Principal{}, ErrExpiredToken
 	}
 	return Principal{t.Name, ByToken, t.Name + " " + t.ID(), t.Expires}, nil
+}
+
+func (a *Authenticator) isOwners(token digest) bool {
+	owners := a.ownerToken.Load()
+	return owners != nil && owners.equal(token)
 }
 
 // Has reports whether there is a credential by which a client can be that principal.

@@ -33,11 +33,8 @@ type principalRule struct {
 	tokens       []string // names of tokens
 	certificates []string // names in certificates
 	uids         []int64  // users of the other end of a Unix socket
-	oidc         []claims
+	oidc         []claimRule
 }
-
-// claims are claims of a token of OIDC, all of which it has to have.
-type claims map[string]glob
 
 // A Rule is one [[allow]] of a policy.
 type Rule struct {
@@ -254,10 +251,9 @@ func (p *Policy) knownBy(principal string) (tokens []string, other bool) {
 	return tokens, other
 }
 
-// OfToken, OfCertificate, OfUID and OfClaims are the principal that the policy
-// has for a token of that name, for a name in a certificate, for a user at the
-// other end of a Unix socket, and for claims of a token of OIDC; "": none. So it is
-// without a policy, which nil is.
+// OfToken, OfCertificate and OfUID are the principal that the policy has for a token
+// of that name, for a name in a certificate, and for a user at the other end of a Unix
+// socket; "": none. So it is without a policy, which nil is. See also Policy.OfClaims.
 
 func (p *Policy) OfToken(name string) string {
 	return p.principal(func(n principalRule) bool { return slices.Contains(n.tokens, name) })
@@ -271,21 +267,6 @@ func (p *Policy) OfUID(uid int64) string {
 	return p.principal(func(n principalRule) bool { return slices.Contains(n.uids, uid) })
 }
 
-// OfClaims takes the claims of a token that has been verified. A claim that is
-// no text matches nothing.
-func (p *Policy) OfClaims(have map[string]any) string {
-	return p.principal(func(n principalRule) bool {
-		return slices.ContainsFunc(n.oidc, func(want claims) bool {
-			for name, pattern := range want {
-				if text, ok := have[name].(string); !ok || !pattern.matches(text) {
-					return false
-				}
-			}
-			return true
-		})
-	})
-}
-
 func (p *Policy) principal(is func(principalRule) bool) string {
 	if p == nil {
 		return ""
@@ -297,8 +278,10 @@ func (p *Policy) principal(is func(principalRule) bool) string {
 }
 
 // short cuts what a client has named to what a message takes.
-func short(s string) string {
-	const most = 200
+func short(s string) string { return cut(s, 200) }
+
+// cut cuts a text to that many bytes, and says so.
+func cut(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}

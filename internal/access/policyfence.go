@@ -61,9 +61,10 @@ func (c *commandPattern) isFree() bool {
 	return c.rest || slices.ContainsFunc(c.args, func(w wordPattern) bool { _, ok := w.literal(); return !ok })
 }
 
-// Warnings are the commands of a policy that are no fence, in the order of their
-// lines.
+// Warnings are the commands and the tables of oidc that are no fence, in the order of
+// their lines.
 func (p *Policy) Warnings() (ws []Warning) {
+	ws = p.oidcWarnings()
 	for _, rule := range p.rules {
 		for _, c := range rule.commands {
 			if why := c.noFence(); why != "" {

@@ -159,9 +159,7 @@ func (r *reader) principal(p *Policy, named entry) {
 				list = v.items
 			}
 			for _, t := range list {
-				if c := r.claims(t); c != nil {
-					n.oidc = append(n.oidc, c)
-				}
+				n.oidc = append(n.oidc, r.claims(t))
 			}
 		default:
 			r.unknown(e, "a principal", principalKeys...)
@@ -178,29 +176,6 @@ func (r *reader) names(key string, n *node) (names []string) {
 		names = append(names, t.text)
 	}
 	return names
-}
-
-func (r *reader) claims(n *node) claims {
-	if !r.table("oidc", n) {
-		return nil
-	}
-	if len(n.entries) == 0 {
-		r.fail(n.place, "oidc names no claim: every token would be this principal")
-	}
-	c := claims{}
-	for _, e := range n.entries {
-		if e.value.kind != unstable.String {
-			r.fail(e.value.place, "the claim %s is %s, and has to be a text", e.name, e.value.called())
-			continue
-		}
-		g, err := parseClaim(e.value.text)
-		if err != nil {
-			r.fail(e.value.place, "the claim %s %q: %v", e.name, e.value.text, err)
-			continue
-		}
-		c[e.name] = g
-	}
-	return c
 }
 
 // distinct looks for what would be two principals.

@@ -137,10 +137,11 @@ func leaked(secrets []string, but int) error {
 	return nil
 }
 
-// Tokens live for two seconds at most, and the connection is cut every second. The command is
-// started once, and every byte comes both ways. No token is seen anywhere.
-func TestTokensThatExpire(t *testing.T) {
-	t.Parallel()
+// runOverCuts runs a command that repeats its input, and calls second each second, which
+// cuts the connection to url. The command is started once, every byte comes both ways,
+// and it has connected at least every other second.
+func (s *server) runOverCuts(t testing.TB, url string, flags, env []string, second func(c *client)) (r result, statusFile string, seconds int) {
+	t.Helper()
 	length := 6 * time.Second
 	if v := os.Getenv("WSEXEC_E2E_SESSION"); v != "" {
 		var err error
@@ -148,6 +149,54 @@ func TestTokensThatExpire(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	log := s.startLog()
+	status := filepath.Join(s.dir, "status")
+	args := append([]string{"run", "-v", "--server", url, "--status-file", status}, flags...)
+	cmd := s.wsexec(append(args, log.noting("sh", "-c", "cat; exit 7")...)...)
+	cmd.Env = append(append(cmd.Env, "WSEXEC_TOKEN_FILE="), env...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := startClient(t, cmd)
+	var want strings.Builder
+	line := func(text string) {
+		want.WriteString(text)
+		if _, err := io.WriteString(in, text); err != nil {
+			t.Error(err)
+		}
+	}
+	line("begin\n")
+	c.expect(t, "begin\n")
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	begin := time.Now()
+	for i := 0; time.Since(begin) < length; i++ {
+		<-tick.C
+		line(fmt.Sprintln("line", i))
+		if int(time.Since(begin)/time.Second) > seconds {
+			seconds++
+			second(c)
+		}
+	}
+	in.Close()
+	r = c.wait(t, patience)
+	log.want(t, 1)
+	if r.status != 7 || r.stdout != want.String() {
+		t.Errorf("status %d, want 7; %d bytes, want %d; stderr %s", r.status, len(r.stdout), want.Len(), quote(r.stderr))
+	}
+	said, err := os.ReadFile(status)
+	var end struct{ Reconnects int }
+	if err != nil || json.Unmarshal(said, &end) != nil || end.Reconnects < seconds/2 {
+		t.Errorf("%d reconnects in %d s: %s, %v", end.Reconnects, seconds, said, err)
+	}
+	return r, string(said), seconds
+}
+
+// Tokens live for two seconds at most, and the connection is cut every second. The command is
+// started once, and every byte comes both ways. No token is seen anywhere.
+func TestTokensThatExpire(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{"file", "command", "github"} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
@@ -170,35 +219,7 @@ func TestTokensThatExpire(t *testing.T) {
 				flags = []string{"--oidc", "github", "--oidc-audience", "build"}
 				env = gitHub(t, "build", requestSecret, func() string { return g.issue() })
 			}
-			log := s.startLog()
-			status := filepath.Join(s.dir, "status")
-			args := append([]string{"run", "-v", "--server", r.url, "--status-file", status}, flags...)
-			cmd := s.wsexec(append(args, log.noting("sh", "-c", "cat; exit 7")...)...)
-			cmd.Env = append(append(cmd.Env, "WSEXEC_TOKEN_FILE="), env...)
-			in, err := cmd.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := startClient(t, cmd)
-			var want strings.Builder
-			line := func(text string) {
-				want.WriteString(text)
-				if _, err := io.WriteString(in, text); err != nil {
-					t.Error(err)
-				}
-			}
-			line("begin\n")
-			c.expect(t, "begin\n")
-			tick := time.NewTicker(10 * time.Millisecond)
-			defer tick.Stop()
-			begin, seconds := time.Now(), 0
-			for i := 0; time.Since(begin) < length; i++ {
-				<-tick.C
-				line(fmt.Sprintln("line", i))
-				if int(time.Since(begin)/time.Second) == seconds {
-					continue
-				}
-				seconds++
+			res, said, seconds := s.runOverCuts(t, r.url, flags, env, func(c *client) {
 				g.tick()
 				s.putToken(t, "ci-token", g.issue())
 				r.harm(reset)
@@ -206,24 +227,13 @@ func TestTokensThatExpire(t *testing.T) {
 				if err := leaked(append(issued, s.token(t), requestSecret), c.pid); err != nil {
 					t.Error(err)
 				}
-			}
-			in.Close()
-			res := c.wait(t, patience)
-			log.want(t, 1)
-			if res.status != 7 || res.stdout != want.String() {
-				t.Errorf("status %d, want 7; %d bytes, want %d; stderr %s", res.status, len(res.stdout), want.Len(), quote(res.stderr))
-			}
-			said, err := os.ReadFile(status)
-			var end struct{ Reconnects int }
-			if err != nil || json.Unmarshal(said, &end) != nil || end.Reconnects < seconds/2 {
-				t.Errorf("%d reconnects in %d s: %s, %v", end.Reconnects, seconds, said, err)
-			}
+			})
 			issued, used := g.tokens()
 			if used < seconds/2 {
 				t.Errorf("%d tokens were used in %d s", used, seconds)
 			}
 			for _, secret := range append(issued, s.token(t), requestSecret) {
-				if strings.Contains(res.stderr+string(said)+s.log.String(), secret) {
+				if strings.Contains(res.stderr+said+s.log.String(), secret) {
 					t.Errorf("a secret is said:\n%s\n%s\n%s", res.stderr, said, s.log.String())
 				}
 			}

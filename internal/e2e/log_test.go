@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"wsexec/internal/issuertest"
 )
 
 // A logRow is a row of a table of docs/server.md.
@@ -295,6 +297,16 @@ func TestLogLines(t *testing.T) {
 	e.cmd.Process.Signal(syscall.SIGTERM)
 	e.waitExit(t, patience)
 	l.read(t, rows, e.log.String())
+
+	j := jobServer{issuer: issuertest.Start(t)}
+	j.issuer.Misbehave(issuertest.Away)
+	j.policyServer = startPolicy(t, letsIn("/bin/true"), "--log-format", "json", "--oidc-issuer", j.issuer.URL, "--oidc-audience", j.issuer.Audience)
+	j.awaitLine(t, `"msg":"issuer away"`)
+	j.issuer.Misbehave(nil)
+	j.awaitLine(t, `"msg":"issuer reached"`)
+	j.cmd.Process.Signal(syscall.SIGTERM)
+	j.waitExit(t, patience)
+	l.read(t, rows, j.log.String())
 
 	group := map[string]bool{}
 	for msg, row := range rows {

@@ -158,10 +158,11 @@
 //	426  not a request to upgrade to WebSocket 13, and no session of that id
 //	431  the header is too large
 //	503  the id is unknown and the server is full or stopping; or there are too
-//	     many connections or lists; see Retry-After
+//	     many connections or lists; or the issuer of the token is away; see
+//	     Retry-After
 //
 // The type of a problem is urn:wsexec:busy for a 503 that may soon be over,
-// because of too many connections or lists, and urn:wsexec:full where there is
+// because of too many connections or lists or an issuer, and urn:wsexec:full where there is
 // no place for another session. It is about:blank in all others.
 //
 // A client that has not sent open yet takes every refusal as final, but for a

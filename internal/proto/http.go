@@ -34,8 +34,8 @@ type Problem struct {
 }
 
 // ProblemBusy is the type of a [Problem] of status 503 that may soon be over:
-// there are too many connections, not too many sessions. A client that has
-// asked for nothing yet tries again soon.
+// there are too many connections, not too many sessions, or the issuer of a
+// token is away. A client that has asked for nothing yet tries again soon.
 const ProblemBusy = "urn:wsexec:busy"
 
 // ProblemFull is the type of a [Problem] of status 503 of a start for which there

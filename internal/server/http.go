@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 
 	"wsexec/internal/access"
+	"wsexec/internal/idtoken"
 	"wsexec/internal/link"
 	"wsexec/internal/proto"
 )
@@ -124,30 +126,44 @@ func (s *Server) authenticate(r *http.Request) (access.Principal, way, error) {
 	case !sent:
 		return access.Principal{}, overTCP, errNoCredential
 	}
-	who, err := s.cfg.Access.Token(token)
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.OpenTimeout/2) // the answer may have to wait, too
+	defer cancel()
+	who, err := s.cfg.Access.Bearer(ctx, token)
 	return who, overTCP, err
 }
 
-// challenge refuses a request whose sender is nobody, when it is its turn.
+// challenge refuses a request whose sender is nobody, when it is its turn. Why an ID token
+// is refused the log says, and nobody else.
 func (s *Server) challenge(w http.ResponseWriter, r *http.Request, from peer, err error) {
 	challenge := `Bearer realm="wsexec"`
 	if err != errNoCredential {
 		challenge += `, error="invalid_token"` // RFC 6750 §3.1, which wants no error where none was sent
 	}
-	detail := map[error]string{
+	title, detail := err.Error(), map[error]string{
 		errNoCredential:        "this listener wants the header Authorization: Bearer TOKEN",
 		access.ErrUnknownToken: "the server's is in the file that it named when it was started, and wsexec-server token add makes others",
 		access.ErrExpiredToken: "wsexec-server token add makes another one",
 	}[err]
-	s.refuse(caller{from: from}, "", err.Error())
+	var no *idtoken.RefusedError
+	if errors.As(err, &no) {
+		title = "the token is not accepted, and the server's log says why"
+		s.refuse(caller{from: from}, "", no.Reason, "detail", no.Detail)
+	} else {
+		s.refuse(caller{from: from}, "", title)
+	}
 	if !s.slow(r, from) {
 		w.Header().Set("Retry-After", retryAfter)
 		w.Header().Set("Connection", "close")
-		problem(w, http.StatusTooManyRequests, err.Error(), "too many such requests have come from "+from.host()+", and their answers wait; one with a right credential would not")
+		problem(w, http.StatusTooManyRequests, title, "too many such requests have come from "+from.host()+", and their answers wait; one with a right credential would not")
+		return
+	}
+	if no != nil && no.Later {
+		w.Header().Set("Retry-After", retryAfter)
+		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "the token cannot be checked now", "the server could not fetch the keys of its issuer, and its log says why")
 		return
 	}
 	w.Header().Set("WWW-Authenticate", challenge)
-	problem(w, http.StatusUnauthorized, err.Error(), detail)
+	problem(w, http.StatusUnauthorized, title, detail)
 }
 
 func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, k key) {
