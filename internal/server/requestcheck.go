@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
@@ -34,7 +35,7 @@ func (s *Server) check(r *http.Request) *refusal {
 			return &refusal{http.StatusBadRequest, "a header came twice", textproto.CanonicalMIMEHeaderKey(name) + " may come once"}
 		}
 	}
-	if !cameOverUnix(r) && !s.isNamed(r) {
+	if !cameOverUnix(r) && !s.isNamed(r, hostOf(r.Host)) {
 		return &refusal{
 			http.StatusMisdirectedRequest, "the server does not go by that name",
 			fmt.Sprintf("%s is neither its address nor a name in its certificate nor a --host of wsexec-server", strconv.QuoteToASCII(hostOf(r.Host))),
@@ -42,7 +43,7 @@ func (s *Server) check(r *http.Request) *refusal {
 	}
 	// A web page of any host can make a browser connect to loopback. Only pages of
 	// this server may use the server, and there are none.
-	if origin, ok := r.Header["Origin"]; ok && !sameOrigin(origin[0], r.Host) {
+	if origin, ok := r.Header["Origin"]; ok && !s.isOwnOrigin(r, origin[0]) {
 		return &refusal{http.StatusForbidden, "foreign origin", "requests from web pages of other hosts are refused"}
 	}
 	if site, ok := r.Header["Sec-Fetch-Site"]; ok && site[0] != "same-origin" && site[0] != "none" {
@@ -54,13 +55,11 @@ func (s *Server) check(r *http.Request) *refusal {
 	return nil
 }
 
-// isNamed reports whether the request's Host is a name of this server: a loopback
-// name, the address that the request came to, a name in the certificate that the
+// isNamed reports whether a host is a name of this server: a loopback name, the address that the request came to, a name in the certificate that the
 // connection has shown, or one of --host, with any port, since a tunnel has its own.
 // So a web page whose host's name was made to resolve to this machine (DNS
 // rebinding) is kept out.
-func (s *Server) isNamed(r *http.Request) bool {
-	host := hostOf(r.Host)
+func (s *Server) isNamed(r *http.Request, host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ip = ip.WithZone("").Unmap()
 		if ip.IsLoopback() {
@@ -87,14 +86,37 @@ func hostOf(s string) string {
 	return strings.ToLower(strings.TrimSuffix(s, "."))
 }
 
-// sameOrigin reports whether origin is that of a page of host.
-func sameOrigin(origin, host string) bool {
+// isOwnOrigin reports whether an origin is that of a page of this server's. Its host has
+// to be a name of the server's, whatever the request's Host is. Its port has to be the
+// listener's, since another program of this machine may have pages at another one; for a
+// name of --host it may be the one that stands there, or the default of the scheme, as
+// behind a proxy. What came over TLS belongs to no page that did not.
+func (s *Server) isOwnOrigin(r *http.Request, origin string) bool {
 	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return false
 	}
-	port, ok := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
-	return ok && strings.EqualFold(strings.TrimSuffix(u.Host, port), strings.TrimSuffix(host, port))
+	byDefault, ok := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	if _, isTLS := r.Context().Value(connKey{}).(*tlsConn); !ok || isTLS && u.Scheme != "https" {
+		return false
+	}
+	host, port := hostOf(u.Host), cmp.Or(u.Port(), byDefault)
+	for _, h := range s.cfg.Hosts {
+		if _, named, err := net.SplitHostPort(h); hostOf(h) == host && (err == nil && port == named || err != nil && port == byDefault) {
+			return true
+		}
+	}
+	return port == portOf(r) && s.isNamed(r, host)
+}
+
+// portOf is the port that a request has come to, "" over a Unix socket.
+func portOf(r *http.Request) string {
+	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if at == nil {
+		return ""
+	}
+	_, port, _ := net.SplitHostPort(at.String())
+	return port
 }
 
 // isPlain reports whether a path has neither escapes nor empty segments nor dots.

@@ -51,7 +51,7 @@ func TestAmbiguousRequests(t *testing.T) {
 		{"good, by name", "/v1/sessions", "EXEC.example.org.:443", good, 200, 0},
 		{"good, by a named address", "/v1/sessions", "[::2]", good, 200, 0},
 		{"good, from a page of ours", "/v1/sessions", "exec.example.org", good + "\nOrigin: https://exec.example.org\nSec-Fetch-Site: same-origin", 200, 0},
-		{"good, at the default port", "/v1/sessions", "localhost:80", good + "\nOrigin: http://localhost", 200, 0},
+		{"good, from a page of ours by another name of ours", "/v1/sessions", "localhost", good + "\nOrigin: https://exec.example.org", 200, 0},
 		{"good, typed into a browser", "/v1/sessions", "localhost", good + "\nSec-Fetch-Site: none", 200, 0},
 
 		{"two tokens, the good one first", "/v1/sessions", "localhost", good + "\n" + evil, 400, 0},
@@ -77,7 +77,8 @@ func TestAmbiguousRequests(t *testing.T) {
 		{"another name that begins like ours", "/v1/sessions", "localhost.evil.example", good, 421, 200},
 		{"another address", "/v1/sessions", "192.0.2.1", good, 421, 200},
 		{"no name", "/v1/sessions", "", good, 421, 200},
-		{"another name and its page", "/v1/sessions", "evil:9022", good + "\nOrigin: http://evil:9022", 421, 200},
+		{"a page of another server of this machine", "/v1/sessions", "localhost:80", good + "\nOrigin: http://localhost", 403, 0},
+		{"another name and its page", "/v1/sessions", "evil:9022", good + "\nOrigin: http://evil:9022", 421, 403},
 		{"an extension's origin", "/v1/sessions", "localhost", good + "\nOrigin: chrome-extension://localhost", 403, 0},
 		{"an origin with a user", "/v1/sessions", "localhost", good + "\nOrigin: http://evil@localhost", 403, 0},
 		{"an origin with a path", "/v1/sessions", "localhost", good + "\nOrigin: http://localhost/x", 403, 0},

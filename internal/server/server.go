@@ -243,7 +243,9 @@ func New(cfg Config) *Server {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    int(cfg.MaxHeader),
 		ConnState:         s.noteState,
-		ErrorLog:          log.New(httpLog{cfg.Refusals}, "", 0),
+		// Go would answer OPTIONS * before Host is looked at.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     log.New(httpLog{cfg.Refusals}, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
