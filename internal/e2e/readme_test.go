@@ -59,13 +59,13 @@ func examples(t *testing.T, path string) []example {
 
 func TestDocumentation(t *testing.T) {
 	need(t, "git", "rsync", "sftp", "/usr/lib/openssh/sftp-server", "curl")
-	for _, name := range []string{"README.md", "docs/usage.md", "docs/server.md", "docs/policy.md"} {
+	for _, name := range []string{"README.md", "docs/usage.md", "docs/server.md", "docs/policy.md", "docs/security.md"} {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			list := examples(t, filepath.Join(repository, name))
 			if len(list) < 3 {
 				t.Fatalf("only %d commands found", len(list))
 			}
-			s := newServer(t)
+			s, port := newServer(t), reservedPort(t)
 			sock := filepath.Join(s.state, "wsexec", "sock")
 			startListening := func() { // with nothing configured
 				s.start(t, serverOptions{bare: true})
@@ -89,7 +89,7 @@ func TestDocumentation(t *testing.T) {
 				cmd.Dir = repository
 				// What scripts/install installs comes first.
 				env := append(s.environment(), "PATH="+s.home+"/.local/bin:"+binDir+":"+os.Getenv("PATH"))
-				cmd.Env = append(env, goEnvironment(t)...)
+				cmd.Env = append(append(env, fmt.Sprint("PORT=", port)), goEnvironment(t)...)
 				r := capture(t, cmd)
 				got := strings.ReplaceAll(r.stdout, "\r\n", "\n") // of a PTY
 				at := fmt.Sprintf("%s:%d: %s", name, e.line, e.command)
@@ -104,21 +104,23 @@ func TestDocumentation(t *testing.T) {
 	}
 }
 
-// The table of contents of docs/usage.md has each heading, in order. A section
-// that is not in it is not found.
+// The table of contents of a page has each heading, in order. A section that is not in it
+// is not found.
 func TestContents(t *testing.T) {
 	t.Parallel()
-	text := document(t, "docs/usage.md")
-	contents, _, _ := strings.Cut(text, "\n## ")
-	var got, want strings.Builder
-	for _, m := range regexp.MustCompile(`\[([^]]*)\]\((#[^)]*)\)`).FindAllStringSubmatch(contents, -1) {
-		fmt.Fprintln(&got, m[1], m[2])
-	}
-	for _, h := range headings(text) {
-		fmt.Fprintln(&want, h.text, h.anchor)
-	}
-	if got.String() != want.String() {
-		t.Errorf("the contents of docs/usage.md are\n%s\nwant\n%s", &got, &want)
+	for _, name := range []string{"docs/usage.md", "docs/security.md"} {
+		text := document(t, name)
+		contents, _, _ := strings.Cut(text, "\n## ")
+		var got, want strings.Builder
+		for _, m := range regexp.MustCompile(`\[([^]]*)\]\((#[^)]*)\)`).FindAllStringSubmatch(contents, -1) {
+			fmt.Fprintln(&got, m[1], m[2])
+		}
+		for _, h := range headings(text) {
+			fmt.Fprintln(&want, h.text, h.anchor)
+		}
+		if got.String() != want.String() {
+			t.Errorf("the contents of %s are\n%s\nwant\n%s", name, &got, &want)
+		}
 	}
 }
 
@@ -160,13 +162,16 @@ func TestInstallSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// docs/reliability.md names a test for each promise: one that is not there, or
-// was renamed, shows nothing.
+// docs/reliability.md and docs/security.md name a test for each promise: one that is not
+// there, or was renamed, shows nothing.
 func TestReliabilityNamesTests(t *testing.T) {
 	t.Parallel()
 	text := document(t, "docs/reliability.md")
 	if n := namedTests(t, text); n < 50 {
 		t.Errorf("only %d tests are named", n)
+	}
+	if n := namedTests(t, document(t, "docs/security.md")); n < 20 {
+		t.Errorf("docs/security.md names only %d tests", n)
 	}
 	for n := 1; n <= 11; n++ {
 		if !strings.Contains(text, fmt.Sprintf("\n| %d | ", n)) {

@@ -943,7 +943,7 @@ func TestHost(t *testing.T) {
 	s := startServer(t, "--host", "exec.example.org", "--host", "vm")
 	for host, want := range map[string]int{
 		"exec.example.org": 200, "vm:9022": 200, "localhost": 200, "127.0.0.1": 200,
-		"evil.example": 421, "example.org": 421, "x.exec.example.org": 421, "192.0.2.1": 421,
+		"evil.example": 421, "example.org": 421, "x.exec.example.org": 421, "192.0.2.1": 421, "0.0.0.0": 421, "[::]:9022": 421,
 	} {
 		c := s.dialTCP(t)
 		for _, path := range []string{"/v1/sessions", "/healthz"} {
