@@ -24,14 +24,16 @@ func (s *Server) peerOf(r *http.Request) peer {
 	p := peer{uid: unknownUser, pid: -1}
 	// A copy, since a part of a header would keep all of it.
 	p.forwarded = strings.Clone(shortTo(strings.Join(r.Header.Values("X-Forwarded-For"), ", "), maxForwarded))
-	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		p.address = r.RemoteAddr
-		return s.behind(p, netip.AddrPortFrom(at.Addr().WithZone("").Unmap(), at.Port()), r.Header)
-	}
-	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok && isUnix(c) {
+		// Its address is a name that the client has chosen, such as 192.0.2.1:80.
 		if uid, pid, err := trust.Credentials(c); err == nil {
 			p.uid, p.pid = uid, pid
 		}
+		return p
+	}
+	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		p.address = r.RemoteAddr
+		return s.behind(p, netip.AddrPortFrom(at.Addr().WithZone("").Unmap(), at.Port()), r.Header)
 	}
 	return p
 }
