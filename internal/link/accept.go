@@ -11,8 +11,7 @@ import (
 	"wsexec/internal/proto"
 )
 
-// hijacker gives the library a connection on which frames of the Conn can be
-// written as well.
+// hijacker gives the connection to the Conn, and lends it to the library.
 type hijacker struct {
 	http.ResponseWriter
 	conn *Conn
@@ -23,27 +22,31 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.conn.net = newNetConn(c)
-	h.conn.out.init(c, false)
-	// The library keeps its buffers as long as the connection lasts, and
-	// net/http's are of 4 KiB. Small ones do: large messages go through
-	// neither.
+	conn := h.conn
+	conn.net, conn.closer = newNetConn(c), c
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	lib := &hijacked{netConn: h.conn.net, out: &h.conn.out, early: bytes.Clone(early)}
-	return lib, bufio.NewReadWriter(bufio.NewReaderSize(lib, libraryBuffer), bufio.NewWriterSize(lib, libraryBuffer)), nil
+	conn.init(&hijacked{conn.net, bytes.Clone(early)}, true, serverBuffer)
+	conn.out.init(c, false)
+	return lent{c}, rw, nil
 }
 
-// libraryBuffer is the size of the library's two buffers, in bytes.
-const libraryBuffer = 512
+// serverBuffer is the size of a server's buffer for a connection, in bytes. It is
+// kept as long as the connection lasts. A key and an acknowledgement fit; most of
+// a large message does not go through it.
+const serverBuffer = 512
 
-// hijacked is the connection that the library uses.
+// lent is a connection as the library has it, until the handshake is made.
+type lent struct{ net.Conn }
+
+// Close leaves the connection open.
+func (lent) Close() error { return nil }
+
+// hijacked reads from a connection and, before that, what came right behind the
+// request.
 type hijacked struct {
 	*netConn
-	out   *frameWriter
-	early []byte // bytes that came right behind the request
+	early []byte
 }
-
-func (h *hijacked) Write(p []byte) (int, error) { return h.out.libraryWrite(p) }
 
 func (h *hijacked) Read(p []byte) (int, error) {
 	if len(h.early) > 0 {
@@ -66,6 +69,6 @@ func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.ws = ws
+	ws.CloseNow() // of which there is no more use; its finalizer would close what it has
 	return c, nil
 }

@@ -16,7 +16,6 @@ package link
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -66,17 +65,28 @@ func (c *netConn) silence() time.Duration { return time.Since(c.lastHeard()) }
 
 // A Conn is a WebSocket connection of the protocol. Until a Link runs on it,
 // one goroutine uses it.
+//
+// github.com/coder/websocket makes the handshake of both ends. After that its
+// connection is not used: frames are read by a frameReader and written by a
+// frameWriter.
 type Conn struct {
-	ws  *websocket.Conn
-	net *netConn
-	out frameWriter
+	net    *netConn
+	closer io.Closer // the connection, or TLS above it
+	in     frameReader
+	out    frameWriter
+}
+
+// init has c read from r. frameReader.init says what the others are.
+func (c *Conn) init(r io.Reader, masked bool, size int) {
+	c.in.init(r, masked, size)
+	c.in.ping = c.answerPing
 }
 
 // Close closes the connection at once, without a close frame. Any goroutine may
 // call it.
 func (c *Conn) Close() error {
 	c.out.closing()
-	return c.ws.CloseNow()
+	return c.closer.Close()
 }
 
 // shut closes the connection with a close frame, waiting for the peer's at most
@@ -84,19 +94,40 @@ func (c *Conn) Close() error {
 func (c *Conn) shut(code websocket.StatusCode, reason string) {
 	c.net.SetDeadline(time.Now().Add(time.Second))
 	c.out.closing()
-	const maxReason = 123 // RFC 6455 §5.5
-	if len(reason) > maxReason {
-		reason = reason[:maxReason]
-	}
-	c.ws.Close(code, strings.ToValidUTF8(reason, "")) // UTF-8 by §5.5.1, also when shortened
+	c.writeClose(websocket.CloseError{Code: code, Reason: reason})
+	c.in.drain()
+	c.Close()
 }
+
+// writeClose writes a close frame. Its reason is shortened where it is too long.
+func (c *Conn) writeClose(e websocket.CloseError) {
+	const maxReason = maxControl - 2 // RFC 6455 §5.5
+	if len(e.Reason) > maxReason {
+		e.Reason = e.Reason[:maxReason]
+	}
+	e.Reason = strings.ToValidUTF8(e.Reason, "") // §5.5.1, also when shortened
+	c.out.message(opcodeClose, closePayload(e), true)
+}
+
+// answerClose answers the peer's close frame, if one was read, within a second
+// (§5.5.1). Nothing may be sent after it.
+func (c *Conn) answerClose() {
+	var e websocket.CloseError
+	if errors.As(c.in.err, &e) {
+		c.net.SetWriteDeadline(time.Now().Add(time.Second))
+		c.writeClose(e)
+	}
+}
+
+// answerPing answers a ping before a Link runs.
+func (c *Conn) answerPing(payload []byte) error { return c.out.message(opcodePong, payload, true) }
 
 // ErrProtocol is in the chain of the error of a link whose peer broke the
 // protocol, as opposed to one that was lost.
 var ErrProtocol = errors.New("protocol error")
 
-// ErrTooLong is in the chain, besides ErrProtocol, of the error of
-// [Conn.ReadControl] for a message that exceeds its bound.
+// ErrTooLong is in the chain, besides ErrProtocol, of the error for a message
+// that exceeds its bound.
 var ErrTooLong = errors.New("message too long")
 
 // Bye closes the connection in good order. That tells the peer nothing about
@@ -107,8 +138,11 @@ func (c *Conn) Bye() { c.shut(websocket.StatusNormalClosure, "") }
 // message that was cut short breaks none: the peer may connect again.
 func (c *Conn) Refuse(err error) {
 	code := websocket.StatusProtocolError
-	if errors.Is(err, proto.ErrTruncated) || errors.Is(err, proto.ErrNotUTF8) {
+	switch {
+	case errors.Is(err, proto.ErrTruncated), errors.Is(err, proto.ErrNotUTF8):
 		code = websocket.StatusInvalidFramePayloadData
+	case errors.Is(err, ErrTooLong):
+		code = websocket.StatusMessageTooBig
 	}
 	c.shut(code, err.Error())
 }
@@ -132,23 +166,22 @@ func (c *Conn) ReadControl(max int64, d time.Duration) (any, error) {
 // [proto.StringCost] bytes more. A message longer than room.Free waits for room;
 // that time does not count for d. Errors of room are returned unchanged.
 func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
-	c.ws.SetReadLimit(-1) // at a limit the library would close before the peer gets our error
 	deadline := time.Now().Add(d)
-	c.net.SetReadDeadline(deadline)
-	defer c.net.SetReadDeadline(time.Time{})
-	typ, r, err := c.ws.Reader(context.Background())
+	c.net.SetDeadline(deadline) // a pong may be written
+	defer c.net.SetDeadline(time.Time{})
+	op, err := c.in.next()
 	if err != nil {
-		return nil, lost(err)
+		return nil, c.lost(err)
 	}
 	// A connection that is closed over unread bytes loses the answer.
-	discard := func() { io.Copy(io.Discard, r) }
+	discard := func() { io.Copy(io.Discard, &c.in) }
 	free := max
 	if room.Reserve != nil {
 		free = min(room.Free, max)
 	}
-	b, err := io.ReadAll(io.LimitReader(r, free+1))
+	b, err := io.ReadAll(io.LimitReader(&c.in, free+1))
 	if err != nil {
-		return nil, lost(err)
+		return nil, c.lost(err)
 	}
 	pieces, size := [][]byte{b}, int64(len(b))
 	if size > free && free < max {
@@ -157,17 +190,17 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 			discard()
 			return nil, err
 		}
-		c.net.SetReadDeadline(deadline.Add(time.Since(began)))
+		c.net.SetDeadline(deadline.Add(time.Since(began)))
 		// In pieces: a slice that grows is in memory twice meanwhile.
 		for size <= max {
 			p := make([]byte, min(pieceSize, max+1-size))
-			n, err := io.ReadFull(r, p)
+			n, err := io.ReadFull(&c.in, p)
 			pieces, size = append(pieces, p[:n]), size+int64(n)
-			if err == io.EOF || err == io.ErrUnexpectedEOF {
+			if c.in.ended() {
 				break
 			}
 			if err != nil {
-				return nil, lost(err)
+				return nil, c.lost(err)
 			}
 		}
 	}
@@ -175,7 +208,7 @@ func (c *Conn) ReadOpen(max int64, d time.Duration, room Room) (any, error) {
 		discard()
 		return nil, fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, ErrTooLong, max)
 	}
-	if typ != websocket.MessageText {
+	if op != opcodeText {
 		return nil, fmt.Errorf("%w: a frame, where a control message must come first", ErrProtocol)
 	}
 	if size <= proto.MaxControl {
@@ -227,7 +260,7 @@ func (c *Conn) WriteControl(m any, d time.Duration) error {
 	}
 	c.net.SetWriteDeadline(time.Now().Add(d))
 	defer c.net.SetWriteDeadline(time.Time{})
-	return c.ws.Write(context.Background(), websocket.MessageText, b)
+	return c.out.message(opcodeText, b, true)
 }
 
 // Fail writes the final error e and closes the connection when the peer has
@@ -236,14 +269,8 @@ func (c *Conn) WriteControl(m any, d time.Duration) error {
 func (c *Conn) Fail(e *proto.Error) {
 	if c.WriteControl(e, time.Second) == nil {
 		c.net.SetReadDeadline(time.Now().Add(time.Second))
-		c.ws.SetReadLimit(-1)
-		for {
-			if _, r, err := c.ws.Reader(context.Background()); err != nil {
-				break
-			} else if _, err := io.Copy(io.Discard, r); err != nil {
-				break
-			}
-		}
+		c.in.drain()
+		c.answerClose()
 	}
 	c.Close()
 }

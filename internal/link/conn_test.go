@@ -1,35 +1,41 @@
 package link
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"wsexec/internal/proto"
 )
 
-// WriteFrame writes one frame, and ReadFrame reads one, on a connection without
-// a Link.
-func (c *Conn) WriteFrame(f proto.Frame) error {
-	return c.ws.Write(context.Background(), websocket.MessageBinary, f.Append(nil))
+// write writes one message, and read reads one, on a connection without a Link.
+func (c *Conn) write(op opcode, p []byte) error { return c.out.message(op, p, true) }
+
+func (c *Conn) read() (opcode, []byte, error) {
+	op, err := c.in.next()
+	if err != nil {
+		return 0, nil, err
+	}
+	p, err := io.ReadAll(&c.in)
+	return op, p, err
 }
+
+// WriteFrame writes one frame of the protocol, and ReadFrame reads one.
+func (c *Conn) WriteFrame(f proto.Frame) error { return c.write(opcodeBinary, f.Append(nil)) }
 
 // ReadFrame is the inverse of WriteFrame. It fails for a control message.
 func (c *Conn) ReadFrame() (proto.Frame, error) {
-	c.ws.SetReadLimit(proto.MaxFrame)
-	typ, b, err := c.ws.Read(context.Background())
+	op, p, err := c.read()
 	if err != nil {
 		return proto.Frame{}, err
 	}
-	if typ != websocket.MessageBinary {
+	if op != opcodeBinary {
 		return proto.Frame{}, fmt.Errorf("%w: a control message, where a frame must come", ErrProtocol)
 	}
-	return proto.ParseFrame(b)
+	return proto.ParseFrame(p)
 }
 
 // An argv of [] or null has no quotes. It counted for nothing, and was parsed
@@ -42,7 +48,7 @@ func TestReadOpenCountsElements(t *testing.T) {
 			t.Run(fmt.Sprintf("%s,max=%d", element, max), func(t *testing.T) {
 				a, b := tcpPair(t)
 				client, server := connect(t, a, b)
-				go client.ws.Write(context.Background(), websocket.MessageText, msg)
+				go client.write(opcodeText, msg)
 				counted := 0
 				_, err := server.ReadOpen(int64(max), time.Minute, Room{Free: 1000, Reserve: func() error { return nil }, Parse: func(size, n int) (func(), error) {
 					if size != len(msg) {

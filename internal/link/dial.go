@@ -62,8 +62,9 @@ func dial(ctx context.Context, target string, opts DialOptions, t *transport) (*
 		conn.net = newNetConn(c)
 		return conn.net, nil
 	}
+	up := &upgrades{transport: t, conn: conn}
 	ws, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{
-		HTTPClient: &http.Client{Transport: upgrades{t, conn}, CheckRedirect: func(*http.Request, []*http.Request) error {
+		HTTPClient: &http.Client{Transport: up, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // the token is for one host
 		}},
 		HTTPHeader:      opts.Header,
@@ -77,7 +78,8 @@ func dial(ctx context.Context, target string, opts DialOptions, t *transport) (*
 	if err != nil {
 		return nil, resp, err
 	}
-	conn.ws = ws
+	up.made = true
+	ws.CloseNow() // of which there is no more use; its finalizer would close what it has
 	return conn, resp, nil
 }
 
@@ -202,9 +204,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 type upgrades struct {
 	*transport
 	conn *Conn
+	made bool // the handshake is made, and the connection is conn's
 }
 
-func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
+func (u *upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := u.transport.RoundTrip(req)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		return resp, err
@@ -225,15 +228,27 @@ func (u upgrades) RoundTrip(req *http.Request) (*http.Response, error) {
 	} else if req.URL.Scheme == "http" && u.below == net.Conn(u.conn.net) {
 		w = u.conn.net.Conn // with no TLS above it, to the server or to a proxy
 	}
+	u.conn.init(body, false, clientBuffer)
 	u.conn.out.init(w, true)
-	resp.Body = upgraded{body, &u.conn.out}
+	u.conn.closer = body
+	resp.Body = &upgraded{body, u}
 	return resp, nil
 }
 
-// upgraded is the connection that the library uses.
+// clientBuffer is the size of a client's buffer for a connection, in bytes: a
+// message with all that a terminal gives at once fits.
+const clientBuffer = 4096 + 16
+
+// upgraded is the connection as the library has it, until the handshake is made.
 type upgraded struct {
 	io.ReadWriteCloser
-	out *frameWriter
+	by *upgrades
 }
 
-func (u upgraded) Write(p []byte) (int, error) { return u.out.libraryWrite(p) }
+// Close leaves the connection open once the handshake is made.
+func (u *upgraded) Close() error {
+	if u.by.made {
+		return nil
+	}
+	return u.ReadWriteCloser.Close()
+}

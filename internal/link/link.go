@@ -60,6 +60,7 @@ type Link struct {
 	start     func(func()) // starts a goroutine
 	baton     stream.Baton // its holder writes
 	w         writer       // of the baton's holder
+	yield     yielder      // of the reader
 
 	probeDue atomic.Bool  // a keepalive is to be sent
 	lastSent atomic.Int64 // when a message was written, in ns since conn.net.start
@@ -68,6 +69,7 @@ type Link struct {
 
 	mu       sync.Mutex
 	phase    phase
+	pong     []byte       // payload of the pong to send; nil: none
 	queue    []any        // control messages to send
 	exit     *proto.Exit  // to be sent after the end of every output
 	final    *proto.Error // to be sent before anything else, and nothing after it
@@ -209,8 +211,6 @@ func (l *Link) SetStopped(stopped bool) {
 // dead on which it has received nothing for twice that time.
 func (l *Link) Run(keepalive time.Duration) error {
 	l.keepalive = keepalive
-	l.conn.ws.SetReadLimit(proto.MaxFrame)
-	l.conn.out.linked.Store(true)
 	l.lastSent.Store(int64(time.Since(l.conn.net.start)))
 	l.mu.Lock()
 	tune(l.conn.net.Conn, l.keepalive, l.stopped.Load())
@@ -235,7 +235,8 @@ func (l *Link) Run(keepalive time.Duration) error {
 	case l.phase == running:
 		l.phase = leaving
 	}
-	orderly := last || errors.Is(cause, ErrBye) || refused(cause)
+	isClosed := l.conn.in.isClosed()
+	orderly := last || errors.Is(cause, ErrBye) || refused(cause) || isClosed
 	l.mu.Unlock()
 	l.watch.Stop()
 	if orderly {
@@ -253,6 +254,8 @@ func (l *Link) Run(keepalive time.Duration) error {
 		l.conn.Bye()
 	case refused(cause):
 		l.conn.Refuse(cause)
+	case isClosed:
+		l.conn.answerClose()
 	}
 	l.conn.Close()
 	return cause

@@ -142,7 +142,7 @@ func pair(t testing.TB, a, b net.Conn, window int64, keepalive time.Duration) (c
 }
 
 // Bytes arrive once and in order, whatever the size of the writes: also around
-// the 4,096 bytes in which the library sends a client's frames.
+// the 4,096 bytes of a client's buffer.
 func TestEverySize(t *testing.T) {
 	for i := range 4 {
 		down, certificate := i%2 == 1, (*tls.Certificate)(nil)
@@ -278,7 +278,7 @@ func frozenEnd(t *testing.T, room int) (e *end, sc *Conn) {
 	cc, sc := connect(t, a, b)
 	f := &frozen{Conn: cc.net.Conn, room: room, gone: make(chan struct{})}
 	cc.net.Conn, cc.out.w = f, f
-	// The reader of the library reads from cc.net, so from f.
+	// The frameReader reads from cc.net, so from f.
 	return newEnd(cc, true, 1000), sc
 }
 
@@ -392,24 +392,24 @@ func TestProtocolErrors(t *testing.T) {
 	endFrame := proto.Frame{Kind: proto.End, Stream: 1}.Append(nil)
 	for _, tt := range []struct {
 		name string
-		typ  websocket.MessageType
+		typ  opcode
 		msgs [][]byte
 		want string
 	}{
-		{"unknown kind", websocket.MessageBinary, [][]byte{append([]byte{9}, make([]byte, 9)...)}, "unknown frame"},
-		{"unknown stream", websocket.MessageBinary, [][]byte{append([]byte{1, 4}, make([]byte, 9)...)}, "unknown stream"},
-		{"gap in offsets", websocket.MessageBinary, [][]byte{data(1, 1)}, "where 0 is next"},
-		{"past the limit", websocket.MessageBinary, [][]byte{data(0, 1001)}, "past the limit"},
-		{"data for the sender", websocket.MessageBinary, [][]byte{proto.Frame{Kind: proto.Data, Stream: 0, Payload: []byte("x")}.Append(nil)}, "from its receiver"},
-		{"ack for the receiver", websocket.MessageBinary, [][]byte{proto.Frame{Kind: proto.Ack, Stream: 1}.Append(nil)}, "from its sender"},
-		{"ack of what was never sent", websocket.MessageBinary, [][]byte{proto.Frame{Kind: proto.Ack, Stream: 0, Offset: 1, Limit: 2000}.Append(nil)}, "only 0 was sent"},
-		{"limit goes back", websocket.MessageBinary, [][]byte{proto.Frame{Kind: proto.Ack, Stream: 0, Limit: 999}.Append(nil)}, "limit back"},
-		{"end twice", websocket.MessageBinary, [][]byte{endFrame, endFrame}, "END twice"},
-		{"data after end", websocket.MessageBinary, [][]byte{endFrame, data(0, 1)}, "after the end"},
-		{"not JSON", websocket.MessageText, [][]byte{[]byte("hello")}, "control message"},
-		{"unknown type", websocket.MessageText, [][]byte{[]byte(`{"type":"nope"}`)}, "unknown type"},
-		{"long control", websocket.MessageText, [][]byte{[]byte(`{"type":"error","title":"` + strings.Repeat("x", 4096) + `"}`)}, "exceeds"},
-		{"long frame", websocket.MessageBinary, [][]byte{data(0, 65537)}, "more than"},
+		{"unknown kind", opcodeBinary, [][]byte{append([]byte{9}, make([]byte, 9)...)}, "unknown frame"},
+		{"unknown stream", opcodeBinary, [][]byte{append([]byte{1, 4}, make([]byte, 9)...)}, "unknown stream"},
+		{"gap in offsets", opcodeBinary, [][]byte{data(1, 1)}, "where 0 is next"},
+		{"past the limit", opcodeBinary, [][]byte{data(0, 1001)}, "past the limit"},
+		{"data for the sender", opcodeBinary, [][]byte{proto.Frame{Kind: proto.Data, Stream: 0, Payload: []byte("x")}.Append(nil)}, "from its receiver"},
+		{"ack for the receiver", opcodeBinary, [][]byte{proto.Frame{Kind: proto.Ack, Stream: 1}.Append(nil)}, "from its sender"},
+		{"ack of what was never sent", opcodeBinary, [][]byte{proto.Frame{Kind: proto.Ack, Stream: 0, Offset: 1, Limit: 2000}.Append(nil)}, "only 0 was sent"},
+		{"limit goes back", opcodeBinary, [][]byte{proto.Frame{Kind: proto.Ack, Stream: 0, Limit: 999}.Append(nil)}, "limit back"},
+		{"end twice", opcodeBinary, [][]byte{endFrame, endFrame}, "END twice"},
+		{"data after end", opcodeBinary, [][]byte{endFrame, data(0, 1)}, "after the end"},
+		{"not JSON", opcodeText, [][]byte{[]byte("hello")}, "control message"},
+		{"unknown type", opcodeText, [][]byte{[]byte(`{"type":"nope"}`)}, "unknown type"},
+		{"long control", opcodeText, [][]byte{[]byte(`{"type":"error","title":"` + strings.Repeat("x", 4096) + `"}`)}, "exceeds"},
+		{"long frame", opcodeBinary, [][]byte{data(0, 65537)}, "more than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -420,14 +420,14 @@ func TestProtocolErrors(t *testing.T) {
 				closed := make(chan error, 1)
 				go func() {
 					for {
-						if _, _, err := sc.ws.Read(context.Background()); err != nil {
+						if _, _, err := sc.read(); err != nil {
 							closed <- err
 							return
 						}
 					}
 				}()
 				for _, m := range tt.msgs {
-					sc.ws.Write(context.Background(), tt.typ, m)
+					sc.write(tt.typ, m)
 				}
 				if err := <-e.done; !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("link ended with %v, want a protocol error with %q", err, tt.want)
@@ -441,31 +441,32 @@ func TestProtocolErrors(t *testing.T) {
 }
 
 // A message cut short by a peer that dies is a lost connection and no breach:
-// coder/websocket v1.8.15 can return one with a nil error.
+// a peer's WebSocket library may have taken one for whole (package proto, the note
+// on truncation).
 func TestTruncated(t *testing.T) {
 	for _, msg := range []struct {
-		typ websocket.MessageType
+		typ opcode
 		b   []byte
 	}{
-		{websocket.MessageBinary, nil},
-		{websocket.MessageBinary, make([]byte, 9)},
-		{websocket.MessageBinary, proto.Frame{Kind: proto.End, Stream: 1}.Append(nil)[:12]},
-		{websocket.MessageText, []byte(`{"type":"exit","code":0`)},
+		{opcodeBinary, nil},
+		{opcodeBinary, make([]byte, 9)},
+		{opcodeBinary, proto.Frame{Kind: proto.End, Stream: 1}.Append(nil)[:12]},
+		{opcodeText, []byte(`{"type":"exit","code":0`)},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := net.Pipe()
 			cc, sc := connect(t, a, b)
 			e := newEnd(cc, true, 1000)
 			e.run(nil, 1000, time.Minute)
-			if len(msg.b) > 0 && msg.typ == websocket.MessageBinary {
+			if len(msg.b) > 0 && msg.typ == opcodeBinary {
 				msg.b[0] = byte(proto.End)
 			}
 			told := make(chan error, 1)
 			go func() {
-				_, _, err := sc.ws.Read(context.Background())
+				_, _, err := sc.read()
 				told <- err
 			}()
-			sc.ws.Write(context.Background(), msg.typ, msg.b)
+			sc.write(msg.typ, msg.b)
 			if err := <-e.done; errors.Is(err, ErrProtocol) || !errors.Is(err, proto.ErrTruncated) {
 				t.Errorf("%q: link ended with %v, want a truncated message", msg.b, err)
 			}
@@ -501,43 +502,59 @@ func TestFailIsHeard(t *testing.T) {
 }
 
 // A ping that came while a write was held up for more than 5 s ended the link,
-// whatever its keepalive: the library answers it on the reader's goroutine.
-func TestPingDuringSlowWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, b := net.Pipe()
-		cc, sc := connect(t, a, b)
-		e := newEnd(sc, false, 1<<20)
-		e.run(nil, 1<<20, 30*time.Second)
-		go e.snd.Write(make([]byte, 64<<10)) // which nobody takes for the moment
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		cc.ws.Ping(ctx)
-		select {
-		case err := <-e.done:
-			t.Errorf("link ended after a ping with %v", err)
-		default:
-			e.link.Close(errors.New("over"))
-			<-e.done
-		}
-		cc.Close()
-	})
-	// An idle link answers.
-	synctest.Test(t, func(t *testing.T) {
-		a, b := net.Pipe()
-		cc, sc := connect(t, a, b)
-		e := newEnd(sc, false, 1<<20)
-		e.run(nil, 1<<20, 30*time.Second)
-		go cc.ReadFrame() // which reads the pong on its way
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := cc.ws.Ping(ctx); err != nil {
-			t.Errorf("a ping of an idle link: %v", err)
-		}
-		e.link.Close(errors.New("over"))
-		<-e.done
-		cc.Close()
-	})
+// whatever its keepalive, since it was answered on the reader's goroutine. Of
+// those that come meanwhile the newest is answered.
+func TestPings(t *testing.T) {
+	for _, writing := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := net.Pipe()
+			cc, sc := connect(t, a, b)
+			e := newEnd(sc, false, 1<<20)
+			e.run(nil, 1<<20, 30*time.Second)
+			pings := 1
+			if writing {
+				go e.snd.Write(make([]byte, 64<<10)) // which nobody takes for the moment
+				pings = 10_000
+			}
+			synctest.Wait()
+			for i := range pings {
+				if err := cc.write(opcodePing, fmt.Append(nil, "ping ", i+1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(20 * time.Second)
+			var pongs []string
+			go func() {
+				for {
+					h, err := cc.in.header()
+					if err != nil {
+						return
+					}
+					p := make([]byte, h.length)
+					if h.op.isControl() {
+						copy(p, cc.in.ahead)
+						cc.in.ahead = cc.in.ahead[len(p):]
+						pongs = append(pongs, fmt.Sprint(h.op, " ", string(p)))
+						continue
+					}
+					cc.in.begin(h)
+					io.ReadFull(&cc.in, p)
+				}
+			}()
+			synctest.Wait()
+			if want := fmt.Sprint(opcodePong, " ping ", pings); len(pongs) != 1 || pongs[0] != want {
+				t.Errorf("writing=%v: answers %q, want %q", writing, pongs, want)
+			}
+			select {
+			case err := <-e.done:
+				t.Errorf("writing=%v: link ended after a ping with %v", writing, err)
+			default:
+				e.link.Close(errors.New("over"))
+				<-e.done
+			}
+			cc.Close()
+		})
+	}
 }
 
 // A reason that was cut inside a character made peers report 1007 (RFC 6455
@@ -547,7 +564,7 @@ func TestReasonIsUTF8(t *testing.T) {
 		a, b := net.Pipe()
 		cc, sc := connect(t, a, b)
 		go sc.Refuse(errors.New(strings.Repeat("é", 100)))
-		_, _, err := cc.ws.Reader(context.Background())
+		_, err := cc.in.next()
 		var ce websocket.CloseError
 		if !errors.As(err, &ce) || ce.Code != websocket.StatusProtocolError || ce.Reason != strings.Repeat("é", 61) {
 			t.Errorf("closed with %v", err)

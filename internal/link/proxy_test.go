@@ -111,7 +111,6 @@ func TestProxy(t *testing.T) {
 			if _, err := conn.ReadControl(1000, time.Minute); err != nil {
 				t.Error(err)
 			}
-			conn.out.linked.Store(true)
 			if err := conn.out.message(2, []byte("a frame of ours"), true); err != nil {
 				t.Error(err)
 			}

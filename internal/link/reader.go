@@ -1,7 +1,7 @@
 package link
 
 import (
-	"context"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -20,20 +20,24 @@ func refused(err error) bool {
 // read takes messages off the connection until it fails. It waits for nothing
 // but the network.
 func (l *Link) read() error {
-	var y yielder
+	in := &l.conn.in
+	in.ping = l.answerPing
 	for {
-		y.message(l.conn.net.heard.Load())
-		typ, r, err := l.conn.ws.Reader(context.Background())
+		l.yield.message(l.conn.net.heard.Load())
+		op, err := in.next()
 		if err != nil {
 			return lost(err)
 		}
 		// After the header has come: an idle link holds no buffer.
 		c := stream.NewChunk()
-		n, err := readMessage(r, c.Bytes())
+		n, err := in.whole(c.Bytes())
 		kept := false
-		if err == nil && typ == websocket.MessageText {
+		switch {
+		case err != nil:
+			err = lost(err)
+		case op == opcodeText:
 			err = l.control(c.Bytes()[:n])
-		} else if err == nil {
+		default:
 			kept, err = l.frame(c, n)
 		}
 		if !kept {
@@ -48,6 +52,17 @@ func (l *Link) read() error {
 	}
 }
 
+// answerPing has the writer answer a ping, and does not wait for that. Of pings
+// that come meanwhile only the newest is answered (RFC 6455 §5.5.3).
+func (l *Link) answerPing(payload []byte) error {
+	l.yield.message(l.conn.net.heard.Load())
+	l.mu.Lock()
+	l.pong = bytes.Clone(payload)
+	l.mu.Unlock()
+	l.Wake()
+	return nil
+}
+
 // broken is the error that Break was given.
 func (l *Link) broken() error {
 	l.mu.Lock()
@@ -58,36 +73,18 @@ func (l *Link) broken() error {
 	return nil
 }
 
-// readMessage reads a message of at most len(b) bytes into b.
-func readMessage(r io.Reader, b []byte) (int, error) {
-	n := 0
-	for {
-		k, err := r.Read(b[n:])
-		n += k
-		if err == io.EOF {
-			return n, nil
-		}
-		if err != nil {
-			return n, lost(err)
-		}
-		if n == len(b) {
-			var one [1]byte
-			if k, err := r.Read(one[:]); k > 0 {
-				return n, fmt.Errorf("%w: message of more than %d bytes", ErrProtocol, len(b))
-			} else if err != io.EOF && err != nil {
-				return n, lost(err)
-			}
-			return n, nil
-		}
-	}
+// lost is what ReadOpen returns where the connection gave it err.
+func (c *Conn) lost(err error) error {
+	c.answerClose()
+	return lost(err)
 }
 
 // lost says for a user why a read has failed.
 func lost(err error) error {
 	var ce websocket.CloseError
 	switch {
-	case errors.Is(err, websocket.ErrMessageTooBig):
-		return fmt.Errorf("%w: message of more than %d bytes", ErrProtocol, proto.MaxFrame)
+	case errors.Is(err, ErrProtocol):
+		return err
 	case errors.As(err, &ce) && (ce.Code == websocket.StatusProtocolError || ce.Code == websocket.StatusMessageTooBig):
 		return fmt.Errorf("%w: %q", ErrAccused, ce.Reason)
 	case errors.As(err, &ce) && ce.Reason != "":
@@ -102,7 +99,7 @@ func lost(err error) error {
 
 func (l *Link) control(b []byte) error {
 	if len(b) > proto.MaxControl {
-		return fmt.Errorf("%w: control message of %d bytes exceeds %d", ErrProtocol, len(b), proto.MaxControl)
+		return fmt.Errorf("%w: %w: control message of %d bytes exceeds %d", ErrProtocol, ErrTooLong, len(b), proto.MaxControl)
 	}
 	m, err := parseControl(b)
 	if err != nil {

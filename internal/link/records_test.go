@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"wsexec/internal/proto"
 )
 
@@ -52,7 +50,6 @@ func sealedPair(t *testing.T) (f *frameWriter, n *narrows, peer *tls.Conn, own *
 	}
 	f = new(frameWriter)
 	f.init(own, false)
-	f.linked.Store(true)
 	n.tries, n.writes = 0, 0
 	return f, n, peer, own
 }
@@ -70,17 +67,21 @@ func TestRecords(t *testing.T) {
 	}
 	expected := func(p []byte) []byte {
 		s := &sink{room: -1}
-		(&frameWriter{w: s}).message(websocket.MessageBinary, p, true)
+		(&frameWriter{w: s}).message(opcodeBinary, p, true)
 		return s.got
 	}
 	for _, size := range frameSizes {
 		p := pattern(size)
 		whole := expected(p)
 		n.tries, n.writes = 0, 0
-		go f.message(websocket.MessageBinary, p, true)
+		written := make(chan error)
+		go func() { written <- f.message(opcodeBinary, p, true) }()
 		got(whole)
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
 		n.room = 1 << 20
-		if err := f.message(websocket.MessageBinary, p, false); err != nil {
+		if err := f.message(opcodeBinary, p, false); err != nil {
 			t.Fatal(err)
 		}
 		got(whole)
@@ -92,17 +93,13 @@ func TestRecords(t *testing.T) {
 				continue
 			}
 			n.room, n.writes = room, 0
-			err := f.message(websocket.MessageBinary, p, false)
+			err := f.message(opcodeBinary, p, false)
 			if err != errPending || f.pending == nil {
 				t.Fatalf("size=%d room=%d: %v", size, room, err)
 			}
-			pong := []byte{0x8a, 0}
-			if _, err := f.libraryWrite(pong); err != nil {
-				t.Fatal(err)
-			}
 			flushed := make(chan error)
 			go func() { flushed <- f.flush() }()
-			got(append(bytes.Clone(whole), pong...))
+			got(whole)
 			if err := <-flushed; err != nil || f.pending != nil {
 				t.Fatal(err)
 			}
@@ -110,23 +107,17 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// A pong is left out where it would wait: a record that was made cannot be left out
-// any more. And no alert is waited for when the connection is closed: crypto/tls
-// waited for 5 s.
+// No alert is waited for when the connection is closed: crypto/tls waited for 5 s.
 func TestRecordsOfNoRoom(t *testing.T) {
 	f, n, peer, own := sealedPair(t)
-	pong := []byte{0x8a, 0}
-	if k, err := f.libraryWrite(pong); k != len(pong) || err != nil || n.tries+n.writes != 0 {
-		t.Errorf("%d, %v, %d calls", k, err, n.tries+n.writes)
-	}
-	if err := f.message(websocket.MessageBinary, pattern(9), false); err != errPending {
+	if err := f.message(opcodeBinary, pattern(9), false); err != errPending {
 		t.Fatal(err)
 	}
 	f.closing()
-	if _, err := f.libraryWrite([]byte{0x88, 0}); err != nil { // which comes behind the message
+	if err := f.flush(); err != nil {
 		t.Error(err)
 	}
-	if err := f.flush(); err != nil {
+	if err := f.message(opcodeClose, nil, true); err != nil {
 		t.Error(err)
 	}
 	whole := make([]byte, 2+9+2)

@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"wsexec/internal/proto"
 	"wsexec/internal/stream"
 )
 
 // write sends the messages that are ready, and passes the baton, which the
-// caller holds. One pass goes in this order: control messages, stops and
+// caller holds. One pass goes in this order: a pong, control messages, stops and
 // acknowledgements, one message of each stream (signals first) between its gap
 // and its end, exit. So a control message waits behind at most one message of
 // each stream, and exit, which alone tells how the command ended, follows the
@@ -110,7 +108,8 @@ var order = [...]uint8{proto.Signals, proto.Stdin, proto.Stdout, proto.Stderr}
 func (w *writer) pass() (progress bool, err error) {
 	l := w.l
 	l.mu.Lock()
-	exit, final, phase := l.exit, l.final, l.phase
+	exit, final, phase, pong := l.exit, l.final, l.phase, l.pong
+	l.pong = nil
 	l.mu.Unlock()
 	if w.final || phase != running { // lastReceipts follow
 		return false, nil
@@ -118,6 +117,12 @@ func (w *writer) pass() (progress bool, err error) {
 	if final != nil {
 		w.final = true
 		return false, w.control(final)
+	}
+	if pong != nil {
+		progress = true
+		if err := w.message(opcodePong, pong); err != nil {
+			return true, err
+		}
 	}
 	for m := l.nextControl(); m != nil; m = l.nextControl() {
 		progress = true
@@ -177,7 +182,7 @@ func (w *writer) stream(i uint8, c *stream.Cursor) (progress bool, err error) {
 	if off, msg, n := c.Next(w.scratch); n > 0 {
 		progress = true
 		proto.PutHeader(msg, proto.Data, i, off)
-		if err := w.message(websocket.MessageBinary, msg); err != nil {
+		if err := w.message(opcodeBinary, msg); err != nil {
 			return true, err
 		}
 	}
@@ -216,18 +221,18 @@ func (w *writer) control(m any) error {
 	if err != nil {
 		return err
 	}
-	return w.message(websocket.MessageText, b)
+	return w.message(opcodeText, b)
 }
 
 func (w *writer) frame(f proto.Frame) error {
-	return w.message(websocket.MessageBinary, f.Append(w.small[:0]))
+	return w.message(opcodeBinary, f.Append(w.small[:0]))
 }
 
 // message sends a message. Its error is errPending where the message was taken
 // and a flush must follow.
-func (w *writer) message(typ websocket.MessageType, b []byte) error {
+func (w *writer) message(op opcode, b []byte) error {
 	c := w.l.conn
-	err := c.out.message(typ, b, !w.inline)
+	err := c.out.message(op, b, !w.inline)
 	if err != nil && err != errPending {
 		return fmt.Errorf("connection lost: %w", err)
 	}

@@ -86,7 +86,8 @@ type Frame struct {
 
 // ErrTruncated is in the chain of errors of messages that are too short. It
 // means a lost connection, not a peer that breaks the protocol: when a peer
-// dies, coder/websocket v1.8.15 can return part of a message with a nil error.
+// dies, some WebSocket libraries return part of a message with a nil error
+// (github.com/coder/websocket v1.8.15 does).
 var ErrTruncated = errors.New("truncated message")
 
 // ParseFrame parses a binary message. The frame's payload aliases b.

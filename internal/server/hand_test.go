@@ -124,8 +124,8 @@ func (h *hand) wantRefused() {
 			h.t.Errorf("got %s, want the connection closed", b)
 			return
 		case err == nil:
-		case !errors.As(err, &ce) || ce.Code != websocket.StatusProtocolError || ce.Reason == "":
-			h.t.Errorf("the connection ended with %v, want close code 1002 and a reason", err)
+		case !errors.As(err, &ce) || ce.Code != websocket.StatusProtocolError && ce.Code != websocket.StatusMessageTooBig || ce.Reason == "":
+			h.t.Errorf("the connection ended with %v, want close code 1002 or 1009, and a reason", err)
 			return
 		default:
 			return

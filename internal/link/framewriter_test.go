@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 )
@@ -47,13 +45,13 @@ func (s *sink) try(a, b []byte) (int, error) {
 }
 
 // frame takes the first frame off b, as RFC 6455 §5.2 has it.
-func frame(t *testing.T, b []byte) (opcode byte, payload, rest []byte) {
+func frame(t *testing.T, b []byte) (op opcode, payload, rest []byte) {
 	t.Helper()
 	if b[0]&0xf0 != 0x80 {
 		t.Fatalf("first byte %#x: not a whole message", b[0])
 	}
 	n, masked := uint64(b[1]&0x7f), b[1]&0x80 != 0
-	opcode, b = b[0]&0xf, b[2:]
+	op, b = opcode(b[0]&0xf), b[2:]
 	switch n {
 	case 126:
 		n, b = uint64(binary.BigEndian.Uint16(b)), b[2:]
@@ -76,7 +74,7 @@ func frame(t *testing.T, b []byte) (opcode byte, payload, rest []byte) {
 			payload[i] ^= key[i%4]
 		}
 	}
-	return opcode, payload, b[n:]
+	return op, payload, b[n:]
 }
 
 var frameSizes = []int{0, 1, 18, 125, 126, 127, 511, 512, 513, 4096, 65535, 65536, 65546}
@@ -97,7 +95,7 @@ func TestFrames(t *testing.T) {
 			f := frameWriter{w: s, mask: mask}
 			p := pattern(n)
 			for range 2 { // the second uses the memory of the first
-				if err := f.message(websocket.MessageBinary, p, true); err != nil {
+				if err := f.message(opcodeBinary, p, true); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -105,7 +103,7 @@ func TestFrames(t *testing.T) {
 				t.Errorf("mask=%v: %d writes for two messages of %d bytes", mask, s.writes, n)
 			}
 			op, first, rest := frame(t, s.got)
-			if op != byte(websocket.MessageBinary) || !bytes.Equal(first, p) {
+			if op != opcodeBinary || !bytes.Equal(first, p) {
 				t.Errorf("mask=%v: the first frame of %d bytes is opcode %d, %d bytes", mask, n, op, len(first))
 			}
 			_, second, rest := frame(t, rest)
@@ -123,7 +121,7 @@ func TestFrames(t *testing.T) {
 }
 
 // Whatever part of a message a connection takes without waiting, the rest
-// follows, and what the library writes meanwhile comes behind it.
+// follows, before the next message.
 func TestFramesPending(t *testing.T) {
 	for _, mask := range []bool{false, true} {
 		for _, n := range frameSizes {
@@ -131,23 +129,40 @@ func TestFramesPending(t *testing.T) {
 				s := &sink{room: room}
 				f := frameWriter{w: s, mask: mask, try: s.try}
 				p := pattern(n)
-				err := f.message(websocket.MessageBinary, p, false)
+				err := f.message(opcodeBinary, p, false)
 				pending := err == errPending
 				if err != nil && !pending || pending != (f.pending != nil) || pending == (s.room > 0) && s.room != 0 {
 					t.Fatalf("mask=%v n=%d room=%d: %v", mask, n, room, err)
 				}
-				pong := []byte{0x8a, 0}
 				s.room = -1
-				if _, err := f.libraryWrite(pong); err != nil {
-					t.Fatal(err)
-				}
 				if err := f.flush(); err != nil || f.pending != nil {
 					t.Fatalf("flush: %v", err)
 				}
+				if err := f.message(opcodePong, nil, false); err != nil {
+					t.Fatal(err)
+				}
 				_, got, rest := frame(t, s.got)
-				if !bytes.Equal(got, p) || !bytes.Equal(rest, pong) {
+				if op, _, behind := frame(t, rest); !bytes.Equal(got, p) || op != opcodePong || len(behind) != 0 {
 					t.Fatalf("mask=%v n=%d room=%d pending=%v: %d bytes arrive, then %x", mask, n, room, pending, len(got), rest)
 				}
+			}
+		}
+	}
+}
+
+// A message that is longer than the memory for a frame is one frame, too.
+func TestLongFrames(t *testing.T) {
+	const room = len(frameBuf{}.buf)
+	for _, mask := range []bool{false, true} {
+		for _, n := range []int{room - 15, room - 14, room - 13, room, 2*room - 14, 2*room - 13, 4 << 20} {
+			s := &sink{room: -1}
+			f := frameWriter{w: s, mask: mask}
+			p := pattern(n)
+			if err := f.message(opcodeText, p, true); err != nil {
+				t.Fatal(err)
+			}
+			if _, got, rest := frame(t, s.got); !bytes.Equal(got, p) || len(rest) != 0 || s.writes > n/room+2 {
+				t.Errorf("mask=%v: of %d bytes %d arrive, and %d behind, by %d writes", mask, n, len(got), len(rest), s.writes)
 			}
 		}
 	}
@@ -158,13 +173,12 @@ func TestFramesFail(t *testing.T) {
 	for _, room := range []int{0, 1, 4095} {
 		s := &sink{room: room}
 		f := frameWriter{w: s, mask: true}
-		if err := f.message(websocket.MessageBinary, make([]byte, 5000), true); !errors.Is(err, errFull) {
+		if err := f.message(opcodeBinary, make([]byte, 5000), true); !errors.Is(err, errFull) {
 			t.Fatalf("room=%d: %v", room, err)
 		}
 		s.room = -1
 		n := len(s.got)
-		_, lib := f.libraryWrite([]byte{0x8a, 0})
-		for _, err := range []error{f.message(websocket.MessageText, nil, true), f.flush(), lib} {
+		for _, err := range []error{f.message(opcodeText, nil, true), f.flush(), f.message(opcodeClose, nil, true)} {
 			if !errors.Is(err, errFull) {
 				t.Errorf("room=%d: later: %v", room, err)
 			}
@@ -175,68 +189,19 @@ func TestFramesFail(t *testing.T) {
 	}
 }
 
-// Nothing follows a closing frame, which may also look like one before the
-// library writes only control frames.
+// Nothing follows a close frame.
 func TestFramesClosed(t *testing.T) {
 	s := &sink{room: -1}
 	f := frameWriter{w: s}
-	f.libraryWrite([]byte{0x88, 0})
-	if err := f.message(websocket.MessageText, nil, true); err != nil {
-		t.Errorf("before the link: %v", err)
+	if err := f.message(opcodeClose, closePayload(websocket.CloseError{Code: 1000}), true); err != nil {
+		t.Error(err)
 	}
-	f.linked.Store(true)
-	f.libraryWrite([]byte{0x88, 0})
-	n := len(s.got)
-	if err := f.message(websocket.MessageText, nil, true); !errors.Is(err, net.ErrClosed) || len(s.got) != n {
-		t.Errorf("after the closing frame: %v, %d bytes", err, len(s.got)-n)
+	if want := "\x88\x02\x03\xe8"; string(s.got) != want {
+		t.Errorf("%x, want %x", s.got, want)
 	}
-}
-
-// A blocked is a connection whose first Write blocks until goOn is closed.
-type blocked struct {
-	began, goOn chan struct{}
-	once        sync.Once
-}
-
-func (h *blocked) Write(p []byte) (int, error) {
-	h.once.Do(func() { close(h.began) })
-	<-h.goOn
-	return len(p), nil
-}
-
-// A pong waited, on the reader's goroutine, for a message whose write had begun
-// after the reader had looked, and the library closed the connection after 5 s.
-func TestPongWaitsForNothing(t *testing.T) {
-	pong := []byte{0x8a, 0}
-	w := &blocked{began: make(chan struct{}), goOn: make(chan struct{})}
-	f := frameWriter{w: w}
-	f.linked.Store(true)
-	done := make(chan struct{})
-	go func() { f.message(websocket.MessageBinary, []byte("x"), true); close(done) }()
-	<-w.began
-	late := time.AfterFunc(10*time.Second, func() { close(w.goOn) })
-	if n, err := f.libraryWrite(pong); n != len(pong) || err != nil || !late.Stop() {
-		t.Errorf("%d, %v, and perhaps only after the write", n, err)
-	} else {
-		close(w.goOn)
-	}
-	<-done
-	// Nor does it wait for a connection that takes nothing, and none is cut
-	// short.
-	for room, want := range map[int]string{-1: "\x8a\x00", 0: "", 1: "\x8a\x00", 2: "\x8a\x00"} {
-		s := &sink{room: room}
-		f := frameWriter{w: s, try: func(a, b []byte) (int, error) {
-			n, err := s.try(a, b)
-			s.room = -1 // for what waits
-			return n, err
-		}}
-		f.linked.Store(true)
-		n, err := f.libraryWrite(pong)
-		if n != len(pong) || err != nil || string(s.got) != want {
-			t.Errorf("room for %d: %d, %v, and %q was written, want %q", room, n, err, s.got, want)
-		}
-		if err := f.message(websocket.MessageBinary, []byte("x"), true); err != nil {
-			t.Errorf("room for %d: %v", room, err)
+	for _, op := range []opcode{opcodeText, opcodePong, opcodeClose} {
+		if err := f.message(op, nil, true); !errors.Is(err, net.ErrClosed) || len(s.got) != 4 {
+			t.Errorf("opcode %d after the close frame: %v, %d bytes", op, err, len(s.got))
 		}
 	}
 }
@@ -248,7 +213,7 @@ func BenchmarkFrame(b *testing.B) {
 			p := make([]byte, 65546)
 			b.SetBytes(int64(len(p)))
 			for b.Loop() {
-				f.message(websocket.MessageBinary, p, false)
+				f.message(opcodeBinary, p, false)
 			}
 		})
 	}
