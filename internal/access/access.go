@@ -42,6 +42,8 @@ type Principal struct {
 	// Expires is when the credential does; zero: never. What the principal has may stay:
 	// see [Authenticator.Has].
 	Expires time.Time
+
+	idToken *idtoken.Token // nil: it is known otherwise
 }
 
 // Values of [Principal.How].
@@ -131,7 +133,7 @@ func (a *Authenticator) Token(token string) (Principal, error) {
 	case t.HasExpired(time.Now()):
 		return Principal{}, ErrExpiredToken
 	}
-	return Principal{t.Name, ByToken, t.Name + " " + t.ID(), t.Expires}, nil
+	return Principal{Name: t.Name, How: ByToken, Detail: t.Name + " " + t.ID(), Expires: t.Expires}, nil
 }
 
 func (a *Authenticator) isOwners(token digest) bool {

@@ -31,7 +31,7 @@ func (a *Authenticator) Certificate(c *x509.Certificate) (Principal, error) {
 		return Principal{}, errors.New("the certificate has expired")
 	}
 	a.certificates.note(name, c.NotAfter)
-	return Principal{name, ByCertificate, kind + " " + name, c.NotAfter}, nil
+	return Principal{Name: name, How: ByCertificate, Detail: kind + " " + name, Expires: c.NotAfter}, nil
 }
 
 // maxCertificateName bounds the name in a certificate, in bytes.

@@ -54,10 +54,13 @@ func TestIDToken(t *testing.T) {
 		t.Errorf("where no issuer is believed: %v", err)
 	}
 	// A principal is there as long as the policy has it, whatever expires.
-	if !a.Has("ci") || a.Has("other") {
+	if !a.Has("ci") || a.Has("other") || !a.StillIs(who) {
 		t.Error("which principals there are is wrong")
 	}
-	if a.SetPolicy(parse(t, "")); a.Has("ci") {
+	if a.SetPolicy(parse(t, "[principals.ci]\noidc = { repository_id = '43' }\n")); !a.Has("ci") || a.StillIs(who) {
+		t.Error("the principal is another job, and the old one still is it")
+	}
+	if a.SetPolicy(parse(t, "")); a.Has("ci") || a.StillIs(who) || !a.StillIs(Principal{Name: Owner}) {
 		t.Error("the principal has left the policy, and is there")
 	}
 }

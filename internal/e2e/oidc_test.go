@@ -176,30 +176,39 @@ func TestJobOutlivesItsTokens(t *testing.T) {
 	}
 }
 
-// A connection stays when its token expires. When the principal leaves the policy the
-// connection is closed, and its session ended.
+// A connection stays when its token expires. When the policy has no rule for the principal
+// any more, or the principal is another job, the connection is closed and its session
+// ended.
 func TestJobLeavesThePolicy(t *testing.T) {
 	t.Parallel()
-	s := startJobs(t, letsIn(realPath(t, "sh")+" **"))
-	cmd := s.wsexec("run", "--oidc", "env:TOKEN", "sh", "-c", "echo ready; cat; sleep 1000")
-	expires := time.Now().Add(2 * time.Second)
-	cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE=", "TOKEN="+s.jobToken(map[string]any{"exp": expires.Add(-leeway).Unix(), "iat": expires.Add(-time.Minute).Unix(), "nbf": nil}))
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
+	policy := letsIn(realPath(t, "sh") + " **")
+	for name, later := range map[string]string{
+		"no rule":     "[principals.ci]\noidc = { repository_id = '42' }\n",
+		"another job": strings.Replace(policy, "'42'", "'43'", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startJobs(t, policy)
+			expires := time.Now().Add(2 * time.Second)
+			cmd := s.wsexec("run", "--oidc", "env:TOKEN", "sh", "-c", "echo ready; cat; sleep 1000")
+			cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE=", "TOKEN="+s.jobToken(map[string]any{"exp": expires.Add(-leeway).Unix(), "iat": expires.Add(-time.Minute).Unix(), "nbf": nil}))
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := startClient(t, cmd)
+			c.expect(t, "ready\n")
+			time.Sleep(time.Until(expires.Add(2 * time.Second))) // some looks for what is revoked
+			io.WriteString(in, "still here\n")
+			c.expect(t, "still here\n")
+			s.reload(t, later, "the policy was read")
+			if r := c.wait(t, patience); r.status != 125 || !strings.Contains(r.stderr, "access was revoked") {
+				t.Errorf("%v", r)
+			}
+			s.reload(t, policy, "the policy was read")
+			s.awaitNoSession(t)
+		})
 	}
-	c := startClient(t, cmd)
-	c.expect(t, "ready\n")
-	time.Sleep(time.Until(expires.Add(2 * time.Second))) // some looks for what is revoked
-	io.WriteString(in, "still here\n")
-	c.expect(t, "still here\n")
-	s.reload(t, "[principals.ci]\noidc = { repository_id = '43' }\n", "the policy was read")
-	res := c.wait(t, patience)
-	if res.status != 125 || !strings.Contains(res.stderr, "access was revoked") {
-		t.Errorf("%v", res)
-	}
-	s.reload(t, letsIn(realPath(t, "sh")+" **"), "the policy was read")
-	s.awaitNoSession(t)
 }
 
 // An issuer that is away keeps the server from nothing: it starts, others are let in, and

@@ -10,6 +10,8 @@ import (
 // A principal is revoked when there is no credential any more by which a client can be
 // it: its last token was removed, or has expired. So it is when the policy has no rule
 // for it. Then its connections are closed, and its sessions are ended, detached ones too.
+// So are those sessions of a principal that a job of a CI has, or had last, which the
+// policy has no more for that principal.
 
 // revokeInterval is the time between two looks for principals that are revoked.
 const revokeInterval = 500 * time.Millisecond
@@ -40,15 +42,24 @@ func (s *Server) revoked() (xs []*session) {
 			p := s.policy.Load()
 			has[k.principal] = s.cfg.Access.Has(k.principal) && (p == nil || p.Has(k.principal))
 		}
-		if !has[k.principal] {
+		if !has[k.principal] || !x.isLastClientLetIn() {
 			xs = append(xs, x)
 		}
 	}
 	return xs
 }
 
+// isLastClientLetIn reports whether the client that has the session, or had it last, would
+// be let in as its principal. One of another principal is not looked at.
+func (x *session) isLastClientLetIn() bool {
+	x.mu.Lock()
+	who := x.seat.last.who
+	x.mu.Unlock()
+	return who.Name != x.principal || x.srv.cfg.Access.StillIs(who)
+}
+
 // errRevoked is for the clients of a principal that is revoked.
-var errRevoked = fail(proto.CodeRevoked, "access was revoked", "the token of this user was removed or has expired, or the server's policy has no rule for it any more")
+var errRevoked = fail(proto.CodeRevoked, "access was revoked", "the token of this user was removed or has expired, or the server's policy does not name it or has no rule for it any more")
 
 // revoke ends the session for its principal. It does not wait.
 func (x *session) revoke() {
