@@ -89,7 +89,7 @@ func listen(o *options, given []net.Listener) (_ *listeners, err error) {
 		if err := ls.loadToken(o); err != nil {
 			return nil, err
 		}
-		if err := ls.tcp(a); err != nil {
+		if err := ls.tcp(a, o.plaintext); err != nil {
 			return nil, err
 		}
 	}
@@ -206,8 +206,14 @@ func checkSocket(path string) error {
 	return nil
 }
 
-func (ls *listeners) tcp(addr string) error {
-	l, err := net.Listen("tcp", addr)
+// tcp listens on an address. plaintext says that it may be another than this machine's own
+// without TLS.
+func (ls *listeners) tcp(addr string, plaintext bool) error {
+	var lc net.ListenConfig
+	if ls.tls == nil && !plaintext {
+		lc.Control = trust.OnlyLoopback
+	}
+	l, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return listenError(addr, err)
 	}

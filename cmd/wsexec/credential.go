@@ -181,7 +181,7 @@ func (w where) addOwnToken(srv *client.Server, u *url.URL) {
 		}
 		return nil
 	}, func(ctx context.Context) (net.Conn, error) {
-		return tcpDialer.DialContext(ctx, "tcp", hostPort(u))
+		return trust.Dial(ctx, tcpDialer, "tcp", hostPort(u))
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -124,6 +125,9 @@ func gitHubToken(ctx context.Context, audience string) (string, error) {
 	req.Header.Set("Accept", "application/json")
 	// The transport itself follows no redirect, which would take the secret elsewhere.
 	resp, err := (&http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return trust.Dial(ctx, net.Dialer{}, network, addr)
+		},
 		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, MaxResponseHeaderBytes: maxGitHubAnswer,
 	}).RoundTrip(req)
 	if err == nil {

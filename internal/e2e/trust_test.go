@@ -193,3 +193,30 @@ func TestTokenFileWithoutTCP(t *testing.T) {
 	s := newServer(t)
 	wantStartFailureOf(t, s, []string{"--token-file", s.tokenFile}, "--token-file is for TCP", "--listen HOST:PORT")
 }
+
+// A resolver that leads localhost elsewhere had the server listen off this machine, and the
+// client send its token there, both without encryption.
+func TestLocalhostIsThisMachine(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	need(t, "ip", "unshare")
+	s := newServer(t)
+	s.writeFile(t, "hosts", "10.77.0.1 localhost\n", 0o644)
+	s.writeFile(t, "token", strings.Repeat("t", 43)+"\n", 0o600)
+	cmd := exec.Command("unshare", "--net", "--mount", "bash", "-c", `
+		ip link set lo up && ip address add 10.77.0.1/32 dev lo && mount --bind hosts /etc/hosts || exit
+		wsexec-server --listen localhost:9022 --token-file token; echo "status $?"
+		wsexec-server --listen 10.77.0.1:9022 --host localhost --insecure-plaintext --token-file token 2>said & server=$!
+		until grep -q msg=ready said; do sleep 0.01; done
+		wsexec run --server ws://10.77.0.1:9022 --insecure-plaintext --token-file token echo hi
+		wsexec run --server ws://localhost:9022 --token-file token echo hi; echo "status $?"
+		ACTIONS_ID_TOKEN_REQUEST_URL=http://localhost:9022/ ACTIONS_ID_TOKEN_REQUEST_TOKEN=secret \
+			wsexec run --server ws://10.77.0.1:9022 --insecure-plaintext --oidc github echo hi; echo "status $?"
+		kill $server; wait`)
+	cmd.Dir, cmd.Env = s.dir, s.environment()
+	r := capture(t, cmd)
+	r.want(t, 0, "status 1\nhi\nstatus 125\nstatus 125\n", r.stderr)
+	if n := strings.Count(r.stderr, "localhost leads to 10.77.0.1, which is not this machine; see /etc/hosts, or name 127.0.0.1\n"); n != 3 {
+		t.Errorf("%d of three errors say what localhost is: %s", n, r.stderr)
+	}
+}

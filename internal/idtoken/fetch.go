@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -61,6 +62,9 @@ type source struct {
 func newSource(issuer string) source {
 	// Connections are not kept: the next fetch is in minutes.
 	return source{issuer: issuer, client: newClient(issuer, &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return trust.Dial(ctx, net.Dialer{}, network, addr)
+		},
 		Proxy:                  http.ProxyFromEnvironment,
 		DisableKeepAlives:      true,
 		ForceAttemptHTTP2:      true,

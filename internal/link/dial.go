@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 
 	"wsexec/internal/proto"
+	"wsexec/internal/trust"
 )
 
 // MaxResponseHeader bounds the header of a server's response, in bytes. Go's
@@ -101,7 +102,7 @@ func newTransport(opts DialOptions) *transport {
 	t.connect = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		try := opts.Dial
 		if try == nil {
-			try = func(ctx context.Context) (net.Conn, error) { return tcpDialer.DialContext(ctx, network, addr) }
+			try = func(ctx context.Context) (net.Conn, error) { return trust.Dial(ctx, tcpDialer, network, addr) }
 		}
 		if opts.Every > 0 {
 			try = dialParallel(try, opts.Every, opts.Go)
