@@ -66,9 +66,9 @@ func (ls *listeners) inherited(l net.Listener, o *options) error {
 	return ls.loadToken(o)
 }
 
-// isPrivate reports whether only its owner and root can open a socket. That of the
+// isPrivate reports whether only this user and root can open a socket. That of the
 // abstract namespace, without a file, every program can open.
 func isPrivate(path string) bool {
 	st, err := os.Lstat(path)
-	return err == nil && st.Mode().Perm()&0o077 == 0
+	return err == nil && st.Mode().Perm()&0o077 == 0 && trust.Check(path, st) == nil
 }

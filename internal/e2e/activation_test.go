@@ -88,27 +88,41 @@ func TestSocketActivationTLS(t *testing.T) {
 	capture(t, s.wsexec("run", "--server", "wss://localhost:"+port, "--ca", cert, "--token-file", s.tokenFile, "echo", "hi")).want(t, 0, "hi\n", "")
 }
 
-// Who can open a Unix socket, its mode says, whatever --socket-mode does. Others than
-// the server's user and root are no principals all the same.
+// Who can open a Unix socket, its mode and owner say, whatever --socket-mode does. Others
+// than the server's user and root are no principals all the same.
 func TestSocketActivationOfOthers(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
-	s := newServer(t)
-	if err := os.Chmod(s.dir, 0o755); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		owner int
+		mode  os.FileMode
+		says  string
+	}{
+		{0, 0o600, "the socket lets in its owner alone"},
+		{0, 0o666, "the socket lets in the server's own user, root, and users whom the policy names"},
+		{bob, 0o600, "the socket lets in the server's own user, root, and users whom the policy names"},
+	} {
+		s := newServer(t)
+		if err := os.Chmod(s.dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		sock := filepath.Join(s.dir, "sock")
+		f, _ := listenAt(t, "unix", sock)
+		if err := os.Chmod(sock, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		give(t, c.owner, sock)
+		s.start(t, serverOptions{bare: true, files: []*os.File{f}})
+		s.awaitLine(t, c.says)
+		capture(t, s.wsexec("run", "--server", "unix:"+sock, "echo", "hi")).want(t, 0, "hi\n", "")
+		if c.owner == 0 && c.mode == 0o600 {
+			continue
+		}
+		cmd := s.wsexec("run", "--server", "unix:"+sock, "echo", "hi")
+		cmd.Path, cmd.Args = "/usr/bin/setpriv", append(as(bob), cmd.Args...)
+		cmd.Env, cmd.Dir = s.environment("HOME=/"), "/"
+		capture(t, cmd).wantComplaint(t, 125, "the server's socket does not know uid 12002")
 	}
-	sock := filepath.Join(s.dir, "sock")
-	f, _ := listenAt(t, "unix", sock)
-	if err := os.Chmod(sock, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	s.start(t, serverOptions{bare: true, files: []*os.File{f}})
-	s.awaitLine(t, "the socket lets in the server's own user, root, and users whom the policy names")
-	capture(t, s.wsexec("run", "--server", "unix:"+sock, "echo", "hi")).want(t, 0, "hi\n", "")
-	cmd := s.wsexec("run", "--server", "unix:"+sock, "echo", "hi")
-	cmd.Path, cmd.Args = "/usr/bin/setpriv", append(as(bob), cmd.Args...)
-	cmd.Env, cmd.Dir = s.environment("HOME=/"), "/"
-	capture(t, cmd).wantComplaint(t, 125, "the server's socket does not know uid 12002")
 }
 
 // What cannot be served is one line that names the unit's settings.
