@@ -1,16 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -18,7 +17,6 @@ import (
 	"wsexec/internal/access"
 	"wsexec/internal/cmdline"
 	"wsexec/internal/job"
-	"wsexec/internal/procgroup"
 	"wsexec/internal/server"
 	"wsexec/internal/trust"
 )
@@ -184,29 +182,26 @@ func misnamed(p *access.Policy) (ws []access.Warning) {
 
 // decide says what becomes of the command.
 func (q *question) decide(w io.Writer, p *access.Policy) error {
-	me := strconv.Itoa(os.Geteuid())
-	if u, err := user.Current(); err == nil {
-		me = u.Username
-	}
-	path := p.Path
-	if path == "" {
-		path = job.Path()
-	}
-	r := access.Request{OwnUser: me, User: q.user, AskedDir: q.dir != "", Args: q.command[1:]}
-	dir := q.dir
-	switch {
-	case dir == "":
-		dir = job.Home()
-	case !filepath.IsAbs(dir):
-		dir = job.Home() + "/" + dir
-	}
-	found, err := procgroup.Find(q.command, path, dir)
+	u, err := q.runAs()
 	if err != nil {
 		return err
 	}
-	r.Path, r.Dir = found.Path, found.Dir
-	d := p.Decide(q.principal, r)
+	dir := q.dir
+	switch {
+	case dir == "":
+		dir = job.HomeAs(u.account)
+	case !filepath.IsAbs(dir):
+		dir = job.HomeAs(u.account) + "/" + dir
+	}
+	found, err := u.find(q.command, cmp.Or(p.Path, job.PathAs(u.account)), dir)
+	if err != nil {
+		return err
+	}
+	d := p.Decide(q.principal, access.Request{User: u.RunAs, Own: u.own, AskedDir: q.dir != "", Path: found.Path, Args: q.command[1:], Dir: found.Dir})
 	said := fmt.Sprintf("%s may run %s in %s", q.principal, strings.Join(shellWords(append([]string{found.Path}, q.command[1:]...)), " "), found.Dir)
+	if q.user != "" {
+		said += " as " + u.Name
+	}
 	switch {
 	case !d.Allowed():
 		return fmt.Errorf("denied: %s (%s)", d.Reason, p.Where(d.Line))

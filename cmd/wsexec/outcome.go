@@ -128,6 +128,7 @@ type statusFile struct {
 	Error      string           `json:"error,omitempty"`
 	MayHaveRun bool             `json:"may_have_run,omitempty"` // with origin server or transport: it is not known
 	Session    string           `json:"session,omitempty"`
+	User       string           `json:"user,omitempty"` // that the command ran as, if the start named one
 	Bytes      map[string]int64 `json:"bytes"`
 	Dropped    map[string]int64 `json:"dropped,omitempty"`
 	DurationMS int64            `json:"duration_ms"`
@@ -138,7 +139,7 @@ type statusFile struct {
 // statusFile is what the status file says of the outcome of r and err.
 func (o outcome) statusFile(session string, r *client.Result, err error) statusFile {
 	f := statusFile{
-		Origin: o.origin, Code: o.status, Session: session,
+		Origin: o.origin, Code: o.status, Session: session, User: r.User,
 		Bytes:      map[string]int64{"stdin": r.StdinConsumed, "stdout": r.Bytes[1], "stderr": r.Bytes[2]},
 		DurationMS: r.Duration.Milliseconds(), Reconnects: r.Reconnects, LeftBehind: []client.Process{},
 	}

@@ -129,6 +129,7 @@ var outcomeTests = []struct {
 	{name: "revoked before", exit: "revoked", status: 125, origin: fromServerEnd, texts: "0 the command was ended: access was revoked", unasked: true},
 	{name: "revoked", err: &client.Error{Code: proto.CodeRevoked, Title: "access was revoked", Detail: "it has expired"}, status: 125, origin: fromServerEnd, texts: "0 access was revoked: it has expired", unasked: true},
 	{name: "replaced", err: &client.Error{Code: client.CodeReplaced, Title: "another client has it"}, status: 125, origin: fromServerEnd, texts: "0 another client has it | wsexec attach abc", unasked: true},
+	{name: "bad user", err: &client.Error{Code: proto.CodeBadUser, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "bad directory", err: &client.Error{Code: proto.CodeBadDirectory, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "bad request", err: &client.Error{Code: proto.CodeBadRequest, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},
 	{name: "too large", err: &client.Error{Code: client.CodeTooLarge, Title: "t"}, status: 125, origin: fromServerEnd, texts: "0 t", unasked: true},

@@ -33,6 +33,7 @@ func runCommand(status *int) *cli.Command {
 			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}},
 			&cli.GenericFlag{Name: "env", Aliases: []string{"e"}, Value: &f.env},
 			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}},
+			&cli.StringFlag{Name: "user", Aliases: []string{"u"}},
 			timeFlag("timeout", &f.timeout),
 			timeFlag("idle-timeout", &f.idle),
 			timeFlag("kill-after", &f.killAfter),
@@ -68,7 +69,7 @@ func (s *session) command(c *cli.Context, f *runFlags) (*client.Cmd, error) {
 		return nil, err
 	}
 	st := &client.Start{
-		Args: args, Env: f.env.given, Dir: c.String("workdir"), Name: s.name, LeaveRunning: c.Bool("leave-running"),
+		Args: args, Env: f.env.given, Dir: c.String("workdir"), User: c.String("user"), Name: s.name, LeaveRunning: c.Bool("leave-running"),
 		Timeout: f.timeout.given, IdleTimeout: f.idle.given, KillAfter: f.killAfter.given,
 		Linger: f.linger.given, Keepalive: f.keepalive.given, Drain: f.drain.given,
 	}

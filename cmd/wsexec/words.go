@@ -267,6 +267,9 @@ func notPassedOn(names []string, terminal bool) message {
 
 func runsAs(id string, o client.Opened) []message {
 	ms := []message{{ifVerbose, fmt.Sprintf("session %s, pid %d", id, o.PID), ""}}
+	if o.User != "" {
+		ms = append(ms, message{ifVerbose, "it runs as the user " + o.User, ""})
+	}
 	if o.Dir != "" {
 		ms = append(ms, message{ifVerbose, fmt.Sprintf("the home directory there cannot be entered: it runs in %s", o.Dir), ""})
 	}

@@ -74,7 +74,7 @@ and let the command run: ~& on a terminal.`
 // flagGroups are the headings of --help and the flags below each, in their
 // order.
 var flagGroups = []cmdline.Group{
-	{Heading: "Command", Flags: []string{"env", "workdir", "no-stdin", "name"}},
+	{Heading: "Command", Flags: []string{"env", "workdir", "user", "no-stdin", "name"}},
 	{Heading: "Terminal", Flags: []string{"tty", "no-tty", "escape"}},
 	{Heading: "Time", Flags: []string{"timeout", "idle-timeout", "kill-after"}},
 	{Heading: "Output and background processes", Flags: []string{"on-full", "drain", "leave-running"}},
@@ -88,6 +88,7 @@ var flagGroups = []cmdline.Group{
 var flagHelp = map[string]struct{ usage, byDefault string }{
 	"env":             {"set an environment variable, `K=V`; K alone passes the local value on (repeatable)", ""},
 	"workdir":         {"run the command in the directory `DIR` (default: the home directory)", ""},
+	"user":            {"run the command as `USER`, a name or a number (root's server only; default: the server's user)", ""},
 	"no-stdin":        {"give the command an empty stdin", ""},
 	"attach no-stdin": {"leave the session's stdin as it is", ""},
 	"name":            {"name the session `NAME`, for attach", ""},

@@ -71,9 +71,9 @@ type Request struct {
 	// were more, which are not known any more.
 	Args []string
 	Cut  bool
-	// User is the one to run as, by its name or number; "": the server's own,
-	// which is OwnUser.
-	User, OwnUser string
+	// User is the one to run as. Own: it is the server's own.
+	User RunAs
+	Own  bool
 	// Dir is the working directory, without links. AskedDir: the client named it;
 	// otherwise it is the user's home.
 	Dir      string
@@ -82,6 +82,20 @@ type Request struct {
 	Env []string
 	// Detach and LeaveRunning were asked for.
 	Detach, LeaveRunning bool
+}
+
+// A RunAs is a user that a command runs as, by its name and its number. Both are those
+// of the user database, so that the policy means the same user however a client has
+// named it.
+type RunAs struct{ Name, ID string }
+
+// is reports whether that is what a policy calls by a name or, with digits only, by a
+// number.
+func (u RunAs) is(called string) bool {
+	if strings.Trim(called, "0123456789") == "" {
+		return called == u.ID
+	}
+	return called == u.Name
 }
 
 // A Decision is what becomes of a request.
@@ -148,9 +162,8 @@ func (rule *Rule) decide(principal string, r Request) (d Decision, met int) {
 		return deny(2, file.line, "the arguments are not those of %q", short(file.text))
 	}
 	line := command.line
-	user := cmp.Or(r.User, r.OwnUser)
-	if own := user == r.OwnUser; rule.users == nil && !own || rule.users != nil && !slices.Contains(rule.users, user) {
-		return deny(3, line, "this command is not allowed as the user %q", user)
+	if !rule.runsAs(r.User, r.Own) {
+		return deny(3, line, "this command is not allowed as the user %q", r.User.Name)
 	}
 	switch {
 	case !rule.hasDirs && r.AskedDir:
@@ -170,6 +183,23 @@ func (rule *Rule) decide(principal string, r Request) (d Decision, met int) {
 		return deny(6, line, "processes of this command may not be left running")
 	}
 	return Decision{Rule: rule, Line: line}, 7
+}
+
+// runsAs reports whether the rule lets commands run as a user, which is the server's
+// own or not.
+func (rule *Rule) runsAs(u RunAs, own bool) bool {
+	if rule.users == nil {
+		return own
+	}
+	return slices.ContainsFunc(rule.users, u.is)
+}
+
+// RunsAs reports whether any rule lets a principal run commands as another user than the
+// server's own. Where none does, nothing need be looked up for that user.
+func (p *Policy) RunsAs(principal string, u RunAs) bool {
+	return slices.ContainsFunc(p.rules, func(r *Rule) bool {
+		return slices.Contains(r.who, principal) && r.runsAs(u, false)
+	})
 }
 
 // Has reports whether any rule is for a principal.

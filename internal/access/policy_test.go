@@ -71,7 +71,7 @@ func TestPolicyExample(t *testing.T) {
 
 // request is a start that the example allows.
 func request() Request {
-	return Request{Path: "/usr/bin/make", Args: []string{"-j4", "all"}, User: "build", OwnUser: "root", Dir: "/srv/build/app", AskedDir: true, Env: []string{"CI", "GITHUB_SHA"}}
+	return Request{Path: "/usr/bin/make", Args: []string{"-j4", "all"}, User: RunAs{"build", "1001"}, Dir: "/srv/build/app", AskedDir: true, Env: []string{"CI", "GITHUB_SHA"}}
 }
 
 func TestDecide(t *testing.T) {
@@ -91,7 +91,7 @@ func TestDecide(t *testing.T) {
 		{"git push", "ci", func(r *Request) { r.Path, r.Args = "/usr/bin/git", []string{"push", "a"} }, 9, "arguments"},
 		{"another principal", "owner", func(*Request) {}, 0, `no rule is for the principal "owner"`},
 		{"another file", "ci", func(r *Request) { r.Path = "/tmp/make" }, 0, `no rule for "ci" has the command "/tmp/make"`},
-		{"the server's user", "ci", func(r *Request) { r.User = "" }, 9, `user "root"`},
+		{"the server's user", "ci", func(r *Request) { r.User, r.Own = RunAs{"root", "0"}, true }, 9, `user "root"`},
 		{"the directory itself", "ci", func(r *Request) { r.Dir = "/srv/build" }, 9, ""},
 		{"beside the directory", "ci", func(r *Request) { r.Dir = "/srv/builder" }, 9, `directory "/srv/builder"`},
 		{"home", "ci", func(r *Request) { r.Dir, r.AskedDir = "/root", false }, 9, `directory "/root"`},
@@ -124,7 +124,7 @@ commands = ["/bin/a *"]
 detach = true
 leave_running = true
 `)
-	r := Request{Path: "/bin/a", Args: []string{"x"}, OwnUser: "me", User: "me", Dir: "/home/me"}
+	r := Request{Path: "/bin/a", Args: []string{"x"}, User: RunAs{"me", "1000"}, Own: true, Dir: "/home/me"}
 	if d := p.Decide("owner", r); d.Line != 4 || d.Rule.Max.Timeout == nil {
 		t.Errorf("got line %d: %s", d.Line, d.Reason)
 	}
@@ -373,6 +373,56 @@ func TestPolicyMistakes(t *testing.T) {
 	}
 }
 
+// A user is the one of the user database, by the name or the number that the policy
+// has. Another user of the same number is another one.
+func TestPolicyUsers(t *testing.T) {
+	p := parse(t, `
+principals.named.uid = 1
+principals.own.uid = 2
+principals.none.uid = 3
+[[allow]]
+who = ["named"]
+commands = ["/bin/a"]
+users = ["build", "1002"]
+[[allow]]
+who = ["own"]
+commands = ["/bin/a"]
+[[allow]]
+who = ["none"]
+commands = ["/bin/a"]
+users = []
+`)
+	for _, test := range []struct {
+		user RunAs
+		own  bool
+		want string // the principals that may
+	}{
+		{RunAs{"build", "1001"}, false, "named"},
+		{RunAs{"build", "0"}, true, "named own"},
+		{RunAs{"twin", "1001"}, false, ""},
+		{RunAs{"service", "1002"}, false, "named"},
+		{RunAs{"1002", "1003"}, false, ""}, // a name of digits
+		{RunAs{"Build", "1004"}, false, ""},
+		{RunAs{"root", "0"}, true, "own"},
+		{RunAs{"toor", "0"}, false, ""},
+		{RunAs{}, false, ""},
+	} {
+		var may []string
+		for _, who := range []string{"named", "own", "none", "other"} {
+			allowed := p.Decide(who, Request{Path: "/bin/a", User: test.user, Own: test.own}).Allowed()
+			if allowed {
+				may = append(may, who)
+			}
+			if !test.own && p.RunsAs(who, test.user) != allowed {
+				t.Errorf("%+v: RunsAs(%q) is %t", test.user, who, !allowed)
+			}
+		}
+		if got := strings.Join(may, " "); got != test.want {
+			t.Errorf("%+v: %q may, want %q", test.user, got, test.want)
+		}
+	}
+}
+
 // The same policy in other forms of TOML.
 func TestPolicyForms(t *testing.T) {
 	for _, text := range []string{
@@ -381,7 +431,7 @@ func TestPolicyForms(t *testing.T) {
 		"[[allow]]\nwho = [\"ci\"]\ncommands = [\"\"\"/bin/a\"\"\"]\nothers = true\n[principals]\n[principals.ci]\nuid = 0x1\n",
 	} {
 		p := parse(t, text)
-		if p.OfUID(1) != "ci" || !p.Others("ci") || !p.Decide("ci", Request{Path: "/bin/a"}).Allowed() {
+		if p.OfUID(1) != "ci" || !p.Others("ci") || !p.Decide("ci", Request{Path: "/bin/a", Own: true}).Allowed() {
 			t.Errorf("%q: %+v", text, p)
 		}
 	}
@@ -464,7 +514,7 @@ func FuzzPolicy(f *testing.F) {
 			}
 			return
 		}
-		r := Request{Path: file, Args: strings.Split(words, "\x00"), OwnUser: "me", Dir: "/"}
+		r := Request{Path: file, Args: strings.Split(words, "\x00"), User: RunAs{"me", "1000"}, Own: true, Dir: "/"}
 		for _, who := range append(p.Principals(), Owner, "nobody") {
 			d := p.Decide(who, r)
 			if !d.Allowed() {

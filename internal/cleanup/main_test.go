@@ -167,6 +167,30 @@ var helpers = map[string]func(args []string){
 		io.Copy(os.Stdout, proctest.Reader(g.Stdout()))
 		g.Reap()
 	},
+	// keyring: prints the number of the session keyring
+	"keyring": func([]string) {
+		id, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false)
+		if err != nil {
+			os.Exit(1)
+		}
+		fmt.Println(id)
+	},
+	// keyrings: plays the server, which has a session keyring; prints that and the
+	// one of a command with a user
+	"keyrings": func([]string) {
+		id, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
+		if err != nil {
+			os.Exit(1)
+		}
+		fmt.Println(id)
+		g, err := new(Cleaner).Start(context.Background(), "", procgroup.Spec{Args: helper("keyring"), Env: os.Environ(), Dir: "/", User: &procgroup.User{}})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		io.Copy(os.Stdout, proctest.Reader(g.Stdout()))
+		g.Reap()
+	},
 	// run COMMAND...: plays the server; prints what the command prints
 	"run": func(args []string) {
 		g, err := new(Cleaner).Start(context.Background(), "", procgroup.Spec{Args: args, Env: os.Environ(), Dir: "/"})

@@ -243,20 +243,26 @@ func TestUserGivenUp(t *testing.T) {
 		mark := newMark()
 		spec := asStranger("exec sleep " + mark)
 		ctx, cancel := context.WithCancel(t.Context())
-		asked, late := make(chan struct{}), make(chan struct{})
+		late, answered := make(chan struct{}), make(chan struct{})
 		spec.LookIn, spec.Vet = "/bin", func(procgroup.Found) error {
-			close(asked)
+			defer close(answered)
+			cancel()
 			<-late
 			return nil
 		}
-		go func() {
-			<-asked
-			cancel()
-		}()
 		_, err := c.Start(ctx, "", spec)
 		close(late)
 		if !errors.Is(err, ErrTooLate) || errors.Is(err, ErrMayHaveRun) {
-			t.Errorf("%v", err)
+			t.Errorf("while it is asked for: %v", err)
+		}
+		<-answered
+		var a attempt
+		spec.Vet = func(procgroup.Found) error {
+			a.giveUp()
+			return nil
+		}
+		if _, err := c.start(&a, spec); !errors.Is(err, ErrTooLate) || errors.Is(err, ErrMayHaveRun) {
+			t.Errorf("before it is let through: %v", err)
 		}
 		time.Sleep(50 * time.Millisecond)
 		if pids := marked(t, mark); len(pids) > 0 {
@@ -316,6 +322,20 @@ echo done`
 			t.Errorf("%s", out)
 		}
 	})
+}
+
+// The session keyring is a new one, and the user's: what is in the server's is not
+// found in it.
+func TestUserHasItsOwnKeyring(t *testing.T) {
+	needRoot(t)
+	out, status, err := Output(t.Context(), helper("keyrings"))
+	var server, users int
+	if n, serr := fmt.Sscan(string(out), &server, &users); status != 0 || err != nil || n != 2 {
+		t.Skipf("there are no keyrings here: %s, %d, %v, %v", out, status, err, serr)
+	}
+	if users == server || users <= 0 {
+		t.Errorf("the server has the session keyring %d, and the command %d", server, users)
+	}
 }
 
 // The number that means "as it is" to setuid(2) would be root's.

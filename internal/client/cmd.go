@@ -69,6 +69,8 @@ type Opened struct {
 	PID int
 	TTY bool   // the command has a terminal
 	Dir string // where it was started, if its home directory cannot be entered
+	// User is the name of the user that it runs as, if its start named one.
+	User string
 	// Screen is for the local terminal, before the first output of a session that is
 	// taken over: the control sequences of the modes which the command has set.
 	Screen string

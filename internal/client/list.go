@@ -43,12 +43,13 @@ type Session struct {
 	Args          []string
 	ArgsTruncated bool // Args is not all of them
 	TTY           bool
+	User          string // that the command runs as, if its start named one
 	Started       time.Time
 	Exit          *Exit // of one that has ended
 }
 
 func sessionOf(i *proto.Info) *Session {
-	s := &Session{ID: i.ID, Name: i.Name, State: i.State, Attached: i.Attached, Detached: i.Detached, Stopped: i.Stopped, PID: i.PID, ArgsTruncated: i.ArgvTruncated, TTY: i.TTY, Started: i.Started}
+	s := &Session{ID: i.ID, Name: i.Name, State: i.State, Attached: i.Attached, Detached: i.Detached, Stopped: i.Stopped, PID: i.PID, ArgsTruncated: i.ArgvTruncated, TTY: i.TTY, User: i.User, Started: i.Started}
 	for _, a := range i.Argv {
 		s.Args = append(s.Args, string(a))
 	}

@@ -29,6 +29,7 @@ type question struct {
 //	              run                                      attach
 //	opened        once a connection                        once a connection
 //	  .tty        as start says                            any; then always the same
+//	  .user       there if start has it                    any; then always the same
 //	  .resumed    false on the first try, any on others    true
 //	              until opened came, then true
 //	  .linger     at most what start says                  any
@@ -86,7 +87,7 @@ func (q *question) allows(m any) error {
 
 // nothingRan are the codes of the errors of a start.
 var nothingRan = []string{
-	proto.CodeCommandNotFound, proto.CodeNotExecutable, proto.CodeBadDirectory, proto.CodeBadRequest, proto.CodeTooLarge,
+	proto.CodeCommandNotFound, proto.CodeNotExecutable, proto.CodeBadDirectory, proto.CodeBadUser, proto.CodeBadRequest, proto.CodeTooLarge,
 }
 
 func (q *question) allowsOpened(m *proto.Opened) error {
@@ -94,6 +95,8 @@ func (q *question) allowsOpened(m *proto.Opened) error {
 		switch {
 		case m.TTY != (s.TTY != nil):
 			return fmt.Errorf("opened with tty %v, where %v was asked for", m.TTY, s.TTY != nil)
+		case (m.User != "") != (s.User != ""):
+			return fmt.Errorf("opened with the user %q, where %q was asked for", m.User, s.User)
 		case q.firstTry && m.Resumed:
 			return errors.New("opened says that a session was resumed, where one was to be started")
 		case s.Linger != nil && m.Linger > *s.Linger:
@@ -107,6 +110,8 @@ func (q *question) allowsOpened(m *proto.Opened) error {
 		return errors.New("opened says that a session was started, where one was to be resumed")
 	case q.opened != nil && m.TTY != q.opened.TTY:
 		return fmt.Errorf("opened with tty %v, which was %v before", m.TTY, q.opened.TTY)
+	case q.opened != nil && m.User != q.opened.User:
+		return fmt.Errorf("opened with the user %q, which was %q before", m.User, q.opened.User)
 	case m.Screen != nil && !q.fromKept:
 		return errors.New("opened has a screen for a terminal that has the output")
 	case m.Screen != nil && !m.TTY:

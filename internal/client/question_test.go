@@ -61,6 +61,13 @@ func TestAllows(t *testing.T) {
 		{question{opened: wasTTY}, opened(proto.Opened{Resumed: true, TTY: true, Screen: new(screen.State)}), "screen for a terminal"},
 		{question{start: tty}, opened(proto.Opened{Resumed: true, TTY: true, Screen: new(screen.State)}), "screen for a terminal"},
 
+		{question{start: &proto.Start{User: "0"}, firstTry: true}, opened(proto.Opened{User: "root"}), ""},
+		{question{start: &proto.Start{User: "a"}, firstTry: true}, opened(proto.Opened{}), `user "", where "a" was asked for`},
+		{question{start: bare, firstTry: true}, opened(proto.Opened{User: "a"}), `user "a", where "" was asked for`},
+		{question{firstTry: true}, opened(proto.Opened{Resumed: true, User: "a"}), ""},
+		{question{opened: &proto.Opened{User: "a"}}, opened(proto.Opened{Resumed: true, User: "a"}), ""},
+		{question{opened: &proto.Opened{User: "a"}}, opened(proto.Opened{Resumed: true, User: "b"}), `user "b", which was "a" before`},
+
 		{question{start: pipes, opened: was, answered: true}, opened(proto.Opened{Resumed: true}), "twice"},
 
 		{question{start: pipes, opened: was}, &proto.Detached{}, "detached"},

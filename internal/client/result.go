@@ -18,7 +18,9 @@ type Result struct {
 	StdinConsumed int64
 	// Dropped counts the bytes of stdout and stderr in all [Gap] events, and those of
 	// stdin that the command's terminal has dropped, since a line was too long.
-	Dropped    [3]int64
+	Dropped [3]int64
+	// User is the name of the user that the command ran as, if its start named one.
+	User       string
 	Reconnects int
 	Duration   time.Duration
 	// Until is when the server ends the session, unless a client comes back to

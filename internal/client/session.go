@@ -143,7 +143,7 @@ func (s *session) setLink(l *link.Link, m *proto.Opened, afterLoss bool) {
 	s.mu.Unlock()
 	if first {
 		if s.cmd.Opened != nil {
-			s.cmd.Opened(Opened{m.PID, m.TTY, m.Dir, sequences(m.Screen)})
+			s.cmd.Opened(Opened{m.PID, m.TTY, m.Dir, m.User, sequences(m.Screen)})
 		}
 		s.relay.start()
 	}
@@ -375,6 +375,9 @@ func (s *session) result(began, until time.Time, err error) (*Result, error) {
 	s.relay.count(r, s.exit)
 	if s.exit != nil {
 		r.Exit = exitOf(s.exit)
+	}
+	if s.opened != nil {
+		r.User = s.opened.User
 	}
 	if s.phase == finished {
 		err = nil // however the connection ended

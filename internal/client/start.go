@@ -12,6 +12,7 @@ type Start struct {
 	Args []string // the program, which the server looks up in PATH, and its arguments
 	Env  []string // "NAME=VALUE", added to what every command of the server gets
 	Dir  string   // working directory; "": home
+	User string   // to run as, by name or number; "": the user of the server
 	Name string   // another name for the session, beside its ID
 
 	// With a TTY the command has a terminal in place of pipes. With Merge,
@@ -67,7 +68,7 @@ func (s *Start) Check() error { return s.message().Check() }
 // message is s on the wire.
 func (s *Start) message() *proto.Start {
 	m := &proto.Start{
-		Argv: byteStrings(s.Args), Env: byteStrings(s.Env), Dir: []byte(s.Dir), Name: s.Name, Merge: s.Merge,
+		Argv: byteStrings(s.Args), Env: byteStrings(s.Env), Dir: []byte(s.Dir), User: s.User, Name: s.Name, Merge: s.Merge,
 		Timeout: millis(s.Timeout), Idle: millis(s.IdleTimeout), KillAfter: millis(s.KillAfter),
 		Linger: millis(s.Linger), Keepalive: millis(s.Keepalive), Drain: millis(s.Drain),
 		OnFull: s.OnFull, LeaveRunning: s.LeaveRunning,

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -141,6 +142,9 @@ func TestLogLines(t *testing.T) {
 	})
 	s.awaitListening(t)
 	s.run(t, "--server", sock, "--name", "quick", "sh", "-c", "exit 3", "a \x1b b").want(t, 3, "", "")
+	me := strconv.Itoa(os.Geteuid())
+	s.run(t, "--server", sock, "-u", me, "id", "-u").want(t, 0, me+"\n", "")
+	s.run(t, "--server", sock, "-u", "no-such-user", "true").wantComplaint(t, 125)
 	s.run(t, "--server", sock, "--name", "none", "no-such-command", strings.Repeat("x", 5000)).wantComplaint(t, 127)
 	s.run(t, "--timeout", "10ms", "sleep", uniqueSleep())
 	s.run(t, "true", strings.Repeat("x", 5000)).want(t, 0, "", "")

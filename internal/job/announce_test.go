@@ -25,12 +25,12 @@ func TestAnnounce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = j.Start(t.Context(), st, func(_ context.Context, f procgroup.Found) error {
+	err = j.Start(t.Context(), st, Before{Announce: func(_ context.Context, f procgroup.Found) error {
 		if f.Dir != dir || f.Path != sh {
 			t.Errorf("it is %+v, want %s in %s", f, sh, dir)
 		}
 		return no
-	})
+	}})
 	if err != no {
 		t.Errorf("%v, want %v", err, no)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"wsexec/internal/proto"
+	"wsexec/internal/userdb"
 )
 
 // defaultPath is for a server that was started without a PATH.
@@ -17,11 +18,11 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // behind is found by its mark, see package cleanup, and not by this.)
 const sessionVariable = "WSEXEC_SESSION_ID"
 
-// environment is the environment of a command: a few variables of the server's,
-// path as its PATH unless that is "", TERM of the client, the variables that the
+// environment is the environment of a command: a few variables of the server's, those of
+// the user unless that is nil, path as its PATH unless that is "", TERM of the client, the variables that the
 // client asked for, and the session's id, of which each overrides those before. All
 // other variables of the server's are the server's own business.
-func environment(start *proto.Start, id, path string) []string {
+func environment(start *proto.Start, id, path string, as *userdb.Account) []string {
 	names := []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"}
 	vars := map[string]string{"PATH": defaultPath}
 	for k, v := range identity() {
@@ -44,6 +45,9 @@ func environment(start *proto.Start, id, path string) []string {
 			names = append(names, k)
 		}
 		vars[k] = v
+	}
+	if as != nil {
+		setIdentity(set, as)
 	}
 	if path != "" {
 		set("PATH", path)

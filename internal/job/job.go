@@ -4,7 +4,7 @@
 // learns how far the job has come.
 //
 //	j := job.New(cfg)             // the streams exist: j.Stdin, j.Signals, j.Out
-//	err := j.Start(ctx, start, nil) // the command runs, or why it does not
+//	err := j.Start(ctx, start, before) // the command runs, or why it does not
 //	j.Run()                       // its streams move
 //	j.End(proto.ReasonTimeout)    // TERM, and KILL after a while; optional
 //	Owner.Reached(job.Ended, …)   // how the command ended
@@ -27,6 +27,7 @@ import (
 	"wsexec/internal/screen"
 	"wsexec/internal/stream"
 	"wsexec/internal/tty"
+	"wsexec/internal/userdb"
 )
 
 // Config is what a job is given by its owner.
@@ -39,12 +40,12 @@ type Config struct {
 	Owner   Owner
 	// Vet, if not nil, says whether the command that was found may run, and the
 	// times that bound it then, in place of Times. It is called as
-	// [procgroup.Spec].Vet is.
-	Vet func(procgroup.Found) (Times, error)
+	// [procgroup.Spec].Vet is, with the user that Start was given.
+	Vet func(procgroup.Found, *userdb.Account) (Times, error)
 	// Missing is [procgroup.Spec].Missing.
 	Missing func(procgroup.Found, error) error
 	// Path is the command's PATH, unless the client sets another, and with Vet
-	// where the command is looked up in any case; "": the server's.
+	// where the command is looked up in any case; "": the server's, or that of PathAs.
 	Path string
 	// Signalled, if not nil, is called before a signal of the client's is sent, with
 	// its Linux number. It does not wait.

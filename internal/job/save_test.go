@@ -119,7 +119,7 @@ func run(t *testing.T, cfg Config, part string, args ...string) *Job {
 		st.TTY = &proto.TTY{Winsize: proto.Winsize{Rows: 24, Cols: 80}, Modes: map[uint8]uint32{termios.ICANON: 0, 50: 0, 53: 0, 36: 0, 38: 0, 70: 0}}
 	}
 	j := New(cfg)
-	if err := j.Start(context.Background(), st, nil); err != nil {
+	if err := j.Start(context.Background(), st, Before{}); err != nil {
 		t.Fatal(err)
 	}
 	j.Run()

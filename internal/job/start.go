@@ -11,6 +11,7 @@ import (
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
 	"wsexec/internal/tty"
+	"wsexec/internal/userdb"
 )
 
 // ErrPanicked is returned by Start if something in it panicked.
@@ -19,28 +20,44 @@ var ErrPanicked = errors.New("job: the start panicked")
 // Start starts the command, and returns an error of [cleanup.Cleaner.Start] if
 // it could not. Nothing of st is kept.
 //
-// announce, if not nil, is called as [procgroup.Spec].Announce is, and returns when ctx is
-// done. If it returns an error, nothing is started, and Start returns the error. A start
-// that was given up may still call it.
-func (j *Job) Start(ctx context.Context, st *proto.Start, announce func(context.Context, procgroup.Found) error) error {
+// What is in before is done first. If it returns an error, nothing is started, and
+// Start returns the error.
+func (j *Job) Start(ctx context.Context, st *proto.Start, before Before) error {
 	defer close(j.started)
 	err := ErrPanicked
-	j.guard("start", func() { err = j.start(ctx, st, announce) })
+	j.guard("start", func() { err = j.start(ctx, st, before) })
 	return err
 }
 
-func (j *Job) start(ctx context.Context, st *proto.Start, announce func(context.Context, procgroup.Found) error) error {
-	spec := procgroup.Spec{Env: environment(st, j.cfg.ID, j.cfg.Path), Dir: string(st.Dir), Merge: st.Merge}
+// Before is done before a command is started. Each returns when its context is done; nil
+// is not called.
+type Before struct {
+	// User finds the user that the command runs as; nil: the server's own.
+	User func(context.Context) (*userdb.Account, error)
+	// Announce is called as [procgroup.Spec].Announce is. A start that was given up may
+	// still call it.
+	Announce func(context.Context, procgroup.Found) error
+}
+
+func (j *Job) start(ctx context.Context, st *proto.Start, before Before) error {
+	var as *userdb.Account
+	if before.User != nil {
+		var err error
+		if as, err = before.User(ctx); err != nil {
+			return err
+		}
+	}
+	spec := procgroup.Spec{Env: environment(st, j.cfg.ID, j.cfg.Path, as), Dir: string(st.Dir), Merge: st.Merge, User: Credentials(as)}
 	for _, a := range st.Argv {
 		spec.Args = append(spec.Args, string(a))
 	}
 	if spec.Dir == "" {
-		spec.Dir, spec.OrRoot = Home(), true
+		spec.Dir, spec.OrRoot = HomeAs(as), true
 	} else if !filepath.IsAbs(spec.Dir) {
-		spec.Dir = Home() + "/" + spec.Dir // not cleaned: link/.. is for the kernel to follow
+		spec.Dir = HomeAs(as) + "/" + spec.Dir // not cleaned: link/.. is for the kernel to follow
 	}
-	if announce != nil {
-		spec.Announce = func(f procgroup.Found) error { return announce(ctx, f) }
+	if before.Announce != nil {
+		spec.Announce = func(f procgroup.Found) error { return before.Announce(ctx, f) }
 	}
 	if st.TTY != nil {
 		size := tty.Winsize(st.TTY.Winsize)
@@ -48,9 +65,9 @@ func (j *Job) start(ctx context.Context, st *proto.Start, announce func(context.
 	}
 	var granted atomic.Pointer[Times] // by a goroutine that may outlast this call
 	if j.cfg.Vet != nil {
-		spec.LookIn, spec.Missing = cmp.Or(j.cfg.Path, Path()), j.cfg.Missing
+		spec.LookIn, spec.Missing = cmp.Or(j.cfg.Path, PathAs(as)), j.cfg.Missing
 		spec.Vet = func(f procgroup.Found) error {
-			t, err := j.cfg.Vet(f)
+			t, err := j.cfg.Vet(f, as)
 			if err == nil {
 				granted.Store(&t)
 			}

@@ -102,7 +102,7 @@ func TestStopOfGroup(t *testing.T) {
 	cfg := config(o, false, Times{})
 	cfg.LeaveRunning = true
 	j := New(cfg)
-	if err := j.Start(t.Context(), &proto.Start{Argv: [][]byte{[]byte("/bin/sh"), []byte("-c"), []byte("sleep 1000 >/dev/null 2>&1 & wait")}}, nil); err != nil {
+	if err := j.Start(t.Context(), &proto.Start{Argv: [][]byte{[]byte("/bin/sh"), []byte("-c"), []byte("sleep 1000 >/dev/null 2>&1 & wait")}}, Before{}); err != nil {
 		t.Fatal(err)
 	}
 	j.Run()

@@ -38,6 +38,40 @@ func TestFindAs(t *testing.T) {
 	}
 }
 
+// A command that is given up before it was told to go on does not run; one that was told
+// cannot be given up.
+func TestAbandon(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root, to run as another user")
+	}
+	for _, before := range []bool{true, false} {
+		ran := proctest.OpenDir(t) + "/ran"
+		cmd, err := Prepare(Spec{Args: []string{"touch", ran}, Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/", User: &User{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		child, err := cmd.Fork(syscall.SysProcAttr{})
+		if err != nil {
+			t.Fatal(cmd.Failed(err))
+		}
+		g := cmd.Started(child.Pid, child)
+		if before && !cmd.Abandon() {
+			t.Error("it is not given up")
+		}
+		if err := cmd.Enter(); (err != nil) != before {
+			t.Errorf("given up before: %t, and then %v", before, err)
+		}
+		if !before && cmd.Abandon() {
+			t.Error("it is given up, and runs")
+		}
+		proctest.Exited(t, g)
+		g.Reap()
+		if _, err := os.Stat(ran); (err == nil) == before {
+			t.Errorf("given up before: %t, and then %v", before, err)
+		}
+	}
+}
+
 // An error has the same text and kind as it had in the process that met it.
 func TestEntryFailures(t *testing.T) {
 	for _, err := range []error{

@@ -56,6 +56,8 @@ type Opened struct {
 	// Dir is where the command was started if that could not be the home
 	// directory, though the client named no other.
 	Dir string `json:"dir,omitempty"`
+	// User is the name of the user that the command runs as, if start named one.
+	User string `json:"user,omitempty"`
 	// Screen has the modes that the terminal of a client needs which takes the
 	// session over.
 	Screen *screen.State `json:"screen,omitempty"`
@@ -66,6 +68,9 @@ func (o *Opened) check() error {
 		if _, err := screen.Restore(*o.Screen); err != nil {
 			return fmt.Errorf("screen: %w", err)
 		}
+	}
+	if o.User != "" && !ValidUser(o.User) {
+		return fmt.Errorf("user %.80q is no name of a user", o.User)
 	}
 	return cmp.Or(
 		theseStreams("have", o.Have, Stdin, Signals),
@@ -233,6 +238,7 @@ const (
 	CodeCommandNotFound = "command-not-found"
 	CodeNotExecutable   = "not-executable"
 	CodeBadDirectory    = "bad-directory"
+	CodeBadUser         = "bad-user"
 	CodeNotStarted      = "not-started"
 	CodeBadRequest      = "bad-request"
 	CodeTooLarge        = "too-large"

@@ -408,7 +408,8 @@ func TestStartCheck(t *testing.T) {
 		{ls(func(s *Start) { s.Name = "build-1" }), ""},
 		{ls(func(s *Start) { s.Name = "1build" }), "name"},
 
-		{ls(func(s *Start) { s.User = "root" }), "another user"},
+		{ls(func(s *Start) { s.User = "root" }), ""},
+		{ls(func(s *Start) { s.User = "-1" }), `user "-1" is neither the name nor the number`},
 		{ls(func(s *Start) { s.OnFull = "block" }), ""},
 		{ls(func(s *Start) { s.OnFull = "drop" }), ""},
 		{ls(func(s *Start) { s.OnFull = "Drop" }), `on_full "Drop" is neither`},
@@ -441,6 +442,21 @@ func TestStartCheck(t *testing.T) {
 	for _, tt := range tests {
 		j, _ := json.Marshal(tt.start)
 		t.Run(string(j[:min(len(j), 150)]), func(t *testing.T) { checkError(t, tt.start.Check(), tt.want) })
+	}
+}
+
+// Names of users may be those of a directory service. What a command line or the user
+// database would take for something else is none.
+func TestValidUser(t *testing.T) {
+	for _, s := range []string{"root", "0", "4294967295", "a", "a b", "DOM\\user", "user@example.org", "o'neill", "Jürgen", "a.b-c+d$", strings.Repeat("n", 256)} {
+		if !ValidUser(s) {
+			t.Errorf("%q is none", s)
+		}
+	}
+	for _, s := range []string{"", "-1", "-a", "+1", " 0", "a:b", "a/b", "a\x00", "a\n", "a\u009b", "\xff", strings.Repeat("n", 257)} {
+		if ValidUser(s) {
+			t.Errorf("%q is one", s)
+		}
 	}
 }
 

@@ -361,7 +361,7 @@
 //	{"type":"opened", "pid":P, "resumed":BOOL, "tty":BOOL, "linger":MS,
 //	 "keepalive":MS, "have":{"0":[offset, limit], "3":[offset, limit]},
 //	 "from":{"1":offset, "2":offset}, "crc":N, "window":N, "dir":PATH,
-//	 "screen":{...}}
+//	 "user":NAME, "screen":{...}}
 //
 //	have    the server's side of the same rule: the client goes on with stdin
 //	        and signals at exactly these offsets
@@ -374,6 +374,8 @@
 //	        window of stdin can grow; a client need not grant more for output
 //	dir     there if the command could not be started in the home directory,
 //	        though the client named no other
+//	user    the name of the user that the command runs as; there if start named
+//	        one
 //	screen  the modes of the command's terminal where output goes on, for a
 //	        client that left have out; see below
 //
@@ -385,6 +387,8 @@
 // one of these does not hold:
 //
 //	tty        is that of start, or on a later connection that of the first
+//	user       comes where start has it, and only there; on a later connection it
+//	           is that of the first
 //	resumed    is false on the first connection that sends start, and true on
 //	           one without start
 //	linger, keepalive
@@ -460,6 +464,12 @@
 //	              block, and drop while the session is detached and without a
 //	              connection
 //	leave_running true: processes left behind are not ended
+//	user          the user to run as: a name or, if it has digits only, a number,
+//	              of 1 to 256 bytes; ':', '/' and control characters are in none,
+//	              and '-', '+' and blanks do not begin one. Absent: the user of
+//	              the server. dir is looked up as this user, a relative one from
+//	              its home directory. A server that is not root's takes no user
+//	              but its own (bad-user)
 //
 // What is absent takes the server's default: no environment but the one that
 // every command gets, the home directory, linger 300,000 (at most the server's
@@ -582,6 +592,9 @@
 //	command-not-found  127  nothing was run
 //	not-executable     126  nothing was run
 //	bad-directory      125  nothing was run
+//	bad-user           125  nothing was run: there is no such user, its account
+//	                        is locked or expired, or the server cannot run
+//	                        commands as it (title says which)
 //	not-started        125  the start took too long; nothing was run, unless
 //	                        may_have_run is true
 //	bad-request        125  nothing was run: the start breaks a rule (detail

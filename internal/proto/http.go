@@ -15,6 +15,7 @@ type Info struct {
 	// ArgvTruncated: there is more than Argv; a server lists 4 KiB.
 	ArgvTruncated bool      `json:"argv_truncated,omitempty"`
 	TTY           bool      `json:"tty"`
+	User          string    `json:"user,omitempty"` // that the command runs as, if the start named one
 	Started       time.Time `json:"started"`
 	Attached      bool      `json:"attached"`           // a client has it; otherwise it waits for one
 	Detached      bool      `json:"detached,omitempty"` // its last client asked to leave it running

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Start says what to run. Byte strings are base64 in JSON, since JSON strings
@@ -24,8 +27,9 @@ type Start struct {
 	Drain     *Millis  `json:"drain,omitempty"` // -1: until the end of output
 	OnFull    string   `json:"on_full,omitempty"`
 	// LeaveRunning: processes that the command leaves behind are not ended.
-	LeaveRunning bool   `json:"leave_running,omitempty"`
-	User         string `json:"user,omitempty"` // not served: refused where it is not empty
+	LeaveRunning bool `json:"leave_running,omitempty"`
+	// User is the user to run as, by name or number; "": the server's own.
+	User string `json:"user,omitempty"`
 }
 
 // Values of Start.OnFull, for output that the server cannot keep any more.
@@ -92,8 +96,8 @@ func (s *Start) Check() error {
 		}
 	}
 	switch {
-	case s.User != "":
-		return errors.New("this server does not run commands as another user")
+	case s.User != "" && !ValidUser(s.User):
+		return fmt.Errorf("user %.80q is neither the name nor the number of a user", s.User)
 	case s.OnFull != "" && s.OnFull != OnFullBlock && s.OnFull != OnFullDrop:
 		return fmt.Errorf("on_full %.40q is neither block nor drop", s.OnFull)
 	}
@@ -125,6 +129,14 @@ func ValidName(s string) bool {
 		}
 	}
 	return true
+}
+
+// ValidUser reports whether s can be the name or the number of a user: up to 256 bytes
+// of UTF-8 without ':', '/' and control characters, of which the first is no '-', '+' or
+// blank.
+func ValidUser(s string) bool {
+	return s != "" && len(s) <= 256 && utf8.ValidString(s) && !strings.ContainsAny(s, ":/") &&
+		!strings.ContainsFunc(s, unicode.IsControl) && !strings.ContainsAny(s[:1], "-+ ")
 }
 
 // A TTY in a start asks for a PTY.

@@ -34,6 +34,7 @@ var errShutdown = fail(proto.CodeShutdown, errStopping.Error(), "nothing was run
 func startError(err error, stopping bool) *proto.Error {
 	var lookup *procgroup.NotInPathError
 	var unwritten *audit.UnwrittenError
+	var noAnswer *lookUpError
 	if no, ok := isDenied(err); ok {
 		return denied(cmp.Or(no.told, no.reason))
 	}
@@ -50,6 +51,12 @@ func startError(err error, stopping bool) *proto.Error {
 		return fail(proto.CodeCommandNotFound, err.Error(), "")
 	case errors.Is(err, procgroup.ErrNotExecutable):
 		return fail(proto.CodeNotExecutable, err.Error(), "")
+	case isOfUser(err):
+		return fail(proto.CodeBadUser, err.Error(), "")
+	case errors.As(err, &noAnswer) && stopping:
+		return errShutdown
+	case errors.As(err, &noAnswer):
+		return fail(proto.CodeNotStarted, err.Error(), "nothing was run")
 	case errors.Is(err, procgroup.ErrBadDirectory):
 		return fail(proto.CodeBadDirectory, err.Error(), "")
 	case errors.Is(err, cleanup.ErrTooLate) && stopping:

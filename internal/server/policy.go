@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"os/user"
-	"strconv"
 	"time"
 
 	"wsexec/internal/access"
 	"wsexec/internal/job"
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proto"
+	"wsexec/internal/userdb"
 )
 
 // The policy is asked at each start, where the file and the directory are known
@@ -107,11 +105,11 @@ func (s *Server) found(k key) key {
 
 // vetting is the question that is put to the policy when the command of a start
 // is found. Nil without a policy.
-func (x *session) vetting(st *proto.Start) func(procgroup.Found) (job.Times, error) {
+func (x *session) vetting(st *proto.Start) func(procgroup.Found, *userdb.Account) (job.Times, error) {
 	if x.srv.policy.Load() == nil {
 		return nil
 	}
-	r := access.Request{OwnUser: ownUser(), AskedDir: len(st.Dir) > 0, Detach: st.Detach, LeaveRunning: st.LeaveRunning}
+	r := access.Request{AskedDir: len(st.Dir) > 0, Detach: st.Detach, LeaveRunning: st.LeaveRunning}
 	for _, a := range st.Argv[1:] {
 		r.Args = append(r.Args, string(a))
 	}
@@ -124,8 +122,9 @@ func (x *session) vetting(st *proto.Start) func(procgroup.Found) (job.Times, err
 		names += len(name)
 		r.Env = append(r.Env, string(name))
 	}
-	return func(f procgroup.Found) (job.Times, error) {
+	return func(f procgroup.Found, as *userdb.Account) (job.Times, error) {
 		r.Path, r.Dir = f.Path, f.Dir
+		r.User, r.Own = asUser(as)
 		if names > maxGranted {
 			return job.Times{}, &deniedError{reason: fmt.Sprintf("a client may set variables with names of %d bytes in all under a policy", maxGranted), where: x.srv.policy.Load().Where(0), path: r.Path}
 		}
@@ -159,14 +158,6 @@ func (x *session) ask(r access.Request, n named, replaceable string) (job.Times,
 	r.Args, r.Cut = clipArgs(r.Args)
 	x.granted.Store(&grant{request: r, most: d.Rule.Max, rule: d.Rule})
 	return bounded(x.times.Times, d.Rule.Max), nil
-}
-
-// ownUser is the name of the user that commands run as, or its number.
-func ownUser() string {
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return strconv.Itoa(os.Geteuid())
 }
 
 // clipArgs keeps the first of a command's arguments, and reports whether some are

@@ -223,7 +223,7 @@ func (x *session) occupy(c *claim, l *link.Link, o *proto.Open, by caller) (*pro
 // attachStreams connects the streams to l. x.mu is held.
 func (x *session) attachStreams(l *link.Link, o *proto.Open) *proto.Opened {
 	opened := &proto.Opened{
-		PID: x.job.Pid(), Dir: x.job.Dir(), TTY: x.tty,
+		PID: x.job.Pid(), Dir: x.job.Dir(), TTY: x.tty, User: x.user,
 		Linger: proto.MillisOf(x.times.linger), Keepalive: proto.MillisOf(x.times.keepalive),
 		Have: map[uint8]proto.Position{}, From: map[uint8]int64{}, Window: x.srv.cfg.Window,
 	}

@@ -230,7 +230,7 @@ func New(cfg Config) *Server {
 	s.policy.Store(cfg.Policy)
 	cfg.Access.SetPolicy(cfg.Policy)
 	if cfg.Audit != nil {
-		s.user = ownUser()
+		s.user = OwnUser().Name
 		s.refused.more = s.auditMoreRefused
 	}
 	s.routes = s.newRoutes()

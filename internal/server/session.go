@@ -12,6 +12,7 @@ import (
 	"wsexec/internal/link"
 	"wsexec/internal/proto"
 	"wsexec/internal/stream"
+	"wsexec/internal/userdb"
 )
 
 // A session is a job, a state and a seat: what runs, how far it has come, and who
@@ -48,6 +49,7 @@ type session struct {
 	expired      bool        // it has lingered for its time since a client had it
 	revoked      bool        // its principal is not let in any more
 	announcement announcement
+	user         string // that the command runs as, if the start named one and it was found
 }
 
 // newSession makes the session of the client of o. Any other client, even one that
@@ -89,7 +91,10 @@ func (x *session) startCommand(st *proto.Start, from caller) *proto.Error {
 	x.takeFrom(from)
 	ctx, cancel := context.WithTimeoutCause(x.srv.starting, x.srv.cfg.StartTimeout, errStartTimeout{x.srv.cfg.StartTimeout})
 	defer cancel()
-	err := x.job.Start(ctx, st, x.announcing(st))
+	err := x.job.Start(ctx, st, job.Before{
+		User:     func(ctx context.Context) (*userdb.Account, error) { return x.runAs(ctx, st) },
+		Announce: x.announcing(st),
+	})
 	if errors.Is(err, job.ErrPanicked) {
 		return errInternal
 	}
@@ -398,7 +403,7 @@ func (x *session) info(to string) proto.Info {
 	defer x.mu.Unlock()
 	return proto.Info{
 		ID: x.id, Principal: of, Name: x.name, State: x.state.String(), PID: x.job.Pid(),
-		Argv: argv, ArgvTruncated: x.argvClipped, TTY: x.tty, Started: x.created,
+		Argv: argv, ArgvTruncated: x.argvClipped, TTY: x.tty, User: x.user, Started: x.created,
 		Attached: x.seat.link != nil, Detached: x.seat.detached, Stopped: x.seat.stopped, Exit: x.exit,
 	}
 }

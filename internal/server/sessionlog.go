@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -30,6 +31,9 @@ func (x *session) logs(level slog.Level, msg string, attrs ...any) {
 func (x *session) commandAttrs(st *proto.Start, from peer) []any {
 	shown := x.srv.redacted(st.Argv)
 	attrs := append(from.attrs(), "command", short(string(shown[0])), "args", len(shown)-1)
+	if st.User != "" {
+		attrs = append(attrs, "user", cmp.Or(x.user, st.User))
+	}
 	if x.srv.cfg.LogArgs {
 		clipped, truncated := clipArgv(shown)
 		argv := make([]string, len(clipped))

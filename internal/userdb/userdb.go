@@ -1,7 +1,7 @@
-// Package account looks users up: their ids, their groups, and whether their
+// Package userdb looks users up: their ids, their groups, and whether their
 // account may be used.
 //
-//	a, err := account.Lookup(ctx, run, "build") // *UnknownError, *DisabledError
+//	a, err := userdb.Lookup(ctx, run, "build") // *UnknownError, *DisabledError
 //
 // This program has no C library, so it cannot ask the system's name service
 // (nsswitch.conf) itself. It asks getent(1) and id(1), which know users and groups
@@ -9,7 +9,7 @@
 // no such programs it reads /etc/passwd, /etc/group and /etc/shadow.
 //
 // There is no PAM: what PAM alone knows of an account is not asked.
-package account
+package userdb
 
 import (
 	"context"
@@ -92,9 +92,12 @@ func (d *database) lookup(ctx context.Context, name string, now time.Time) (*Acc
 // maxName bounds a name in bytes (LOGIN_NAME_MAX in man 2 sysconf).
 const maxName = 256
 
-// canBeUser reports whether a user can have that name. What begins with a sign or
-// a space getent may take for a number, and with a minus for a flag.
+// canBeUser reports whether a user can have that name, or that number. What begins with
+// a sign or a space getent may take for a number, and with a minus for a flag.
 func canBeUser(name string) bool {
+	if isNumber(name) && len(name) > 1 && name[0] == '0' {
+		return false // getent would take it for another
+	}
 	return name != "" && len(name) <= maxName && !strings.ContainsAny(name, ":/\n\r\t\v\f\x00") && !strings.ContainsAny(name[:1], "-+ ")
 }
 
