@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"wsexec/internal/audit"
@@ -63,7 +62,7 @@ func (l *serverLog) reloadAudit(a *audit.Log) {
 	defer cancel()
 	if err := a.Reopen(ctx); err != nil {
 		err = fmt.Errorf("audit log: %w", remedy(err, "name another with --audit-log"))
-		l.tell(slog.LevelError, []string{err.Error() + "; it goes on in the file that was opened before"}, "not reloaded", "error", err)
+		l.notReloaded(err, "it goes on in the file that was opened before")
 		return
 	}
 	l.every.Info("reloaded", "detail", "the audit log was opened")

@@ -343,7 +343,7 @@ func (ls *listeners) reload(log *serverLog) {
 		return
 	}
 	if err := ls.tls.load(); err != nil {
-		log.tell(slog.LevelError, []string{err.Error() + "; TLS goes on with what was read before"}, "not reloaded", "error", err)
+		log.notReloaded(err, "TLS goes on with what was read before")
 		return
 	}
 	log.every.Info("reloaded", "detail", ls.tls.words())

@@ -21,6 +21,7 @@ type serverLog struct {
 	every    *slog.Logger // writes lines of every level
 	file     string       // "": stderr
 	json     bool
+	stale    bool // since the last reload a file is not what was read; of the goroutine that reloads
 }
 
 // levels are the values of --log-level.
@@ -94,6 +95,12 @@ func (l *serverLog) tell(level slog.Level, words []string, msg string, attrs ...
 	}
 }
 
+// notReloaded says why a file was not read or opened again, and what is so all the same.
+func (l *serverLog) notReloaded(err error, stays string) {
+	l.stale = true
+	l.tell(slog.LevelError, []string{err.Error() + "; " + stays}, "not reloaded", "error", err)
+}
+
 // reload opens the log file again, which another program may have moved. If it
 // cannot be opened the log goes on in the file that it has. others: something else is
 // reloaded besides.
@@ -107,7 +114,7 @@ func (l *serverLog) reload(others bool) {
 	}
 	f, err := openLogFile(l.file)
 	if err != nil {
-		l.tell(slog.LevelError, []string{err.Error() + "; the log goes on in the file that was opened before"}, "not reloaded", "error", err)
+		l.notReloaded(err, "the log goes on in the file that was opened before")
 		return
 	}
 	l.turn(f)

@@ -233,12 +233,17 @@ func serve(o *options) (err error) {
 	go func() {
 		for range hup {
 			log.notified(manager.reloading())
+			log.stale = false
 			log.reload(ls.tokenFile != "" || o.policy != "" || cfg.Audit != nil)
 			ls.reload(log)
 			ls.reloadToken(cfg.Access, log)
 			o.reloadPolicy(srv, log)
 			log.reloadAudit(cfg.Audit)
-			log.notified(manager.ready(ls.where()))
+			status := ls.where()
+			if log.stale {
+				status += "; not every file was read again, see the log"
+			}
+			log.notified(manager.ready(status))
 		}
 	}()
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -220,7 +219,7 @@ func (o *options) reloadPolicy(srv *server.Server, log *serverLog) {
 	}
 	p, err := o.loadPolicy()
 	if err != nil {
-		log.tell(slog.LevelError, []string{err.Error() + "; the policy that was read before stays"}, "not reloaded", "error", err)
+		log.notReloaded(err, "the policy that was read before stays")
 		return
 	}
 	srv.SetPolicy(p)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -63,7 +62,7 @@ func (ls *listeners) reloadToken(authenticator *access.Authenticator, log *serve
 	}
 	token, err := loadToken(ls.tokenFile)
 	if err != nil {
-		log.tell(slog.LevelError, []string{err.Error() + "; the token stays what it was"}, "not reloaded", "error", err)
+		log.notReloaded(err, "the token stays what it was")
 		return
 	}
 	detail := "the token in " + ls.tokenFile

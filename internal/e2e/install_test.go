@@ -163,8 +163,8 @@ esac
 	}
 }
 
-// systemd learns when clients are served, when the log file is opened again, and that
-// the server ends. Commands do not get its socket.
+// systemd learns when clients are served, when files are read again and whether all could
+// be, and that the server ends. Commands do not get its socket.
 func TestServiceManager(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -191,6 +191,13 @@ func TestServiceManager(t *testing.T) {
 	s.cmd.Process.Signal(syscall.SIGHUP)
 	told(`RELOADING=1\nMONOTONIC_USEC=\d+`)
 	told(ready)
+	token := s.token(t)
+	for _, c := range []struct{ token, status string }{{"short", "; not every file was read again, see the log"}, {token, ""}} {
+		s.writeFile(t, "token", c.token+"\n", 0o600)
+		s.cmd.Process.Signal(syscall.SIGHUP)
+		told(`RELOADING=1\nMONOTONIC_USEC=\d+`)
+		told(ready + c.status)
+	}
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	told("STOPPING=1\nSTATUS=")
 	if status := s.waitExit(t, patience); status != 0 {
