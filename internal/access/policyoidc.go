@@ -110,7 +110,10 @@ func (p *Policy) nearest(have map[string]any) string {
 	return fmt.Sprintf("%q wants %s = %q, and the token %s", name, lacks.name, short(lacks.text), has)
 }
 
-// usualClaims are those that a token of a CI is told by, in the order of a message.
+// usualClaims are those that a token of a CI is told by, in the order of a message
+// (https://docs.github.com/en/actions/reference/security/oidc,
+// https://docs.gitlab.com/ci/secrets/id_token_authentication,
+// https://buildkite.com/docs/agent/v3/cli-oidc).
 var usualClaims = []string{
 	"iss", "sub",
 	"repository", "repository_id", "repository_owner_id", "ref", "environment", "event_name", // GitHub, Forgejo

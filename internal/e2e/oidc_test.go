@@ -3,12 +3,15 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -236,6 +239,53 @@ func TestIssuerIsAway(t *testing.T) {
 	}
 }
 
+// An issuer is reached by https, through the proxy of the environment, and believed if an
+// authority of the system has signed its certificate.
+func TestIssuerByHTTPS(t *testing.T) {
+	t.Parallel()
+	i := issuertest.New(t, "https://issuer.invalid")
+	for _, trusted := range []bool{true, false} {
+		t.Run(fmt.Sprintf("trusted=%v", trusted), func(t *testing.T) {
+			s := jobServer{policyServer: policyServer{server: newServer(t)}, issuer: i}
+			s.tlsInit(t, "--host", "issuer.invalid", "--dir", "issuer")
+			s.tlsInit(t, "--host", "issuer.invalid", "--dir", "another")
+			pair, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "issuer/cert.pem"), filepath.Join(s.dir, "issuer/key.pem"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			secure := httptest.NewUnstartedServer(i)
+			secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // a certificate that is not believed
+			secure.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+			secure.StartTLS()
+			defer secure.Close()
+			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodConnect || r.RequestURI != "issuer.invalid:443" {
+					t.Errorf("the proxy is asked for %s %s", r.Method, r.RequestURI)
+				}
+				join(w, secure.Listener.Addr().String())
+			}))
+			defer proxy.Close()
+			authority := "issuer"
+			if !trusted {
+				authority = "another"
+			}
+			s.file = filepath.Join(s.dir, "policy.toml")
+			s.write(t, letsIn(realPath(t, "echo")+" **"))
+			s.start(t, serverOptions{
+				args: []string{"--policy", s.file, "--oidc-issuer", i.URL, "--oidc-audience", i.Audience},
+				env:  []string{"HTTPS_PROXY=" + proxy.URL, "NO_PROXY=", "SSL_CERT_DIR=/nonexistent", "SSL_CERT_FILE=" + filepath.Join(s.dir, authority, "cert.pem")},
+			})
+			s.awaitListening(t)
+			if !trusted {
+				s.awaitLine(t, `msg="issuer away" issuer=https://issuer.invalid error="https://issuer.invalid/.well-known/openid-configuration: tls: failed to verify certificate: x509: `)
+				return
+			}
+			s.awaitLine(t, "issuer reached")
+			isAllowed(t, s.runAs(t, s.jobToken(nil), "echo", "hi"), "hi\n")
+		})
+	}
+}
+
 // Strangers with tokens of keys that are not there make the server ask the issuer once in
 // ten seconds, and hold up nobody.
 func TestStrangersKeys(t *testing.T) {
@@ -269,7 +319,7 @@ func TestMistakesAboutIssuers(t *testing.T) {
 	s := newServer(t)
 	policy := s.writeFile(t, "policy.toml", letsIn("/bin/true"), 0o600)
 	tcp := []string{"--listen", "127.0.0.1:0", "--policy", policy}
-	const gitHub, gitLab = "https://token.actions.githubusercontent.com", "https://gitlab.com"
+	const gitHub, gitLab = "https://github.invalid", "https://gitlab.invalid"
 	for _, c := range []struct {
 		args []string
 		want []string
