@@ -126,7 +126,7 @@ const maxTurnedAway = 64
 // could not read it.
 func (s *Server) turnAway(c net.Conn, detail string) {
 	if c, ok := c.(*tlsConn); ok {
-		c.below.Close()
+		c.abort()
 		return
 	}
 	defer c.Close()

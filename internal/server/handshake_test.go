@@ -117,6 +117,96 @@ func TestHandshakeInTime(t *testing.T) {
 	})
 }
 
+// Handshakes took all processors, also those for which nobody waited. They take turns:
+// one that has none is not computed, and is given up when its connection is closed or its
+// time is over.
+func TestHandshakesTakeTurns(t *testing.T) {
+	others := party{address: "192.0.2.1"}
+	for name, then := range map[string]struct {
+		do       func(s *Server, c *tlsConn)
+		complete bool
+		took     time.Duration
+	}{
+		"a turn is given back": {func(s *Server, _ *tlsConn) { s.ledger.give(others, handshakes, 1) }, true, time.Second},
+		"turned away":          {func(s *Server, c *tlsConn) { s.turnAway(c, "") }, false, time.Second},
+		"closed":               {func(_ *Server, c *tlsConn) { c.Close() }, false, time.Second},
+		"too late":             {func(*Server, *tlsConn) {}, false, 7 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(Config{OpenTimeout: 7 * time.Second})
+				c, roots := SelfSigned("localhost")
+				a, b := net.Pipe()
+				conn, err := (&tlsListener{&one{a}, s, func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }}).Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if no := s.ledger.take(others, handshakes, maxHandshakes()); no != "" {
+					t.Fatal(no)
+				}
+				go func() {
+					time.Sleep(time.Second)
+					then.do(s, conn.(*tlsConn))
+				}()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					tls.Client(b, &tls.Config{RootCAs: roots, ServerName: "localhost"}).Handshake()
+					b.Close()
+				}()
+				began := time.Now()
+				complete := conn.(*tlsConn).ConnectionState().HandshakeComplete
+				if took := time.Since(began); complete != then.complete || took != then.took {
+					t.Errorf("complete: %t after %v, want %t after %v", complete, took, then.complete, then.took)
+				}
+				conn.Close()
+				<-done
+				if n := s.ledger.all[overTCP][handshakes]; n > maxHandshakes() || n < maxHandshakes()-1 {
+					t.Errorf("%d turns are taken", n)
+				}
+				s.refused.flush()
+			})
+		})
+	}
+}
+
+// Who has sent a ClientHello and does not read the answer, or sends nothing more, has no
+// turn meanwhile.
+func TestStalledHandshakeHasNoTurn(t *testing.T) {
+	for _, reads := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := New(Config{})
+			c, _ := SelfSigned("localhost")
+			a, b := net.Pipe()
+			conn, err := (&tlsListener{&one{a}, s, func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }}).Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				conn.(*tlsConn).ConnectionState()
+			}()
+			x, y := net.Pipe()
+			go tls.Client(x, &tls.Config{InsecureSkipVerify: true}).Handshake()
+			hello := make([]byte, 4096)
+			n, _ := y.Read(hello)
+			y.Close()
+			b.Write(hello[:n])
+			if reads {
+				go io.Copy(io.Discard, b)
+			}
+			synctest.Wait()
+			if no := s.ledger.take(party{address: "192.0.2.1"}, handshakes, maxHandshakes()); no != "" {
+				t.Errorf("a client that reads: %t has a turn: %s", reads, no)
+			}
+			b.Close()
+			<-done
+			s.refused.flush()
+		})
+	}
+}
+
 // The certificate that a client has shown, and that an authority has signed, reaches
 // the request, and so does that there is none.
 func TestClientCertificateReachesTheRequest(t *testing.T) {

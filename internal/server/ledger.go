@@ -18,8 +18,9 @@ import (
 //
 //   - Of connections that do nothing, the oldest of the party that has most is
 //     closed. A party that has fewer than another one loses none to it.
-//   - For bytes of opens and turns to parse them, the party waits until others have
-//     returned theirs. The next one is of a party that has least.
+//   - For bytes of opens and turns to parse them, and for turns in TLS handshakes, the
+//     party waits until others have returned theirs. The next one is of a party that has
+//     least.
 //   - For the place of a session the party waits, too, if the server evicts (see
 //     [Config.EvictLost]), and a place is being vacated that no other start waits
 //     for, or a session has lost its client.
@@ -35,6 +36,7 @@ type ledger struct {
 	all      [ways][rows]int
 	entries  map[any]*entry
 	queues   [rows]list.List // of *waiter, the longest waiting first
+	rounds   [rows]int       // the round of the waiter that was served last
 	pastFor  time.Duration   // how long ids are remembered
 	clock    uint64          // counts entries that became idle
 	swept    time.Time       // when ids that need not be remembered were last dropped
@@ -56,6 +58,7 @@ const (
 	remembered               // ids of sessions that are no more
 	lists                    // pages of lists being written
 	slowed                   // answers to requests without a right credential that wait
+	handshakes               // TLS handshakes for which the server computes
 	rows
 )
 
@@ -106,6 +109,7 @@ type account struct {
 	past past
 	// Of each row, how many places are being vacated, and for how many waiters wait.
 	vacating, awaited [rows]int
+	rounds            [rows]int // of the newest waiter
 }
 
 // An entry is a thing that can be dropped.
@@ -122,11 +126,15 @@ type entry struct {
 	vacating *time.Timer
 }
 
-// A waiter waits until it can take n of a row.
+// A waiter waits until it can take n of a row. A party's first waiter is in the round
+// after the current one, and each further one in the round after that. So however many of
+// one party wait, another party waits for one or two of them, and parties that come all
+// the time keep nobody out for ever (self-clocked fair queueing: Golestani, INFOCOM 1994).
 type waiter struct {
 	of    *account
 	row   row
 	n     int
+	round int
 	ready chan struct{} // closed when the n are entered
 }
 
@@ -161,15 +169,22 @@ func (l *ledger) add(a *account, r row, n int) {
 	}
 }
 
+// fits reports which bounds n more of a row would keep: that of one party, and that of
+// all. l.mu is held.
+func (l *ledger) fits(a *account, r row, n int) (each, all bool) {
+	b := &l.bounds[r]
+	return b.each == 0 || a.n[r]+n <= b.each, b.all == 0 || l.all[a.way][r]+n <= b.all
+}
+
 // exceeded says which bound n more of a row would exceed, "" if none. l.mu is held.
 func (l *ledger) exceeded(a *account, r row, n int) string {
 	b := &l.bounds[r]
 	words, flag, of := "", "", []*account{a}
-	switch {
-	case b.all > 0 && l.all[a.way][r]+n > b.all:
+	switch each, all := l.fits(a, r, n); {
+	case !all:
 		words, flag = fmt.Sprintf(b.allWords, b.all), b.allFlag
 		of = slices.Collect(maps.Values(l.accounts))
-	case b.each > 0 && a.n[r]+n > b.each:
+	case !each:
 		words, flag = fmt.Sprintf(b.eachWords, b.each), b.eachFlag
 	default:
 		return ""
@@ -269,7 +284,8 @@ func (l *ledger) queue(p party, r row, n int) *waiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(p)
-	w := &waiter{a, r, n, make(chan struct{})}
+	a.rounds[r] = max(l.rounds[r], a.rounds[r]) + n
+	w := &waiter{a, r, n, a.rounds[r], make(chan struct{})}
 	l.queues[r].PushBack(w)
 	a.awaited[r] += n
 	l.serveQueue(r)
@@ -298,13 +314,13 @@ func (l *ledger) wait(ctx context.Context, w *waiter) bool {
 }
 
 // serveQueue ends waits for a row as far as there is room, those of the party that
-// has least first. l.mu is held.
+// has least first, and of equal ones that in the earliest round. l.mu is held.
 func (l *ledger) serveQueue(r row) {
 	for {
 		var next *list.Element
 		for e := l.queues[r].Front(); e != nil; e = e.Next() {
 			w := e.Value.(*waiter)
-			if l.exceeded(w.of, r, w.n) == "" && (next == nil || w.of.n[r] < next.Value.(*waiter).of.n[r]) {
+			if each, all := l.fits(w.of, r, w.n); each && all && (next == nil || w.isBefore(next.Value.(*waiter))) {
 				next = e
 			}
 		}
@@ -312,10 +328,17 @@ func (l *ledger) serveQueue(r row) {
 			return
 		}
 		w := l.queues[r].Remove(next).(*waiter)
+		l.rounds[r] = max(l.rounds[r], w.round)
 		w.of.awaited[r] -= w.n
 		l.add(w.of, r, w.n)
 		close(w.ready)
 	}
+}
+
+// isBefore reports whether w is served before another one that has waited for longer.
+func (w *waiter) isBefore(other *waiter) bool {
+	mine, theirs := w.of.n[w.row], other.of.n[w.row]
+	return mine < theirs || mine == theirs && w.round < other.round
 }
 
 // enter enters a thing, idle or busy, or says why there is no room. drop closes the

@@ -334,6 +334,52 @@ func TestLedgerCountsVacatedPlaces(t *testing.T) {
 	})
 }
 
+// Of one turn the longest waiting had the next one: a party with hundreds of waiters
+// held another one up with each. Nor may parties that are new keep out one with several.
+func TestTurnsGoRound(t *testing.T) {
+	bounds := testBounds()
+	bounds[parsing] = rowBound{all: 1, allWords: "%d"}
+	l := newLedger(bounds, time.Hour)
+	waiting := map[string]*waiter{}
+	queue := func(name, address string) { waiting[name] = l.queue(party{address: address}, parsing, 1) }
+	serve := func() string {
+		for name, w := range waiting {
+			select {
+			case <-w.ready:
+				delete(waiting, name)
+				l.give(w.of.party, parsing, 1)
+				return name
+			default:
+			}
+		}
+		t.Fatal("nobody has the turn")
+		return ""
+	}
+	for i := range 100 {
+		queue(fmt.Sprint("a", i), "a")
+	}
+	queue("b", "b")
+	if got := []string{serve(), serve(), serve()}; got[2] != "b" {
+		t.Errorf("%q had turns, want b to have the third", got)
+	}
+	turns := 0
+	for i := range 100 {
+		queue(fmt.Sprint("new", i), fmt.Sprint("new", i)) // each a party of its own
+		if strings.HasPrefix(serve(), "a") {
+			turns++
+		}
+	}
+	if turns < 10 {
+		t.Errorf("beside one new party a turn, the first had %d of 100", turns)
+	}
+	for len(waiting) > 0 {
+		serve()
+	}
+	if len(l.accounts) != 0 {
+		t.Errorf("%d accounts are left", len(l.accounts))
+	}
+}
+
 // Who waits longest gets the room, but for those who have less: many of one party
 // that want much kept another out.
 func TestLedgerWaits(t *testing.T) {

@@ -1,6 +1,10 @@
 package server
 
-import "wsexec/internal/proto"
+import (
+	"runtime"
+
+	"wsexec/internal/proto"
+)
 
 // Factors of the bounds that have no flag of their own.
 const (
@@ -14,6 +18,10 @@ const (
 	// failureEvery each.
 	maxSlowed = 4
 )
+
+// maxHandshakes bounds the processors that compute for TLS handshakes: half of them are
+// left for what has authenticated.
+func maxHandshakes() int { return max(runtime.GOMAXPROCS(0)/2, 1) }
 
 // bounds are the bounds of the ledger.
 func (c *Config) bounds() [rows]rowBound {
@@ -62,6 +70,7 @@ func (c *Config) bounds() [rows]rowBound {
 			each: maxSlowed, eachWords: "%d answers to you wait", eachFlag: conns,
 			all: max(c.MaxConnections/4, maxSlowed), allWords: "%d answers wait", allFlag: conns,
 		},
+		handshakes: {all: maxHandshakes(), allWords: "%d TLS handshakes are being computed", allFlag: conns},
 	}
 }
 

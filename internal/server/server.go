@@ -6,7 +6,8 @@
 //     other end of a connection, as the log names it. forwarded.go: the client behind
 //     a trusted proxy.
 //   - connections.go, arrival.go, opening.go: a connection from accept to the
-//     session that it opens. tls.go: one over TLS. openmemory.go: the memory that
+//     session that it opens. tls.go: one over TLS. tlsturns.go: the
+//     handshakes that are computed at a time. openmemory.go: the memory that
 //     large opens take.
 //   - admission.go: which opens get a session, and a place of another one.
 //     startsum.go: whether a start is one that came before.

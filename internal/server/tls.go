@@ -36,13 +36,18 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	}
 	config := l.config()
 	below := &hasty{Conn: raw}
-	return &tlsConn{Conn: tls.Server(link.BelowTLS(below), config), below: below, srv: l.srv, certificate: config.Certificates[0].Leaf}, nil
+	records := link.BelowTLS(below)
+	turns := newTurns(records, l.srv)
+	return &tlsConn{Conn: tls.Server(turns, config), turns: turns, records: records, below: below, srv: l.srv, certificate: config.Certificates[0].Leaf}, nil
 }
 
 // A tlsConn is a connection over TLS. It is none of package tls's, so that the
-// server learns why a handshake failed, and closes it at once; see hasty.
+// server learns why a handshake failed, and closes it at once; see hasty. Below it are
+// turns, records, below, and the connection of the operating system's, in this order.
 type tlsConn struct {
 	*tls.Conn
+	turns       *turns
+	records     net.Conn
 	below       *hasty
 	srv         *Server
 	certificate *x509.Certificate // the server's
@@ -60,15 +65,29 @@ func (c *tlsConn) ConnectionState() tls.ConnectionState {
 // handshake makes the handshake within Config.OpenTimeout. When it fails, so does
 // every read.
 func (c *tlsConn) handshake() {
+	if c.Conn.ConnectionState().HandshakeComplete {
+		return
+	}
 	c.SetDeadline(time.Now().Add(c.srv.cfg.OpenTimeout))
+	c.turns.begin()
+	defer c.turns.finish()
 	err := c.Handshake()
 	if err == nil {
 		c.SetDeadline(time.Time{})
 		return
 	}
 	c.srv.refuseHandshake(c, err)
+	c.abort()
+}
+
+// abort closes the connection without TLS's goodbye, in a handshake, too.
+func (c *tlsConn) abort() {
+	c.turns.giveUp()
 	c.below.Close()
 }
+
+// NetConn is the connection on which package link expects TLS to run.
+func (c *tlsConn) NetConn() net.Conn { return c.records }
 
 func (s *Server) refuseHandshake(c *tlsConn, err error) {
 	var record tls.RecordHeaderError
