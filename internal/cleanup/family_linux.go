@@ -286,13 +286,12 @@ func (k kin) letStay(ps []proctab.Process) (changed bool) {
 	}
 	for _, p := range ps {
 		m, ok := readMark(p.Pid)
+		ours := family.server != 0 && m.server == family.server
 		switch {
-		case !ok:
-		case family.server != 0 && m.server == family.server:
-			if m.session != stayBit|k.session {
-				changed = setSession(p.Pid, family.server, stayBit|k.session) == nil || changed
-			}
-		default: // it has a mark of its own, or none
+		case !ok, ours && m.session == stayBit|k.session:
+		case ours && setSession(p.Pid, family.server, stayBit|k.session) == nil:
+			changed = true
+		default: // it has a mark of its own, or none; or it is another user's, and CAP_SYS_RESOURCE is missing
 			start, err := proctab.StartTime(p.Pid)
 			if err == nil && family.stayingPids[p.Pid] != start && len(family.stayingPids) < maxStaying {
 				family.stayingPids[p.Pid], changed = start, true

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"wsexec/internal/proctest"
 )
@@ -146,6 +147,35 @@ func TestRunAsUser(t *testing.T) {
 		s.run(t, tty, "-u", "build", "no-such-command").wantComplaint(t, 127, "not found")
 		s.run(t, tty, "-u", "build", "sh", "-c", "exit 7").want(t, 7, "", "")
 		s.run(t, tty, "-u", "build", "sh", "-c", "kill -KILL $$").want(t, 137, "", "")
+	})
+}
+
+// A server in a container has fewer capabilities: those that docker gives by default.
+func TestRunAsUserInAContainer(t *testing.T) {
+	t.Parallel()
+	need(t, "setpriv")
+	eachWay(t, func(t *testing.T, way, tty string) {
+		o := serverOptions{args: []string{"--cleanup", way}}
+		s := newUsers(t, &o)
+		o.wrap = append(o.wrap, "setpriv", "--bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap", "--inh-caps=-all")
+		s.start(t, o)
+		s.awaitListening(t)
+		arg := uniqueSleep()
+		r := s.run(t, tty, "-u", "build", "sh", "-c", "id -u; id -G; grep CapEff /proc/self/status; stat -L -c %u /dev/stdin; trap '' HUP; sleep "+arg+" <&- >/dev/null 2>&1 &")
+		if r.status != 0 || strings.ReplaceAll(r.stdout, "\r\n", "\n") != "54401\n54401 54410\nCapEff:\t0000000000000000\n54401\n" {
+			t.Errorf("%v", r)
+		}
+		awaitSleepers(t, 0, arg)
+		s.run(t, tty, "--leave-running", "-u", "build", "sh", "-c", "trap '' HUP; sleep "+arg+" <&- >/dev/null 2>&1 &")
+		time.Sleep(1500 * time.Millisecond) // in which what had been forgotten was killed
+		left := sleepers(arg)
+		if len(left) != 1 {
+			t.Errorf("with --leave-running there are %v", left)
+		}
+		for _, p := range left {
+			syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+		awaitSleepers(t, 0, arg)
 	})
 }
 
