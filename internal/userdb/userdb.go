@@ -73,18 +73,29 @@ func (d *database) lookup(ctx context.Context, name string, now time.Time) (*Acc
 	if err == nil && isNumber(name) && name != strconv.FormatUint(uint64(a.UID), 10) {
 		err = fmt.Errorf("the user database has the number %d for it", a.UID)
 	}
+	if err == nil && !canBeUser(a.Name) {
+		err = fmt.Errorf("the user database calls it %q, which is no name", a.Name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot look up the user %q: %w", name, err)
 	}
+	// At the same time: a program that is started takes longer than what it does.
+	var groupsErr error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.Groups, groupsErr = d.groups(ctx, a)
+	}()
 	locked, err := d.entry(ctx, shadow, a.Name)
+	<-done
 	if err != nil {
 		return nil, fmt.Errorf("cannot look up whether the user %q is locked: %w", a.Name, err)
 	}
 	if why := disabled(a.Name, password, locked, now); why != "" {
 		return nil, &DisabledError{a.Name, why}
 	}
-	if a.Groups, err = d.groups(ctx, a); err != nil {
-		return nil, fmt.Errorf("cannot look up the groups of the user %q: %w", a.Name, err)
+	if groupsErr != nil {
+		return nil, fmt.Errorf("cannot look up the groups of the user %q: %w", a.Name, groupsErr)
 	}
 	return a, nil
 }

@@ -118,7 +118,7 @@ func TestFailures(t *testing.T) {
 		{"no user", map[string]answer{passwd: {"", 2, nil}}, "there is no user", true, nil},
 		{"passwd fails", map[string]answer{passwd: {"", 3, nil}}, "passwd: exit status 3", false, nil},
 		{"passwd hangs", map[string]answer{passwd: {"", 0, context.DeadlineExceeded}}, "deadline", false, nil},
-		{"shadow fails", map[string]answer{passwd: {entry, 0, nil}, shadow: {"", 3, nil}}, "locked", false, nil},
+		{"shadow fails", map[string]answer{passwd: {entry, 0, nil}, shadow: {"", 3, nil}, "-G": {"1\n", 0, nil}}, "locked", false, nil},
 		{"id fails", map[string]answer{passwd: {entry, 0, nil}, shadow: {"", 2, nil}, "-G": {"1", 1, nil}}, "groups", false, nil},
 		{"id says a name", map[string]answer{passwd: {entry, 0, nil}, shadow: {"", 2, nil}, "-G": {"1 wheel", 0, nil}}, "groups", false, nil},
 		{"id says -1", map[string]answer{passwd: {entry, 0, nil}, shadow: {"", 2, nil}, "-G": {"1 4294967295", 0, nil}}, "groups", false, nil},
@@ -138,6 +138,19 @@ func TestFailures(t *testing.T) {
 			test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || errors.As(err, &unknown) != test.isUnknown):
 			t.Errorf("%s: %+v, %v", test.name, a, err)
 		}
+	}
+}
+
+// A name of the user database's that getent or id would take for a flag is none.
+func TestNameOfTheDatabase(t *testing.T) {
+	d := &database{getent: "/getent", run: func(_ context.Context, argv []string) ([]byte, int, error) {
+		if argv[1] != passwd {
+			t.Errorf("%q is asked", argv)
+		}
+		return []byte("-s:x:7:7::/:\n"), 0, nil
+	}}
+	if a, err := d.lookup(t.Context(), "7", today); err == nil {
+		t.Errorf("%+v", a)
 	}
 }
 
