@@ -146,6 +146,9 @@ func (a *attempt) giveUp() (err error, done bool) {
 	a.mu.Unlock()
 	never := cmd != nil && cmd.Abandon()
 	if cancel == nil {
+		if cmd != nil && cmd.IsOfUser() && !never {
+			return ErrMayHaveRun, false
+		}
 		return ErrTooLate, false
 	}
 	if err = cancel(); never {

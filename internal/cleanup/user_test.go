@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"wsexec/internal/procgroup"
 	"wsexec/internal/proctab"
 	"wsexec/internal/proctest"
@@ -267,6 +269,58 @@ func TestUserGivenUp(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		if pids := marked(t, mark); len(pids) > 0 {
 			t.Errorf("it runs: %v", pids)
+		}
+	})
+}
+
+// A start as another user that hangs is given up as any other. What is looked up and
+// does not answer is known not to have run; what hangs in execve is not.
+func TestUserStartThatHangs(t *testing.T) {
+	needRoot(t)
+	everyWay(t, func(t *testing.T, c *Cleaner) {
+		dir := proctest.OpenDir(t)
+		dead := deadMount(t)
+		fifo, lease, ran := dir+"/fifo", dir+"/lease", dir+"/ran"
+		if err := unix.Mkfifo(fifo, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		leased(t, lease, "#!/bin/sh\ntouch "+ran+"\n")
+		root := &procgroup.User{} // the only one whom the mount lets in
+		for _, test := range []struct {
+			name string
+			spec procgroup.Spec
+			want error
+		}{
+			{"FIFO", procgroup.Spec{Args: []string{fifo}, User: stranger}, procgroup.ErrNotExecutable},
+			{"FIFO as directory", procgroup.Spec{Args: []string{"true"}, Dir: fifo, User: stranger}, procgroup.ErrBadDirectory},
+			{"dead mount", procgroup.Spec{Args: []string{dead + "/x"}, User: root}, ErrTooLate},
+			{"dead mount in PATH", procgroup.Spec{Args: []string{"x"}, Env: []string{"PATH=/bin:" + dead}, User: root}, ErrTooLate},
+			{"dead directory", procgroup.Spec{Args: []string{"true"}, Dir: dead, User: root}, ErrTooLate},
+			{"lease", procgroup.Spec{Args: []string{lease}, User: root}, ErrMayHaveRun},
+		} {
+			bound := 300 * time.Millisecond
+			if test.want != ErrTooLate && test.want != ErrMayHaveRun {
+				bound = proctest.Bound
+			}
+			if test.spec.Dir == "" {
+				test.spec.Dir = "/"
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), bound)
+			began := time.Now()
+			g, err := c.Start(ctx, "", test.spec)
+			cancel()
+			if err == nil {
+				g.Reap()
+			}
+			if took := time.Since(began); !errors.Is(err, test.want) || took > killWait+proctest.Bound {
+				t.Errorf("%s: %v after %v, want %v", test.name, err, took, test.want)
+			}
+		}
+		if st := startBy(t, c, asStranger("exit 7")).Reap(); st != (procgroup.Status{Code: 7}) {
+			t.Errorf("another command: %+v, want code 7", st)
+		}
+		if _, err := os.Stat(ran); err == nil {
+			t.Error("what was given up has run")
 		}
 	})
 }

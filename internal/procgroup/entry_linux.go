@@ -99,7 +99,7 @@ func (c *Command) Enter() error {
 		return last.Failure.err()
 	}
 	// It has closed the socket: it is the command, or was killed on the way, of which
-	// its status tells.
+	// its status tells. Or the command was given up too late, and is ended by the caller.
 	return nil
 }
 
@@ -112,13 +112,14 @@ func (e *entry) ended(err error) error {
 }
 
 // Abandon gives up a Command of a Spec.User, and reports whether that is certain not
-// to run. Enter returns soon. Without Spec.User it does nothing.
+// to run. Enter returns soon, as if the command ran where that is not certain. Without
+// Spec.User it does nothing.
 func (c *Command) Abandon() bool {
-	if c.entry == nil || !c.entry.become(entryAbandoned) {
+	if c.entry == nil {
 		return false
 	}
-	c.entry.sock.SetDeadline(time.Unix(1, 0))
-	return true
+	defer c.entry.sock.SetDeadline(time.Unix(1, 0))
+	return c.entry.become(entryAbandoned)
 }
 
 // IsAbandoned reports whether Abandon has given the Command up.
