@@ -167,7 +167,7 @@ func TestSocketActivationRefused(t *testing.T) {
 		wantStartFailure(t, serverOptions{files: []*os.File{c.file}}, c.words...)
 	}
 	unix, _ := listenAt(t, "unix", filepath.Join(dir, "sock"))
-	wantStartFailure(t, serverOptions{files: []*os.File{unix}, env: []string{"LISTEN_FDS=2"}}, "descriptor 4 (b)", "is no socket", unit) // it is of Go's runtime
+	wantStartFailure(t, serverOptions{files: []*os.File{unix, connected}}, "descriptor 4 (b)", "is a socket that does not listen", unit)
 	for _, flag := range []string{"--token-file", "--tokens"} {
 		wantStartFailure(t, serverOptions{files: []*os.File{unix}, args: []string{flag, dir + "/file"}}, flag+" is for TCP", "--listen HOST:PORT")
 	}
