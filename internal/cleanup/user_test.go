@@ -359,7 +359,9 @@ func TestUserHasNoWayBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, pid := range append(kids, os.Getpid()) {
-			targets = append(targets, fmt.Sprint(pid))
+			if _, lives, err := proctab.Read(pid); lives && err == nil { // a zombie's maps can be opened, and are empty
+				targets = append(targets, fmt.Sprint(pid))
+			}
 		}
 		script := `
 for p in $PPID ` + strings.Join(targets, " ") + `; do
@@ -373,6 +375,47 @@ done
 (ulimit -x unlimited) 2>/dev/null && echo loses its mark
 echo done`
 		if out := readOutput(t, startBy(t, c, asStranger(script))); out != "done\n" {
+			t.Errorf("%s", out)
+		}
+	})
+}
+
+// The process that is to become the command is the user's already, and was root's. It
+// is closed to the user's other processes: it could be made to ask for something else,
+// or to answer for the policy.
+func TestUserEntryIsClosed(t *testing.T) {
+	needRoot(t)
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip(err)
+	}
+	everyWay(t, func(t *testing.T, c *Cleaner) {
+		var out []byte
+		spec := asStranger("true")
+		spec.LookIn, spec.Vet = "/bin", func(procgroup.Found) error {
+			ps, err := proctab.Descendants(os.Getpid())
+			if err != nil {
+				return err
+			}
+			for _, p := range ps {
+				if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Pid)); !strings.HasPrefix(string(b), "wsexec-entry\x00") {
+					continue
+				}
+				out, _, err = Output(t.Context(), sh(fmt.Sprintf(`exec setpriv --reuid=54321 --regid=54322 --clear-groups sh -c '
+					for f in mem environ maps fd/3 cwd/. root/.; do
+						(: <>/proc/%[1]d/$f) 2>/dev/null && echo $f is open; (: </proc/%[1]d/$f) 2>/dev/null && echo $f is open
+					done
+					ls /proc/%[1]d/fd >/dev/null 2>&1 && echo descriptors are listed
+					grep -q "^Uid:.54321.54321.54321.54321$" /proc/%[1]d/status && echo seen'`, p.Pid)))
+				return err
+			}
+			return errors.New("there is no entry")
+		}
+		g, err := c.Start(t.Context(), "", spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Reap()
+		if string(out) != "seen\n" {
 			t.Errorf("%s", out)
 		}
 	})
