@@ -4,8 +4,17 @@ package poll
 
 import (
 	"errors"
+	"syscall"
 	"time"
 )
+
+// HasHungUp is of systems on which there is no server.
+func HasHungUp(int) bool { return false }
+
+// Control calls f with the descriptor of a file.
+func Control(raw syscall.RawConn, f func(fd int)) error {
+	return raw.Control(func(fd uintptr) { f(int(fd)) })
+}
 
 // A Reader cannot exist on this system: nothing makes one.
 type Reader struct{}

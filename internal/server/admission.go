@@ -24,7 +24,7 @@ import (
 //  1. answer asks the ledger whether a place is being vacated for which no start waits.
 //     If there is none, it ends a lost session (Server.evict). The start is entered in
 //     Server.awaiting and in the ledger's queue.
-//  2. takePlace waits in the queue. The place of an evicted session counts until its
+//  2. takePlace waits in the queue, unless the client has gone (hangup.go). The place of an evicted session counts until its
 //     command has ended, so that there are never more commands than the bound. Then the
 //     ledger gives it to a start of its queue, before any other start.
 //  3. takePlace asks answer again, with that place. If meanwhile another open has
@@ -70,7 +70,7 @@ func (c *Config) vacateTime() time.Duration { return c.KillAfter + vacateMargin 
 // session returns the session of that key. If there is none and o has a start, it
 // enters a new one, whose command the caller has to start. The start was checked,
 // and sum is its sum. It waits for a place for vacateTime at most, and not when the
-// connection was closed for a newer one.
+// connection was closed for a newer one, or by the client.
 func (s *Server) session(from *arrival, k key, o *proto.Open, sum startSum) (x *session, created bool, _ *proto.Error) {
 	a := s.answer(k, o, sum, false)
 	if a.earlier == nil && a.place == nil {
@@ -79,15 +79,17 @@ func (s *Server) session(from *arrival, k key, o *proto.Open, sum startSum) (x *
 	ctx, cancel := context.WithTimeout(s.starting, s.cfg.vacateTime())
 	defer cancel()
 	from.whenDropped(cancel)
+	ctx, gone := context.WithCancelCause(ctx)
+	defer from.whenHungUp(func() { gone(errHungUp) })()
 	for ; a.earlier != nil; a = s.answer(k, o, sum, false) {
 		select {
 		case <-a.earlier:
 		case <-ctx.Done():
-			return nil, false, s.noPlace(a)
+			return nil, false, s.noPlace(ctx, a)
 		}
 	}
 	if a.place != nil {
-		a = s.takePlace(ctx, k, o, sum, a)
+		a = s.takePlace(ctx, from, k, o, sum, a)
 	}
 	return a.session, a.created, a.err
 }
@@ -104,10 +106,14 @@ type answer struct {
 }
 
 // takePlace waits for a.place, and returns the answer to the start that has it.
-func (s *Server) takePlace(ctx context.Context, k key, o *proto.Open, sum startSum, a answer) answer {
+func (s *Server) takePlace(ctx context.Context, from *arrival, k key, o *proto.Open, sum startSum, a answer) answer {
 	defer s.awaitNoMore(k)
 	if !s.ledger.wait(ctx, a.place) {
-		return answer{err: s.noPlace(a)}
+		return answer{err: s.noPlace(ctx, a)}
+	}
+	if from.hasHungUp() {
+		s.ledger.give(party{principal: k.principal}, liveSessions, 1)
+		return answer{err: failHungUp}
 	}
 	a = s.answer(k, o, sum, true)
 	if !a.created { // another open was faster, or the server stops
@@ -117,12 +123,18 @@ func (s *Server) takePlace(ctx context.Context, k key, o *proto.Open, sum startS
 }
 
 // noPlace is the error for a start that has waited for a place and got none.
-func (s *Server) noPlace(a answer) *proto.Error {
-	if s.starting.Err() != nil {
+func (s *Server) noPlace(ctx context.Context, a answer) *proto.Error {
+	switch {
+	case s.starting.Err() != nil:
 		return errShutdown
+	case context.Cause(ctx) == errHungUp:
+		return failHungUp
 	}
 	return a.err
 }
+
+// failHungUp is the answer that nobody reads, for the log.
+var failHungUp = fail(proto.CodeLimit, errHungUp.Error(), "it waited for a place")
 
 // awaitNoMore says that the start of that key does not wait for a place any more.
 func (s *Server) awaitNoMore(k key) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync"
+	"syscall"
 
 	"wsexec/internal/link"
 )
@@ -11,6 +12,7 @@ import (
 type arrival struct {
 	srv *Server
 	caller
+	socket syscall.RawConn // nil: there is none
 
 	mu       sync.Mutex
 	conn     *link.Conn // nil before the upgrade
@@ -21,7 +23,7 @@ type arrival struct {
 
 // admit enters a connection that is about to be upgraded, or says why that cannot
 // be.
-func (s *Server) admit(c caller) (*arrival, string) {
+func (s *Server) admit(c caller, socket syscall.RawConn) (*arrival, string) {
 	s.mu.Lock()
 	if s.noUpgrades {
 		s.mu.Unlock()
@@ -29,7 +31,7 @@ func (s *Server) admit(c caller) (*arrival, string) {
 	}
 	s.conns.Add(1)
 	s.mu.Unlock()
-	a := &arrival{srv: s, caller: c}
+	a := &arrival{srv: s, caller: c, socket: socket}
 	if no := a.enter(); no != "" {
 		s.conns.Done()
 		return nil, no

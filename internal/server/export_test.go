@@ -8,3 +8,10 @@ func (s *Server) Unopened() int { return len(s.ledger.things(unopened)) }
 func (s *Server) Inject(f func(name, work string)) {
 	s.inject = func(x *session, work string) { f(x.name, work) }
 }
+
+// Awaits reports whether a start waits for a place.
+func (s *Server) Awaits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.awaiting) > 0
+}

@@ -251,3 +251,43 @@ func TestNameIsTaken(t *testing.T) {
 	}
 	eventually(t, func() bool { return info(t, sock, id).State == "ending" || info(t, sock, id).State == "ended" })
 }
+
+// A start whose client had gone went on waiting for a place, and then ran for nobody.
+func TestClientGoesWhileItWaits(t *testing.T) {
+	for _, over := range []string{"a Unix socket", "TCP", "TLS"} {
+		t.Run(over, func(t *testing.T) {
+			s := startTLS(t, server.Config{MaxSessions: 1, EvictLost: true, KillAfter: time.Hour}, nil)
+			dir := t.TempDir()
+			ready, ran := filepath.Join(dir, "ready"), filepath.Join(dir, "ran")
+			loseClient(t, s.sock, command("sh", "-c", "trap '' TERM; touch "+ready+"; until [ -e "+dir+"/go ]; do sleep 0.01; done"))
+			eventually(t, func() bool { _, err := os.Stat(ready); return err == nil })
+
+			to := at(s.sock)
+			switch over {
+			case "TCP":
+				to = client.Server{URL: "ws://" + s.plain, Credential: client.Fixed(client.Credential{Token: token})}
+			case "TLS":
+				to = s.at()
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error)
+			go func() {
+				_, err := newCmd(to, command("touch", ran)).Run(ctx)
+				done <- err
+			}()
+			eventually(t, s.Awaits)
+			cancel()
+			<-done
+			eventually(t, func() bool { return !s.Awaits() })
+			eventually(t, func() bool { return strings.Contains(s.log.String(), "the client has gone") })
+
+			os.WriteFile(filepath.Join(dir, "go"), nil, 0o600)
+			if r := run(t, at(s.sock), command("true"), nil, nil); r.Exit.Code != 0 {
+				t.Errorf("the next start got %+v", r)
+			}
+			if _, err := os.Stat(ran); err == nil {
+				t.Error("the command of the client that has gone has run")
+			}
+		})
+	}
+}

@@ -9,8 +9,8 @@
 //     session that it opens. tls.go: one over TLS. tlsturns.go: the
 //     handshakes that are computed at a time. openmemory.go: the memory that
 //     large opens take.
-//   - admission.go: which opens get a session, and a place of another one.
-//     startsum.go: whether a start is one that came before.
+//   - admission.go: which opens get a session, and a place of another one. hangup.go:
+//     a client that goes while it waits for one. startsum.go: whether a start is one that came before.
 //   - policy.go: what the policy says of a start, and of a session later.
 //     policynames.go: what a client learns of paths that it has named.
 //   - session.go: one session. What runs is its job (package job); how far it has

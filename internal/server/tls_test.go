@@ -27,7 +27,8 @@ import (
 type secure struct {
 	*server.Server
 	addr   string
-	sock   string
+	sock   string                     // without TLS, as is plain
+	plain  string                     // an address
 	config atomic.Pointer[tls.Config] // of new connections
 	client *tls.Config
 	log    *lines
@@ -39,7 +40,7 @@ func startTLS(t testing.TB, cfg server.Config, change func(*tls.Config)) *secure
 	t.Helper()
 	s := &secure{log: new(lines)}
 	cfg.Log = slog.New(slog.NewTextHandler(s.log, nil))
-	s.Server, s.sock, _ = start(t, cfg)
+	s.Server, s.sock, s.plain = start(t, cfg)
 	c, roots := server.SelfSigned("localhost", "*.example.org", "127.0.0.1")
 	s.client = &tls.Config{RootCAs: roots, ServerName: "localhost"}
 	config := &tls.Config{Certificates: []tls.Certificate{c}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}
