@@ -203,7 +203,7 @@ func serve(o *options) (err error) {
 		return err
 	}
 	defer ls.close()
-	cfg.Access = access.New(access.Config{OwnerToken: ls.token, Tokens: ls.tokens, IDTokens: tokensOfJobs, SharedSocket: ls.shared})
+	cfg.Access = access.New(access.Config{OwnerToken: ls.token, Tokens: ls.tokens, IDTokens: tokensOfJobs, Authorities: ls.tls.authorities, SharedSocket: ls.shared})
 	cfg.EvictLost = o.full == fullEvictLost
 	if cfg.Cleaner, err = cleanup.NewCleaner(o.cleanup, log.cleanup); err != nil {
 		return err
@@ -227,9 +227,7 @@ func serve(o *options) (err error) {
 	if tokensOfJobs != nil {
 		go tokensOfJobs.Run(context.Background()) // likewise: an issuer holds up nothing else
 	}
-	if ls.tokenFile != "" { // over Unix sockets there is the owner alone
-		go srv.EndRevoked(context.Background()) // for as long as this program runs
-	}
+	go srv.EndRevoked(context.Background()) // for as long as this program runs
 	go func() {
 		for range hup {
 			log.notified(manager.reloading())

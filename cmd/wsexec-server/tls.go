@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"wsexec/internal/access"
 )
 
 // tlsFlags are what the flags say of TLS.
@@ -47,24 +49,39 @@ func (f *tlsFlags) check(tcp bool) error {
 // A security is the TLS of all TCP listeners.
 type security struct {
 	flags tlsFlags
-	now   atomic.Pointer[tls.Config]
+	now   atomic.Pointer[tlsState]
+}
+
+// A tlsState is what was read of the files.
+type tlsState struct {
+	config      *tls.Config
+	authorities *access.Authorities // of clients; nil: none
 }
 
 // config is what new connections use.
-func (s *security) config() *tls.Config { return s.now.Load() }
+func (s *security) config() *tls.Config { return s.now.Load().config }
+
+// authorities are those that are trusted now to sign the certificates of clients. Without
+// TLS, which nil is, there are none.
+func (s *security) authorities() *access.Authorities {
+	if s == nil {
+		return nil
+	}
+	return s.now.Load().authorities
+}
 
 // load reads all files. If one is broken, new connections use what they used before.
 // A tls.Config is never changed: Go keeps in it the keys of session tickets, which
 // would let a client resume by a certificate that is trusted no more.
 func (s *security) load() error {
-	config, err := s.flags.config()
+	state, err := s.flags.read()
 	if err == nil {
-		s.now.Store(config)
+		s.now.Store(state)
 	}
 	return err
 }
 
-func (f *tlsFlags) config() (*tls.Config, error) {
+func (f *tlsFlags) read() (*tlsState, error) {
 	const server, authority = "TLS certificate", "client CA"
 	chain, err := readCertificates(server, f.cert, "--tls-cert")
 	if err != nil {
@@ -92,24 +109,24 @@ func (f *tlsFlags) config() (*tls.Config, error) {
 		NextProtos:   []string{"http/1.1"}, // HTTP/2 has no upgrade
 	}
 	if f.clientCA == "" {
-		return config, nil
+		return &tlsState{config: config}, nil
 	}
 	authorities, err := readCertificates(authority, f.clientCA, "--client-ca")
 	if err != nil {
 		return nil, err
 	}
 	config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, x509.NewCertPool()
-	usable := false
+	var usable []*x509.Certificate
 	for _, c := range authorities {
 		if err = c.checkTime(authority, time.Now()); err == nil {
-			usable = true
+			usable = append(usable, c.Certificate)
 			config.ClientCAs.AddCert(c.Certificate)
 		}
 	}
-	if !usable { // bundles have some that expired
+	if len(usable) == 0 { // bundles have some that expired
 		return nil, err
 	}
-	return config, nil
+	return &tlsState{config, access.NewAuthorities(usable)}, nil
 }
 
 // leaf is the server's certificate.

@@ -43,7 +43,15 @@ type Principal struct {
 	// see [Authenticator.Has].
 	Expires time.Time
 
-	idToken *idtoken.Token // nil: it is known otherwise
+	shown credential
+}
+
+// A credential is what a principal has shown, as far as StillIs has to know it.
+type credential struct {
+	name string // in a certificate, or a named token's
+	uid  int    // over a Unix socket
+	// idToken is one that was verified.
+	idToken *idtoken.Token
 }
 
 // Values of [Principal.How].
@@ -64,6 +72,9 @@ type Config struct {
 	// IDTokens verifies tokens of issuers of OpenID Connect, which the policy maps to
 	// principals. Nil: no issuer is believed.
 	IDTokens *idtoken.Verifier
+	// Authorities returns those that are trusted now to sign the certificates of clients.
+	// Nil: none is.
+	Authorities func() *Authorities
 	// SharedSocket: users other than the server's can open its Unix sockets.
 	SharedSocket bool
 }
@@ -79,6 +90,7 @@ type Authenticator struct {
 	self         int  // the server's user
 	overflow     int  // stands for every user without a number in this user namespace
 	sharedSocket bool // others than self can open the socket
+	authorities  func() *Authorities
 	certificates certificates
 }
 
@@ -90,6 +102,10 @@ func New(cfg Config) *Authenticator {
 		self:         os.Geteuid(),
 		overflow:     overflowUser(),
 		sharedSocket: cfg.SharedSocket,
+		authorities:  cfg.Authorities,
+	}
+	if a.authorities == nil {
+		a.authorities = func() *Authorities { return nil }
 	}
 	a.SetOwnerToken(cfg.OwnerToken)
 	return a
@@ -133,7 +149,7 @@ func (a *Authenticator) Token(token string) (Principal, error) {
 	case t.HasExpired(time.Now()):
 		return Principal{}, ErrExpiredToken
 	}
-	return Principal{Name: t.Name, How: ByToken, Detail: t.Name + " " + t.ID(), Expires: t.Expires}, nil
+	return Principal{Name: t.Name, How: ByToken, Detail: t.Name + " " + t.ID(), Expires: t.Expires, shown: credential{name: t.Name}}, nil
 }
 
 func (a *Authenticator) isOwners(token digest) bool {
@@ -141,15 +157,47 @@ func (a *Authenticator) isOwners(token digest) bool {
 	return owners != nil && owners.equal(token)
 }
 
-// Has reports whether there is a credential by which a client can be that principal.
+// Has reports whether there is a credential by which a client can be that principal. Of
+// users of the socket, and of ID tokens, it is not known whether anybody is one.
 func (a *Authenticator) Has(principal string) bool {
-	now, p := time.Now(), a.policy.Load()
-	if principal == Owner || a.tokens.has(principal, now) && p.OfToken(principal) == "" || a.certificates.has(principal, now) {
+	if principal == Owner {
 		return true
 	}
-	named, other := p.knownBy(principal)
-	return other || slices.ContainsFunc(named, func(name string) bool { return a.tokens.has(name, now) })
+	p, now := a.policy.Load(), time.Now()
+	hasToken := func(name string) bool { return a.tokens.has(name, now) }
+	if hasToken(principal) && p.OfToken(principal) == "" || a.hasCertificate(principal) && p.OfCertificate(principal) == "" {
+		return true
+	}
+	n := p.knownBy(principal)
+	return len(n.uids)+len(n.oidc) > 0 || slices.ContainsFunc(n.tokens, hasToken) || slices.ContainsFunc(n.certificates, a.hasCertificate)
 }
+
+// hasCertificate reports whether a certificate of that name was shown that is good now.
+func (a *Authenticator) hasCertificate(name string) bool {
+	return time.Now().Before(a.certificates.until(name, a.authorities()))
+}
+
+// StillIs reports whether a client would be the same principal by what it has shown, if
+// time alone did not count: by the policy of now, and for a certificate by the authorities
+// of now. A named token may have been removed while its principal has another one: its
+// client gets that for its next connection. The owner's token is not looked at.
+func (a *Authenticator) StillIs(who Principal) bool {
+	name := ""
+	switch {
+	case who.How == BySocket:
+		p, _ := a.Socket(who.shown.uid)
+		name = p.Name
+	case who.How == ByOIDC:
+		name = a.policy.Load().OfClaims(who.shown.idToken.Claims)
+	case who.Name == Owner, who.How == ByCertificate && isOver(who.Expires):
+		return true
+	case who.How == ByToken, who.How == ByCertificate && a.hasCertificate(who.shown.name):
+		name = a.Renamed(Principal{Name: who.shown.name, How: who.How}).Name
+	}
+	return name == who.Name
+}
+
+func isOver(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // Socket is the principal of a program of that user, which has connected to a Unix
 // socket; the user is negative if the system does not tell it. The policy may name it;
@@ -159,7 +207,7 @@ func (a *Authenticator) Has(principal string) bool {
 // not know (man 7 user_namespaces), the host's root among them. A server that is itself
 // that user can only rely on the mode of its socket.
 func (a *Authenticator) Socket(uid int) (Principal, error) {
-	p := Principal{Name: Owner, How: BySocket, Detail: "uid " + strconv.Itoa(uid)}
+	p := Principal{Name: Owner, How: BySocket, Detail: "uid " + strconv.Itoa(uid), shown: credential{uid: uid}}
 	switch name := a.policy.Load().OfUID(int64(uid)); {
 	case uid < 0, uid == a.overflow && (uid != a.self || a.sharedSocket):
 	case name != "":

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net/url"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,8 +83,11 @@ func TestCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := New(Config{})
-		if p, err := a.Certificate(&x509.Certificate{DNSNames: []string{"ci"}, NotAfter: ends}); err == nil || p != (Principal{}) || a.Has("ci") {
+		ca := &x509.Certificate{RawSubject: []byte("ca"), NotAfter: ends.Add(day)}
+		signed := func(c *x509.Certificate) [][]*x509.Certificate { return [][]*x509.Certificate{{c, ca}} }
+		trusted := NewAuthorities([]*x509.Certificate{ca})
+		a := New(Config{Authorities: func() *Authorities { return trusted }})
+		if p, err := a.Certificate(signed(&x509.Certificate{DNSNames: []string{"ci"}, NotAfter: ends})); err == nil || p != (Principal{}) || a.Has("ci") {
 			t.Errorf("without a policy: %+v, %v; want nobody", p, err)
 		}
 		a.SetPolicy(new(Policy))
@@ -104,13 +109,13 @@ func TestCertificate(t *testing.T) {
 			{nil, nil, strings.Repeat("x", maxCertificateName+1), ""},
 		} {
 			c := &x509.Certificate{URIs: tt.uris, DNSNames: tt.dns, Subject: pkix.Name{CommonName: tt.cn}, NotAfter: ends}
-			p, err := a.Certificate(c)
-			if p.Name != tt.want || (err == nil) != (tt.want != "") || err == nil && (p.How != ByCertificate || p.Expires != ends || !a.Has(p.Name)) {
+			p, err := a.Certificate(signed(c))
+			if p.Name != tt.want || (err == nil) != (tt.want != "") || err == nil && (p.How != ByCertificate || p.Expires != ends || !a.Has(p.Name) || !a.StillIs(p)) {
 				t.Errorf("%+v: %+v, %v", tt, p, err)
 			}
 		}
 		ci := &x509.Certificate{Subject: pkix.Name{CommonName: "ci"}, NotAfter: ends.Add(time.Hour)}
-		if _, err := a.Certificate(ci); err != nil {
+		if _, err := a.Certificate(signed(ci)); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(time.Hour)
@@ -118,14 +123,136 @@ func TestCertificate(t *testing.T) {
 			t.Error("want ci alone: it has shown another certificate")
 		}
 		time.Sleep(time.Hour)
-		if _, err := a.Certificate(ci); err == nil || a.Has("ci") {
+		if _, err := a.Certificate(signed(ci)); err == nil || a.Has("ci") {
 			t.Errorf("%v: the certificate has expired", err)
 		}
 		for i := range 2 * maxCertificates {
-			a.certificates.note(strconv.Itoa(i), time.Now().Add(time.Duration(i+1)))
+			a.certificates.note(strconv.Itoa(i), terms{authorityOf(ca): time.Now().Add(time.Duration(i + 1))})
 		}
 		if n := len(a.certificates.names); n > maxCertificates || n < maxCertificates/2 || !a.Has(strconv.Itoa(2*maxCertificates-1)) {
 			t.Errorf("%d names", n)
 		}
 	})
+}
+
+// Who had shown a certificate stayed when its authority was trusted no more.
+func TestAuthorityIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		authority := func(name, key string, lives time.Duration) *x509.Certificate {
+			return &x509.Certificate{RawSubject: []byte(name), RawSubjectPublicKeyInfo: []byte(key), NotAfter: time.Now().Add(lives)}
+		}
+		first, renewed, second, short := authority("first", "1", day), authority("first", "1", 2*day), authority("second", "2", day), authority("short", "3", time.Minute)
+		between := authority("between", "4", time.Hour)
+		var trusted *Authorities
+		trust := func(all ...*x509.Certificate) { trusted = NewAuthorities(all) }
+		a := New(Config{Authorities: func() *Authorities { return trusted }})
+		p, err := ParsePolicy("p", []byte("[principals.ci]\ncertificate = ['a', 'b']\n[principals.user]\nuid = 7\ntoken = 'gone'\n[[allow]]\nwho = ['ci', 'user']\ncommands = ['/x']\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.SetPolicy(p)
+		show := func(name string, chains ...[]*x509.Certificate) (Principal, error) {
+			c := &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(day)}
+			for i := range chains {
+				chains[i] = append([]*x509.Certificate{c}, chains[i]...)
+			}
+			who, err := a.Certificate(chains)
+			return a.Renamed(who), err
+		}
+		if a.Has("ci") || !a.Has("user") {
+			t.Error("no certificate was shown yet, and users are known by their number alone")
+		}
+		trust(first, second, short)
+		who, err := show("a", []*x509.Certificate{first})
+		if err != nil || who.Name != "ci" || !a.Has("ci") || !a.StillIs(who) {
+			t.Errorf("%+v, %v", who, err)
+		}
+		trust(renewed)
+		if !a.Has("ci") || !a.StillIs(who) {
+			t.Error("the authority was renewed with the same key, and is another one")
+		}
+		for what, others := range map[string][]*x509.Certificate{"another one": {second}, "one of the same name": {authority("first", "x", day)}, "one with the same key": {authority("x", "1", day)}, "none": nil} {
+			trust(others...)
+			if a.Has("ci") || a.StillIs(who) {
+				t.Errorf("%s is trusted, and who was known by the first one is let in", what)
+			}
+			if _, err := show("a", []*x509.Certificate{first}); err == nil {
+				t.Errorf("%s is trusted, and a connection from before goes on", what)
+			}
+		}
+		// A principal that has another credential stays. What was taken back does not.
+		trust(second)
+		if other, err := show("b", []*x509.Certificate{second}); err != nil || !a.Has("ci") || a.StillIs(who) || !a.StillIs(other) {
+			t.Errorf("%v: has %v, current %v and %v", err, a.Has("ci"), a.StillIs(who), a.StillIs(other))
+		}
+		// It is good for as long as one chain is, and a chain for as long as each in it.
+		trust(first, short)
+		if who, err := show("c", []*x509.Certificate{short}, []*x509.Certificate{between, first}); err != nil || !who.Expires.Equal(between.NotAfter) {
+			t.Errorf("%+v, %v; want that it expires with the one between", who, err)
+		}
+		if who, err = show("d", []*x509.Certificate{short}); err != nil || !who.Expires.Equal(short.NotAfter) {
+			t.Errorf("%+v, %v", who, err)
+		}
+		time.Sleep(time.Minute)
+		if a.Has("d") || !a.StillIs(who) {
+			t.Error("its authority has expired: nobody is let in, and nothing was taken back")
+		}
+	})
+}
+
+// A connection ends when the policy has another principal for what it has shown, or none.
+// A token that expires, or is removed, ends none while its principal has another one.
+func TestStillIs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.toml")
+	removed, kept, expired := add(t, path, "ci", 0), add(t, path, "ci", 0), add(t, path, "old", day)
+	tokens := open(t, path)
+	a := New(Config{OwnerToken: "owner's", Tokens: tokens, SharedSocket: true})
+	policy := func(text string) {
+		t.Helper()
+		p, err := ParsePolicy("p", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.SetPolicy(p)
+	}
+	policy("[principals.ci]\ntoken = 'ci'\nuid = 7777\n")
+	shown := map[string]Principal{}
+	for name, token := range map[string]string{"removed": removed, "kept": kept, "expired": expired, "owner": "owner's"} {
+		p, err := a.Token(token)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		shown[name] = a.Renamed(p)
+	}
+	for name, uid := range map[string]int{"user": 7777, "root": 0} {
+		p, err := a.Socket(uid)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		shown[name] = p
+	}
+	want := func(when string, names ...string) {
+		t.Helper()
+		for name, p := range shown {
+			if a.StillIs(p) != slices.Contains(names, name) {
+				t.Errorf("%s: %s is current: %v", when, name, a.StillIs(p))
+			}
+		}
+	}
+	old := shown["expired"]
+	old.Expires = time.Now()
+	shown["expired"] = old
+	want("at first", "removed", "kept", "expired", "owner", "user", "root")
+	id := tokens.find(digestOf(removed)).ID()
+	if _, err := RemoveTokens(path, "ci", id); err != nil {
+		t.Fatal(err)
+	}
+	if err := tokens.read(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	want("a token is removed", "removed", "kept", "expired", "owner", "user", "root")
+	policy("[principals.ci]\ntoken = 'ci'\n[principals.other]\nuid = 7777\n")
+	want("the user is another principal", "removed", "kept", "expired", "owner", "root")
+	policy("[principals.other]\ntoken = 'ci'\nuid = 0\n")
+	want("the token is, too, and root", "expired", "owner")
 }

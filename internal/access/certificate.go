@@ -13,11 +13,14 @@ import (
 )
 
 // Certificate is the principal of a client that has shown a certificate, and that it has
-// its key. The caller has verified that a trusted CA has signed it for clients. Without a
-// policy it is nobody's: an authority signs certificates for many, and not on behalf of
-// this server.
-func (a *Authenticator) Certificate(c *x509.Certificate) (Principal, error) {
-	name, kind := nameIn(c)
+// its key. chains are those that TLS has verified, one at least, each from the certificate
+// to an authority. It has to be one of [Config.Authorities] still: the connection may be
+// older. Without a policy the certificate is nobody's: an authority signs for many, and
+// not on behalf of this server.
+func (a *Authenticator) Certificate(chains [][]*x509.Certificate) (Principal, error) {
+	name, kind := nameIn(chains[0][0])
+	ts := termsOf(chains)
+	until := ts.latest(a.authorities().trust)
 	switch {
 	case a.policy.Load() == nil:
 		return Principal{}, errors.New("the server has no policy, by which alone a certificate is a client's credential")
@@ -27,11 +30,13 @@ func (a *Authenticator) Certificate(c *x509.Certificate) (Principal, error) {
 		return Principal{}, errors.New("the certificate's name is owner, which is the server's own user")
 	case len(name) > maxCertificateName || !isPlain(name):
 		return Principal{}, fmt.Errorf("the certificate's name is longer than %d bytes, or has characters that do not print", maxCertificateName)
-	case !time.Now().Before(c.NotAfter):
+	case until.IsZero():
+		return Principal{}, errors.New("the authority that has signed the certificate is not trusted any more")
+	case !time.Now().Before(until):
 		return Principal{}, errors.New("the certificate has expired")
 	}
-	a.certificates.note(name, c.NotAfter)
-	return Principal{Name: name, How: ByCertificate, Detail: kind + " " + name, Expires: c.NotAfter}, nil
+	a.certificates.note(name, ts)
+	return Principal{Name: name, How: ByCertificate, Detail: kind + " " + name, Expires: until, shown: credential{name: name}}, nil
 }
 
 // maxCertificateName bounds the name in a certificate, in bytes.
@@ -62,47 +67,53 @@ func isPlain(s string) bool {
 // session outlives the connection by which it was started.
 type certificates struct {
 	mu    sync.Mutex
-	names map[string]time.Time
+	names map[string]terms
 }
 
 // maxCertificates bounds the names that are kept. They are of clients that a CA of the
 // operator's has signed.
 const maxCertificates = 1 << 14
 
-func (cs *certificates) note(name string, until time.Time) {
+func (cs *certificates) note(name string, ts terms) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if !until.After(cs.names[name]) {
-		return
-	}
 	if cs.names == nil {
-		cs.names = map[string]time.Time{}
+		cs.names = map[string]terms{}
 	}
-	if _, there := cs.names[name]; !there && len(cs.names) >= maxCertificates {
-		cs.drop(time.Now())
+	known := cs.names[name]
+	if known == nil {
+		if len(cs.names) >= maxCertificates {
+			cs.drop(time.Now())
+		}
+		known = terms{}
+		cs.names[name] = known
 	}
-	cs.names[name] = until
+	for a, until := range ts {
+		known.add(a, until)
+	}
 }
 
 // drop drops what has expired or, if nothing has, the quarter that will first. cs.mu is
 // held.
 func (cs *certificates) drop(now time.Time) {
-	for name, until := range cs.names {
-		if !now.Before(until) {
+	end := func(name string) time.Time { return cs.names[name].latest(anyAuthority) }
+	for name := range cs.names {
+		if !now.Before(end(name)) {
 			delete(cs.names, name)
 		}
 	}
 	if len(cs.names) < maxCertificates {
 		return
 	}
-	names := slices.SortedFunc(maps.Keys(cs.names), func(a, b string) int { return cs.names[a].Compare(cs.names[b]) })
+	names := slices.SortedFunc(maps.Keys(cs.names), func(a, b string) int { return end(a).Compare(end(b)) })
 	for _, name := range names[:len(names)/4] {
 		delete(cs.names, name)
 	}
 }
 
-func (cs *certificates) has(name string, at time.Time) bool {
+// until is when the name ceases to be good, by these authorities.
+func (cs *certificates) until(name string, by *Authorities) time.Time {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	return at.Before(cs.names[name])
+	return cs.names[name].latest(by.trust)
 }

@@ -39,11 +39,5 @@ func (a *Authenticator) idToken(ctx context.Context, token string) (Principal, e
 		}
 		return Principal{}, no
 	}
-	return Principal{Name: name, How: ByOIDC, Detail: t.Issuer + " " + short(t.Subject), Expires: t.Expires, idToken: t}, nil
-}
-
-// StillIs reports whether the policy of now has the same principal for what a client has
-// shown when it was let in. It looks at the claims of ID tokens, and at no time.
-func (a *Authenticator) StillIs(who Principal) bool {
-	return who.idToken == nil || a.policy.Load().OfClaims(who.idToken.Claims) == who.Name
+	return Principal{Name: name, How: ByOIDC, Detail: t.Issuer + " " + short(t.Subject), Expires: t.Expires, shown: credential{idToken: t}}, nil
 }

@@ -267,18 +267,14 @@ func (p *Policy) names(principal string) bool {
 	return p != nil && slices.ContainsFunc(p.principals, func(n principalRule) bool { return n.name == principal })
 }
 
-// knownBy returns the names of the tokens that are a principal, and whether
-// something else is, too, of which it is not known whether anybody has it.
-func (p *Policy) knownBy(principal string) (tokens []string, other bool) {
-	if p == nil {
-		return nil, false
-	}
-	for _, n := range p.principals {
-		if n.name == principal {
-			tokens, other = n.tokens, len(n.certificates)+len(n.uids)+len(n.oidc) > 0
+// knownBy is what a principal is known by. Without a policy that is nothing.
+func (p *Policy) knownBy(principal string) principalRule {
+	if p != nil {
+		if i := slices.IndexFunc(p.principals, func(n principalRule) bool { return n.name == principal }); i >= 0 {
+			return p.principals[i]
 		}
 	}
-	return tokens, other
+	return principalRule{}
 }
 
 // OfToken, OfCertificate and OfUID are the principal that the policy has for a token

@@ -596,14 +596,14 @@ func TestCertificateIsNotThePrincipalOfItsName(t *testing.T) {
 // A principal that the policy names is there as long as one of its credentials is.
 func TestPolicyKnownBy(t *testing.T) {
 	p := parse(t, "[principals.a]\ntoken = ['x', 'y']\n[principals.b]\nuid = 1\n[principals.c]\ncertificate = 'z'\n")
-	for name, want := range map[string]string{"a": "[x y] false", "b": "[] true", "c": "[] true", "x": "[] false", Owner: "[] false"} {
-		if tokens, other := p.knownBy(name); fmt.Sprint(tokens, other) != want {
-			t.Errorf("%s is known by %v, %v; want %s", name, tokens, other, want)
+	for name, want := range map[string]string{"a": "[x y] [] []", "b": "[] [] [1]", "c": "[] [z] []", "x": "[] [] []", Owner: "[] [] []"} {
+		if n := p.knownBy(name); fmt.Sprint(n.tokens, n.certificates, n.uids) != want {
+			t.Errorf("%s is known by %+v; want %s", name, n, want)
 		}
 	}
 	a := New(Config{})
 	a.SetPolicy(p)
-	for name, want := range map[string]bool{Owner: true, "a": false, "b": true, "c": true, "d": false} {
+	for name, want := range map[string]bool{Owner: true, "a": false, "b": true, "c": false, "d": false} {
 		if a.Has(name) != want {
 			t.Errorf("whether %s has a credential: %v", name, !want)
 		}

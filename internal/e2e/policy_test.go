@@ -604,3 +604,71 @@ func TestPolicyRedacts(t *testing.T) {
 		}
 	}
 }
+
+// A user of the socket whom the policy named, and names no more, went on with what it had.
+func TestPolicyUserTakenBack(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	s := newServer(t)
+	if err := os.Chmod(s.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sock := filepath.Join(s.dir, "sock")
+	rule := fmt.Sprintf("[[allow]]\nwho = ['bob', 'alice']\ncommands = ['%s *']\n", realPath(t, "sleep"))
+	p := policyServer{s, filepath.Join(s.dir, "policy.toml")}
+	p.write(t, fmt.Sprintf("principals.bob.uid = [%d, 4711]\nprincipals.alice.uid = %d\n%s", bob, alice, rule))
+	s.start(t, serverOptions{bare: true, args: []string{"--listen", "unix:" + sock, "--socket-mode", "0666", "--policy", p.file}})
+	s.awaitSocket(t, sock)
+	begin := func(uid int, arg string) *client {
+		argv := append(as(uid), clientBin, "run", "--linger", "1s", "--server", "unix:"+sock, "sleep", arg)
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Env, cmd.Dir = s.environment("HOME=/"), "/"
+		c := startClient(t, cmd)
+		awaitSleepers(t, 1, arg)
+		return c
+	}
+	bobs, alices := uniqueSleep(), uniqueSleep()
+	ofBob, ofAlice := begin(bob, bobs), begin(alice, alices)
+
+	// Alice is nobody, and no rule is left for her. Bob's number is not his, though another is.
+	p.reload(t, "principals.bob.uid = 4711\n"+strings.Replace(rule, ", 'alice'", "", 1), "the policy was read")
+	if r := ofAlice.wait(t, patience); r.status != 125 || !strings.Contains(r.stderr, "access was revoked") {
+		t.Errorf("%v, want that access was revoked", r)
+	}
+	if r := ofBob.wait(t, patience); r.status != 125 || !strings.Contains(r.stderr, "access was revoked") {
+		t.Errorf("%v, want that access was revoked", r)
+	}
+	awaitSleepers(t, 0, alices, bobs)
+}
+
+// A principal that had come to another's session stayed there when it was revoked.
+func TestPolicyVisitorIsRevoked(t *testing.T) {
+	t.Parallel()
+	known := "principals.ci.token = 'ci'\nprincipals.admin.token = 'admin'\n[[allow]]\nwho = ['ci']\ncommands = ['" + realPath(t, "sh") + " -c *']\n"
+	admins := "[[allow]]\nwho = ['admin']\nothers = true\n"
+	s := startPolicy(t, known+admins)
+	ci, admin := s.addToken(t, "ci"), s.addToken(t, "admin")
+	arg := uniqueSleep()
+	for _, revoke := range []func(){
+		func() {
+			s.reload(t, known+strings.Replace(admins, "true", "false\ncommands = ['/x']", 1), "the policy was read")
+		},
+		func() { capture(t, s.tokenCommand("rm", "admin")).want(t, 0, "", "") },
+	} {
+		owner := startClient(t, s.with(ci, "run", "sh", "-c", "echo $WSEXEC_SESSION_ID; exec sleep "+arg))
+		owner.expect(t, "\n")
+		id := strings.TrimSpace(owner.stdout.String())
+		visitor := startClient(t, s.with(admin, "attach", id))
+		owner.wait(t, patience)
+		revoke()
+		if r := visitor.wait(t, patience); r.status != 125 || !strings.Contains(r.stderr, "wsexec: access was revoked: ") {
+			t.Errorf("%v, want that access was revoked", r)
+		}
+		awaitSleepers(t, 1, arg)
+		if a := s.ask(t, "POST", "/v1/sessions/"+id+"/signal", `{"signal":15}`, "Authorization: Bearer "+ci); a.status != 204 {
+			t.Errorf("its own principal has it: %v", a)
+		}
+		awaitSleepers(t, 0, arg)
+		s.reload(t, known+admins, "the policy was read")
+	}
+}

@@ -663,6 +663,57 @@ func TestClientCA(t *testing.T) {
 	s.awaitLine(t, "principal=ci ")
 }
 
+// Who had come by a certificate stayed when its authority was trusted no more: by the
+// connection that it had, and with all that it had started.
+func TestClientCATakenBack(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	m := s.mint(t, "server", here(), nil)
+	signer := x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	first, second := s.mint(t, "first", signer, nil), s.mint(t, "second", signer, nil)
+	usage := x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	known := "[principals.only]\ncertificate = 'only'\n[principals.both]\ncertificate = 'both'\ntoken = 'tk'\n"
+	rule := "[[allow]]\nwho = ['only', 'both']\ncommands = ['" + realPath(t, "sh") + " -c *']\n"
+	ca, policy := s.writeFile(t, "client-ca", read(t, first.cert), 0o600), s.writeFile(t, "policy", known+rule, 0o600)
+	s.start(t, serverOptions{args: []string{"--tls-cert", m.cert, "--tls-key", m.key, "--client-ca", ca, "--policy", policy}})
+	s.awaitSecure(t)
+	certified := func(by *minted, args ...string) *exec.Cmd {
+		cmd := s.wsexec(append(args[:1:1], append([]string{"--ca", m.cert, "--cert", by.cert, "--key", by.key}, args[1:]...)...)...)
+		cmd.Env = append(cmd.Env, "WSEXEC_TOKEN_FILE=")
+		return cmd
+	}
+	token := s.addToken(t, "tk")
+	gone, stays := uniqueSleep(), uniqueSleep()
+	begin := func(by *minted, arg string) *client {
+		c := startClient(t, certified(by, "run", "--name", "n", "sh", "-c", "echo ready; exec sleep "+arg))
+		c.expect(t, "ready")
+		return c
+	}
+	only, both := begin(s.mint(t, "only", usage, first), gone), begin(s.mint(t, "both", usage, first), gone)
+	c := startClient(t, s.with(token, "run", "--ca", m.cert, "--name", "m", "sh", "-c", "echo ready; exec sleep "+stays))
+	c.expect(t, "ready")
+
+	s.writeFile(t, "client-ca", read(t, second.cert), 0o600)
+	s.cmd.Process.Signal(syscall.SIGHUP)
+	if r := only.wait(t, patience); r.status != 125 || !strings.Contains(r.stderr, "wsexec: access was revoked: ") {
+		t.Errorf("%v, want that access was revoked", r)
+	}
+	// The principal of the other one has a token, too. What that has started stays.
+	if r := both.wait(t, patience); r.status != 125 || !strings.Contains(r.stderr, "wsexec: access was revoked: ") {
+		t.Errorf("%v, want that access was revoked", r)
+	}
+	awaitSleepers(t, 0, gone)
+	awaitSleepers(t, 1, stays)
+	// The same principal, by what counts now.
+	capture(t, certified(s.mint(t, "only", usage, second), "run", "sh", "-c", "exit 3")).want(t, 3, "", "")
+	s.writeFile(t, "policy", strings.Replace(known, "\ntoken = 'tk'", "", 1)+rule, 0o600)
+	s.cmd.Process.Signal(syscall.SIGHUP)
+	if r := c.wait(t, patience); r.status != 125 || !strings.Contains(r.stderr, "wsexec: access was revoked: ") {
+		t.Errorf("%v, want that access was revoked", r)
+	}
+	awaitSleepers(t, 0, stays)
+}
+
 // Each client that an authority had signed could run every command. So it is a policy
 // that says who they are; the error shows a whole one.
 func TestClientCANeedsAPolicy(t *testing.T) {

@@ -121,7 +121,7 @@ func (s *Server) authenticate(r *http.Request) (access.Principal, way, error) {
 	sent := strings.EqualFold(scheme, "Bearer") && token != ""
 	switch {
 	case !sent && r.TLS != nil && len(r.TLS.VerifiedChains) > 0:
-		who, err := s.cfg.Access.Certificate(r.TLS.VerifiedChains[0][0])
+		who, err := s.cfg.Access.Certificate(r.TLS.VerifiedChains)
 		return who, overTCP, err
 	case !sent:
 		return access.Principal{}, overTCP, errNoCredential

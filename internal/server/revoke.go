@@ -4,14 +4,20 @@ import (
 	"context"
 	"time"
 
+	"wsexec/internal/access"
+	"wsexec/internal/link"
 	"wsexec/internal/proto"
 )
 
 // A principal is revoked when there is no credential any more by which a client can be
-// it: its last token was removed, or has expired. So it is when the policy has no rule
-// for it. Then its connections are closed, and its sessions are ended, detached ones too.
-// So are those sessions of a principal that a job of a CI has, or had last, which the
-// policy has no more for that principal.
+// it: its last token was removed, or has expired, the authority that has signed its
+// certificate is not trusted any more, or the policy knows it by nothing that there is. So
+// it is when the policy has no rule for it. Then its connections are closed, and its
+// sessions are ended, detached ones too.
+//
+// So are those sessions of a principal that has another credential whose client, or the
+// last one that they had, would be another principal by what it has shown, or nobody
+// (access.Authenticator.StillIs).
 
 // revokeInterval is the time between two looks for principals that are revoked.
 const revokeInterval = 500 * time.Millisecond
@@ -29,6 +35,9 @@ func (s *Server) EndRevoked(ctx context.Context) {
 		for _, x := range s.revoked() {
 			x.revoke()
 		}
+		for _, l := range s.revokedVisits() {
+			l.Fail(errRevoked)
+		}
 	}
 }
 
@@ -36,30 +45,52 @@ func (s *Server) EndRevoked(ctx context.Context) {
 func (s *Server) revoked() (xs []*session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	has := map[string]bool{}
+	isLetIn := s.letIn()
 	for k, x := range s.sessions {
-		if _, asked := has[k.principal]; !asked {
-			p := s.policy.Load()
-			has[k.principal] = s.cfg.Access.Has(k.principal) && (p == nil || p.Has(k.principal))
-		}
-		if !has[k.principal] || !x.isLastClientLetIn() {
+		who, _ := x.lastClient()
+		if !isLetIn(k.principal) || who.Name == k.principal && !s.cfg.Access.StillIs(who) {
 			xs = append(xs, x)
 		}
 	}
 	return xs
 }
 
-// isLastClientLetIn reports whether the client that has the session, or had it last, would
-// be let in as its principal. One of another principal is not looked at.
-func (x *session) isLastClientLetIn() bool {
+// revokedVisits are the links of clients that have a session of another principal's, and
+// may not any more.
+func (s *Server) revokedVisits() (ls []*link.Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	isLetIn := s.letIn()
+	for k, x := range s.sessions {
+		who, l := x.lastClient()
+		if l != nil && who.Name != k.principal && !(isLetIn(who.Name) && s.mayOthers(who.Name) && s.cfg.Access.StillIs(who)) {
+			ls = append(ls, l)
+		}
+	}
+	return ls
+}
+
+// letIn returns a function that reports whether a principal has a credential, and rules.
+func (s *Server) letIn() func(principal string) bool {
+	p, known := s.policy.Load(), map[string]bool{}
+	return func(principal string) bool {
+		if _, asked := known[principal]; !asked {
+			known[principal] = s.cfg.Access.Has(principal) && (p == nil || p.Has(principal))
+		}
+		return known[principal]
+	}
+}
+
+// lastClient is the one that has the session, or had it last. Its link is nil if it has
+// none.
+func (x *session) lastClient() (access.Principal, *link.Link) {
 	x.mu.Lock()
-	who := x.seat.last.who
-	x.mu.Unlock()
-	return who.Name != x.principal || x.srv.cfg.Access.StillIs(who)
+	defer x.mu.Unlock()
+	return x.seat.last.who, x.seat.link
 }
 
 // errRevoked is for the clients of a principal that is revoked.
-var errRevoked = fail(proto.CodeRevoked, "access was revoked", "the token of this user was removed or has expired, or the server's policy does not name it or has no rule for it any more")
+var errRevoked = fail(proto.CodeRevoked, "access was revoked", "the credential of this user was removed or has expired, or the server's policy has no rule for it any more")
 
 // revoke ends the session for its principal. It does not wait.
 func (x *session) revoke() {
