@@ -24,9 +24,14 @@ func (j *Job) Stop() {
 	if !isClosed(j.started) || j.proc == nil {
 		return
 	}
+	j.stopper.mu.Lock()
+	defer j.stopper.mu.Unlock()
+	j.stop()
+}
+
+// stop is Stop of a command that was started. stopper.mu is held.
+func (j *Job) stop() {
 	s := &j.stopper
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.stopped || s.over {
 		return
 	}

@@ -66,9 +66,13 @@ func TestStop(t *testing.T) {
 		j, saying := runJobs(t, config(o, tty, Times{KillAfter: time.Minute}))
 		said := "ready\n"
 		for range 2 {
-			j.Stop()
+			// STOP waits for the lock, and so for a command that takes longer than
+			// stopGrace to say that it has got TSTP.
+			j.stopper.mu.Lock()
+			j.stop()
 			said += "TSTP\n"
 			saying(said)
+			j.stopper.mu.Unlock()
 			j.Stop()
 			proctest.Eventually(t, "the command is stopped", func() bool { return isStopped(j.Pid()) })
 			j.Continue()

@@ -205,7 +205,7 @@ func TestLongName(t *testing.T) {
 // An open of more than 4 MiB was sent again and again until linger was over, and
 // then it was not known whether the command ran.
 func TestTooLarge(t *testing.T) {
-	_, _, addr := start(t, server.Config{})
+	_, _, addr := start(t, server.Config{OpenTimeout: time.Minute}) // the bytes take seconds on a busy machine
 	ws, _, err := websocket.Dial(context.Background(), "ws://"+addr+"/v1/sessions/"+proto.NewID(), &websocket.DialOptions{
 		Subprotocols: []string{proto.Subprotocol}, HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
 	})
@@ -217,7 +217,7 @@ func TestTooLarge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := ws.Write(ctx, websocket.MessageText, b); err != nil {
 		t.Fatal(err)
