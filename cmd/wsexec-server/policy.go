@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -64,7 +65,7 @@ func readPolicy(path string, f *os.File) (*access.Policy, error) {
 const policyHelp = `Says whether a policy is sound, or what it does with a command.
 
   wsexec-server policy check FILE
-  wsexec-server policy check --as ci -w /srv/build FILE -- make all
+  wsexec-server policy check --as ci -w /srv/build -e CI FILE -- make all
 
 Without a command it reads FILE and warns of what is no fence. With one it says
 whether the principal may run it on this machine, and by which line. The status
@@ -106,6 +107,9 @@ func policyCheck() *cli.Command {
 			&cli.StringFlag{Name: "as", Usage: "the `PRINCIPAL` that asks", Value: access.Owner, DefaultText: access.Owner, Destination: &q.principal},
 			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "the `USER` to run as", DefaultText: "you", Destination: &q.user},
 			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "the working directory, `DIR`", DefaultText: "your home", Destination: &q.dir},
+			&cli.GenericFlag{Name: "env", Aliases: []string{"e"}, Usage: "the client sets the variable `NAME`, or NAME=VALUE (repeatable)", Value: value(q.addVariable)},
+			&cli.BoolFlag{Name: "detach", Usage: "the client leaves the session running", Destination: &q.detach},
+			&cli.BoolFlag{Name: "leave-running", Usage: "processes that the command leaves behind may stay", Destination: &q.leaveRunning},
 		},
 		Action: func(c *cli.Context) error {
 			args := c.Args().Slice()
@@ -128,7 +132,19 @@ func policyCheck() *cli.Command {
 type question struct {
 	file                 string
 	principal, user, dir string
+	env                  []string // names of variables
+	detach, leaveRunning bool
 	command              []string // none: whether the policy is sound
+}
+
+// addVariable takes a variable as wsexec run -e does. What it is set to nobody asks.
+func (q *question) addVariable(s string) error {
+	name, _, _ := strings.Cut(s, "=")
+	if name == "" {
+		return errors.New("a variable has a name, as in -e CI or -e CI=1")
+	}
+	q.env = append(q.env, name)
+	return nil
 }
 
 func (q *question) answer(w io.Writer) error {
@@ -196,7 +212,7 @@ func (q *question) decide(w io.Writer, p *access.Policy) error {
 	if err != nil {
 		return err
 	}
-	d := p.Decide(q.principal, access.Request{User: u.RunAs, Own: u.own, AskedDir: q.dir != "", Path: found.Path, Args: q.command[1:], Dir: found.Dir})
+	d := p.Decide(q.principal, access.Request{User: u.RunAs, Own: u.own, AskedDir: q.dir != "", Path: found.Path, Args: q.command[1:], Dir: found.Dir, Env: q.env, Detach: q.detach, LeaveRunning: q.leaveRunning})
 	said := fmt.Sprintf("%s may run %s in %s", q.principal, strings.Join(shellWords(append([]string{found.Path}, q.command[1:]...)), " "), found.Dir)
 	if q.user != "" {
 		said += " as " + u.Name
@@ -207,8 +223,31 @@ func (q *question) decide(w io.Writer, p *access.Policy) error {
 	case found.Replaceable != "":
 		return fmt.Errorf("denied: %s could be replaced while it is started, since the user that it runs as can change %s: a policy allows such a file only if it is a program, and no script", found.Path, found.Replaceable)
 	}
-	fmt.Fprintf(w, "%s: allowed: %s\n", visible(p.Where(d.Line)), visible(said))
+	fmt.Fprintf(w, "%s: allowed: %s%s\n", visible(p.Where(d.Line)), visible(said), bounds(d.Rule))
 	return nil
+}
+
+// bounds are the maxima of a rule, in words.
+func bounds(r *access.Rule) string {
+	var all []string
+	for _, m := range []struct {
+		name string
+		most *time.Duration
+	}{
+		{"timeout", r.Max.Timeout}, {"idle_timeout", r.Max.IdleTimeout}, {"linger", r.Max.Linger},
+		{"kill_after", r.Max.KillAfter}, {"keepalive", r.Max.Keepalive}, {"drain", r.Max.Drain},
+	} {
+		if m.most != nil {
+			all = append(all, m.name+" "+cmdline.FormatTime(*m.most))
+		}
+	}
+	if r.Sessions > 0 {
+		all = append(all, fmt.Sprintf("sessions %d", r.Sessions))
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return ", with at most " + strings.Join(all, ", ")
 }
 
 // reloadPolicy makes the policy in the file the one of a server. If it is broken,

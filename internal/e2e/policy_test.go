@@ -517,7 +517,7 @@ func TestPolicyCheck(t *testing.T) {
 	s := newServer(t)
 	file := filepath.Join(s.dir, "policy.toml")
 	echo, sh := realPath(t, "echo"), realPath(t, "sh")
-	policy := fmt.Sprintf("[principals.ci]\nuid = 1\n[[allow]]\nwho = ['ci']\ncommands = [\n'%s hello *',\n'%s -c *',\n'/nowhere/x']\ndirs = ['/']\n", echo, sh)
+	policy := fmt.Sprintf("[principals.ci]\nuid = 1\n[[allow]]\nwho = ['ci']\ncommands = [\n'%s hello *',\n'%s -c *',\n'/nowhere/x']\ndirs = ['/']\nenv = ['CI', 'GITHUB_*']\ntimeout = '90m'\nlinger = '0s'\nsessions = 3\ndetach = true\n", echo, sh)
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -536,6 +536,11 @@ func TestPolicyCheck(t *testing.T) {
 		{[]string{"--as=ci", "--workdir=/", file, "--", "echo", "bye"}, 1, "", "denied: the arguments are not those of \"" + echo + " hello *\" (" + file + ":6)"},
 		{[]string{"--as", "ci", file, "--", "echo", "hello", "x"}, 1, "", "denied: this command is not allowed in the directory"},
 		{[]string{"--as", "ci", "-w", "/", "--user", "no-such-user", file, "--", "echo", "hello", "x"}, 1, "", noUser},
+		{[]string{"--as", "ci", "-w", "/", "-e", "CI=1", "--env", "GITHUB_SHA", file, "--", "echo", "hello", "x"}, 0, "with at most timeout 1h30m, linger 0s, sessions 3\n", ""},
+		{[]string{"--as", "ci", "-w", "/", "-e", "CI", "-e", "LD_PRELOAD=/x", file, "--", "echo", "hello", "x"}, 1, "", `denied: the client may not set the variable "LD_PRELOAD" for this command (` + file + ":6)"},
+		{[]string{"--as", "ci", "-e", "=x", file, "--", "echo"}, 1, "", "--env =x: a variable has a name"},
+		{[]string{"--as", "ci", "-w", "/", "--leave-running", file, "--", "echo", "hello", "x"}, 1, "", "denied: processes of this command may not be left running"},
+		{[]string{"--as", "ci", "-w", "/", "--detach", file, "--", "echo", "hello", "x"}, 0, "allowed", ""},
 		{[]string{file, "--", "echo", "hello", "x"}, 1, "", `denied: no rule is for the principal "owner"`},
 		{[]string{"--as", "ci", file, "--", "no-such-command"}, 1, "", "command not found"},
 		{[]string{file + "x"}, 1, "", "no such file"},
