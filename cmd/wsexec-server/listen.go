@@ -347,6 +347,7 @@ func (ls *listeners) reload(log *serverLog) {
 		return
 	}
 	log.every.Info("reloaded", "detail", ls.tls.words())
+	ls.tls.warnOfExpiry(log)
 }
 
 func (ls *listeners) close() {

@@ -224,6 +224,9 @@ func serve(o *options) (err error) {
 	}
 	log.notified(manager.ready(ls.where()))
 	ls.watchTokens(log)
+	if ls.tls != nil {
+		go ls.tls.watchExpiry(context.Background(), log) // likewise
+	}
 	if tokensOfJobs != nil {
 		go tokensOfJobs.Run(context.Background()) // likewise: an issuer holds up nothing else
 	}

@@ -55,6 +55,7 @@ type security struct {
 // A tlsState is what was read of the files.
 type tlsState struct {
 	config      *tls.Config
+	chain       []certificate       // the server's, with those that have signed it
 	authorities *access.Authorities // of clients; nil: none
 }
 
@@ -109,7 +110,7 @@ func (f *tlsFlags) read() (*tlsState, error) {
 		NextProtos:   []string{"http/1.1"}, // HTTP/2 has no upgrade
 	}
 	if f.clientCA == "" {
-		return &tlsState{config: config}, nil
+		return &tlsState{config: config, chain: chain}, nil
 	}
 	authorities, err := readCertificates(authority, f.clientCA, "--client-ca")
 	if err != nil {
@@ -126,7 +127,7 @@ func (f *tlsFlags) read() (*tlsState, error) {
 	if len(usable) == 0 { // bundles have some that expired
 		return nil, err
 	}
-	return &tlsState{config, access.NewAuthorities(usable)}, nil
+	return &tlsState{config, chain, access.NewAuthorities(usable)}, nil
 }
 
 // leaf is the server's certificate.

@@ -130,12 +130,11 @@ func readCertificates(what, path, flag string) (all []certificate, err error) {
 
 // checkTime says why a certificate is not valid at a time.
 func (c certificate) checkTime(what string, now time.Time) error {
-	const clock = "2006-01-02 15:04 MST"
 	switch {
 	case now.After(c.NotAfter):
-		return fmt.Errorf("%s %s expired at %s; renew it (the clock here says %s)", what, c.at, c.NotAfter.UTC().Format(clock), now.UTC().Format(clock))
+		return fmt.Errorf("%s %s expired at %s; renew it (the clock here says %s)", what, c.at, clock(c.NotAfter), clock(now))
 	case now.Before(c.NotBefore):
-		return fmt.Errorf("%s %s is not valid before %s; wait, or set the clock, which says %s", what, c.at, c.NotBefore.UTC().Format(clock), now.UTC().Format(clock))
+		return fmt.Errorf("%s %s is not valid before %s; wait, or set the clock, which says %s", what, c.at, clock(c.NotBefore), clock(now))
 	}
 	return nil
 }

@@ -290,9 +290,10 @@ func TestLogLines(t *testing.T) {
 	l.read(t, rows, f.log.String())
 
 	e := newServer(t)
-	e.tlsInit(t, "--host", "127.0.0.1", "--dir", "tls")
-	e.start(t, serverOptions{args: []string{"--log-format", "json", "--tls-cert", "tls/cert.pem", "--tls-key", "tls/key.pem"}})
+	soon := e.mint(t, "soon", here(), nil) // expires in an hour
+	e.start(t, serverOptions{args: []string{"--log-format", "json", "--tls-cert", soon.cert, "--tls-key", soon.key}})
 	e.awaitSecure(t)
+	e.awaitLine(t, `"msg":"certificate expires","detail":"TLS certificate `+soon.cert+`:1 for 127.0.0.1 expires at `)
 	conn := e.dialTCP(t)
 	io.WriteString(conn, "SSH-2.0-x\r\n")
 	e.awaitLine(t, `"msg":"refused","reason":"the TLS handshake failed","peer":"127.0.0.1:`)
