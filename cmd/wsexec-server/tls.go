@@ -104,6 +104,11 @@ func (f *tlsFlags) read() (*tlsState, error) {
 	for _, c := range chain {
 		pair.Certificate = append(pair.Certificate, c.Raw)
 	}
+	// Go's records grow from 1.2 to 16 KiB over the first 128 KiB that a connection sends.
+	// So it stays: 16 KiB from the start (DynamicRecordSizingDisabled) made cat of 120 KB
+	// 5 to 9 % faster, both ways together, and head -c of it 2 %, but a key's echo no
+	// faster; and the other end of a slow line would see nothing of a record before it
+	// is whole.
 	config := &tls.Config{
 		Certificates: []tls.Certificate{pair},
 		MinVersion:   map[string]uint16{tls12: tls.VersionTLS12, tls13: tls.VersionTLS13}[cmp.Or(f.least, tls13)],

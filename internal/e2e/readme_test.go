@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Every command of the documentation is run, in order, and prints the output
@@ -90,7 +91,10 @@ func TestDocumentation(t *testing.T) {
 				// What scripts/install installs comes first.
 				env := append(s.environment(), "PATH="+s.home+"/.local/bin:"+binDir+":"+os.Getenv("PATH"))
 				cmd.Env = append(append(env, fmt.Sprint("PORT=", port)), goEnvironment(t)...)
-				r := capture(t, cmd)
+				r, err := tryCapture(cmd, 5*time.Minute) // scripts/install compiles
+				if err != nil {
+					t.Fatal(err)
+				}
 				got := strings.ReplaceAll(r.stdout, "\r\n", "\n") // of a PTY
 				at := fmt.Sprintf("%s:%d: %s", name, e.line, e.command)
 				if r.status != 0 || e.want != "" && got != e.want {
