@@ -97,7 +97,7 @@ func (s *Server) admitted(method string, serve func(http.ResponseWriter, *http.R
 			return
 		}
 		if log := s.cfg.Log; log.Enabled(r.Context(), slog.LevelDebug) {
-			log.Debug("request", append(c.from.attrs(), "principal", c.principal, "method", r.Method, "path", short(r.URL.Path))...)
+			log.Debug("request", append(c.from.attrs(), "principal", c.principal, "method", short(r.Method), "path", short(r.URL.Path))...)
 		}
 		if method == "" || allow(w, r, method) {
 			serve(w, r, c, key{c.principal, id})

@@ -56,15 +56,29 @@ func (r *refusals) addOf(kind, reason string, p peer, k key, attrs ...any) bool 
 	if !r.needsLine(kind, p.host(), k.id) {
 		return false
 	}
-	all := append([]any{"reason", reason}, p.attrs()...)
+	all := append([]any{"reason", short(reason)}, p.attrs()...)
 	if k.principal != "" {
 		if k.id != "" {
 			all = append(all, "session", k.id)
 		}
 		all = append(all, "principal", k.principal)
 	}
-	r.log.Warn("refused", slices.Concat(all, attrs)...)
+	r.log.Warn("refused", slices.Concat(all, shortAttrs(attrs))...)
 	return true
+}
+
+// shortAttrs are attrs with short texts: parts of them are what a client has sent.
+func shortAttrs(attrs []any) []any {
+	attrs = slices.Clone(attrs)
+	for i := 1; i < len(attrs); i += 2 {
+		switch v := attrs[i].(type) {
+		case string:
+			attrs[i] = short(v)
+		case error:
+			attrs[i] = short(v.Error())
+		}
+	}
+	return attrs
 }
 
 // needsLine reports whether a refusal has a line of its own, and otherwise counts it.
