@@ -85,7 +85,7 @@ func leaks() int {
 	for _, pid := range kids {
 		p, lives, err := proctab.Read(pid)
 		m, _ := readMark(pid)
-		fmt.Fprintf(os.Stderr, "a child was left: %+v lives=%t %v %+v\n", p, lives, err, m)
+		fmt.Fprintf(os.Stderr, "a child was left: %+v lives=%t own=%t %v %+v\n", p, lives, isOwn(pid), err, m)
 	}
 	return 1
 }
