@@ -8,6 +8,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"wsexec/internal/poll"
 	"wsexec/internal/proto"
 )
 
@@ -22,6 +23,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	c = poll.TakeUnix(c)
 	conn := h.conn
 	conn.net, conn.closer = newNetConn(c), c
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())

@@ -82,6 +82,10 @@ func (c *Conn) init(r io.Reader, masked bool, size int) {
 	c.in.ping = c.answerPing
 }
 
+// NetConn is the network connection, or TLS above it in a server. What asks the
+// system about it must not read or write.
+func (c *Conn) NetConn() net.Conn { return c.net.Conn }
+
 // Close closes the connection at once, without a close frame. Any goroutine may
 // call it.
 func (c *Conn) Close() error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"wsexec/internal/poll"
 	"wsexec/internal/proto"
 	"wsexec/internal/trust"
 )
@@ -60,7 +61,7 @@ func dial(ctx context.Context, target string, opts DialOptions, t *transport) (*
 		if err != nil {
 			return nil, err
 		}
-		conn.net = newNetConn(c)
+		conn.net = newNetConn(poll.TakeUnix(c))
 		return conn.net, nil
 	}
 	up := &upgrades{transport: t, conn: conn}

@@ -30,8 +30,6 @@ type frameWriter struct {
 	closed  bool      // a close frame was written, which is the last one (§5.5.1)
 	err     error     // of a Write, after which the peer may have part of a frame
 	head    [maxHead]byte
-	both    [2][]byte // of vec
-	vec     net.Buffers
 }
 
 // errPending is the error of a message of which the end is pending.
@@ -106,10 +104,7 @@ func (f *frameWriter) message(op opcode, p []byte, wait bool) error {
 	case f.inOnePiece():
 		f.err = f.pieces(head, p, key)
 	default:
-		f.both = [2][]byte{head, p}
-		f.vec = f.both[:]
-		_, f.err = f.vec.WriteTo(f.w)
-		f.both = [2][]byte{}
+		f.err = f.twoPieces(head, p)
 	}
 	if f.err == errPending {
 		f.err = nil
@@ -134,6 +129,18 @@ func (f *frameWriter) pieces(head, p []byte, key [maskKeySize]byte) error {
 		}
 		buf.n = 0
 	}
+}
+
+// twoPieces writes a header and its payload: what the connection takes at once with
+// one system call, and then the rest.
+func (f *frameWriter) twoPieces(head, p []byte) error {
+	n, err := f.try(head, p)
+	for _, rest := range [][]byte{head[min(n, len(head)):], p[max(n-len(head), 0):]} {
+		if err == nil && len(rest) > 0 {
+			_, err = f.w.Write(rest)
+		}
+	}
+	return err
 }
 
 // tryMessage writes what the connection takes at once of a frame. The rest becomes

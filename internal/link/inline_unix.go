@@ -58,8 +58,14 @@ func fullFunc(w io.Writer) func() bool {
 }
 
 // readFunc returns a Read for c by way of package poll, which waits in the
-// runtime's poller; nil if c is no connection of the operating system's.
+// runtime's poller; nil if that does not have c, as no connection of the operating
+// system's, or as a poll.Conn, whose Read is such a one.
 func readFunc(c net.Conn) func(p []byte) (int, error) {
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return nil
+	}
 	raw := rawConn(c)
 	if raw == nil {
 		return nil

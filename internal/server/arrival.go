@@ -12,7 +12,7 @@ import (
 type arrival struct {
 	srv *Server
 	caller
-	socket syscall.RawConn // nil: there is none
+	socket syscall.RawConn // since the upgrade; nil: there is none
 
 	mu       sync.Mutex
 	conn     *link.Conn // nil before the upgrade
@@ -23,7 +23,7 @@ type arrival struct {
 
 // admit enters a connection that is about to be upgraded, or says why that cannot
 // be.
-func (s *Server) admit(c caller, socket syscall.RawConn) (*arrival, string) {
+func (s *Server) admit(c caller) (*arrival, string) {
 	s.mu.Lock()
 	if s.noUpgrades {
 		s.mu.Unlock()
@@ -31,7 +31,7 @@ func (s *Server) admit(c caller, socket syscall.RawConn) (*arrival, string) {
 	}
 	s.conns.Add(1)
 	s.mu.Unlock()
-	a := &arrival{srv: s, caller: c, socket: socket}
+	a := &arrival{srv: s, caller: c}
 	if no := a.enter(); no != "" {
 		s.conns.Done()
 		return nil, no
@@ -71,6 +71,7 @@ func (a *arrival) upgraded(c *link.Conn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.conn = c
+	a.socket = socketOf(c.NetConn())
 	return !a.dropped
 }
 

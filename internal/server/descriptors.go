@@ -2,12 +2,14 @@ package server
 
 import "fmt"
 
-// How many descriptors the server needs. A session with a client takes 7 or 8: its
+// How many descriptors the server needs. A session with a client takes 7 to 9: its
 // pipes or its terminal, a pidfd, its cgroup or its parent's socket, and the
-// connection. One that has ended takes the connection alone.
+// connection, which by a Unix socket takes two (poll.Conn). One that has ended takes
+// the connection alone.
 const (
 	ownDescriptors     = 32 + maxTurnedAway
 	sessionDescriptors = 10
+	endedDescriptors   = 2
 	// connectionRows is how many rows --max-connections bounds: strangers,
 	// connections and unopened ones, over TCP and over Unix sockets.
 	connectionRows = 6
@@ -16,11 +18,11 @@ const (
 )
 
 // LeastDescriptors is the least limit of descriptors that a server runs with.
-const LeastDescriptors = ownDescriptors + connectionRows*leastConnections + sessionDescriptors + endedFactor
+const LeastDescriptors = ownDescriptors + connectionRows*leastConnections + sessionDescriptors + endedDescriptors*endedFactor
 
 // descriptors is how many the server needs if all bounds are met.
 func (c *Config) descriptors() int {
-	return ownDescriptors + connectionRows*c.MaxConnections + (sessionDescriptors+endedFactor)*c.MaxSessions
+	return ownDescriptors + connectionRows*c.MaxConnections + (sessionDescriptors+endedDescriptors*endedFactor)*c.MaxSessions
 }
 
 // fit lowers the bounds of connections, then of sessions, to what the process may
@@ -33,7 +35,7 @@ func (c *Config) fit() string {
 	}
 	free := c.Descriptors - ownDescriptors
 	c.MaxConnections = min(c.MaxConnections, max(free/4/connectionRows, leastConnections))
-	c.MaxSessions = min(c.MaxSessions, max((free-connectionRows*c.MaxConnections)/(sessionDescriptors+endedFactor), 1))
+	c.MaxSessions = min(c.MaxSessions, max((free-connectionRows*c.MaxConnections)/(sessionDescriptors+endedDescriptors*endedFactor), 1))
 	c.MaxSessionsPerUser = min(c.MaxSessionsPerUser, c.MaxSessions)
 	return fmt.Sprintf("the process may open %d descriptors, and --max-sessions and --max-connections can need %d: lowered to %d sessions and %d connections; ulimit -n raises the bound", c.Descriptors, need, c.MaxSessions, c.MaxConnections)
 }

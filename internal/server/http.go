@@ -204,8 +204,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, c caller, 
 		problemOf(w, no.Type, no.Status, no.Title, no.Detail)
 		return
 	}
-	below, _ := r.Context().Value(connKey{}).(net.Conn)
-	a, reason := s.admit(c, socketOf(below))
+	a, reason := s.admit(c)
 	if reason != "" {
 		s.refuse(c, k.id, "no session can be served now", "detail", reason)
 		w.Header().Set("Retry-After", retryAfter)
