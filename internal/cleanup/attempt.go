@@ -123,6 +123,13 @@ func (a *attempt) begin(cancel func() error) bool {
 	return a.state == attemptRuns
 }
 
+// isLost reports whether the attempt was given up.
+func (a *attempt) isLost() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state == attemptLost
+}
+
 // finish reports whether the result of the attempt counts.
 func (a *attempt) finish() bool {
 	a.mu.Lock()
@@ -146,9 +153,6 @@ func (a *attempt) giveUp() (err error, done bool) {
 	a.mu.Unlock()
 	never := cmd != nil && cmd.Abandon()
 	if cancel == nil {
-		if cmd != nil && cmd.IsOfUser() && !never {
-			return ErrMayHaveRun, false
-		}
 		return ErrTooLate, false
 	}
 	if err = cancel(); never {

@@ -56,9 +56,18 @@ func (c *Cleaner) start(a *attempt, spec procgroup.Spec) (*Group, error) {
 	}
 	w := &whole{leader: l}
 	g := &Group{Group: cmd.Started(l.pid, w), whole: w}
+	if cmd.IsOfUser() {
+		// From now on the process alone is killed: Enter has to see how it has ended,
+		// which is not known any more once its scope has ended and reaped it. If this
+		// is too late, the command was given up before.
+		a.begin(func() error {
+			g.SignalGroup(syscall.SIGKILL)
+			return ErrMayHaveRun
+		})
+	}
 	if err := cmd.Enter(); err != nil {
 		discard(g)
-		if cmd.IsAbandoned() {
+		if cmd.IsAbandoned() || errors.Is(err, procgroup.ErrEnded) && a.isLost() {
 			err = ErrTooLate
 		}
 		return nil, err

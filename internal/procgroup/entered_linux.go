@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,11 +32,13 @@ func Helper() {
 	if !isEntry() {
 		return
 	}
+	leaveSignalsToTheKernel()
 	unix.CloseOnExec(3)
 	sock := os.NewFile(3, "server")
 	to, from := gob.NewEncoder(sock), gob.NewDecoder(sock)
 	var q entryRequest
 	if from.Decode(&q) == nil {
+		setProcessName(q.Name)
 		err := q.enter(func(r entryReply) error {
 			var goOn bool
 			if to.Encode(&r) != nil || from.Decode(&goOn) != nil || !goOn {
@@ -48,6 +51,28 @@ func Helper() {
 		}
 	}
 	syscall.Exit(1)
+}
+
+// leaveSignalsToTheKernel takes Go's handlers away. The user's other processes may signal
+// the entry. Of a signal that ends it, Go would write what its goroutines did to the
+// command's stderr.
+func leaveSignalsToTheKernel() {
+	// Setuid and its like have all threads of a Go program follow by this signal
+	// (runtime.sigPerThreadSyscall). Sent by others it has no effect.
+	const ofThreads = syscall.Signal(33)
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
+		if sig != ofThreads {
+			setDefault(sig)
+		}
+	}
+}
+
+// setProcessName names the process by this thread, its first one. A name that cannot be
+// set counts as the command's.
+func setProcessName(name string) {
+	if b, err := unix.BytePtrFromString(name); err == nil {
+		unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(b)), 0, 0, 0)
+	}
 }
 
 // A missingError says where no command was found.

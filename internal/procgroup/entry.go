@@ -13,9 +13,18 @@ import "errors"
 //
 // At an error the entry sends an entryReply that has it, and ends. When the socket
 // closes, it ends.
+//
+// The socket closes as well if the entry is ended on the way: once it is a process of
+// the user's, other processes of that user may signal it. The name of its process tells
+// execve from that end. Until execve it is one that the command cannot have, and of a
+// process that has ended the kernel keeps it.
+
+// ErrEnded: the process that was to become the command ended before, and nothing was run.
+var ErrEnded = errors.New("the process that was to become the command ended before it did, which another process of its user can cause, or the kernel where memory is short")
 
 // An entryRequest is what the entry is to become. It is of a Spec.
 type entryRequest struct {
+	Name      string // of its process until execve (man 2 PR_SET_NAME)
 	User      User
 	Args, Env []string
 	Dir       string

@@ -1,15 +1,19 @@
 package procgroup
 
 import (
+	"crypto/rand"
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsexec/internal/proctab"
 )
 
 // An entry is what this process knows of the one that is to become the command.
@@ -47,7 +51,7 @@ func newEntry(spec *Spec) (*Command, error) {
 		Path: "/proc/self/exe", Args: []string{entryName}, Dir: "/", TTY: spec.TTY != nil,
 		group: newGroup(spec.Dir),
 		entry: &entry{
-			request: entryRequest{User: *spec.User, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, OrRoot: spec.OrRoot, TTY: spec.TTY != nil, Vet: spec.Vet != nil, LookIn: spec.LookIn},
+			request: entryRequest{Name: entryProcessName(), User: *spec.User, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, OrRoot: spec.OrRoot, TTY: spec.TTY != nil, Vet: spec.Vet != nil, LookIn: spec.LookIn},
 			vet:     spec.Vet, missing: spec.Missing, announce: spec.Announce,
 			sock:   os.NewFile(uintptr(fds[0]), "entry"),
 			theirs: os.NewFile(uintptr(fds[1]), "entry"),
@@ -55,8 +59,12 @@ func newEntry(spec *Spec) (*Command, error) {
 	}, nil
 }
 
+// entryProcessName makes the name of a process: at most 15 bytes (man 2 PR_SET_NAME), and
+// different each time, so that no command is called by it.
+func entryProcessName() string { return "wsexec-" + rand.Text()[:8] }
+
 // Enter has the process of a Spec.User become the command, and returns why it does
-// not. It comes after Started, and waits for paths that the client has named; the
+// not: ErrEnded, or what kept it. It comes after Started, and waits for paths that the client has named; the
 // end of the process or Abandon ends the wait. After an error the process, which may
 // not have ended, is the caller's to end. Without Spec.User it does nothing.
 func (c *Command) Enter() error {
@@ -98,9 +106,28 @@ func (c *Command) Enter() error {
 	if err == nil && last.Failure != nil {
 		return last.Failure.err()
 	}
-	// It has closed the socket: it is the command, or was killed on the way, of which
-	// its status tells. Or the command was given up too late, and is ended by the caller.
-	return nil
+	return e.hasBecome(c.group)
+}
+
+// hasBecome is nil if the entry, which has closed its socket, is or was the command.
+// Otherwise it has ended, or is about to.
+func (e *entry) hasBecome(g *Group) error {
+	const pause = time.Millisecond // execve closes the socket a moment before it renames the process
+	ended := false
+	for {
+		// Without an answer, as where /proc is hidden, it counts as run.
+		if name, err := proctab.Name(g.pid); err != nil || name != e.request.Name {
+			return nil
+		}
+		if ended {
+			return fmt.Errorf("cannot start %q: %w", e.request.Args[0], ErrEnded)
+		}
+		select {
+		case <-g.exited:
+			ended = true
+		case <-time.After(pause):
+		}
+	}
 }
 
 // ended is the error of an entry that ends, or is not heard any more.
@@ -108,12 +135,15 @@ func (e *entry) ended(err error) error {
 	if e.is(entryAbandoned) {
 		return errAbandoned
 	}
+	if err == io.EOF {
+		return fmt.Errorf("cannot start %q: %w", e.request.Args[0], ErrEnded)
+	}
 	return fmt.Errorf("cannot start a process for %q: it has ended before it became the command: %w", e.request.Args[0], err)
 }
 
 // Abandon gives up a Command of a Spec.User, and reports whether that is certain not
-// to run. Enter returns soon, as if the command ran where that is not certain. Without
-// Spec.User it does nothing.
+// to run. Enter returns soon; where that is not certain, when the process has become the
+// command, or the caller has ended it. Without Spec.User it does nothing.
 func (c *Command) Abandon() bool {
 	if c.entry == nil {
 		return false

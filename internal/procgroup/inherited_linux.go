@@ -30,9 +30,9 @@ func ignoredSignals() uint64 {
 	return 0
 }
 
-// setDefault gives a signal its default action. It is for those that os/signal
-// does not take, since the C library uses them (32 to 34 in
-// runtime/sigtab_linux_generic.go).
+// setDefault gives a signal its default action, behind Go's back. It is for those that
+// os/signal does not take, since the C library uses them (32 to 34 in
+// runtime/sigtab_linux_generic.go), and for the entry.
 func setDefault(sig syscall.Signal) {
 	var action [4]uint64 // struct sigaction of the kernel: SIG_DFL, no flags, no mask
 	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)

@@ -79,6 +79,13 @@ func HasRun(pid int) bool {
 	return err != nil || st.flags&forkNoExec == 0
 }
 
+// Name is the name of a process (man 5 proc_pid_comm), also of one that has ended and was
+// not reaped.
+func Name(pid int) (string, error) {
+	st, err := readStat(pid)
+	return st.Name, err
+}
+
 // StartTime is when a process started, in clock ticks since the machine did.
 func StartTime(pid int) (uint64, error) {
 	st, err := readStat(pid)

@@ -51,6 +51,8 @@ func startError(err error, stopping bool) *proto.Error {
 		return fail(proto.CodeCommandNotFound, err.Error(), "")
 	case errors.Is(err, procgroup.ErrNotExecutable):
 		return fail(proto.CodeNotExecutable, err.Error(), "")
+	case errors.Is(err, procgroup.ErrEnded):
+		return fail(proto.CodeNotStarted, err.Error(), "nothing was run")
 	case isOfUser(err):
 		return fail(proto.CodeBadUser, err.Error(), "")
 	case errors.As(err, &noAnswer) && stopping:
