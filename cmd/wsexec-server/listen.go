@@ -337,17 +337,21 @@ func (ls *listeners) serve(srv *server.Server, l net.Listener) error {
 	return srv.Serve(l)
 }
 
-// reload reads the files of TLS again.
-func (ls *listeners) reload(log *serverLog) {
+// reload reads the files of TLS again. What it returns has new connections use them.
+func (ls *listeners) reload(log *serverLog) (use func()) {
 	if ls.tls == nil {
-		return
+		return func() {}
 	}
-	if err := ls.tls.load(); err != nil {
+	state, err := ls.tls.flags.read()
+	if err != nil {
 		log.notReloaded(err, "TLS goes on with what was read before")
-		return
+		return func() {}
 	}
-	log.every.Info("reloaded", "detail", ls.tls.words())
-	ls.tls.warnOfExpiry(log)
+	return func() {
+		ls.tls.now.Store(state)
+		log.every.Info("reloaded", "detail", ls.tls.words())
+		ls.tls.warnOfExpiry(log)
+	}
 }
 
 func (ls *listeners) close() {

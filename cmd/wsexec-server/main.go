@@ -236,9 +236,9 @@ func serve(o *options) (err error) {
 			log.notified(manager.reloading())
 			log.stale = false
 			log.reload(ls.tokenFile != "" || o.policy != "" || cfg.Audit != nil)
-			ls.reload(log)
-			ls.reloadToken(cfg.Access, log)
-			o.reloadPolicy(srv, log)
+			// All files are read before one is used: a principal that another file
+			// has from now on is revoked at no time.
+			srv.Change([]func(){ls.reload(log), ls.reloadToken(cfg.Access, log), o.reloadPolicy(srv, log)})
 			log.reloadAudit(cfg.Audit)
 			status := ls.where()
 			if log.stale {

@@ -250,19 +250,21 @@ func bounds(r *access.Rule) string {
 	return ", with at most " + strings.Join(all, ", ")
 }
 
-// reloadPolicy makes the policy in the file the one of a server. If it is broken,
-// the policy of before stays.
-func (o *options) reloadPolicy(srv *server.Server, log *serverLog) {
+// reloadPolicy reads the policy again. What it returns makes that the one of a server. If
+// the file is broken, the policy of before stays.
+func (o *options) reloadPolicy(srv *server.Server, log *serverLog) (use func()) {
 	if o.policy == "" {
-		return
+		return func() {}
 	}
 	p, err := o.loadPolicy()
 	if err != nil {
 		log.notReloaded(err, "the policy that was read before stays")
-		return
+		return func() {}
 	}
-	srv.SetPolicy(p)
-	log.every.Info("reloaded", "detail", "the policy was read: "+o.policy)
+	return func() {
+		srv.SetPolicy(p)
+		log.every.Info("reloaded", "detail", "the policy was read: "+o.policy)
+	}
 }
 
 func shellWords(words []string) []string {

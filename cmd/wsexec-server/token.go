@@ -54,24 +54,26 @@ func loadToken(path string) (string, error) {
 	return token, nil
 }
 
-// reloadToken reads the token file again, or makes it again. If it is broken the token
-// stays.
-func (ls *listeners) reloadToken(authenticator *access.Authenticator, log *serverLog) {
+// reloadToken reads the token file again, or makes it again. What it returns makes that
+// the owner's token. If the file is broken the token stays.
+func (ls *listeners) reloadToken(authenticator *access.Authenticator, log *serverLog) (use func()) {
 	if ls.tokenFile == "" {
-		return
+		return func() {}
 	}
 	token, err := loadToken(ls.tokenFile)
 	if err != nil {
 		log.notReloaded(err, "the token stays what it was")
-		return
+		return func() {}
 	}
-	detail := "the token in " + ls.tokenFile
-	if token != ls.token {
-		ls.token = token
-		authenticator.SetOwnerToken(token)
-		detail += ", which is another one"
+	return func() {
+		detail := "the token in " + ls.tokenFile
+		if token != ls.token {
+			ls.token = token
+			authenticator.SetOwnerToken(token)
+			detail += ", which is another one"
+		}
+		log.every.Info("reloaded", "detail", detail)
 	}
-	log.every.Info("reloaded", "detail", detail)
 }
 
 // makeToken writes 256 random bits to a new file that this user alone can read.

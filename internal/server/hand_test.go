@@ -24,6 +24,11 @@ type hand struct {
 
 func byHand(t *testing.T, addr, id string) *hand {
 	t.Helper()
+	return byHandWith(t, addr, id, token)
+}
+
+func byHandWith(t *testing.T, addr, id, token string) *hand {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	t.Cleanup(cancel)
 	ws, _, err := websocket.Dial(ctx, "ws://"+addr+"/v1/sessions/"+id, &websocket.DialOptions{

@@ -32,12 +32,28 @@ func (s *Server) EndRevoked(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, x := range s.revoked() {
-			x.revoke()
-		}
-		for _, l := range s.revokedVisits() {
-			l.Fail(errRevoked)
-		}
+		s.endRevoked()
+	}
+}
+
+func (s *Server) endRevoked() {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	for _, x := range s.revoked() {
+		x.revoke()
+	}
+	for _, l := range s.revokedVisits() {
+		l.Fail(errRevoked)
+	}
+}
+
+// Change calls all of change, which does not wait, as one change of who is let in:
+// between two of them nobody is revoked.
+func (s *Server) Change(change []func()) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	for _, c := range change {
+		c()
 	}
 }
 

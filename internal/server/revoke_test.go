@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -98,5 +99,62 @@ func TestRevoked(t *testing.T) {
 	case e := <-kept:
 		t.Errorf("the session of another principal has ended: %v", e.err)
 	default:
+	}
+}
+
+// A client whose token was removed between its connection and its open starts nothing,
+// also before the server has looked for the revoked.
+func TestRevokedBeforeOpen(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens.toml")
+	ci := access.NewToken()
+	if _, err := access.AddToken(file, "ci", ci, time.Now(), 0); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := access.OpenTokens(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := make(chan error, 1)
+	go tokens.Watch(t.Context(), func(err error) { changed <- err })
+	_, _, addr := start(t, server.Config{Access: access.New(access.Config{Tokens: tokens})})
+	h := byHandWith(t, addr, proto.NewID(), ci)
+	if _, err := access.RemoveTokens(file, "ci", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-changed; err != nil {
+		t.Fatal(err)
+	}
+	ran := filepath.Join(t.TempDir(), "ran")
+	h.open(proto.NewID(), 1, command("touch", ran), nil)
+	if m, _ := h.await("error"); m["code"] != proto.CodeRevoked {
+		t.Errorf("%v, want that access was revoked", m)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("the command has run")
+	}
+}
+
+// Nobody is revoked between two changes that are made as one: a principal that is let in
+// before them and after them keeps its sessions.
+func TestChangeIsOne(t *testing.T) {
+	none, err := access.ParsePolicy("p", []byte("[principals.ci]\nuid = 5\n[[allow]]\nwho = ['ci']\ncommands = ['/bin/true']\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := policyFor(t, "")
+	srv, sock, _ := start(t, server.Config{Policy: all})
+	id := proto.NewID()
+	mustOpen(t, dial(t, sock, id), &proto.Open{Client: proto.NewID(), Try: 1, Start: command("sleep", "1000")})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go srv.EndRevoked(ctx)
+	srv.Change([]func(){
+		func() { srv.SetPolicy(none) },
+		func() { time.Sleep(1200 * time.Millisecond) }, // two looks for the revoked
+		func() { srv.SetPolicy(all) },
+	})
+	time.Sleep(600 * time.Millisecond) // one more
+	if x := info(t, sock, id); x == nil || x.State != "running" {
+		t.Errorf("the session is %+v, want a running one", x)
 	}
 }

@@ -168,6 +168,7 @@ type Server struct {
 	tcp         chan struct{} // holds one for each connection over TCP; see maxTCP
 	memory      *memory
 	policy      atomic.Pointer[access.Policy] // nil without one; written with mu
+	changing    sync.Mutex                    // held where who is let in changes as a whole, and where the revoked are ended
 	lives       sync.WaitGroup                // sessions that have not ended
 	conns       sync.WaitGroup                // upgraded connections
 	inject      func(x *session, work string) // of a test; see [session.survives]
