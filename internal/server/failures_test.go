@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"wsexec/internal/access"
+	"wsexec/internal/idtoken"
+	"wsexec/internal/issuertest"
 	"wsexec/internal/proto"
 )
 
@@ -100,6 +102,31 @@ func TestNoTokenIsSlowed(t *testing.T) {
 			g.want(t, "one of the first", "192.0.2.1:1000", "", 401, 0)
 		}
 		g.want(t, "one more", "192.0.2.1:1000", "", 401, time.Second)
+	})
+}
+
+// The token of a job whose issuer has a new key, which cannot be fetched, was slowed as a
+// wrong one, or 429.
+func TestTokenForLaterIsNotSlowed(t *testing.T) {
+	atGate(t, Config{}, func(t *testing.T, g gate) {
+		i := issuertest.New(t, "https://issuer.example") // whose keys nobody fetches
+		ids, err := idtoken.New(idtoken.Config{Trusts: []idtoken.Trust{{Issuer: i.URL, Audience: i.Audience}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.cfg.Access = access.New(access.Config{IDTokens: ids})
+		const from, keyWait = "192.0.2.1:1000", 4 * time.Second
+		g.exhaust(t, from)
+		g.want(t, "a token for later", from, i.Token(nil), 503, keyWait)
+		g.exhaust(t, "192.0.2.2:1000")
+		var wg sync.WaitGroup
+		for range 3 * maxSlowed {
+			wg.Go(func() { g.want(t, "one of many", "192.0.2.2:1000", i.Token(nil), 503, keyWait) })
+		}
+		wg.Wait()
+		time.Sleep(time.Second)
+		g.exhaust(t, "192.0.2.3:1000")
+		g.want(t, "a wrong one", "192.0.2.3:1000", i.Token(map[string]any{"aud": "another"}), 401, time.Second)
 	})
 }
 

@@ -151,15 +151,17 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, from peer, er
 	} else {
 		s.refuse(caller{from: from}, "", title)
 	}
+	// The token may be right, and a right one never waits. Those that wait for their keys are
+	// few, and all others of that kind take no more than the answer.
+	if no != nil && no.Later {
+		w.Header().Set("Retry-After", retryAfter)
+		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "the token cannot be checked now", "the server could not fetch the keys of its issuer, and its log says why")
+		return
+	}
 	if !s.slow(r, from) {
 		w.Header().Set("Retry-After", retryAfter)
 		w.Header().Set("Connection", "close")
 		problem(w, http.StatusTooManyRequests, title, "too many such requests have come from "+from.host()+", and their answers wait; one with a right credential would not")
-		return
-	}
-	if no != nil && no.Later {
-		w.Header().Set("Retry-After", retryAfter)
-		problemOf(w, proto.ProblemBusy, http.StatusServiceUnavailable, "the token cannot be checked now", "the server could not fetch the keys of its issuer, and its log says why")
 		return
 	}
 	w.Header().Set("WWW-Authenticate", challenge)
