@@ -8,7 +8,7 @@
 //   - fetch.go: how they are fetched.
 //
 // Strangers send tokens, too. So what a token costs is bounded in this order: its
-// length, before anything is parsed; its algorithm, issuer, audience and times, before a
+// length, before anything is parsed; its algorithm, type, issuer, audience and times, before a
 // key is looked for; its key, before a signature is checked. A key that is not known
 // makes the issuer be asked at most once in 10 s, however many tokens name one.
 package idtoken
@@ -115,6 +115,7 @@ func refused(reason, format string, args ...any) *RefusedError {
 // Values of [RefusedError.Reason].
 const (
 	Malformed      = "the token cannot be read"
+	OtherType      = "the token is not an ID token"
 	BadAlgorithm   = "the token is signed by an algorithm that is not accepted"
 	UnknownIssuer  = "the token is of another issuer"
 	OtherAudience  = "the token is for another audience"
@@ -167,6 +168,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 	case err != nil:
 		return nil, refused(Malformed, "%s", cut(err.Error()))
 	}
+	if typ, there := jws.Signatures[0].Protected.ExtraHeaders[jose.HeaderType]; there && !isJWT(typ) {
+		return nil, refused(OtherType, "its typ is %s, and has to be JWT, or missing", short(fmt.Sprint(typ)))
+	}
 	c, err := parseClaims(jws.UnsafePayloadWithoutVerification())
 	if err != nil {
 		return nil, refused(Malformed, "%s", cut(err.Error()))
@@ -196,6 +200,15 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 		return nil, refused(Malformed, "%s", cut(err.Error()))
 	}
 	return &Token{Issuer: i.url, Subject: c.subject, Expires: c.expires, Claims: c.all}, nil
+}
+
+// isJWT reports whether the typ of a token is the one that ID tokens have. Another type
+// says that the issuer has made the token for another use, such as at+jwt for access
+// (RFC 9068 §4) or logout+jwt, with claims that may look the same (RFC 8725 §3.11). Case
+// does not count (RFC 7515 §4.1.9).
+func isJWT(typ any) bool {
+	text, ok := typ.(string)
+	return ok && strings.EqualFold(text, "JWT")
 }
 
 // signedBy is the [oidc.KeySet] of one token.

@@ -119,6 +119,45 @@ func TestClaimsAreAsInTheToken(t *testing.T) {
 	}
 }
 
+// A token that the issuer had made for another use, with the same claims, was accepted.
+func TestType(t *testing.T) {
+	i := issuertest.New(t, issuerURL)
+	v := ready(t, i)
+	for _, c := range []struct {
+		typ  any // nil: none
+		want string
+	}{
+		{nil, ""}, {"JWT", ""}, {"jwt", ""}, {"Jwt", ""},
+		{"at+jwt", OtherType}, {"AT+JWT", OtherType}, {"application/at+jwt", OtherType}, {"logout+jwt", OtherType}, {"dpop+jwt", OtherType}, {"secevent+jwt", OtherType},
+		{"", OtherType}, {" JWT", OtherType}, {"JWS", OtherType}, {1, OtherType}, {[]string{"JWT"}, OtherType},
+		{json.RawMessage("null"), ""}, // go-jose takes it for none
+	} {
+		var options jose.SignerOptions
+		if c.typ != nil {
+			options.WithHeader(jose.HeaderType, c.typ)
+		}
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: i.Key()}, &options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, err := json.Marshal(i.Claims(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := signer.Sign(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := signed.CompactSerialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(t.Context(), token); reasonOf(t, err) != c.want {
+			t.Errorf("typ %v: %v, want %q", c.typ, err, c.want)
+		}
+	}
+}
+
 // Only signatures by the issuer's key, and by the key's own algorithm, count.
 func TestForgeries(t *testing.T) {
 	i := issuertest.New(t, issuerURL)
