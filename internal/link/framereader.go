@@ -22,6 +22,7 @@ type frameReader struct {
 	r      io.Reader
 	masked bool                       // the peer masks its frames, as a client does
 	ping   func(payload []byte) error // is called for each ping, and keeps nothing of payload
+	began  func()                     // is called for each frame, when its header was read; nil: is not
 
 	buf   []byte // memory for headers, control frames and the beginning of others
 	ahead []byte // the part of buf that was read, and not used yet
@@ -208,6 +209,9 @@ func (f *frameReader) header() (h frameHeader, err error) {
 		}
 	}
 	f.ahead = f.ahead[size:]
+	if f.began != nil {
+		f.began()
+	}
 	return h, nil
 }
 

@@ -29,21 +29,21 @@ const inlinePasses = 2
 
 // Raw reads hide from the scheduler, and a reader that never blocks keeps the
 // runtime from polling the network for other goroutines: the p90 of a Ctrl-C
-// during a flood was 36 ms. So the reader yields after yieldAfter messages that
-// took it less than yieldWithin.
+// during a flood was 36 ms. So the reader yields after yieldAfter frames that
+// took it less than yieldWithin. Control frames and empty ones count, too.
 const (
 	yieldAfter  = 64
 	yieldWithin = 50 * time.Millisecond
 )
 
-// A yielder counts the messages of a reader.
+// A yielder counts the frames of a reader.
 type yielder struct {
 	n    int
-	last int64 // when yieldAfter messages had come the last time, in ns
+	last int64 // when yieldAfter frames had come the last time, in ns
 }
 
-// message notes that one comes, the last having been heard at that time, in ns.
-func (y *yielder) message(heard int64) {
+// frame notes that one has come, at that time, in ns.
+func (y *yielder) frame(heard int64) {
 	if y.n++; y.n%yieldAfter != 0 {
 		return
 	}

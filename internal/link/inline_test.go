@@ -161,6 +161,35 @@ func TestInlineReaderDoesNotWait(t *testing.T) {
 	})
 }
 
+// Pongs and empty fragments did not count for the reader's turn: a peer that sent nothing
+// else kept other goroutines waiting.
+func TestReaderCountsEachFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		cc, sc := connect(t, a, b)
+		e := newEnd(cc, true, 1000)
+		e.run(nil, 1000, time.Minute)
+		for _, first := range []byte{bitFin | byte(opcodePong), bitFin | byte(opcodePing), byte(opcodeBinary), byte(opcodeContinuation)} {
+			before := e.link.yield.n
+			for range 10 * yieldAfter {
+				if _, err := sc.net.Write(rawFrame(false, first, "")); err != nil {
+					t.Fatal(err)
+				}
+				if first == byte(opcodeBinary) {
+					break // what follows are its fragments
+				}
+			}
+			synctest.Wait()
+			if n := e.link.yield.n - before; n != 10*yieldAfter && first != byte(opcodeBinary) {
+				t.Errorf("first byte %#x: %d frames counted of %d", first, n, 10*yieldAfter)
+			}
+		}
+		e.link.Close(io.ErrClosedPipe)
+		<-e.done
+		sc.Close()
+	})
+}
+
 // A real connection whose peer does not read for a while: nothing that writes
 // waits, and all arrives.
 func TestInlineFullConnection(t *testing.T) {

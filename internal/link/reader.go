@@ -22,8 +22,8 @@ func refused(err error) bool {
 func (l *Link) read() error {
 	in := &l.conn.in
 	in.ping = l.answerPing
+	in.began = func() { l.yield.frame(l.conn.net.heard.Load()) }
 	for {
-		l.yield.message(l.conn.net.heard.Load())
 		op, err := in.next()
 		if err != nil {
 			return lost(err)
@@ -55,7 +55,6 @@ func (l *Link) read() error {
 // answerPing has the writer answer a ping, and does not wait for that. Of pings
 // that come meanwhile only the newest is answered (RFC 6455 §5.5.3).
 func (l *Link) answerPing(payload []byte) error {
-	l.yield.message(l.conn.net.heard.Load())
 	l.mu.Lock()
 	l.pong = bytes.Clone(payload)
 	l.mu.Unlock()
