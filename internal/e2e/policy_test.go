@@ -601,8 +601,16 @@ func TestPolicyRedacts(t *testing.T) {
 	}
 
 	s.reload(t, policy("'--pin *'"), "the policy was read")
+	if others := shown(s.token(t)); !strings.Contains(others, secret) {
+		t.Errorf("the new policy hides no passwords, and the list of another principal is %s", others)
+	}
 	isAllowed(t, run("echo", "--password", "one", "-ptwo", "--pin", "s3cret-5"), "--password one -ptwo --pin s3cret-5\n")
 	awaitAudit(t, audit, map[string]any{"event": "start", "argv": []any{"echo", "--password", "one", "-p[redacted]", "--pin", "[redacted]"}})
+	// A pattern that came by SIGHUP hid nothing of the sessions that were there.
+	s.reload(t, policy("'--pass* *'"), "the policy was read")
+	if others := shown(s.token(t)); strings.Contains(others, secret) || !strings.Contains(others, redacted) {
+		t.Errorf("the newest policy hides passwords, and the list of another principal is %s", others)
+	}
 	for name, text := range map[string]string{"the log": s.log.String(), "the audit log": read(t, audit)} {
 		if at := strings.Index(text, "s3cret"); at >= 0 {
 			t.Errorf("%s has %q", name, text[at:min(len(text), at+40)])

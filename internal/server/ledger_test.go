@@ -622,7 +622,6 @@ func TestTablesBelongToTheLedger(t *testing.T) {
 		"Server.cfg.Hosts":            "the operator's",
 		"Server.cfg.TrustedProxies":   "the operator's",
 		"session.argv":                "clipped to maxListed, one for each session",
-		"session.redacted":            "the same",
 		"session.seat.replaced":       "maxReplaced of each session",
 		"session.ready":               "a signal",
 		"session.seat.superseded":     "a signal",

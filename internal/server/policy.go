@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"wsexec/internal/access"
@@ -71,6 +72,22 @@ func (s *Server) redacted(argv [][]byte) [][]byte {
 		hide = hide.And(p.Redact)
 	}
 	return hide.Hide(argv)
+}
+
+// argvForOthers are the arguments for lists of other principals, and whether some are
+// missing. The policy of now hides what it does: it is looked at here, and not at the
+// start. Patterns are for whole arguments, and what is hidden may be at the end of a long
+// one. So it takes those that were kept for the policy, none of which is cut.
+func (x *session) argvForOthers() (argv [][]byte, clipped bool) {
+	argv, missing := slices.Clip(x.argv[:1]), len(x.argv) > 1
+	if g := x.granted.Load(); g != nil { // otherwise it is being started
+		missing = g.request.Cut
+		for _, a := range g.request.Args {
+			argv = append(argv, []byte(a))
+		}
+	}
+	argv, clipped = clipArgv(x.srv.redacted(argv))
+	return argv, clipped || missing
 }
 
 // mayOthers reports whether a principal may list, attach to and signal the

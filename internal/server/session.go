@@ -24,7 +24,6 @@ type session struct {
 	sum         startSum // of the start; a start that comes again has the same
 	name        string
 	argv        [][]byte // for lists
-	redacted    [][]byte // the same for lists of other principals
 	argvClipped bool     // argv is not all of it
 	tty         bool
 	onFull      string
@@ -63,9 +62,6 @@ func newSession(s *Server, k key, o *proto.Open, sum startSum) *session {
 		seat:  seat{holder: o.Client, detached: st.Detach},
 	}
 	x.argv, x.argvClipped = clipArgv(st.Argv)
-	if x.redacted = x.argv; s.policy.Load() != nil { // otherwise no other principal gets it
-		x.redacted, _ = clipArgv(s.redacted(st.Argv))
-	}
 	path := ""
 	if p := s.policy.Load(); p != nil {
 		path = p.Path
@@ -395,15 +391,16 @@ func (x *session) whyAbandoned() forgetReason {
 
 // info describes the session to a principal.
 func (x *session) info(to string) proto.Info {
-	of, argv := x.principal, x.redacted
-	if of == to {
-		of, argv = "", x.argv
+	of, argv, clipped := "", x.argv, x.argvClipped
+	if x.principal != to {
+		of = x.principal
+		argv, clipped = x.argvForOthers()
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return proto.Info{
 		ID: x.id, Principal: of, Name: x.name, State: x.state.String(), PID: x.job.Pid(),
-		Argv: argv, ArgvTruncated: x.argvClipped, TTY: x.tty, User: x.user, Started: x.created,
+		Argv: argv, ArgvTruncated: clipped, TTY: x.tty, User: x.user, Started: x.created,
 		Attached: x.seat.link != nil, Detached: x.seat.detached, Stopped: x.seat.stopped, Exit: x.exit,
 	}
 }
