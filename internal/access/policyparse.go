@@ -140,6 +140,9 @@ func (r *reader) principal(p *Policy, named entry) {
 		r.fail(n.place, "nothing is the principal %q: say token, certificate, uid or oidc", n.name)
 	}
 	for _, e := range named.value.entries {
+		if n.name == Owner && e.name != "uid" && slices.Contains(principalKeys, e.name) {
+			r.fail(e.place, "the principal owner is the server's own user, and %s cannot make another one of it, only uid can; name a principal of its own", e.name)
+		}
 		switch v := e.value; e.name {
 		case "token":
 			n.tokens = r.names("token", v)
