@@ -143,7 +143,17 @@ func TestClaimsOfTwoPrincipals(t *testing.T) {
 // policy check warns of claims that are no fence.
 func TestOIDCWarnings(t *testing.T) {
 	for oidc, want := range map[string]string{
-		"{ repository_id = '1', ref = 'refs/heads/main' }": "",
+		"{ repository_id = '1', ref = 'refs/heads/main' }":                   "",
+		"{ sub = 'repository_id:1:ref:refs/heads/main' }":                    "",
+		"{ repository_id = '1*' }":                                           "no claim says whose job it is",
+		"{ repository_id = '**', ref = 'refs/heads/main' }":                  "no claim says whose job it is",
+		"{ project_id = '*1*', sub = 'project_path:a/*' }":                   "project_path:a/* is a name",
+		"{ project_id = '1', user_id = '*' }":                                "",
+		"{ sub = '*' }":                                                      "no claim says whose job it is",
+		"{ sub = 'a*' }":                                                     "no claim says whose job it is",
+		"{ sub = 'environment:production' }":                                 "environment:production is a name",
+		"{ team = 'a' }":                                                     "no claim says whose job it is",
+		"{ team = 'a', iss = 'https://issuer.example' }":                     "no claim says whose job it is",
 		"{ sub = 'alice' }":                                                  "",
 		"{ project_id = '1', project_path = 'a/b' }":                         "",
 		"{ repository = 'a/b', ref = 'refs/heads/main' }":                    "repository is a name",

@@ -157,14 +157,8 @@ func (p *Policy) WithoutIssuer() (ws []Warning) {
 // Claims of the CIs that say whose job it is: by a number that is given once, and by a
 // name that somebody else may have later.
 var (
-	lastingClaims    = []string{"repository_id", "repository_owner_id", "enterprise_id", "project_id", "namespace_id", "organization_id", "pipeline_id", "user_id"}
-	reusableClaims   = []string{"repository", "repository_owner", "enterprise", "job_workflow_ref", "project_path", "namespace_path", "ci_config_ref_uri", "organization_slug", "pipeline_slug"}
-	reusableSubjects = []string{"repo:", "project_path:", "organization:"} // how they begin
-	// commonClaims are the same for jobs of many owners.
-	commonClaims = []string{
-		"iss", "aud", "ref", "ref_type", "ref_path", "ref_protected", "environment", "environment_protected", "event_name", "workflow", "runner_environment",
-		"repository_visibility", "project_visibility", "pipeline_source", "base_ref", "head_ref", "build_branch", "deployment_tier",
-	}
+	lastingClaims  = []string{"repository_id", "repository_owner_id", "enterprise_id", "project_id", "namespace_id", "organization_id", "pipeline_id", "user_id"}
+	reusableClaims = []string{"repository", "repository_owner", "enterprise", "job_workflow_ref", "project_path", "namespace_path", "ci_config_ref_uri", "organization_slug", "pipeline_slug"}
 )
 
 // oidcWarnings are tables of oidc that are for more tokens than it seems.
@@ -180,32 +174,34 @@ func (p *Policy) oidcWarnings() (ws []Warning) {
 }
 
 func (rule *claimRule) noFence() string {
-	names := func(of []string) (some string, all bool) {
-		all = true
-		for _, c := range rule.want {
-			one := slices.Contains(of, c.name) && c.text != "*"
-			if one && some == "" {
-				some = c.name
-			}
-			all = all && (one || c.text == "*")
-		}
-		return some, all
-	}
-	lasting, _ := names(lastingClaims)
-	reusable, _ := names(reusableClaims)
+	var name string
 	for _, c := range rule.want {
-		if c.name == "sub" && slices.ContainsFunc(reusableSubjects, func(begin string) bool { return strings.HasPrefix(c.text, begin) }) {
-			reusable = c.text
+		switch {
+		case c.isLasting():
+			return ""
+		case name != "" || c.isAny():
+		case slices.Contains(reusableClaims, c.name):
+			name = c.name
+		case c.name == "sub" && strings.Contains(c.text, ":"):
+			name = c.text
 		}
 	}
-	_, common := names(commonClaims)
-	switch {
-	case lasting != "":
-		return ""
-	case reusable != "":
-		return reusable + " is a name, which somebody else may have one day; a number such as repository_id or project_id is given once"
-	case common:
-		return "no claim says whose job it is, and the issuer may have jobs of anybody's"
+	if name != "" {
+		return name + " is a name, which somebody else may have one day; a number such as repository_id or project_id is given once"
 	}
-	return ""
+	return "no claim says whose job it is by a number that is given once, such as repository_id or project_id, without a star: the issuer may have jobs of anybody's"
+}
+
+// isAny reports whether the claim may be any text.
+func (c claimPattern) isAny() bool { return strings.Trim(c.text, "*") == "" }
+
+// isLasting reports whether the claim is of one owner, now and later. A subject is given
+// once, too (OpenID Connect Core 1.0 §2), but CIs make theirs of other claims, as in
+// repo:acme/app:ref:refs/heads/main: it is worth what the first one is.
+func (c claimPattern) isLasting() bool {
+	if !c.value.literal() {
+		return false
+	}
+	name, _, isMade := strings.Cut(c.text, ":")
+	return slices.Contains(lastingClaims, c.name) || c.name == "sub" && (!isMade || slices.Contains(lastingClaims, name))
 }
