@@ -19,6 +19,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -163,13 +164,20 @@ func (a *Authenticator) Has(principal string) bool {
 	if principal == Owner {
 		return true
 	}
-	p, now := a.policy.Load(), time.Now()
-	hasToken := func(name string) bool { return a.tokens.has(name, now) }
-	if hasToken(principal) && p.OfToken(principal) == "" || a.hasCertificate(principal) && p.OfCertificate(principal) == "" {
-		return true
-	}
-	n := p.knownBy(principal)
-	return len(n.uids)+len(n.oidc) > 0 || slices.ContainsFunc(n.tokens, hasToken) || slices.ContainsFunc(n.certificates, a.hasCertificate)
+	now := time.Now()
+	n := a.policy.Load().knownBy(principal)
+	return len(n.uids)+len(n.oidc) > 0 ||
+		a.isKnownBy(principal, ByToken, n.tokens, func(name string) bool { return a.tokens.has(name, now) }) ||
+		a.isKnownBy(principal, ByCertificate, n.certificates, a.hasCertificate)
+}
+
+// isKnownBy reports whether there is a token, or a certificate, that is the principal: one
+// of those names, or of the principal's own.
+func (a *Authenticator) isKnownBy(principal, how string, names []string, has func(name string) bool) bool {
+	own := strings.TrimPrefix(principal, ofKind(how, ""))
+	return slices.ContainsFunc(append(slices.Clip(names), principal, own), func(name string) bool {
+		return has(name) && a.Renamed(Principal{Name: name, How: how}).Name == principal
+	})
 }
 
 // hasCertificate reports whether a certificate of that name was shown that is good now.

@@ -245,22 +245,31 @@ func (p *Policy) Others(principal string) bool {
 func (a *Authenticator) SetPolicy(p *Policy) { a.policy.Store(p) }
 
 // Renamed is a principal that is known by a token or a certificate, as the policy
-// calls it. A certificate whose own name is that of one of the policy's principals, and
-// that the policy does not name, is not that principal: others make certificates.
+// calls it. Where the policy says what the principal of the token's or certificate's own
+// name is known by, and that is something else, it is not that principal: others may make
+// tokens and certificates. Then it is called by its kind, too.
 func (a *Authenticator) Renamed(who Principal) Principal {
 	p, name := a.policy.Load(), ""
 	switch {
 	case who.Name == Owner: // also a file's token, which has no name
+		return who
 	case who.How == ByToken:
 		name = p.OfToken(who.Name)
 	case who.How == ByCertificate:
-		if name = p.OfCertificate(who.Name); name == "" && p.names(who.Name) {
-			name = "certificate " + who.Name
-		}
+		name = p.OfCertificate(who.Name)
+	default:
+		return who
+	}
+	if name == "" && p.names(who.Name) {
+		name = ofKind(who.How, who.Name)
 	}
 	who.Name = cmp.Or(name, who.Name)
 	return who
 }
+
+// ofKind is the principal of a token or certificate that is not the one of its name. No
+// principal of a policy has a blank in its name.
+func ofKind(how, name string) string { return how + " " + name }
 
 // names reports whether the policy says what a principal is known by.
 func (p *Policy) names(principal string) bool {

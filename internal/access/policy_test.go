@@ -596,6 +596,44 @@ func TestCertificateIsNotThePrincipalOfItsName(t *testing.T) {
 	}
 }
 
+// A token with the name of one of the policy's principals was that principal, although the
+// policy says that it is known by something else.
+func TestTokenIsNotThePrincipalOfItsName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.toml")
+	add(t, path, "ci", 0)
+	a := New(Config{Tokens: open(t, path)})
+	token := Principal{Name: "ci", How: ByToken, shown: credential{name: "ci"}}
+	for _, c := range []struct {
+		policy string
+		want   string          // the principal of the token
+		has    map[string]bool // which principals have a credential
+	}{
+		{"", "ci", map[string]bool{"ci": true, "token ci": false}},
+		{"principals.other.token = 'x'", "ci", map[string]bool{"ci": true, "other": false, "x": false}},
+		{"principals.ci.token = 'ci'", "ci", map[string]bool{"ci": true, "token ci": false}},
+		{"principals.ci.token = 'x'", "token ci", map[string]bool{"ci": false, "token ci": true, "certificate ci": false}},
+		{"principals.ci.certificate = 'ci'", "token ci", map[string]bool{"ci": false, "token ci": true}},
+		{"principals.ci.uid = 7", "token ci", map[string]bool{"ci": true, "token ci": true}},
+		{"principals.ci.uid = 7\nprincipals.x.token = 'ci'", "x", map[string]bool{"ci": true, "x": true, "token ci": false}},
+	} {
+		a.SetPolicy(parse(t, c.policy))
+		who := a.Renamed(token)
+		if who.Name != c.want || !a.StillIs(who) {
+			t.Errorf("%q: the token is %q, want %q", c.policy, who.Name, c.want)
+		}
+		for name, want := range c.has {
+			if a.Has(name) != want {
+				t.Errorf("%q: whether %q has a credential: %v", c.policy, name, !want)
+			}
+		}
+	}
+	a.SetPolicy(parse(t, ""))
+	who := a.Renamed(token)
+	if a.SetPolicy(parse(t, "principals.ci.uid = 7")); a.StillIs(who) {
+		t.Error("a client that has shown the token stays the principal of a policy that does not name it")
+	}
+}
+
 // A principal that the policy names is there as long as one of its credentials is.
 func TestPolicyKnownBy(t *testing.T) {
 	p := parse(t, "[principals.a]\ntoken = ['x', 'y']\n[principals.b]\nuid = 1\n[principals.c]\ncertificate = 'z'\n")
