@@ -98,13 +98,12 @@ var errNotWanted = errors.New("nobody asks for the command any more")
 // nil when the command is to run. enter returns only an error. The order is a
 // promise:
 //
-//  1. What only root may do: the streams become the user's, and what the server has
-//     in scheduling goes.
+//  1. What only root may do: the streams become the user's, what the server has in
+//     scheduling goes, and a new session keyring replaces the server's.
 //  2. The ids, the groups and the capabilities become the user's. From here on this
 //     is a process of the user's. But it is closed to the user's other processes,
-//     since a change of ids has the kernel forbid to trace it until execve (man 2
-//     PR_SET_DUMPABLE).
-//  3. A new session keyring, which is the user's.
+//     since the kernel forbids to trace it until execve (man 2 PR_SET_DUMPABLE).
+//  3. A new session keyring, which is the user's, unless it may have no more keys.
 //  4. The directory and the command are looked up, and asked for.
 //  5. execve.
 func (q *entryRequest) enter(ask func(entryReply) error) error {

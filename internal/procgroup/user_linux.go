@@ -20,17 +20,29 @@ func (u *User) become(tty bool) error {
 	if u.UID == asItIs || u.GID == asItIs || slices.Contains(u.Groups, asItIs) {
 		return errors.New("cannot run as the user: 4294967295 is the number of no user and no group")
 	}
+	var notLeft error // why the thread still has the server's session keyring
 	for _, step := range []struct {
 		what string
 		do   func() error
 	}{
 		{"own its streams", func() error { return u.ownStreams(tty) }},
 		{"have the usual priority", resetPriority},
+		{"leave the server's session keyring", func() error {
+			notLeft = newSessionKeyring()
+			return exceptQuota(notLeft)
+		}},
 		{"be in its groups", func() error { return syscall.Setgroups(ints(u.Groups)) }},
 		{"be in its group", func() error { return syscall.Setresgid(int(u.GID), int(u.GID), int(u.GID)) }},
 		{"be it", func() error { return syscall.Setresuid(int(u.UID), int(u.UID), int(u.UID)) }},
+		{"be closed to its other processes", setUndumpable},
 		{"have no capabilities", u.dropCapabilities},
-		{"have a session keyring", newSessionKeyring},
+		{"have a session keyring", func() error {
+			err := newSessionKeyring()
+			if exceptQuota(err) == nil && err != nil {
+				return notLeft // it has root's new one, which is as empty
+			}
+			return err
+		}},
 	} {
 		if err := step.do(); err != nil {
 			return fmt.Errorf("cannot run as the user with the number %d: a process that the server has started cannot %s: %w", u.UID, step.what, err)
@@ -127,8 +139,23 @@ func (u *User) dropCapabilities() error {
 	return unix.Capset(&header, &sets[0])
 }
 
-// newSessionKeyring takes the server's session keyring away (man 7
-// session-keyring). The new one has no name: a name could be that of another's.
+// setUndumpable forbids to trace this process until execve, to all but root (man 2
+// PR_SET_DUMPABLE). A change of ids does so, too, but not where fs.suid_dumpable is 1, nor
+// where the ids stay.
+func setUndumpable() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
+
+// exceptQuota is err, or nil if that says that the user has all the keys that it may have
+// (man 7 keyrings). No user is kept from commands by its own keys.
+func exceptQuota(err error) error {
+	if err == unix.EDQUOT {
+		return nil
+	}
+	return err
+}
+
+// newSessionKeyring gives this thread a new session keyring, which belongs to the user
+// that it is of (man 7 session-keyring). It has no name: a name could be that of
+// another's.
 func newSessionKeyring() error {
 	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
 	switch err {
