@@ -202,6 +202,14 @@ func (p *Policy) RunsAs(principal string, u RunAs) bool {
 	})
 }
 
+// RunsAsOthers reports whether any rule lets a principal run commands as users that the
+// rule names.
+func (p *Policy) RunsAsOthers(principal string) bool {
+	return slices.ContainsFunc(p.rules, func(r *Rule) bool {
+		return slices.Contains(r.who, principal) && len(r.users) > 0
+	})
+}
+
 // Has reports whether any rule is for a principal.
 func (p *Policy) Has(principal string) bool {
 	return slices.ContainsFunc(p.rules, func(r *Rule) bool { return slices.Contains(r.who, principal) })

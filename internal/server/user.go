@@ -68,6 +68,9 @@ func (x *session) runAs(ctx context.Context, st *proto.Start) (*userdb.Account, 
 		x.setUser(own.Name)
 		return nil, nil
 	}
+	if p := x.srv.policy.Load(); p != nil && !p.RunsAsOthers(x.principal) && st.User != own.Name && st.User != own.ID {
+		return nil, x.deniedUser(st.User, nil, own)
+	}
 	a, err := userdb.Lookup(ctx, cleanup.Output, st.User)
 	if no := x.deniedUser(st.User, a, own); no != nil {
 		return nil, no
@@ -83,8 +86,11 @@ func (x *session) runAs(ctx context.Context, st *proto.Start) (*userdb.Account, 
 }
 
 // deniedUser is the refusal of a user that no rule of the policy is for. It comes
-// before anything is looked up as that user, and says nothing of it: not even
-// whether there is one. a is nil if there is no such user, or it may not be used.
+// before anything is looked up as that user, and says nothing of it: not even whether
+// there is one, which the time does not say either. To a principal that may run commands
+// as no other user it comes before the user is looked up; otherwise as much is looked up
+// for a user that there is not (userdb.Lookup). a is nil if there is no such user, it
+// may not be used, or it was not looked up.
 func (x *session) deniedUser(asked string, a *userdb.Account, own access.RunAs) error {
 	p := x.srv.policy.Load()
 	if p == nil {

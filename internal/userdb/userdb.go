@@ -52,7 +52,7 @@ type Runner func(ctx context.Context, argv []string) (stdout []byte, status int,
 
 // Lookup looks up a user by name or, if name has digits only, by number. It returns
 // a [*DisabledError] where the account is locked or expired, as far as this process
-// may know that.
+// may know that. For a user that there is not it looks up as much.
 func Lookup(ctx context.Context, run Runner, name string) (*Account, error) {
 	return systemDatabase(run).lookup(ctx, name, time.Now())
 }
@@ -67,6 +67,7 @@ func (d *database) lookup(ctx context.Context, name string, now time.Time) (*Acc
 	case err != nil:
 		return nil, fmt.Errorf("cannot look up the user %q: %w", name, err)
 	case entry == nil:
+		d.details(ctx, &Account{Name: name}) // so that the time does not say that there is none
 		return nil, &UnknownError{name}
 	}
 	a, password, err := parsePasswd(entry)
@@ -79,15 +80,7 @@ func (d *database) lookup(ctx context.Context, name string, now time.Time) (*Acc
 	if err != nil {
 		return nil, fmt.Errorf("cannot look up the user %q: %w", name, err)
 	}
-	// At the same time: a program that is started takes longer than what it does.
-	var groupsErr error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		a.Groups, groupsErr = d.groups(ctx, a)
-	}()
-	locked, err := d.entry(ctx, shadow, a.Name)
-	<-done
+	locked, err, groupsErr := d.details(ctx, a)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look up whether the user %q is locked: %w", a.Name, err)
 	}
@@ -98,6 +91,20 @@ func (d *database) lookup(ctx context.Context, name string, now time.Time) (*Acc
 		return nil, fmt.Errorf("cannot look up the groups of the user %q: %w", a.Name, groupsErr)
 	}
 	return a, nil
+}
+
+// details looks up the rest of what there is about a user: its groups, which it notes in
+// a, and its entry in shadow. They are asked for at the same time: a program that is
+// started takes longer than what it does.
+func (d *database) details(ctx context.Context, a *Account) (locked []string, lockedErr, groupsErr error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.Groups, groupsErr = d.groups(ctx, a)
+	}()
+	locked, lockedErr = d.entry(ctx, shadow, a.Name)
+	<-done
+	return locked, lockedErr, groupsErr
 }
 
 // maxName bounds a name in bytes (LOGIN_NAME_MAX in man 2 sysconf).

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -115,7 +116,7 @@ func TestFailures(t *testing.T) {
 	}{
 		{"all is there", map[string]answer{passwd: {entry, 0, nil}, shadow: {"a:!:1::::::\n", 0, nil}, "-G": {"1 5 6 5\n", 0, nil}}, "", false, []uint32{1, 5, 6}},
 		{"no shadow", map[string]answer{passwd: {entry, 0, nil}, shadow: {"", 2, nil}, "-G": {"1\n", 0, nil}}, "", false, []uint32{1}},
-		{"no user", map[string]answer{passwd: {"", 2, nil}}, "there is no user", true, nil},
+		{"no user", map[string]answer{passwd: {"", 2, nil}, shadow: {"", 2, nil}, "-G": {"", 1, nil}}, "there is no user", true, nil},
 		{"passwd fails", map[string]answer{passwd: {"", 3, nil}}, "passwd: exit status 3", false, nil},
 		{"passwd hangs", map[string]answer{passwd: {"", 0, context.DeadlineExceeded}}, "deadline", false, nil},
 		{"shadow fails", map[string]answer{passwd: {entry, 0, nil}, shadow: {"", 3, nil}, "-G": {"1\n", 0, nil}}, "locked", false, nil},
@@ -137,6 +138,20 @@ func TestFailures(t *testing.T) {
 		case test.want == "" && (err != nil || !slices.Equal(a.Groups, test.wantGroups)),
 			test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || errors.As(err, &unknown) != test.isUnknown):
 			t.Errorf("%s: %+v, %v", test.name, a, err)
+		}
+	}
+}
+
+// The time of a look-up does not say whether there is such a user: as much is asked for.
+func TestUnknownUserTakesAsLong(t *testing.T) {
+	for _, status := range []int{getentFound, getentNotFound} {
+		var asked atomic.Int32
+		d := &database{getent: "/getent", id: "/id", run: func(_ context.Context, argv []string) ([]byte, int, error) {
+			asked.Add(1)
+			return []byte(map[string]string{passwd: "a:x:1:1::/:\n", shadow: "a:!:1::::::\n", "-G": "1\n"}[argv[1]]), status, nil
+		}}
+		if d.lookup(t.Context(), "a", today); asked.Load() != 3 {
+			t.Errorf("status %d: %d programs are asked, want 3", status, asked.Load())
 		}
 	}
 }
