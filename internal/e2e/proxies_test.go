@@ -150,9 +150,14 @@ func tryProxy(t *testing.T, setup proxySetup, config string) {
 		t.Errorf("the log has\n%s", log)
 	}
 
-	first := startClient(t, client("run", "--name", "build", "sh", "-c", "echo ready; "+s.until("go")+"; seq 100000"))
-	first.expect(t, "ready")
+	first := startClient(t, client("run", "--name", "build", "sh", "-c", ": >"+s.dir+"/began; "+s.until("go")+"; seq 100000"))
+	eventually(t, patience, "the command runs", func() error {
+		_, err := os.Stat(filepath.Join(s.dir, "began"))
+		return err
+	})
 	second := startClient(t, client("attach", "build")) // which asks for the list
+	// What the first one has shown the second one may show again, if the first does not
+	// acknowledge it within a second. So there is nothing yet.
 	if r := first.wait(t, patience); r.status != 125 {
 		t.Errorf("got %v, want the session taken over", r)
 	}
