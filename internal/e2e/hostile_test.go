@@ -77,9 +77,15 @@ func (s *server) wire(t testing.TB, what, id string) *wire {
 // wireOn does so on a connection that is made.
 func (s *server) wireOn(t testing.TB, c net.Conn, what, id string) *wire {
 	t.Helper()
+	return s.wireOf(t, c, what, s.handshake(t, id))
+}
+
+// wireOf is wireOn with that request.
+func (s *server) wireOf(t testing.TB, c net.Conn, what, request string) *wire {
+	t.Helper()
 	w := &wire{t: t, what: what, c: c, masks: true}
 	w.br = bufio.NewReader(w.c)
-	io.WriteString(w.c, s.handshake(t, id))
+	io.WriteString(w.c, request)
 	resp, err := http.ReadResponse(w.br, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("%s: upgrade: %v, %v", what, resp, err)

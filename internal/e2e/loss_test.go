@@ -148,7 +148,13 @@ func (s *server) awaitNoSession(t testing.TB) {
 // kill ends the session id with KILL.
 func (s *server) kill(t testing.TB, id string) {
 	t.Helper()
-	r := s.ask(t, "POST", "/v1/sessions/"+id+"/signal", `{"signal":9}`, "Authorization: Bearer "+s.token(t))
+	s.killAs(t, s.token(t), id)
+}
+
+// killAs is kill by the principal of that token.
+func (s *server) killAs(t testing.TB, token, id string) {
+	t.Helper()
+	r := s.ask(t, "POST", "/v1/sessions/"+id+"/signal", `{"signal":9}`, "Authorization: Bearer "+token)
 	if r.status != 204 {
 		t.Errorf("KILL for session %s: %d %s", id, r.status, quote(r.body))
 	}

@@ -213,8 +213,8 @@ func (r *round) do(t *testing.T) {
 // places of this one.
 func (r *round) exhausted(t *testing.T) {
 	r.tally.add("ledger exhausted", 1)
-	s, sock := startExhaustible(t, "--window", fmt.Sprint(r.window))
-	for what, n := range s.unharmedBy(t, sock, 5) {
+	s, sock, token := startExhaustible(t, "--window", fmt.Sprint(r.window))
+	for what, n := range s.unharmedBy(t, sock, token, 5) {
 		r.tally.add("exhausting: "+what, n)
 	}
 	s.wantMemoryOfOneClient(t, "the ledger exhausted")
