@@ -51,6 +51,7 @@ type Principal struct {
 type credential struct {
 	name string // in a certificate, or a named token's
 	uid  int    // over a Unix socket
+	sum  digest // of the owner's or a named token
 	// idToken is one that was verified.
 	idToken *idtoken.Token
 }
@@ -141,7 +142,7 @@ var (
 func (a *Authenticator) Token(token string) (Principal, error) {
 	d := digestOf(token)
 	if a.isOwners(d) {
-		return Principal{Name: Owner, How: ByToken, Detail: "token file"}, nil
+		return Principal{Name: Owner, How: ByToken, Detail: "token file", shown: credential{sum: d}}, nil
 	}
 	t := a.tokens.sought(d)
 	switch {
@@ -150,7 +151,14 @@ func (a *Authenticator) Token(token string) (Principal, error) {
 	case t.HasExpired(time.Now()):
 		return Principal{}, ErrExpiredToken
 	}
-	return Principal{Name: t.Name, How: ByToken, Detail: t.Name + " " + t.ID(), Expires: t.Expires, shown: credential{name: t.Name}}, nil
+	return Principal{Name: t.Name, How: ByToken, Detail: t.Name + " " + t.ID(), Expires: t.Expires, shown: credential{name: t.Name, sum: d}}, nil
+}
+
+// IsRemoved reports whether a client has shown a token that is the owner's no more, or
+// that was removed, whatever other token its principal has. One that has expired was
+// not.
+func (a *Authenticator) IsRemoved(who Principal) bool {
+	return who.How == ByToken && !a.isOwners(who.shown.sum) && a.tokens.find(who.shown.sum) == nil
 }
 
 func (a *Authenticator) isOwners(token digest) bool {
@@ -187,8 +195,8 @@ func (a *Authenticator) hasCertificate(name string) bool {
 
 // StillIs reports whether a client would be the same principal by what it has shown, if
 // time alone did not count: by the policy of now, and for a certificate by the authorities
-// of now. A named token may have been removed while its principal has another one: its
-// client gets that for its next connection. The owner's token is not looked at.
+// of now. A named token may have been removed while its principal has another one, and
+// the owner's may be another: see IsRemoved.
 func (a *Authenticator) StillIs(who Principal) bool {
 	name := ""
 	switch {

@@ -41,6 +41,10 @@ func (s *Server) serve(c *link.Conn, k key, a *arrival) {
 	if o == nil {
 		return
 	}
+	if s.cfg.Access.IsRemoved(a.who) { // the open may come some time after the request
+		refuse(errRevoked)
+		return
+	}
 	if o.Start == nil {
 		k = s.found(k) // a start is of the principal's own
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"wsexec/internal/access"
@@ -18,6 +19,10 @@ import (
 // So are those sessions of a principal that has another credential whose client, or the
 // last one that they had, would be another principal by what it has shown, or nobody
 // (access.Authenticator.StillIs).
+//
+// Where a token was removed and its principal has another one, the sessions stay. But the
+// connections by that token are closed: it may have been seen by others. The client comes
+// back with the token that it has then.
 
 // revokeInterval is the time between two looks for principals that are revoked.
 const revokeInterval = 500 * time.Millisecond
@@ -45,7 +50,27 @@ func (s *Server) endRevoked() {
 	for _, l := range s.revokedVisits() {
 		l.Fail(errRevoked)
 	}
+	for _, l := range s.byRemovedTokens() {
+		l.Close(errTokenRemoved)
+	}
 }
+
+// byRemovedTokens are the links of clients whose token was removed, and whose principal
+// has another credential. It looks for that afterwards: otherwise the last token could go
+// between the two looks.
+func (s *Server) byRemovedTokens() (ls []*link.Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.sessions {
+		if who, l := x.lastClient(); l != nil && s.cfg.Access.IsRemoved(who) && s.cfg.Access.Has(who.Name) {
+			ls = append(ls, l)
+		}
+	}
+	return ls
+}
+
+// errTokenRemoved ends a connection; its client may have another token.
+var errTokenRemoved = errors.New("the token of the connection was removed")
 
 // Change calls all of change, which does not wait, as one change of who is let in:
 // between two of them nobody is revoked.

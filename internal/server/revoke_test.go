@@ -158,3 +158,56 @@ func TestChangeIsOne(t *testing.T) {
 		t.Errorf("the session is %+v, want a running one", x)
 	}
 }
+
+// A token that was seen by others is removed while its principal has another one: the
+// connection by it is closed at once, and its session goes on.
+func TestRemovedTokenOfSeveral(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens.toml")
+	seen, other := access.NewToken(), access.NewToken()
+	first, err := access.AddToken(file, "ci", seen, time.Now(), 0)
+	if err == nil {
+		_, err = access.AddToken(file, "ci", other, time.Now(), 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := access.OpenTokens(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, _, addr := start(t, server.Config{Access: access.New(access.Config{Tokens: tokens})})
+	id, who := proto.NewID(), proto.NewID()
+	stays := proto.NewID()
+	byOther := byHandWith(t, addr, stays, other)
+	byOther.open(proto.NewID(), 1, command("cat"), outputs(0, 0))
+	byOther.await("opened")
+	h := byHandWith(t, addr, id, seen)
+	h.open(who, 1, command("sh", "-c", "read line; echo $line"), outputs(0, 0))
+	h.await("opened")
+	late := byHandWith(t, addr, proto.NewID(), seen) // and sends its open later
+
+	go tokens.Watch(t.Context(), func(error) {})
+	go srv.EndRevoked(t.Context())
+	if _, err := access.RemoveTokens(file, "ci", first.ID()); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil { // it is closed
+		_, _, err = h.ws.Read(h.ctx)
+	}
+	if h.ctx.Err() != nil {
+		t.Fatal("the connection by the token that was removed stays")
+	}
+	late.open(proto.NewID(), 1, command("true"), nil)
+	late.wantError("an open behind the removal", proto.CodeRevoked)
+	h = byHandWith(t, addr, id, other)
+	h.open(who, 2, nil, outputs(0, 0))
+	h.await("opened")
+	h.frame(byte(proto.Data), 0, 0, []byte("on\n")...)
+	if _, out := h.await("exit"); out != "on\n" {
+		t.Errorf("the session says %q, want what was sent to it", out)
+	}
+	byOther.frame(byte(proto.Data), 0, 0, []byte("on\n")...)
+	if out := byOther.output(3); out != "on\n" {
+		t.Errorf("the session by the other token says %q", out)
+	}
+}
