@@ -48,7 +48,9 @@ func TestOutputIsBounded(t *testing.T) {
 		began := time.Now()
 		_, _, err := Output(ctx, sh(strings.ReplaceAll(script, "MARK", word)))
 		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > proctest.Bound {
+		// What the last one leaves is an orphan, which may be ended before the time is over.
+		ended := err == nil && strings.HasSuffix(script, "exit 0")
+		if !errors.Is(err, context.DeadlineExceeded) && !ended || time.Since(began) > proctest.Bound {
 			t.Errorf("%s: %v after %v", script, err, time.Since(began))
 		}
 		proctest.Eventually(t, "the end of "+script, func() bool {

@@ -60,13 +60,19 @@ func ints(ids []uint32) (is []int) {
 }
 
 // ownStreams makes the three streams the user's, so that it can open them again, as
-// /dev/stdin or /dev/tty.
+// /dev/stdin or /dev/tty. A stream that is no pipe is not the command's alone, as /dev/null
+// is not, and stays whose it is.
 func (u *User) ownStreams(tty bool) error {
 	if tty {
 		return u.ownTerminal(0)
 	}
 	for fd := range 3 {
-		if err := unix.Fchown(fd, int(u.UID), int(u.GID)); err != nil {
+		var st unix.Stat_t
+		err := unix.Fstat(fd, &st)
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+			err = unix.Fchown(fd, int(u.UID), int(u.GID))
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -86,6 +86,14 @@ func TestBecome(t *testing.T) {
 	defer stdin.Close()
 	var isFull bool
 	fmt.Fscan(stdout, &isFull)
+	owner := func() (uid, gid uint32) {
+		var st unix.Stat_t
+		if err := unix.Stat(os.DevNull, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Uid, st.Gid
+	}
+	uid0, gid0 := owner()
 	for _, uid := range []uint32{0, 54321, full} {
 		if uid == full && !isFull {
 			continue // there are no keyrings here
@@ -93,6 +101,10 @@ func TestBecome(t *testing.T) {
 		out, err := playing("become", 0, uid).CombinedOutput()
 		if err != nil || string(out) != "0 <nil> true\n" {
 			t.Errorf("as %d: %s, %v", uid, out, err)
+		}
+		if u, g := owner(); u != uid0 || g != gid0 { // its stdin
+			os.Chown(os.DevNull, int(uid0), int(gid0))
+			t.Errorf("as %d: /dev/null belongs to %d and %d", uid, u, g)
 		}
 	}
 	if !isFull {
