@@ -360,7 +360,7 @@ func TestRevokedToken(t *testing.T) {
 			gone.signal(t, syscall.SIGKILL)
 			gone.wait(t, patience)
 			status := filepath.Join(s.dir, "status-"+how)
-			c := startClient(t, s.with(first, "run", "--status-file", status, "sh", "-c", "echo ready; exec sleep "+live))
+			c := startClient(t, s.with(second, "run", "--status-file", status, "sh", "-c", "echo ready; exec sleep "+live))
 			c.expect(t, "ready")
 
 			// The first one is removed: the other one still gives the principal.
