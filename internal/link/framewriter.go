@@ -135,6 +135,9 @@ func (f *frameWriter) pieces(head, p []byte, key [maskKeySize]byte) error {
 // one system call, and then the rest.
 func (f *frameWriter) twoPieces(head, p []byte) error {
 	n, err := f.try(head, p)
+	if err != nil {
+		return err
+	}
 	for _, rest := range [][]byte{head[min(n, len(head)):], p[max(n-len(head), 0):]} {
 		if err == nil && len(rest) > 0 {
 			_, err = f.w.Write(rest)

@@ -218,3 +218,31 @@ func BenchmarkFrame(b *testing.B) {
 		})
 	}
 }
+
+// A message on a connection that was closed is an error, whatever was written before.
+func TestMessageOnClosed(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	go io.Copy(io.Discard, peer)
+	var f frameWriter
+	f.init(c, false)
+	if err := f.message(opcodeBinary, make([]byte, 60<<10), true); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if err := f.message(opcodeBinary, make([]byte, 14), true); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("%v, want that the connection is closed", err)
+	}
+}

@@ -37,7 +37,7 @@ func tryFunc(w io.Writer) func(a, b []byte) (int, error) {
 		return true // do not wait and call again
 	}
 	return func(a, b []byte) (int, error) {
-		first, second = a, b
+		first, second, n, werr = a, b, 0, nil // of a closed connection write is not called
 		err := raw.Write(write)
 		first, second = nil, nil
 		return n, cmp.Or(err, werr)
