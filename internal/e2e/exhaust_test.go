@@ -139,16 +139,16 @@ func (s *server) exhaust(t testing.TB, token string) (stop func() map[string]int
 	}
 }
 
-// exhaustFor is how long starts are made beside an exhaustion at least: WSEXEC_EXHAUST,
+// exhaustFor is how long starts are made beside an exhaustion at least: WSEXEC_E2E_EXHAUST,
 // such as 60s.
 func exhaustFor(t testing.TB) time.Duration {
-	v := os.Getenv("WSEXEC_EXHAUST")
+	v := os.Getenv("WSEXEC_E2E_EXHAUST")
 	if v == "" {
 		return 0
 	}
 	d, err := time.ParseDuration(v)
 	if err != nil {
-		t.Fatalf("WSEXEC_EXHAUST: %v", err)
+		t.Fatalf("WSEXEC_E2E_EXHAUST: %v", err)
 	}
 	return d
 }

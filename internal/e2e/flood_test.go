@@ -93,15 +93,15 @@ func clientHello(t testing.TB) []byte {
 }
 
 // floodRequests is how many requests are made beside a flood: 10, and with
-// WSEXEC_FLOOD=100 as many, which takes minutes on a busy machine.
+// WSEXEC_E2E_FLOOD=100 as many, which takes minutes on a busy machine.
 func floodRequests(t testing.TB) int {
-	s := os.Getenv("WSEXEC_FLOOD")
+	s := os.Getenv("WSEXEC_E2E_FLOOD")
 	if s == "" {
 		return 10
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		t.Fatalf("WSEXEC_FLOOD: %v", err)
+		t.Fatalf("WSEXEC_E2E_FLOOD: %v", err)
 	}
 	return n
 }
