@@ -190,7 +190,9 @@ func (s *server) unharmedBy(t testing.TB, sock, token string, n int) map[string]
 	w.control(map[string]any{"type": "bye"})
 	w.wantClosed(1000)
 
-	lost, kept := newID(), map[string]any{"type": "open", "client": newID(), "try": 1, "have": wide, "start": start("sh", "-c", "exit 7")}
+	st := start("sh", "-c", "exit 7")
+	st["linger"] = (exhaustFor(t) + time.Minute).Milliseconds()
+	lost, kept := newID(), map[string]any{"type": "open", "client": newID(), "try": 1, "have": wide, "start": st}
 	w = local("lost", lost)
 	w.control(kept)
 	w.await("exit")
