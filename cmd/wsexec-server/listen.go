@@ -350,7 +350,6 @@ func (ls *listeners) reload(log *serverLog) (use func()) {
 	return func() {
 		ls.tls.now.Store(state)
 		log.every.Info("reloaded", "detail", ls.tls.words())
-		ls.tls.warnOfExpiry(log)
 	}
 }
 

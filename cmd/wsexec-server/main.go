@@ -230,7 +230,9 @@ func serve(o *options) (err error) {
 	if tokensOfJobs != nil {
 		go tokensOfJobs.Run(context.Background()) // likewise: an issuer holds up nothing else
 	}
-	go srv.EndRevoked(context.Background()) // for as long as this program runs
+	if ls.tokenFile != "" || o.policy != "" { // otherwise there is the owner alone
+		go srv.EndRevoked(context.Background()) // likewise
+	}
 	go func() {
 		for range hup {
 			log.notified(manager.reloading())
@@ -239,6 +241,7 @@ func serve(o *options) (err error) {
 			// All files are read before one is used: a principal that another file
 			// has from now on is revoked at no time.
 			srv.Change([]func(){ls.reload(log), ls.reloadToken(cfg.Access, log), o.reloadPolicy(srv, log)})
+			ls.tls.warnOfExpiry(log)
 			log.reloadAudit(cfg.Audit)
 			status := ls.where()
 			if log.stale {

@@ -19,9 +19,9 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 const sessionVariable = "WSEXEC_SESSION_ID"
 
 // environment is the environment of a command: a few variables of the server's, those of
-// the user unless that is nil, path as its PATH unless that is "", TERM of the client, the variables that the
-// client asked for, and the session's id, of which each overrides those before. All
-// other variables of the server's are the server's own business.
+// the user unless that is nil, path as its PATH unless that is "", TERM of the client, the
+// variables that the client asked for, and the session's id, of which each overrides those
+// before. All other variables of the server's are the server's own business.
 func environment(start *proto.Start, id, path string, as *userdb.Account) []string {
 	names := []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"}
 	vars := map[string]string{"PATH": defaultPath}

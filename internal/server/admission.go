@@ -24,9 +24,10 @@ import (
 //  1. answer asks the ledger whether a place is being vacated for which no start waits.
 //     If there is none, it ends a lost session (Server.evict). The start is entered in
 //     Server.awaiting and in the ledger's queue.
-//  2. takePlace waits in the queue, unless the client has gone (hangup.go). The place of an evicted session counts until its
-//     command has ended, so that there are never more commands than the bound. Then the
-//     ledger gives it to a start of its queue, before any other start.
+//  2. takePlace waits in the queue, unless the client has gone (hangup.go). The place of
+//     an evicted session counts until its command has ended, so that there are never more
+//     commands than the bound. Then the ledger gives it to a start of its queue, before
+//     any other start.
 //  3. takePlace asks answer again, with that place. If meanwhile another open has
 //     begun the session, it gives the place back.
 //

@@ -67,7 +67,7 @@ func (x *session) announcing(st *proto.Start) func(context.Context, procgroup.Fo
 		if !ok {
 			return errGivenUp
 		}
-		e.Command = &audit.Command{User: cmp.Or(x.user, x.srv.user), Path: []byte(f.Path), Dir: []byte(f.Dir), Argv: x.srv.redacted(argv), TTY: x.tty}
+		e.Command = &audit.Command{User: cmp.Or(x.user, x.srv.own.Name), Path: []byte(f.Path), Dir: []byte(f.Dir), Argv: x.srv.redacted(argv), TTY: x.tty}
 		err := x.srv.cfg.Audit.Start(ctx, e)
 		var no *audit.UnwrittenError
 		if err == nil || errors.As(err, &no) && no.MayBeWritten {
@@ -277,7 +277,7 @@ func (s *Server) refusal(c caller, id, reason string, st *proto.Start, attrs ...
 	}
 	if st != nil {
 		e.Name = short(st.Name)
-		e.Command = &audit.Command{User: cmp.Or(short(st.User), s.user), Dir: st.Dir, Argv: s.redacted(st.Argv), TTY: st.TTY != nil}
+		e.Command = &audit.Command{User: cmp.Or(short(st.User), s.own.Name), Dir: st.Dir, Argv: s.redacted(st.Argv), TTY: st.TTY != nil}
 	}
 	return e
 }

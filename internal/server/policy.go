@@ -141,7 +141,7 @@ func (x *session) vetting(st *proto.Start) func(procgroup.Found, *userdb.Account
 	}
 	return func(f procgroup.Found, as *userdb.Account) (job.Times, error) {
 		r.Path, r.Dir = f.Path, f.Dir
-		r.User, r.Own = asUser(as)
+		r.User, r.Own = x.srv.asUser(as)
 		if names > maxGranted {
 			return job.Times{}, &deniedError{reason: fmt.Sprintf("a client may set variables with names of %d bytes in all under a policy", maxGranted), where: x.srv.policy.Load().Where(0), path: r.Path}
 		}

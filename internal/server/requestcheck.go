@@ -55,10 +55,10 @@ func (s *Server) check(r *http.Request) *refusal {
 	return nil
 }
 
-// isNamed reports whether a host is a name of this server: a loopback name, the address that the request came to, a name in the certificate that the
-// connection has shown, or one of --host, with any port, since a tunnel has its own.
-// So a web page whose host's name was made to resolve to this machine (DNS
-// rebinding) is kept out.
+// isNamed reports whether a host is a name of this server: a loopback name, the address
+// that the request came to, a name in the certificate that the connection has shown, or
+// one of --host, with any port, since a tunnel has its own. So a web page whose host's
+// name was made to resolve to this machine (DNS rebinding) is kept out.
 func (s *Server) isNamed(r *http.Request, host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ip = ip.WithZone("").Unmap()

@@ -6,11 +6,11 @@
 //     other end of a connection, as the log names it. forwarded.go: the client behind
 //     a trusted proxy.
 //   - connections.go, arrival.go, opening.go: a connection from accept to the
-//     session that it opens. tls.go: one over TLS. tlsturns.go: the
-//     handshakes that are computed at a time. openmemory.go: the memory that
-//     large opens take.
+//     session that it opens. tls.go: one over TLS. tlsturns.go: the handshakes that
+//     are computed at a time. openmemory.go: the memory that large opens take.
 //   - admission.go: which opens get a session, and a place of another one. hangup.go:
-//     a client that goes while it waits for one. startsum.go: whether a start is one that came before.
+//     a client that goes while it waits for one. startsum.go: whether a start is one
+//     that came before.
 //   - policy.go: what the policy says of a start, and of a session later.
 //     policynames.go: what a client learns of paths that it has named.
 //   - session.go: one session. What runs is its job (package job); how far it has
@@ -156,7 +156,7 @@ const (
 type Server struct {
 	cfg      Config
 	instance string
-	user     string // as which commands run, for the audit log; "" without one
+	own      access.RunAs // the user of this process
 	http     *http.Server
 	routes   *http.ServeMux
 	ledger   *ledger
@@ -221,6 +221,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg:      cfg,
 		instance: proto.NewID(),
+		own:      OwnUser(),
 		ledger:   newLedger(cfg.bounds(), cfg.MaxLinger),
 		refused:  refusals{log: cfg.Refusals},
 		failures: newFailures(),
@@ -232,7 +233,6 @@ func New(cfg Config) *Server {
 	s.policy.Store(cfg.Policy)
 	cfg.Access.SetPolicy(cfg.Policy)
 	if cfg.Audit != nil {
-		s.user = OwnUser().Name
 		s.refused.more = s.auditMoreRefused
 	}
 	s.routes = s.newRoutes()

@@ -60,7 +60,7 @@ func (x *session) runAs(ctx context.Context, st *proto.Start) (*userdb.Account, 
 	if st.User == "" {
 		return nil, nil
 	}
-	own := OwnUser()
+	own := x.srv.own
 	if !CanRunAs() {
 		if st.User != own.Name && st.User != own.ID {
 			return nil, &noUserError{st.User, own.Name}
@@ -69,10 +69,10 @@ func (x *session) runAs(ctx context.Context, st *proto.Start) (*userdb.Account, 
 		return nil, nil
 	}
 	if p := x.srv.policy.Load(); p != nil && !p.RunsAsOthers(x.principal) && st.User != own.Name && st.User != own.ID {
-		return nil, x.deniedUser(st.User, nil, own)
+		return nil, x.deniedUser(st.User, nil)
 	}
 	a, err := userdb.Lookup(ctx, cleanup.Output, st.User)
-	if no := x.deniedUser(st.User, a, own); no != nil {
+	if no := x.deniedUser(st.User, a); no != nil {
 		return nil, no
 	}
 	switch {
@@ -91,7 +91,7 @@ func (x *session) runAs(ctx context.Context, st *proto.Start) (*userdb.Account, 
 // as no other user it comes before the user is looked up; otherwise as much is looked up
 // for a user that there is not (userdb.Lookup). a is nil if there is no such user, it
 // may not be used, or it was not looked up.
-func (x *session) deniedUser(asked string, a *userdb.Account, own access.RunAs) error {
+func (x *session) deniedUser(asked string, a *userdb.Account) error {
 	p := x.srv.policy.Load()
 	if p == nil {
 		return nil
@@ -100,7 +100,7 @@ func (x *session) deniedUser(asked string, a *userdb.Account, own access.RunAs) 
 	if a != nil {
 		u = access.RunAs{Name: a.Name, ID: a.ID()}
 	}
-	if u == own || p.RunsAs(x.principal, u) {
+	if u == x.srv.own || p.RunsAs(x.principal, u) {
 		return nil
 	}
 	return &deniedError{reason: fmt.Sprintf("no rule for %q allows the user %q", x.principal, asked), where: p.Where(0)}
@@ -114,11 +114,10 @@ func (x *session) setUser(name string) {
 
 // asUser is the user that the command runs as, for the policy: a, or if that is nil
 // the server's own.
-func asUser(a *userdb.Account) (u access.RunAs, own bool) {
-	o := OwnUser()
+func (s *Server) asUser(a *userdb.Account) (u access.RunAs, own bool) {
 	if a == nil {
-		return o, true
+		return s.own, true
 	}
 	u = access.RunAs{Name: a.Name, ID: a.ID()}
-	return u, u == o
+	return u, u == s.own
 }
