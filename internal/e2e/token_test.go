@@ -465,12 +465,7 @@ func TestSharedSocket(t *testing.T) {
 func TestSocketInUserNamespace(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
-	wrap := append(as(alice), "unshare", "--user", "--map-root-user")
-	if err := exec.Command(wrap[0], append(wrap[1:], "true")...).Run(); err != nil {
-		t.Skipf("an ordinary user can make no user namespace: %v", err)
-	}
-	s := newServer(t)
-	give(t, alice, s.dir, s.home, s.state)
+	s, wrap := inUserNamespace(t)
 	if err := os.Chmod(s.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

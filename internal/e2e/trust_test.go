@@ -156,12 +156,7 @@ func TestTwoUsersWithNothingConfigured(t *testing.T) {
 func TestServerInUserNamespace(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
-	wrap := append(as(alice), "unshare", "--user", "--map-root-user")
-	if err := exec.Command(wrap[0], append(wrap[1:], "true")...).Run(); err != nil {
-		t.Skipf("an ordinary user can make no user namespace: %v", err)
-	}
-	s := newServer(t)
-	give(t, alice, s.dir, s.home, s.state)
+	s, wrap := inUserNamespace(t)
 	s.start(t, serverOptions{bare: true, wrap: wrap})
 	sock := filepath.Join(s.state, "wsexec", "sock")
 	s.awaitSocket(t, sock)
@@ -219,4 +214,17 @@ func TestLocalhostIsThisMachine(t *testing.T) {
 	if n := strings.Count(r.stderr, "localhost leads to 10.77.0.1, which is not this machine; see /etc/hosts, or name 127.0.0.1\n"); n != 3 {
 		t.Errorf("%d of three errors say what localhost is: %s", n, r.stderr)
 	}
+}
+
+// inUserNamespace is a server that is not started, and what to start it by: an ordinary
+// user, who is root in a user namespace of his own.
+func inUserNamespace(t *testing.T) (s *server, wrap []string) {
+	t.Helper()
+	wrap = append(as(alice), "unshare", "--user", "--map-root-user")
+	if err := exec.Command(wrap[0], append(wrap[1:], "true")...).Run(); err != nil {
+		t.Skipf("an ordinary user can make no user namespace: %v", err)
+	}
+	s = newServer(t)
+	give(t, alice, s.dir, s.home, s.state)
+	return s, wrap
 }

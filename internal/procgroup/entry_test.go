@@ -46,15 +46,7 @@ func TestAbandon(t *testing.T) {
 	}
 	for _, before := range []bool{true, false} {
 		ran := proctest.OpenDir(t) + "/ran"
-		cmd, err := Prepare(Spec{Args: []string{"touch", ran}, Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/", User: &User{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		child, err := cmd.Fork(syscall.SysProcAttr{})
-		if err != nil {
-			t.Fatal(cmd.Failed(err))
-		}
-		g := cmd.Started(child.Pid, child)
+		cmd, g := fork(t, Spec{Args: []string{"touch", ran}, Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/", User: &User{}})
 		if before && !cmd.Abandon() {
 			t.Error("it is not given up")
 		}

@@ -18,10 +18,9 @@ func TestMain(m *testing.M) {
 
 var size = &tty.Winsize{Rows: 24, Cols: 80}
 
-// start starts a command that is ended with the test.
-func start(t testing.TB, spec Spec) *Group {
+// fork prepares and forks a command.
+func fork(t testing.TB, spec Spec) (*Command, *Group) {
 	t.Helper()
-	spec.Env, spec.Dir = os.Environ(), "/"
 	cmd, err := Prepare(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +29,14 @@ func start(t testing.TB, spec Spec) *Group {
 	if err != nil {
 		t.Fatal(cmd.Failed(err))
 	}
-	g := cmd.Started(child.Pid, child)
+	return cmd, cmd.Started(child.Pid, child)
+}
+
+// start starts a command that is ended with the test.
+func start(t testing.TB, spec Spec) *Group {
+	t.Helper()
+	spec.Env, spec.Dir = os.Environ(), "/"
+	_, g := fork(t, spec)
 	t.Cleanup(func() {
 		if err := g.Signal(syscall.SIGKILL); err != nil {
 			t.Error(err)

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -52,15 +51,7 @@ func output(t *testing.T, spec Spec) string {
 	if spec.Dir == "" {
 		spec.Dir = "/"
 	}
-	cmd, err := Prepare(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	child, err := cmd.Fork(syscall.SysProcAttr{})
-	if err != nil {
-		t.Fatal(cmd.Failed(err))
-	}
-	g := cmd.Started(child.Pid, child)
+	_, g := fork(t, spec)
 	var b []byte
 	for p := make([]byte, 1<<10); ; {
 		n, err := g.Stdout().TryRead(p)

@@ -88,10 +88,7 @@ func TestHandshakeInTime(t *testing.T) {
 		s := New(Config{OpenTimeout: 7 * time.Second})
 		c, _ := SelfSigned("localhost")
 		a, b := net.Pipe()
-		conn, err := (&tlsListener{&one{a}, s, func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }}).Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := accepted(t, s, a, c)
 		done := make(chan struct{})
 		go func() { // a record of 512 bytes, one a second
 			defer close(done)
@@ -103,7 +100,7 @@ func TestHandshakeInTime(t *testing.T) {
 			}
 		}()
 		began := time.Now()
-		if conn.(*tlsConn).ConnectionState().HandshakeComplete {
+		if conn.ConnectionState().HandshakeComplete {
 			t.Error("the handshake is complete")
 		}
 		if took := time.Since(began); took != 7*time.Second {
@@ -137,16 +134,13 @@ func TestHandshakesTakeTurns(t *testing.T) {
 				s := New(Config{OpenTimeout: 7 * time.Second})
 				c, roots := SelfSigned("localhost")
 				a, b := net.Pipe()
-				conn, err := (&tlsListener{&one{a}, s, func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }}).Accept()
-				if err != nil {
-					t.Fatal(err)
-				}
+				conn := accepted(t, s, a, c)
 				if no := s.ledger.take(others, handshakes, maxHandshakes()); no != "" {
 					t.Fatal(no)
 				}
 				go func() {
 					time.Sleep(time.Second)
-					then.do(s, conn.(*tlsConn))
+					then.do(s, conn)
 				}()
 				done := make(chan struct{})
 				go func() {
@@ -155,7 +149,7 @@ func TestHandshakesTakeTurns(t *testing.T) {
 					b.Close()
 				}()
 				began := time.Now()
-				complete := conn.(*tlsConn).ConnectionState().HandshakeComplete
+				complete := conn.ConnectionState().HandshakeComplete
 				if took := time.Since(began); complete != then.complete || took != then.took {
 					t.Errorf("complete: %t after %v, want %t after %v", complete, took, then.complete, then.took)
 				}
@@ -178,14 +172,11 @@ func TestStalledHandshakeHasNoTurn(t *testing.T) {
 			s := New(Config{})
 			c, _ := SelfSigned("localhost")
 			a, b := net.Pipe()
-			conn, err := (&tlsListener{&one{a}, s, func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }}).Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
+			conn := accepted(t, s, a, c)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				conn.(*tlsConn).ConnectionState()
+				conn.ConnectionState()
 			}()
 			x, y := net.Pipe()
 			go tls.Client(x, &tls.Config{InsecureSkipVerify: true}).Handshake()
@@ -246,4 +237,14 @@ func TestClientCertificateReachesTheRequest(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	s.Shutdown(ctx)
+}
+
+// accepted is a connection that the server has accepted, by that certificate.
+func accepted(t *testing.T, s *Server, c net.Conn, cert tls.Certificate) *tlsConn {
+	t.Helper()
+	conn, err := (&tlsListener{&one{c}, s, func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{cert}} }}).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn.(*tlsConn)
 }
