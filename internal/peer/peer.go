@@ -34,14 +34,15 @@ func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	return newConn(websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{proto.Subprotocol}}))
 }
 
-// Dial connects to the server at url, a URL, on a connection that dial makes.
-func Dial(url string, dial func(context.Context) (net.Conn, error)) (*Conn, *http.Response, error) {
+// Dial connects to the server at url, a URL, on a connection that dial makes. header, if
+// not nil, is in the request, too.
+func Dial(url string, header http.Header, dial func(context.Context) (net.Conn, error)) (*Conn, *http.Response, error) {
 	t := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 	}
 	ws, resp, err := websocket.Dial(context.Background(), url, &websocket.DialOptions{
-		HTTPClient: &http.Client{Transport: t}, Subprotocols: []string{proto.Subprotocol},
+		HTTPClient: &http.Client{Transport: t}, HTTPHeader: header, Subprotocols: []string{proto.Subprotocol},
 	})
 	c, err := newConn(ws, err)
 	return c, resp, err

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"wsexec/internal/job"
-	"wsexec/internal/link"
+	hand "wsexec/internal/peer" // since a peer is something else here
 	"wsexec/internal/proto"
 )
 
@@ -44,7 +44,7 @@ func (p *pipes) dial(context.Context) (net.Conn, error) {
 type visitor struct {
 	id   string
 	try  int
-	conn *link.Conn // nil: none
+	conn *hand.Conn // nil: none
 	got  chan any   // what came on conn, nil at its end; for one reader
 	has  bool       // it was told opened
 	exit bool       // and exit
@@ -84,7 +84,7 @@ func (v *visitor) drop() {
 func (e *eventsTest) attach(v *visitor) {
 	v.drop()
 	h := http.Header{"Authorization": {"Bearer token"}}
-	c, _, err := link.Dial(context.Background(), "ws://localhost/v1/sessions/"+e.x.id, link.DialOptions{Dial: e.pipes.dial, Header: h})
+	c, _, err := hand.Dial("ws://localhost/v1/sessions/"+e.x.id, h, e.pipes.dial)
 	if err != nil {
 		e.failf("%v", err)
 	}
@@ -97,8 +97,8 @@ func (e *eventsTest) attach(v *visitor) {
 	go func() {
 		defer close(got)
 		for {
-			m, err := c.ReadControl(proto.MaxControl, 365*24*time.Hour)
-			if errors.Is(err, link.ErrProtocol) {
+			m, err := c.ReadControl(365 * 24 * time.Hour)
+			if errors.Is(err, hand.ErrOtherKind) {
 				continue // a frame of a stream
 			}
 			if err != nil {

@@ -275,7 +275,7 @@ func TestOrderAtTheEnd(t *testing.T) {
 	st := command("sh", "-c", "head -c 3; printf out; printf err >&2; exit 9")
 	who := proto.NewID()
 	for try := 1; try <= 3; try++ {
-		c, _, err := peer.Dial("ws://localhost/v1/sessions/"+id, at(sock).Dial)
+		c, _, err := peer.Dial("ws://localhost/v1/sessions/"+id, nil, at(sock).Dial)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -386,7 +386,7 @@ func TestLinger(t *testing.T) {
 // never forgotten: it had neither a connection nor a time to live.
 func TestStartWithOffsetIsRefused(t *testing.T) {
 	_, sock, _ := start(t, server.Config{})
-	c, _, err := peer.Dial("ws://localhost/v1/sessions/"+proto.NewID(), at(sock).Dial)
+	c, _, err := peer.Dial("ws://localhost/v1/sessions/"+proto.NewID(), nil, at(sock).Dial)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ const wait = 20 * time.Second // for what takes no time of its own
 
 func dial(t testing.TB, sock, id string) *peer.Conn {
 	t.Helper()
-	c, _, err := peer.Dial("ws://localhost/v1/sessions/"+id, at(sock).Dial)
+	c, _, err := peer.Dial("ws://localhost/v1/sessions/"+id, nil, at(sock).Dial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func TestShutdownBesideConnections(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				c, _, err := peer.Dial("ws://localhost/v1/sessions/"+proto.NewID(), at(sock).Dial)
+				c, _, err := peer.Dial("ws://localhost/v1/sessions/"+proto.NewID(), nil, at(sock).Dial)
 				if err == nil {
 					c.ReadControl(2 * wait)
 					c.Close()
